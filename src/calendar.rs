@@ -1,0 +1,117 @@
+//! Beijing days, whatever the zone of the host.
+//!
+//! WeChat counts days in UTC+8, all year. This is the only place that knows it; everything else
+//! speaks of instants in UTC and of named days.
+
+use chrono::{DateTime, Days, FixedOffset, NaiveDate, NaiveTime, Utc};
+
+use crate::portrait::Window;
+
+/// Beijing is ahead of UTC by this, without daylight saving.
+const OFFSET_SECONDS: i32 = 8 * 3600;
+
+fn beijing() -> FixedOffset {
+    FixedOffset::east_opt(OFFSET_SECONDS)
+        .unwrap_or_else(|| unreachable!("eight hours are within a day"))
+}
+
+/// Returns the Beijing day that `now` lies in.
+#[must_use]
+pub fn today(now: DateTime<Utc>) -> NaiveDate {
+    in_beijing(now).date_naive()
+}
+
+/// Returns the newest Beijing day of which WeChat may know the users.
+#[must_use]
+pub fn yesterday(now: DateTime<Utc>) -> NaiveDate {
+    before(today(now), 1)
+}
+
+/// Returns the day that many days before `day`.
+#[must_use]
+pub fn before(day: NaiveDate, days: u64) -> NaiveDate {
+    day.checked_sub_days(Days::new(days))
+        .unwrap_or(NaiveDate::MIN)
+}
+
+/// Returns the instant at which the clocks of Beijing show `time` on `day`.
+#[must_use]
+pub fn at(day: NaiveDate, time: NaiveTime) -> DateTime<Utc> {
+    (day.and_time(time) - beijing()).and_utc()
+}
+
+/// Returns the instant at which `day` begins in Beijing.
+#[must_use]
+pub fn midnight(day: NaiveDate) -> DateTime<Utc> {
+    at(day, NaiveTime::MIN)
+}
+
+/// Returns the first midnight in Beijing after `now`.
+#[must_use]
+pub fn next_midnight(now: DateTime<Utc>) -> DateTime<Utc> {
+    midnight(
+        today(now)
+            .checked_add_days(Days::new(1))
+            .unwrap_or(NaiveDate::MAX),
+    )
+}
+
+/// Returns `now` as the clocks of Beijing show it, for people to read.
+#[must_use]
+pub fn in_beijing(now: DateTime<Utc>) -> DateTime<FixedOffset> {
+    now.with_timezone(&beijing())
+}
+
+/// Returns the first and the last day of the window that ends on `reference_date`.
+#[must_use]
+pub fn range(window: Window, reference_date: NaiveDate) -> (NaiveDate, NaiveDate) {
+    (before(reference_date, window.days() - 1), reference_date)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn utc(text: &str) -> DateTime<Utc> {
+        text.parse().unwrap()
+    }
+
+    fn day(text: &str) -> NaiveDate {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn the_day_changes_at_midnight_in_beijing() {
+        assert_eq!(today(utc("2026-11-21T15:59:59Z")), day("2026-11-21"));
+        assert_eq!(today(utc("2026-11-21T16:00:00Z")), day("2026-11-22"));
+        assert_eq!(yesterday(utc("2026-11-21T16:00:00Z")), day("2026-11-21"));
+        assert_eq!(
+            next_midnight(utc("2026-11-21T15:59:59Z")),
+            utc("2026-11-21T16:00:00Z")
+        );
+        assert_eq!(
+            next_midnight(utc("2026-11-21T16:00:00Z")),
+            utc("2026-11-22T16:00:00Z")
+        );
+    }
+
+    #[test]
+    fn a_day_begins_at_sixteen_hours_utc() {
+        assert_eq!(midnight(day("2026-11-22")), utc("2026-11-21T16:00:00Z"));
+        assert_eq!(
+            at(
+                day("2026-11-22"),
+                NaiveTime::from_hms_opt(15, 30, 0).unwrap()
+            ),
+            utc("2026-11-22T07:30:00Z")
+        );
+    }
+
+    #[test]
+    fn windows_end_on_their_reference_date() {
+        let end = day("2026-03-01");
+        assert_eq!(range(Window::OneDay, end), (end, end));
+        assert_eq!(range(Window::SevenDays, end), (day("2026-02-23"), end));
+        assert_eq!(range(Window::ThirtyDays, end), (day("2026-01-31"), end));
+    }
+}

@@ -1,0 +1,4 @@
+//! A Prometheus exporter for the user portraits of WeChat mini programs.
+
+pub mod calendar;
+pub mod portrait;

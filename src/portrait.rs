@@ -1,0 +1,349 @@
+//! The vocabulary: whose users, over which days, divided how.
+//!
+//! A portrait is a plain value. It knows neither where it came from (`wechat`), nor when it is
+//! asked for (`poll`), nor how it is kept or shown (`archive`, `exposition`).
+
+use std::collections::BTreeMap;
+use std::collections::hash_map::DefaultHasher;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::str::FromStr;
+use std::sync::Arc;
+
+use chrono::NaiveDate;
+use serde::Serialize;
+
+/// Stands for users of whom WeChat knows no name in a dimension; also for blank names.
+pub const UNKNOWN_NAME: &str = "未知";
+
+/// Holds together what [`Division::fold`] adds up.
+pub const OTHER_NAME: &str = "(other)";
+
+/// The identifier of a mini program: a non-empty word of ASCII letters, digits, `_` and `-`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
+pub struct AppId(Arc<str>);
+
+impl AppId {
+    /// Returns the identifier as it is written in labels, logs and requests.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Tells whether this looks like an appid that WeChat gives out: `wx` and 16 hex digits.
+    #[must_use]
+    pub fn is_wechat(&self) -> bool {
+        self.0.strip_prefix("wx").is_some_and(|digits| {
+            digits.len() == 16
+                && digits
+                    .bytes()
+                    .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+        })
+    }
+}
+
+impl fmt::Display for AppId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+/// The text is no word of letters, digits, `_` and `-`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not an appid: expected `wx` and 16 hex digits, such as wx0123456789abcdef")]
+pub struct ParseAppIdError;
+
+impl FromStr for AppId {
+    type Err = ParseAppIdError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+        if text.is_empty() || !text.bytes().all(is_word) {
+            return Err(ParseAppIdError);
+        }
+        Ok(Self(text.into()))
+    }
+}
+
+/// Makes an enum whose variants have one spelling each, for labels, keys and messages.
+macro_rules! spelled {
+    ($(#[$doc:meta])* $name:ident, $what:literal { $($(#[$variant_doc:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum $name { $($(#[$variant_doc])* $variant),+ }
+
+        impl $name {
+            /// Every variant, in the order of the page.
+            pub const ALL: [Self; [$($text),+].len()] = [$(Self::$variant),+];
+
+            /// Returns the spelling used in labels and configuration.
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text),+ }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str(self.as_str())
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = String;
+
+            /// Fails with a sentence that lists the spellings that would be right.
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                Self::ALL.into_iter().find(|value| value.as_str() == text).ok_or_else(|| {
+                    format!("unknown {} `{}`: expected one of {}", $what, text, [$($text),+].join(", "))
+                })
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.as_str())
+            }
+        }
+    };
+}
+
+#[expect(unused_imports, reason = "used by the rooms to come")]
+pub(crate) use spelled;
+
+spelled! {
+    /// How many Beijing days a portrait covers.
+    Window, "window" {
+        /// One day.
+        OneDay = "1d",
+        /// Seven days; people are counted once, so this is no sum of days.
+        SevenDays = "7d",
+        /// Thirty days; people are counted once, so this is no sum of days.
+        ThirtyDays = "30d",
+    }
+}
+
+spelled! {
+    /// Which users are counted.
+    Cohort, "cohort" {
+        /// Users who came for the first time; part of the active ones.
+        New = "new",
+        /// Users who opened the mini program.
+        Active = "active",
+    }
+}
+
+spelled! {
+    /// What divides the users of a cohort.
+    Dimension, "dimension" {
+        /// Province of China, or country.
+        Province = "province",
+        /// City.
+        City = "city",
+        /// Gender as stated in WeChat.
+        Gender = "gender",
+        /// iPhone, Android, and others.
+        Platform = "platform",
+        /// The 20 most frequent models.
+        Device = "device",
+        /// Age group.
+        Age = "age",
+    }
+}
+
+impl Window {
+    /// Returns how many days it covers.
+    #[must_use]
+    pub fn days(self) -> u64 {
+        match self {
+            Self::OneDay => 1,
+            Self::SevenDays => 7,
+            Self::ThirtyDays => 30,
+        }
+    }
+}
+
+/// How many people each name of one dimension stands for.
+///
+/// Names are unique, never blank, and sorted, so equal divisions are equal values whatever order
+/// WeChat chose. A name that is absent is unknown, not zero.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct Division(BTreeMap<String, u64>);
+
+impl Division {
+    /// Adds people under a name; answers whether the name was there already.
+    ///
+    /// A sum beyond `u64` stays at its largest value.
+    pub fn add(&mut self, name: String, users: u64) -> bool {
+        use std::collections::btree_map::Entry;
+        match self.0.entry(name) {
+            Entry::Occupied(mut held) => {
+                *held.get_mut() = held.get().saturating_add(users);
+                true
+            }
+            Entry::Vacant(place) => {
+                place.insert(users);
+                false
+            }
+        }
+    }
+
+    /// Iterates over names and people, sorted by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.0.iter().map(|(name, users)| (name.as_str(), *users))
+    }
+
+    /// Returns how many names there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Tells whether there is no name at all.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Keeps the `limit` largest names and adds the rest up under [`OTHER_NAME`].
+    ///
+    /// Answers how many names were folded. Of equally large names the first in order stay, so
+    /// that the same figures always keep the same names.
+    pub fn fold(&mut self, limit: usize) -> usize {
+        if self.0.len() <= limit {
+            return 0;
+        }
+        let mut by_size: Vec<(String, u64)> = std::mem::take(&mut self.0).into_iter().collect();
+        by_size.sort_by_key(|(_, users)| std::cmp::Reverse(*users));
+        let rest = by_size.split_off(limit);
+        self.0 = by_size.into_iter().collect();
+        let folded = rest.len();
+        let users = rest
+            .iter()
+            .fold(0_u64, |sum, (_, users)| sum.saturating_add(*users));
+        self.add(OTHER_NAME.to_owned(), users);
+        folded
+    }
+}
+
+/// Who used one mini program in one window, as WeChat told it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Portrait {
+    /// How many days it covers.
+    pub window: Window,
+    /// The last Beijing day it covers.
+    pub reference_date: NaiveDate,
+    divisions: [[Division; Dimension::ALL.len()]; Cohort::ALL.len()],
+}
+
+impl Portrait {
+    /// Starts a portrait without any figures.
+    #[must_use]
+    pub fn new(window: Window, reference_date: NaiveDate) -> Self {
+        Self {
+            window,
+            reference_date,
+            divisions: Default::default(),
+        }
+    }
+
+    /// Returns how the cohort divides by the dimension.
+    #[must_use]
+    pub fn division(&self, cohort: Cohort, dimension: Dimension) -> &Division {
+        &self.divisions[cohort as usize][dimension as usize]
+    }
+
+    /// Returns the division to fill or fold it.
+    pub fn division_mut(&mut self, cohort: Cohort, dimension: Dimension) -> &mut Division {
+        &mut self.divisions[cohort as usize][dimension as usize]
+    }
+
+    /// Tells whether no cohort has a figure in any dimension: not computed yet, never "no users".
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.divisions.iter().flatten().all(Division::is_empty)
+    }
+
+    /// Returns a number that is equal for equal figures, to tell whether two answers agree
+    /// without keeping both. Not stable between versions of the program; never stored.
+    #[must_use]
+    pub fn fingerprint(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.hash(&mut hasher);
+        hasher.finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn division(rows: &[(&str, u64)]) -> Division {
+        let mut division = Division::default();
+        for (name, users) in rows {
+            division.add((*name).to_owned(), *users);
+        }
+        division
+    }
+
+    #[test]
+    fn an_appid_is_a_word() {
+        assert!("wx0123456789abcdef".parse::<AppId>().unwrap().is_wechat());
+        assert!(!"wx0123456789ABCDEF".parse::<AppId>().unwrap().is_wechat());
+        assert!(!"shop_1".parse::<AppId>().unwrap().is_wechat());
+        for bad in ["", " wx1", "wx 1", "商城", "a\"b", "a/b"] {
+            assert!(bad.parse::<AppId>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn spellings_are_read_back() {
+        for window in Window::ALL {
+            assert_eq!(window.as_str().parse(), Ok(window));
+        }
+        assert_eq!(
+            "town".parse::<Dimension>().unwrap_err(),
+            "unknown dimension `town`: expected one of province, city, gender, platform, device, age"
+        );
+    }
+
+    #[test]
+    fn folding_keeps_the_largest_and_the_sum() {
+        let mut cities = division(&[("a", 1), ("b", 5), ("c", 3), ("d", 1)]);
+        assert_eq!(cities.fold(2), 2);
+        assert_eq!(cities, division(&[("(other)", 2), ("b", 5), ("c", 3)]));
+    }
+
+    #[test]
+    fn a_real_name_equal_to_the_rest_is_added_up() {
+        let mut cities = division(&[("(other)", 10), ("b", 5), ("c", 3)]);
+        assert_eq!(cities.fold(2), 1);
+        assert_eq!(cities, division(&[("(other)", 13), ("b", 5)]));
+    }
+
+    #[test]
+    fn a_short_division_is_left_alone() {
+        let mut cities = division(&[("a", 1), ("b", 5)]);
+        assert_eq!(cities.fold(2), 0);
+        assert_eq!(cities, division(&[("a", 1), ("b", 5)]));
+    }
+
+    #[test]
+    fn agreeing_figures_have_one_fingerprint_whatever_their_order() {
+        let day = NaiveDate::from_ymd_opt(2026, 11, 21).unwrap();
+        let portrait = |rows: &[(&str, u64)]| {
+            let mut portrait = Portrait::new(Window::OneDay, day);
+            *portrait.division_mut(Cohort::New, Dimension::Age) = division(rows);
+            portrait.fingerprint()
+        };
+        assert_eq!(
+            portrait(&[("a", 1), ("b", 2)]),
+            portrait(&[("b", 2), ("a", 1)])
+        );
+        assert_ne!(
+            portrait(&[("a", 1), ("b", 2)]),
+            portrait(&[("a", 2), ("b", 1)])
+        );
+    }
+}
