@@ -3,9 +3,14 @@
 //! WeChat counts days in UTC+8, all year. This is the only place that knows it; everything else
 //! speaks of instants in UTC and of named days.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Days, FixedOffset, NaiveDate, NaiveTime, Utc};
 
 use crate::portrait::Window;
+
+/// Tells what time it is; main passes the real clock, tests what they like.
+pub type Clock = Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>;
 
 /// Beijing is ahead of UTC by this, without daylight saving.
 const OFFSET_SECONDS: i32 = 8 * 3600;

@@ -1,4 +1,6 @@
 //! A Prometheus exporter for the user portraits of WeChat mini programs.
 
 pub mod calendar;
+pub mod config;
 pub mod portrait;
+pub mod wechat;

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::collections::hash_map::DefaultHasher;
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::ops::{Index, IndexMut};
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -84,13 +85,13 @@ macro_rules! spelled {
             }
         }
 
-        impl fmt::Display for $name {
-            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl std::fmt::Display for $name {
+            fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 formatter.write_str(self.as_str())
             }
         }
 
-        impl FromStr for $name {
+        impl std::str::FromStr for $name {
             type Err = String;
 
             /// Fails with a sentence that lists the spellings that would be right.
@@ -101,7 +102,7 @@ macro_rules! spelled {
             }
         }
 
-        impl Serialize for $name {
+        impl serde::Serialize for $name {
             fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 serializer.serialize_str(self.as_str())
             }
@@ -109,7 +110,6 @@ macro_rules! spelled {
     };
 }
 
-#[expect(unused_imports, reason = "used by the rooms to come")]
 pub(crate) use spelled;
 
 spelled! {
@@ -149,6 +149,38 @@ spelled! {
         Device = "device",
         /// Age group.
         Age = "age",
+    }
+}
+
+spelled! {
+    /// What had to be mended before an answer could be shown.
+    Repair, "repair" {
+        /// A name stood twice in a dimension; its people were added up.
+        DuplicateName = "duplicate_name",
+        /// A name was blank or missing and became [`UNKNOWN_NAME`].
+        BlankName = "blank_name",
+        /// A row had no readable number and was dropped.
+        UnreadableValue = "unreadable_value",
+        /// A name went into [`OTHER_NAME`], as `top_names` asks.
+        FoldedName = "folded_name",
+    }
+}
+
+/// How often each repair was needed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Repairs([u64; Repair::ALL.len()]);
+
+impl Index<Repair> for Repairs {
+    type Output = u64;
+
+    fn index(&self, repair: Repair) -> &u64 {
+        &self.0[repair as usize]
+    }
+}
+
+impl IndexMut<Repair> for Repairs {
+    fn index_mut(&mut self, repair: Repair) -> &mut u64 {
+        &mut self.0[repair as usize]
     }
 }
 

@@ -1,0 +1,694 @@
+//! The configuration: YAML files in, checked settings out.
+//!
+//! The raw shape of the files stays private, so that nothing unchecked leaves this room. Every
+//! problem names the file, the line, the key, and what would be right; all of them are told at
+//! once. Opens no archive and asks nobody; the environment is a function that it is given.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use secrecy::SecretString;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_saphyr::Spanned;
+use url::{Host, Url};
+
+use crate::portrait::{AppId, Dimension, Window};
+
+/// Checked settings, with every default filled in.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where and how WeChat is asked.
+    pub wechat: WeChat,
+    /// When it is asked.
+    pub poll: Poll,
+    /// For how long archived days are kept.
+    pub retention: Duration,
+    /// How far the newest portrait may lie behind yesterday before its users series go.
+    pub stale_after: Duration,
+    /// Every app, in the order of the files; never empty, appids are unique.
+    pub apps: Vec<App>,
+    /// Sentences about what is allowed but looks like a mistake.
+    pub warnings: Vec<String>,
+}
+
+/// Where and how WeChat is asked.
+#[derive(Debug, Clone)]
+pub struct WeChat {
+    /// Scheme and host, perhaps a path; ends with a slash.
+    pub base_url: Url,
+    /// For one request, from the connection to the last byte.
+    pub timeout: Duration,
+}
+
+impl Default for WeChat {
+    fn default() -> Self {
+        let base_url = Url::parse("https://api.weixin.qq.com/")
+            .unwrap_or_else(|_| unreachable!("a constant URL"));
+        Self {
+            base_url,
+            timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// When WeChat is asked.
+#[derive(Debug, Clone, Copy)]
+pub struct Poll {
+    /// Between two polls of an app of which a day is due.
+    pub interval: Duration,
+    /// How many requests may be under way at once.
+    pub concurrency: usize,
+}
+
+impl Default for Poll {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_mins(30),
+            concurrency: 8,
+        }
+    }
+}
+
+/// The default of [`Config::retention`].
+pub const RETENTION: Duration = Duration::from_hours(400 * 24);
+
+/// The default of [`Config::stale_after`].
+pub const STALE_AFTER: Duration = Duration::from_hours(3 * 24);
+
+/// One mini program.
+#[derive(Debug, Clone)]
+pub struct App {
+    /// Its identifier at WeChat.
+    pub appid: AppId,
+    /// What people call it; the appid unless configured.
+    pub name: String,
+    /// Its `AppSecret`.
+    pub secret: SecretString,
+    /// Which windows are asked for; never empty.
+    pub windows: Vec<Window>,
+    /// Which dimensions are on the page; never empty.
+    pub dimensions: Vec<Dimension>,
+    /// How many names a dimension shows before the rest is added up; no entry, no limit.
+    pub top_names: BTreeMap<Dimension, usize>,
+}
+
+/// Why the configuration can't be used: every problem that was found, a line each.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .0.join("\n"))]
+pub struct Error(Vec<String>);
+
+/// Reads and checks the file at `path` and all that it names.
+///
+/// Relative paths are seen from the folder of the file that holds them; `environment` looks up
+/// the variable named by a `secret_env`.
+///
+/// # Errors
+///
+/// Tells every problem with its file and line.
+pub fn load(path: &Path, environment: impl Fn(&str) -> Option<String>) -> Result<Config, Error> {
+    let mut check = Check {
+        environment: &environment,
+        file: path.to_owned(),
+        problems: Vec::new(),
+        warnings: Vec::new(),
+    };
+    let Some(file) = check.read::<RawFile>() else {
+        return Err(Error(check.problems));
+    };
+    let config = check.config(file);
+    if check.problems.is_empty() {
+        Ok(Config {
+            warnings: check.warnings,
+            ..config
+        })
+    } else {
+        Err(Error(check.problems))
+    }
+}
+
+type Text = Spanned<String>;
+
+/// A key that contract and documentation name, but whose work this version does not do.
+type Later = Option<Spanned<IgnoredAny>>;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawFile {
+    #[serde(default)]
+    wechat: RawWeChat,
+    #[serde(default)]
+    poll: RawPoll,
+    windows: Option<Vec<Text>>,
+    dimensions: Option<Vec<Text>>,
+    top_names: Option<BTreeMap<String, Text>>,
+    past: Later,
+    swing: Later,
+    #[serde(default)]
+    archive: RawArchive,
+    stale_after: Option<Text>,
+    #[serde(default)]
+    apps_files: Vec<Text>,
+    #[serde(default)]
+    apps: Vec<RawApp>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct RawWeChat {
+    base_url: Option<Text>,
+    timeout: Option<Text>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct RawPoll {
+    interval: Option<Text>,
+    concurrency: Option<Text>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct RawArchive {
+    retention: Option<Text>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawApp {
+    appid: Text,
+    name: Option<Text>,
+    secret_file: Option<Text>,
+    secret_env: Option<Text>,
+    windows: Option<Vec<Text>>,
+    dimensions: Option<Vec<Text>>,
+    top_names: Option<BTreeMap<String, Text>>,
+    past: Later,
+    swing: Later,
+    token_file: Later,
+    token_parameter: Later,
+    token_url: Later,
+    token_url_headers_file: Later,
+    token_command: Later,
+    access: Later,
+    cloud_function: Later,
+    portrait_url: Later,
+    token_endpoint: Later,
+}
+
+/// What an app takes over from the top of the file unless it says otherwise.
+struct Defaults {
+    windows: Vec<Window>,
+    dimensions: Vec<Dimension>,
+    top_names: BTreeMap<Dimension, usize>,
+}
+
+/// Collects problems and warnings while raw values become settings.
+///
+/// After a problem the check goes on with a default, to find the others, too.
+struct Check<'a> {
+    environment: &'a dyn Fn(&str) -> Option<String>,
+    /// The one that is being checked.
+    file: PathBuf,
+    problems: Vec<String>,
+    warnings: Vec<String>,
+}
+
+impl Check<'_> {
+    fn read<T: for<'de> Deserialize<'de>>(&mut self) -> Option<T> {
+        let text = match std::fs::read_to_string(&self.file) {
+            Ok(text) => text,
+            Err(error) => {
+                self.problems
+                    .push(format!("{}: cannot read it: {error}", self.file.display()));
+                return None;
+            }
+        };
+        // The default limits on the size of a document are below a list of thousands of apps.
+        let options = serde_saphyr::options! { budget: None };
+        match serde_saphyr::from_str_with_options(&text, options) {
+            Ok(value) => Some(value),
+            Err(error) => {
+                self.problems.push(yaml_problem(&self.file, &text, &error));
+                None
+            }
+        }
+    }
+
+    fn problem(&mut self, line: u64, key: impl fmt::Display, problem: impl fmt::Display) {
+        self.problems
+            .push(format!("{}:{line}: {key}: {problem}", self.file.display()));
+    }
+
+    fn warn(&mut self, line: u64, key: impl fmt::Display, warning: impl fmt::Display) {
+        self.warnings
+            .push(format!("{}:{line}: {key}: {warning}", self.file.display()));
+    }
+
+    fn config(&mut self, file: RawFile) -> Config {
+        self.later("", &[("past", file.past), ("swing", file.swing)]);
+        let defaults = Defaults {
+            windows: self
+                .names("windows", file.windows)
+                .unwrap_or_else(|| vec![Window::OneDay]),
+            dimensions: self
+                .names("dimensions", file.dimensions)
+                .unwrap_or_else(|| Dimension::ALL.to_vec()),
+            top_names: self
+                .top_names("top_names", file.top_names)
+                .unwrap_or_default(),
+        };
+        let poll = Poll::default();
+        Config {
+            wechat: WeChat {
+                base_url: self
+                    .base_url(file.wechat.base_url)
+                    .unwrap_or(WeChat::default().base_url),
+                timeout: self
+                    .duration("wechat.timeout", file.wechat.timeout, "100ms", "5m")
+                    .unwrap_or(WeChat::default().timeout),
+            },
+            poll: Poll {
+                interval: self.interval(file.poll.interval).unwrap_or(poll.interval),
+                concurrency: self
+                    .number("poll.concurrency", file.poll.concurrency, 256)
+                    .unwrap_or(poll.concurrency),
+            },
+            retention: self
+                .duration(
+                    "archive.retention",
+                    file.archive.retention,
+                    "2d",
+                    "100years",
+                )
+                .unwrap_or(RETENTION),
+            stale_after: self
+                .duration("stale_after", file.stale_after, "1d", "400d")
+                .unwrap_or(STALE_AFTER),
+            apps: self.apps(file.apps, &file.apps_files, &defaults),
+            warnings: Vec::new(),
+        }
+    }
+
+    /// Refuses keys that would otherwise be ignored without a word.
+    fn later(&mut self, prefix: &str, keys: &[(&str, Later)]) {
+        for (key, value) in keys {
+            if let Some(value) = value {
+                self.problem(
+                    value.referenced.line(),
+                    format!("{prefix}{key}"),
+                    "not supported yet: remove it",
+                );
+            }
+        }
+    }
+
+    fn base_url(&mut self, text: Option<Text>) -> Option<Url> {
+        let text = text?;
+        let line = text.referenced.line();
+        let key = "wechat.base_url";
+        let example = "expected one like https://api.weixin.qq.com";
+        // The text is not repeated: a password in it would end up in a log.
+        let Ok(mut url) = Url::parse(&text.value) else {
+            self.problem(line, key, format!("not a URL: {example}"));
+            return None;
+        };
+        let plain = url.username().is_empty() && url.password().is_none() && url.query().is_none();
+        if !matches!(url.scheme(), "http" | "https") || !plain || url.fragment().is_some() {
+            let problem = format!(
+                "only scheme, host, port and path are used, the scheme is http or https: {example}"
+            );
+            self.problem(line, key, problem);
+            return None;
+        }
+        let is_local = match url.host() {
+            Some(Host::Domain(name)) => name == "localhost",
+            Some(Host::Ipv4(address)) => address.is_loopback(),
+            Some(Host::Ipv6(address)) => address.is_loopback(),
+            None => false,
+        };
+        if url.scheme() == "http" && !is_local {
+            self.warn(
+                line,
+                key,
+                "AppSecrets and tokens cross the network unencrypted; use https",
+            );
+        }
+        if !url.path().ends_with('/') {
+            let path = format!("{}/", url.path());
+            url.set_path(&path);
+        }
+        Some(url)
+    }
+
+    fn interval(&mut self, text: Option<Text>) -> Option<Duration> {
+        let line = text.as_ref().map_or(0, |text| text.referenced.line());
+        let interval = self.duration("poll.interval", text, "1s", "12h")?;
+        if interval < Duration::from_mins(1) {
+            let warning = "less than a minute uses up WeChat's daily quota for figures that change once a day";
+            self.warn(line, "poll.interval", warning);
+        }
+        Some(interval)
+    }
+
+    /// Reads a duration; the bounds are written as in the files, for the message.
+    fn duration(
+        &mut self,
+        key: &str,
+        text: Option<Text>,
+        least: &str,
+        most: &str,
+    ) -> Option<Duration> {
+        let text = text?;
+        let bound = |text| humantime::parse_duration(text).unwrap_or_default();
+        match humantime::parse_duration(&text.value) {
+            Ok(duration) if (bound(least)..=bound(most)).contains(&duration) => {
+                return Some(duration);
+            }
+            Ok(_) => self.problem(
+                text.referenced.line(),
+                key,
+                format!(
+                    "`{}` is out of range: expected {least} to {most}",
+                    text.value
+                ),
+            ),
+            Err(_) => self.problem(
+                text.referenced.line(),
+                key,
+                format!(
+                    "`{}` is no duration: expected a number and a unit, such as 10s, 30m or 400d",
+                    text.value
+                ),
+            ),
+        }
+        None
+    }
+
+    fn number(&mut self, key: &str, text: Option<Text>, most: usize) -> Option<usize> {
+        let text = text?;
+        if let Some(number) = text
+            .value
+            .parse()
+            .ok()
+            .filter(|number| (1..=most).contains(number))
+        {
+            return Some(number);
+        }
+        let problem = format!("`{}` is not a whole number from 1 to {most}", text.value);
+        self.problem(text.referenced.line(), key, problem);
+        None
+    }
+
+    /// Reads a list of windows or dimensions: at least one, none twice.
+    fn names<T>(&mut self, key: &str, texts: Option<Vec<Text>>) -> Option<Vec<T>>
+    where
+        T: FromStr<Err = String> + PartialEq + Copy,
+    {
+        let texts = texts?;
+        let mut names = Vec::new();
+        for text in &texts {
+            match text.value.parse() {
+                Ok(name) if names.contains(&name) => {
+                    self.problem(
+                        text.referenced.line(),
+                        key,
+                        format!("`{}` stands there twice", text.value),
+                    );
+                }
+                Ok(name) => names.push(name),
+                Err(problem) => self.problem(text.referenced.line(), key, problem),
+            }
+        }
+        if texts.is_empty() {
+            self.problems.push(format!(
+                "{}: {key}: the list is empty: leave the key out for the default",
+                self.file.display()
+            ));
+        }
+        Some(names)
+    }
+
+    fn top_names(
+        &mut self,
+        key: &str,
+        limits: Option<BTreeMap<String, Text>>,
+    ) -> Option<BTreeMap<Dimension, usize>> {
+        let mut top_names = BTreeMap::new();
+        for (name, limit) in limits? {
+            let line = limit.referenced.line();
+            match name.parse::<Dimension>() {
+                Ok(dimension) => {
+                    let limit = self.number(&format!("{key}.{name}"), Some(limit), 1_000_000);
+                    top_names.extend(limit.map(|limit| (dimension, limit)));
+                }
+                Err(problem) => self.problem(line, key, problem),
+            }
+        }
+        Some(top_names)
+    }
+
+    fn apps(&mut self, apps: Vec<RawApp>, patterns: &[Text], defaults: &Defaults) -> Vec<App> {
+        let mut checked = Vec::new();
+        let mut first_places = HashMap::new();
+        let files: Vec<PathBuf> = patterns
+            .iter()
+            .flat_map(|pattern| self.matching(pattern))
+            .collect();
+        self.app_list("apps", apps, defaults, &mut checked, &mut first_places);
+        for file in files {
+            self.file = file;
+            if let Some(apps) = self.read() {
+                self.app_list("", apps, defaults, &mut checked, &mut first_places);
+            }
+        }
+        if checked.is_empty() && self.problems.is_empty() {
+            let problem = "apps: none is configured: add one with its `appid` and `secret_file`";
+            self.problems
+                .push(format!("{}: {problem}", self.file.display()));
+        }
+        checked
+    }
+
+    fn app_list(
+        &mut self,
+        prefix: &str,
+        apps: Vec<RawApp>,
+        defaults: &Defaults,
+        checked: &mut Vec<App>,
+        first_places: &mut HashMap<AppId, String>,
+    ) {
+        for (index, raw) in apps.into_iter().enumerate() {
+            let line = raw.appid.referenced.line();
+            let key = format!("{prefix}[{index}]");
+            let Some(app) = self.app(&key, raw, defaults) else {
+                continue;
+            };
+            let place = format!("{}:{line}", self.file.display());
+            if let Some(first) = first_places.get(&app.appid) {
+                let problem = format!("{} is configured twice: first at {first}", app.appid);
+                self.problem(line, format!("{key}.appid"), problem);
+            } else {
+                first_places.insert(app.appid.clone(), place);
+                checked.push(app);
+            }
+        }
+    }
+
+    /// Returns the files that a pattern of `apps_files` stands for, sorted.
+    fn matching(&mut self, pattern: &Text) -> Vec<PathBuf> {
+        let line = pattern.referenced.line();
+        let whole = beside(&self.file, &pattern.value);
+        let files = match glob::glob(&whole.to_string_lossy()) {
+            Ok(files) => files.filter_map(Result::ok).collect::<Vec<_>>(),
+            Err(error) => {
+                self.problem(
+                    line,
+                    "apps_files",
+                    format!("`{}` is no pattern: {error}", pattern.value),
+                );
+                return Vec::new();
+            }
+        };
+        if files.is_empty() {
+            if pattern.value.contains(['*', '?', '[']) {
+                self.warn(
+                    line,
+                    "apps_files",
+                    format!("no file matches {}", whole.display()),
+                );
+            } else {
+                self.problem(
+                    line,
+                    "apps_files",
+                    format!("there is no file {}", whole.display()),
+                );
+            }
+        }
+        files
+    }
+
+    fn app(&mut self, key: &str, raw: RawApp, defaults: &Defaults) -> Option<App> {
+        let before = self.problems.len();
+        let line = raw.appid.referenced.line();
+        self.later(
+            &format!("{key}."),
+            &[
+                ("past", raw.past),
+                ("swing", raw.swing),
+                ("token_file", raw.token_file),
+                ("token_parameter", raw.token_parameter),
+                ("token_url", raw.token_url),
+                ("token_url_headers_file", raw.token_url_headers_file),
+                ("token_command", raw.token_command),
+                ("access", raw.access),
+                ("cloud_function", raw.cloud_function),
+                ("portrait_url", raw.portrait_url),
+                ("token_endpoint", raw.token_endpoint),
+            ],
+        );
+        let appid = match raw.appid.value.parse::<AppId>() {
+            Ok(appid) => appid,
+            Err(error) => {
+                self.problem(
+                    line,
+                    format!("{key}.appid"),
+                    format!("{:?} is {error}", raw.appid.value),
+                );
+                return None;
+            }
+        };
+        if !appid.is_wechat() {
+            let warning = format!(
+                "{appid} does not look like an appid of WeChat (`wx` and 16 hex digits in lower case)"
+            );
+            self.warn(line, format!("{key}.appid"), warning);
+        }
+        let name = raw.name.map_or_else(
+            || appid.to_string(),
+            |name| {
+                if name.value.trim().is_empty() {
+                    self.problem(
+                        name.referenced.line(),
+                        format!("{key}.name"),
+                        "is blank: leave the key out",
+                    );
+                }
+                name.value
+            },
+        );
+        if self.problems.len() > before {
+            return None;
+        }
+        let secret = self.secret(line, key, raw.secret_file, raw.secret_env);
+        let of = |key: &str, name| format!("{key}.{name}");
+        let windows = self.names(&of(key, "windows"), raw.windows);
+        let dimensions = self.names(&of(key, "dimensions"), raw.dimensions);
+        let top_names = self.top_names(&of(key, "top_names"), raw.top_names);
+        Some(App {
+            appid,
+            name,
+            secret: secret?,
+            windows: windows.unwrap_or_else(|| defaults.windows.clone()),
+            dimensions: dimensions.unwrap_or_else(|| defaults.dimensions.clone()),
+            top_names: top_names.unwrap_or_else(|| defaults.top_names.clone()),
+        })
+    }
+
+    fn secret(
+        &mut self,
+        line: u64,
+        key: &str,
+        file: Option<Text>,
+        variable: Option<Text>,
+    ) -> Option<SecretString> {
+        let (line, key, found) = match (file, variable) {
+            (Some(file), None) => {
+                let found =
+                    std::fs::read_to_string(beside(&self.file, &file.value)).map_err(|error| {
+                        format!(
+                            "cannot read {}: {error}",
+                            beside(&self.file, &file.value).display()
+                        )
+                    });
+                (file.referenced.line(), format!("{key}.secret_file"), found)
+            }
+            (None, Some(variable)) => {
+                let found = (self.environment)(&variable.value)
+                    .ok_or_else(|| format!("the environment has no variable {}", variable.value));
+                (
+                    variable.referenced.line(),
+                    format!("{key}.secret_env"),
+                    found,
+                )
+            }
+            (None, None) => {
+                self.problem(
+                    line,
+                    key,
+                    "needs its AppSecret: add `secret_file` or `secret_env`",
+                );
+                return None;
+            }
+            (Some(_), Some(variable)) => {
+                let line = variable.referenced.line();
+                self.problem(
+                    line,
+                    key,
+                    "has both `secret_file` and `secret_env`: remove one",
+                );
+                return None;
+            }
+        };
+        match found.and_then(|text| trim_secret(&text)) {
+            Ok(secret) => Some(secret),
+            Err(problem) => {
+                self.problem(line, key, problem);
+                None
+            }
+        }
+    }
+}
+
+/// Takes one line break from the end of a secret, and refuses what can't be one.
+fn trim_secret(text: &str) -> Result<SecretString, String> {
+    let secret = text
+        .strip_suffix('\n')
+        .map_or(text, |text| text.strip_suffix('\r').unwrap_or(text));
+    if secret.is_empty() {
+        Err("the AppSecret is empty".to_owned())
+    } else if secret.contains(|character: char| character.is_whitespace() || character.is_control())
+    {
+        Err("the AppSecret has blanks or line breaks in it: expected one word".to_owned())
+    } else {
+        Ok(SecretString::from(secret))
+    }
+}
+
+/// Returns a path that a file names, as seen from the folder of that file.
+fn beside(file: &Path, name: &str) -> PathBuf {
+    file.parent().unwrap_or(Path::new("")).join(name)
+}
+
+/// Says what the YAML reader found, in the form of all other problems.
+fn yaml_problem(path: &Path, text: &str, error: &serde_saphyr::Error) -> String {
+    let error = error.without_snippet();
+    let message = error.to_string();
+    let Some(location) = error.location() else {
+        return format!("{}: {message}", path.display());
+    };
+    let place = format!(" at line {}, column {}", location.line(), location.column());
+    let message = message
+        .replace(&place, "")
+        .replace("unknown field", "unknown key")
+        .replace("missing field", "missing key");
+    let key = usize::try_from(location.line() - 1)
+        .ok()
+        .and_then(|line| text.lines().nth(line))
+        .and_then(|line| line.trim_start_matches([' ', '-']).split_once(':'))
+        .map_or(String::new(), |(key, _)| format!("{key}: "));
+    format!("{}:{}: {key}{message}", path.display(), location.line())
+}

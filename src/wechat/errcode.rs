@@ -1,0 +1,295 @@
+//! What WeChat's error codes mean: under which reason they are counted, when to ask again, and
+//! what the operator must hear.
+//!
+//! Codes as documented at `developers.weixin.qq.com/miniprogram/dev/framework/server-ability/`
+//! and as reported by people who met them. Knows nothing of HTTP.
+
+use std::time::Duration;
+
+use super::Endpoint;
+use crate::portrait::spelled;
+
+spelled! {
+    /// Why a poll brought no portrait, as a label value.
+    Reason, "reason" {
+        /// WeChat says that the day is not computed yet.
+        NotReady = "not_ready",
+        /// The portrait has no figure, which means the same.
+        Empty = "empty",
+        /// WeChat is busy.
+        Busy = "busy",
+        /// Too many requests in a minute.
+        RateLimited = "rate_limited",
+        /// The quota of the day is used up.
+        Quota = "quota",
+        /// The token is refused, even a new one.
+        Token = "token",
+        /// The `AppSecret` is wrong, frozen or not given.
+        Credentials = "credentials",
+        /// The address of the exporter is not allowed.
+        IpNotAllowed = "ip_not_allowed",
+        /// The app, or the API for it, is not authorised.
+        Permission = "permission",
+        /// The dates are refused.
+        DateRange = "date_range",
+        /// No answer, or only part of one.
+        Transport = "transport",
+        /// An answer that is none.
+        Decode = "decode",
+        /// Something in the configuration can't be right.
+        Configuration = "configuration",
+        /// Anything else.
+        Other = "other",
+    }
+}
+
+/// When it makes sense to ask again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Then {
+    /// At the next poll, as if nothing had happened.
+    NextPoll,
+    /// In a moment and a few times, then at the next poll.
+    Soon,
+    /// Once with a new token, then at the next poll.
+    NewToken,
+    /// Not for this day of portraits as long as the Beijing day lasts.
+    OtherDay,
+    /// At the next poll after this time: a human has to mend something first.
+    After(Duration),
+    /// At the first poll of the next Beijing day.
+    Tomorrow,
+}
+
+/// What to do about some error codes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rule {
+    /// The codes that it is about.
+    pub errcodes: &'static [i64],
+    /// Under what they are counted.
+    pub reason: Reason,
+    /// When to ask again.
+    pub then: Then,
+    /// One sentence for the operator; `{ip}` stands for the address that WeChat saw.
+    pub advice: &'static str,
+}
+
+impl Rule {
+    const fn new(
+        errcodes: &'static [i64],
+        reason: Reason,
+        then: Then,
+        advice: &'static str,
+    ) -> Self {
+        Self {
+            errcodes,
+            reason,
+            then,
+            advice,
+        }
+    }
+}
+
+const HOUR: Then = Then::After(Duration::from_hours(1));
+const DAY: Then = Then::After(Duration::from_hours(24));
+
+const fn minutes(minutes: u64) -> Then {
+    Then::After(Duration::from_mins(minutes))
+}
+
+/// What to do about every error code that is known.
+pub const RULES: &[Rule] = &[
+    Rule::new(
+        &[-1, 61504],
+        Reason::Busy,
+        Then::Soon,
+        "WeChat is busy; nothing to do, it is asked again",
+    ),
+    Rule::new(
+        &[61503],
+        Reason::NotReady,
+        Then::NextPoll,
+        "not computed yet; normal before 10:00, possible until 15:00 Beijing time",
+    ),
+    Rule::new(
+        &[61501],
+        Reason::DateRange,
+        Then::OtherDay,
+        "the date is refused: WeChat answers only for yesterday and the day before; check the clock of this host",
+    ),
+    Rule::new(
+        &[61500, 43002, 44002, 47001, 40002],
+        Reason::Other,
+        HOUR,
+        "WeChat could not read the request: a bug in this exporter, or a proxy in between changes requests",
+    ),
+    Rule::new(
+        &[61502],
+        Reason::Permission,
+        DAY,
+        "WeChat has no portraits for this app; it refuses mini games",
+    ),
+    Rule::new(
+        &[40001, 40014, 42001],
+        Reason::Token,
+        Then::NewToken,
+        "WeChat refuses even a new token: another program fetches tokens with cgi-bin/token or force_refresh, or the secret is of another app",
+    ),
+    Rule::new(
+        &[41001],
+        Reason::Token,
+        Then::NextPoll,
+        "no token reached WeChat: a proxy in between may cut the query off",
+    ),
+    Rule::new(
+        &[40013],
+        Reason::Configuration,
+        HOUR,
+        "WeChat knows no such appid: check it for upper and lower case and for blanks",
+    ),
+    Rule::new(
+        &[40125],
+        Reason::Credentials,
+        HOUR,
+        "the AppSecret is wrong or was reset: set the new one and restart the exporter",
+    ),
+    Rule::new(
+        &[40243],
+        Reason::Credentials,
+        minutes(10),
+        "the AppSecret is frozen: unfreeze it in WeChat's console under development settings",
+    ),
+    Rule::new(
+        &[41002, 41004],
+        Reason::Configuration,
+        HOUR,
+        "appid or AppSecret did not reach WeChat: check the configuration",
+    ),
+    Rule::new(
+        &[40164, 61004],
+        Reason::IpNotAllowed,
+        minutes(5),
+        "add {ip} to the app's IP allow-list in WeChat's console under development settings",
+    ),
+    Rule::new(
+        &[89501, 89503],
+        Reason::IpNotAllowed,
+        minutes(10),
+        "the app's administrator must confirm the address {ip}: WeChat has sent them a message",
+    ),
+    Rule::new(
+        &[89506],
+        Reason::IpNotAllowed,
+        DAY,
+        "the app's administrator refused this address twice; it is asked again in 24 hours",
+    ),
+    Rule::new(
+        &[89507],
+        Reason::IpNotAllowed,
+        HOUR,
+        "the app's administrator refused this address; it is asked again in an hour",
+    ),
+    Rule::new(
+        &[45009],
+        Reason::Quota,
+        Then::Tomorrow,
+        "WeChat's daily quota is used up; find out who else polls this app, it is asked again after midnight Beijing time",
+    ),
+    Rule::new(
+        &[45011],
+        Reason::RateLimited,
+        minutes(1),
+        "too many requests in a minute; raise poll.interval",
+    ),
+    Rule::new(
+        &[48001, 48004, 50001, 50002, 50004, 61003, 61007],
+        Reason::Permission,
+        DAY,
+        "the app may not use this API, or is blocked: check its state and permissions in WeChat's console; a third-party platform needs permission set 18",
+    ),
+    Rule::new(
+        &[40234, 40235],
+        Reason::Configuration,
+        HOUR,
+        "the app has API encryption switched on: switch it off for this API in WeChat's console",
+    ),
+    Rule::new(
+        &[85088, 40101, -1000],
+        Reason::Configuration,
+        HOUR,
+        "the cloud function could not be called: check its environment and name in the configuration",
+    ),
+    Rule::new(
+        &[-604_101],
+        Reason::Permission,
+        minutes(10),
+        "the cloud function may not call openapi.analysis.getUserPortrait: list it in the function's config.json, and wait 10 minutes",
+    ),
+    Rule::new(
+        &[-604_102, -604_103],
+        Reason::Busy,
+        Then::Soon,
+        "the cloud function ran out of time or is busy; it is asked again",
+    ),
+    Rule::new(
+        &[-604_100, -604_104],
+        Reason::Configuration,
+        HOUR,
+        "the cloud function failed inside: read its log in the cloud console",
+    ),
+];
+
+/// What the token endpoint means by the codes that elsewhere speak of a token.
+const SECRET_REFUSED: Rule = Rule::new(
+    &[40001, 40014, 42001],
+    Reason::Credentials,
+    HOUR,
+    "WeChat refuses the AppSecret: set the one shown in its console",
+);
+
+const UNKNOWN: Rule = Rule::new(
+    &[],
+    Reason::Other,
+    Then::NextPoll,
+    "WeChat refuses for a reason that this exporter does not know",
+);
+
+/// Returns what to do about an error code that an endpoint answered.
+#[must_use]
+pub fn rule(endpoint: Endpoint, errcode: i64) -> Rule {
+    let of_endpoint = (endpoint == Endpoint::Token).then_some(&SECRET_REFUSED);
+    let mut rules = of_endpoint.into_iter().chain(RULES);
+    rules
+        .find(|rule| rule.errcodes.contains(&errcode))
+        .copied()
+        .unwrap_or(UNKNOWN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_code_has_two_rules() {
+        let mut codes: Vec<i64> = RULES
+            .iter()
+            .flat_map(|rule| rule.errcodes)
+            .copied()
+            .collect();
+        let all = codes.len();
+        codes.sort_unstable();
+        codes.dedup();
+        assert_eq!(codes.len(), all);
+    }
+
+    #[test]
+    fn a_refused_token_is_replaced_but_a_refused_secret_is_not_tried_again() {
+        assert_eq!(rule(Endpoint::Portrait, 40001).then, Then::NewToken);
+        assert_eq!(rule(Endpoint::Token, 40001).reason, Reason::Credentials);
+        assert_eq!(rule(Endpoint::Token, 40001).then, HOUR);
+    }
+
+    #[test]
+    fn an_unknown_code_is_told_as_such() {
+        assert_eq!(rule(Endpoint::Portrait, 12345).reason, Reason::Other);
+    }
+}

@@ -1,0 +1,210 @@
+//! Everything that knows WeChat: its addresses, field names, tokens and error codes.
+//!
+//! `client` sends requests, `access` holds tokens, `wire` reads answers, `errcode` says what a
+//! refusal means and what to do about it. What leaves this room is a portrait or an [`Error`];
+//! when to ask is for `poll` to say, and nobody outside sees a token.
+
+mod access;
+mod client;
+pub mod errcode;
+pub mod wire;
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+use std::time::Duration;
+
+pub use access::Access;
+pub use client::{Client, Request, Settings};
+use errcode::{Reason, Then};
+
+use crate::portrait::{AppId, spelled};
+
+spelled! {
+    /// Which part of WeChat's API a request went to.
+    Endpoint, "endpoint" {
+        /// The user portrait.
+        Portrait = "portrait",
+        /// Tokens.
+        Token = "token",
+    }
+}
+
+/// Why there is no portrait.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// WeChat answered with an error code.
+    #[error("WeChat answered errcode {}", .0.errcode)]
+    Refused(Refusal),
+    /// WeChat answered a portrait without any figure: the day is not computed yet.
+    #[error("WeChat answered an empty portrait")]
+    Empty,
+    /// No answer could be had from whoever stands at the other end.
+    #[error("no answer from WeChat ({failure})")]
+    Transport {
+        /// What went wrong.
+        failure: Failure,
+        /// Free of addresses, which hold tokens.
+        source: Option<reqwest::Error>,
+    },
+    /// The answer is none that could be read.
+    #[error("unreadable answer: {0}")]
+    Decode(String),
+}
+
+/// A refusal in WeChat's own terms.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// Where it was refused.
+    pub endpoint: Endpoint,
+    /// WeChat's number.
+    pub errcode: i64,
+    /// WeChat's sentence, without anything that could be a secret or a token.
+    pub errmsg: String,
+}
+
+/// How a request failed before there was an answer to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// No connection, or it broke before the first byte.
+    #[error("connect")]
+    Connect,
+    /// The time for the whole request was over.
+    #[error("timeout")]
+    Timeout,
+    /// The answer broke off.
+    #[error("body")]
+    Body,
+    /// Something answered, but with this HTTP status.
+    #[error("http_{0}")]
+    Status(u16),
+}
+
+impl Failure {
+    /// Tells whether the same request may succeed a moment later.
+    fn is_passing(self) -> bool {
+        match self {
+            Self::Connect | Self::Timeout | Self::Body => true,
+            Self::Status(status) => status >= 500,
+        }
+    }
+}
+
+impl Error {
+    /// Returns the label value under which this is counted.
+    #[must_use]
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Refused(refusal) => refusal.rule().reason,
+            Self::Empty => Reason::Empty,
+            Self::Transport {
+                failure: Failure::Status(429),
+                ..
+            } => Reason::RateLimited,
+            Self::Transport { .. } => Reason::Transport,
+            Self::Decode(_) => Reason::Decode,
+        }
+    }
+
+    /// Tells whether this is what WeChat says of a day that it has not computed yet.
+    #[must_use]
+    pub fn is_not_ready(&self) -> bool {
+        matches!(self.reason(), Reason::NotReady | Reason::Empty)
+    }
+
+    /// Returns when it makes sense to ask again.
+    #[must_use]
+    pub fn then(&self) -> Then {
+        match self {
+            Self::Refused(refusal) => refusal.rule().then,
+            Self::Transport {
+                failure: Failure::Status(429),
+                ..
+            } => Then::After(Duration::from_mins(1)),
+            Self::Empty | Self::Transport { .. } | Self::Decode(_) => Then::NextPoll,
+        }
+    }
+
+    /// Tells the operator in one sentence what happened to which app, and what to do.
+    #[must_use]
+    pub fn sentence(&self, appid: &AppId) -> String {
+        match self {
+            Self::Refused(refusal) => refusal.sentence(appid),
+            Self::Empty => format!(
+                "{appid}: not computed yet, the portrait is empty; normal before 10:00, possible until 15:00 Beijing time"
+            ),
+            Self::Transport { failure, source } => {
+                let detail = source
+                    .as_ref()
+                    .map_or(String::new(), |error| format!(" ({})", innermost(error)));
+                let what = match failure {
+                    Failure::Connect => "no connection to WeChat; check network, DNS, proxy and wechat.base_url".to_owned(),
+                    Failure::Timeout => "WeChat did not answer in time; check the network, or raise wechat.timeout".to_owned(),
+                    Failure::Body => "the answer broke off; check what stands between here and WeChat".to_owned(),
+                    Failure::Status(429) => "too many requests, says a gateway in between or WeChat itself; raise poll.interval".to_owned(),
+                    Failure::Status(status) => format!(
+                        "HTTP status {status}, which WeChat itself never sends; check proxy and wechat.base_url, or wait if it passes"
+                    ),
+                };
+                format!("{appid}: {what}{detail}")
+            }
+            Self::Decode(problem) => format!(
+                "{appid}: the answer is no portrait of the day asked for: {problem}; check what stands between here and WeChat"
+            ),
+        }
+    }
+}
+
+/// Returns the last cause of an error, which is the one that says something.
+fn innermost(error: &reqwest::Error) -> String {
+    let mut error: &dyn std::error::Error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}
+
+impl Refusal {
+    fn rule(&self) -> errcode::Rule {
+        errcode::rule(self.endpoint, self.errcode)
+    }
+
+    /// Returns the address that WeChat does not want to hear from, if it names one.
+    fn address(&self) -> Option<IpAddr> {
+        self.errmsg
+            .split([' ', ','])
+            .find_map(|word| word.parse().ok())
+    }
+
+    /// Returns WeChat's number for this very answer, which its support asks for.
+    fn rid(&self) -> Option<&str> {
+        let rid = self
+            .errmsg
+            .split("rid: ")
+            .nth(1)?
+            .split_whitespace()
+            .next()?;
+        rid.bytes()
+            .all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
+            .then_some(rid)
+    }
+
+    fn sentence(&self, appid: &AppId) -> String {
+        let rule = self.rule();
+        let address = self
+            .address()
+            .map_or("the address of this exporter".to_owned(), |ip| {
+                ip.to_string()
+            });
+        let mut sentence = format!(
+            "{appid}: {} (errcode {}",
+            rule.advice.replace("{ip}", &address),
+            self.errcode
+        );
+        if rule.reason == Reason::Other {
+            let _ = write!(sentence, ", WeChat says: {}", self.errmsg);
+        } else if let Some(rid) = self.rid() {
+            let _ = write!(sentence, ", rid {rid}");
+        }
+        sentence + ")"
+    }
+}
