@@ -86,7 +86,7 @@ pub struct App {
     pub appid: AppId,
     /// What people call it; the appid unless configured.
     pub name: String,
-    /// Its `AppSecret`.
+    /// Its AppSecret.
     pub secret: SecretString,
     /// Which windows are asked for; never empty.
     pub windows: Vec<Window>,

@@ -170,6 +170,15 @@ spelled! {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Repairs([u64; Repair::ALL.len()]);
 
+impl Repairs {
+    /// Adds how often they were needed elsewhere.
+    pub fn add(&mut self, other: &Self) {
+        for repair in Repair::ALL {
+            self[repair] += other[repair];
+        }
+    }
+}
+
 impl Index<Repair> for Repairs {
     type Output = u64;
 

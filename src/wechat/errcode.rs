@@ -24,7 +24,7 @@ spelled! {
         Quota = "quota",
         /// The token is refused, even a new one.
         Token = "token",
-        /// The `AppSecret` is wrong, frozen or not given.
+        /// The AppSecret is wrong, frozen or not given.
         Credentials = "credentials",
         /// The address of the exporter is not allowed.
         IpNotAllowed = "ip_not_allowed",

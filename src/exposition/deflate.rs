@@ -1,0 +1,215 @@
+//! Joins compressed pieces into one gzip member.
+//!
+//! Every piece is raw deflate ended by a full flush, so pieces may follow each other in any
+//! order, and the checksum of the whole follows from theirs. Knows nothing of metrics.
+
+use bytes::{Bytes, BytesMut};
+use crc32fast::Hasher;
+use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
+
+/// Magic number, deflate, no flags, no time, no hint, unknown system (RFC 1952).
+const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
+
+/// A last block without content (RFC 1951).
+const FINAL_BLOCK: [u8; 2] = [0x03, 0x00];
+
+/// Checksum and length.
+const TRAILER_LEN: usize = 8;
+
+/// How much is handed to the network at once.
+const FRAME: usize = 256 << 10;
+
+/// A text, compressed so that it can stand anywhere in a gzip member. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Piece {
+    deflated: Bytes,
+    checksum: Hasher,
+    len: usize,
+}
+
+impl Piece {
+    /// Compresses a text.
+    #[must_use]
+    pub fn new(text: &str) -> Self {
+        let mut checksum = Hasher::new();
+        checksum.update(text.as_bytes());
+        Self {
+            deflated: deflate(text.as_bytes()).into(),
+            checksum,
+            len: text.len(),
+        }
+    }
+
+    /// Tells whether it holds no text.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+}
+
+fn deflate(input: &[u8]) -> Vec<u8> {
+    let mut compress = Compress::new(Compression::default(), false);
+    let mut output = Vec::with_capacity(input.len() / 8 + 64);
+    loop {
+        let consumed = usize::try_from(compress.total_in()).unwrap_or(input.len());
+        // The only error is of a preset dictionary, which is not used.
+        let _ = compress.compress_vec(&input[consumed..], &mut output, FlushCompress::Full);
+        // Room left means that nothing waits to be written.
+        if output.len() < output.capacity() {
+            output.shrink_to_fit();
+            return output;
+        }
+        output.reserve(output.capacity());
+    }
+}
+
+/// A text made of pieces, to be sent compressed or plain.
+#[derive(Debug, Clone, Default)]
+pub struct Member(Vec<Piece>);
+
+impl Member {
+    /// Puts a piece at the end.
+    pub fn push(&mut self, piece: Piece) {
+        if !piece.is_empty() {
+            self.0.push(piece);
+        }
+    }
+
+    /// Returns the size in bytes of the text.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.iter().map(|piece| piece.len).sum()
+    }
+
+    /// Tells whether there is no text.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Returns the size in bytes of what [`Member::gzip`] yields.
+    #[must_use]
+    pub fn gzip_len(&self) -> usize {
+        let pieces: usize = self.0.iter().map(|piece| piece.deflated.len()).sum();
+        HEADER.len() + pieces + FINAL_BLOCK.len() + TRAILER_LEN
+    }
+
+    /// Yields one gzip member in frames; compresses nothing.
+    pub fn gzip(self) -> impl Iterator<Item = Bytes> + Send + 'static {
+        let mut checksum = Hasher::new();
+        for piece in &self.0 {
+            checksum.combine(&piece.checksum);
+        }
+        // The length is told modulo 2^32, as the format has it.
+        let len = u32::try_from(self.len() & 0xffff_ffff).unwrap_or_default();
+        let mut end = BytesMut::from(&FINAL_BLOCK[..]);
+        end.extend_from_slice(&checksum.finalize().to_le_bytes());
+        end.extend_from_slice(&len.to_le_bytes());
+        let parts = self.0.into_iter().map(|piece| piece.deflated);
+        frames(
+            std::iter::once(Bytes::from_static(&HEADER))
+                .chain(parts)
+                .chain([end.freeze()]),
+        )
+    }
+
+    /// Yields the text in frames, inflated piece by piece.
+    pub fn plain(self) -> impl Iterator<Item = Bytes> + Send + 'static {
+        frames(self.0.into_iter().map(|piece| inflate(&piece)))
+    }
+}
+
+fn inflate(piece: &Piece) -> Bytes {
+    let mut output = Vec::with_capacity(piece.len + 1);
+    let status =
+        Decompress::new(false).decompress_vec(&piece.deflated, &mut output, FlushDecompress::Sync);
+    debug_assert!(
+        matches!(status, Ok(Status::Ok)) && output.len() == piece.len,
+        "a piece of our own making"
+    );
+    output.into()
+}
+
+/// Gathers small parts into frames, and passes large ones on as they are.
+fn frames(
+    parts: impl Iterator<Item = Bytes> + Send + 'static,
+) -> impl Iterator<Item = Bytes> + Send + 'static {
+    let mut parts = parts.peekable();
+    std::iter::from_fn(move || {
+        let first = parts.next()?;
+        if first.len() >= FRAME || parts.peek().is_none() {
+            return Some(first);
+        }
+        let mut frame = BytesMut::with_capacity(FRAME);
+        frame.extend_from_slice(&first);
+        while let Some(part) = parts.next_if(|part| frame.len() + part.len() <= FRAME) {
+            frame.extend_from_slice(&part);
+        }
+        Some(frame.freeze())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+
+    use flate2::bufread::GzDecoder;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn member(texts: &[String]) -> Member {
+        let mut member = Member::default();
+        for text in texts {
+            member.push(Piece::new(text));
+        }
+        member
+    }
+
+    /// Reads one gzip member and fails if anything follows it.
+    fn gunzip(bytes: &[u8]) -> String {
+        let mut decoder = GzDecoder::new(bytes);
+        let mut text = String::new();
+        decoder.read_to_string(&mut text).unwrap();
+        assert!(decoder.into_inner().is_empty(), "one single member");
+        text
+    }
+
+    fn collect(frames: impl Iterator<Item = Bytes>) -> Vec<u8> {
+        frames.flat_map(|frame| frame.to_vec()).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn joined_pieces_are_the_joined_text(texts in proptest::collection::vec(".{0,300}", 0..20)) {
+            let whole = texts.concat();
+            let member = member(&texts);
+            prop_assert_eq!(member.len(), whole.len());
+            let gzip = collect(member.clone().gzip());
+            prop_assert_eq!(gzip.len(), member.gzip_len());
+            prop_assert_eq!(gunzip(&gzip), &whole[..]);
+            prop_assert_eq!(String::from_utf8(collect(member.plain())).unwrap(), whole);
+        }
+    }
+
+    #[test]
+    fn large_and_hardly_compressible_pieces_survive() {
+        let mut random = fastrand::Rng::with_seed(7);
+        let texts: Vec<String> = [1, 300_000, 5, 900_000]
+            .map(|len| {
+                std::iter::repeat_with(|| random.alphanumeric())
+                    .take(len)
+                    .collect()
+            })
+            .into();
+        let member = member(&texts);
+        assert!(member.clone().gzip().count() < 8, "frames, not pieces");
+        assert_eq!(gunzip(&collect(member.clone().gzip())), texts.concat());
+        assert_eq!(collect(member.plain()), texts.concat().into_bytes());
+    }
+
+    #[test]
+    fn nothing_is_a_valid_member_too() {
+        assert_eq!(gunzip(&collect(Member::default().gzip())), "");
+    }
+}

@@ -1,0 +1,148 @@
+//! The exporter's own metrics: what it does, not what it was told.
+//!
+//! What belongs to an app is on the page; this is about requests, the archive and the process.
+
+use prometheus::core::Collector;
+use prometheus::{
+    HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
+};
+
+use crate::archive::Operation;
+use crate::wechat::{Endpoint, Request};
+
+/// The metrics contradict each other, or one can't be written: a bug.
+#[derive(Debug, thiserror::Error)]
+#[error("the exporter's own metrics are broken")]
+pub struct Error(#[from] prometheus::Error);
+
+/// Counts and measures what the exporter does.
+#[derive(Debug)]
+pub struct Telemetry {
+    registry: Registry,
+    requests: IntCounterVec,
+    request_failures: IntCounterVec,
+    request_duration: HistogramVec,
+    archive_size: IntGauge,
+    archive_failures: IntCounterVec,
+}
+
+impl Telemetry {
+    /// Starts everything at zero.
+    ///
+    /// # Errors
+    ///
+    /// Two metrics have one name.
+    pub fn new() -> Result<Self, Error> {
+        let telemetry = Self {
+            registry: Registry::new(),
+            requests: IntCounterVec::new(
+                Opts::new(
+                    "wxapp_portrait_api_requests_total",
+                    "Requests sent to WeChat.",
+                ),
+                &["endpoint"],
+            )?,
+            request_failures: IntCounterVec::new(
+                Opts::new(
+                    "wxapp_portrait_api_request_failures_total",
+                    "Requests that failed, by WeChat's error code or what happened instead.",
+                ),
+                &["endpoint", "errcode"],
+            )?,
+            request_duration: HistogramVec::new(
+                HistogramOpts::new(
+                    "wxapp_portrait_api_request_duration_seconds",
+                    "Time from sending a request to the last byte of its answer.",
+                ),
+                &["endpoint"],
+            )?,
+            archive_size: IntGauge::new(
+                "wxapp_portrait_archive_size_bytes",
+                "Size of the archive's files.",
+            )?,
+            archive_failures: IntCounterVec::new(
+                Opts::new(
+                    "wxapp_portrait_archive_failures_total",
+                    "Operations of the archive that failed.",
+                ),
+                &["operation"],
+            )?,
+        };
+        for endpoint in Endpoint::ALL {
+            telemetry.requests.with_label_values(&[endpoint.as_str()]);
+            telemetry
+                .request_duration
+                .with_label_values(&[endpoint.as_str()]);
+        }
+        for operation in Operation::ALL {
+            telemetry
+                .archive_failures
+                .with_label_values(&[operation.as_str()]);
+        }
+        let collectors: [Box<dyn Collector>; 6] = [
+            Box::new(telemetry.requests.clone()),
+            Box::new(telemetry.request_failures.clone()),
+            Box::new(telemetry.request_duration.clone()),
+            Box::new(telemetry.archive_size.clone()),
+            Box::new(telemetry.archive_failures.clone()),
+            Box::new(build_info()?),
+        ];
+        for collector in collectors {
+            telemetry.registry.register(collector)?;
+        }
+        #[cfg(target_os = "linux")]
+        telemetry.registry.register(Box::new(
+            prometheus::process_collector::ProcessCollector::for_self(),
+        ))?;
+        Ok(telemetry)
+    }
+
+    /// Counts a request to WeChat.
+    pub fn request(&self, request: &Request) {
+        let endpoint = request.endpoint.as_str();
+        self.requests.with_label_values(&[endpoint]).inc();
+        self.request_duration
+            .with_label_values(&[endpoint])
+            .observe(request.duration.as_secs_f64());
+        if let Some(failure) = &request.failure {
+            self.request_failures
+                .with_label_values(&[endpoint, failure])
+                .inc();
+        }
+    }
+
+    /// Counts an operation of the archive that failed.
+    pub fn archive_failure(&self, operation: Operation) {
+        self.archive_failures
+            .with_label_values(&[operation.as_str()])
+            .inc();
+    }
+
+    /// Sets the size of the archive, in bytes.
+    pub fn archive_size(&self, bytes: u64) {
+        self.archive_size
+            .set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    /// Returns all of it in the text format.
+    ///
+    /// # Errors
+    ///
+    /// A metric has no name.
+    pub fn encode(&self) -> Result<String, Error> {
+        Ok(TextEncoder::new().encode_to_string(&self.registry.gather())?)
+    }
+}
+
+fn build_info() -> Result<IntGauge, prometheus::Error> {
+    let options = Opts::new(
+        "wxapp_portrait_exporter_build_info",
+        "What this exporter was built from, always 1.",
+    )
+    .const_label("version", env!("CARGO_PKG_VERSION"))
+    .const_label("revision", env!("BUILD_REVISION"))
+    .const_label("rustversion", env!("BUILD_RUSTVERSION"));
+    let gauge = IntGauge::with_opts(options)?;
+    gauge.set(1);
+    Ok(gauge)
+}

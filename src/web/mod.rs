@@ -1,0 +1,204 @@
+//! What is served over HTTP: the page for Prometheus, and the state of things for people.
+//!
+//! Reads what others have published and asks nobody, so that no answer here waits for WeChat or
+//! the disk.
+
+mod status;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Query, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::get;
+use futures_util::stream;
+
+use crate::archive::Archive;
+use crate::calendar::Clock;
+use crate::exposition::deflate::{Member, Piece};
+use crate::exposition::page::Page;
+use crate::exposition::telemetry::Telemetry;
+use crate::portrait::AppId;
+use status::Status;
+
+/// Where everything else is; the page for Prometheus must be elsewhere.
+pub const PATHS: [&str; 5] = ["/", "/probe", "/-/healthy", "/-/ready", "/api/v1/status"];
+
+const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// What is served.
+pub struct Site {
+    /// What is published about the apps.
+    pub page: Arc<Page>,
+    /// The exporter's own metrics.
+    pub telemetry: Arc<Telemetry>,
+    /// Asked for its problem only.
+    pub archive: Arc<Archive>,
+    /// Tells the time.
+    pub clock: Clock,
+    /// Where the page for Prometheus is; starts with a slash and is none of [`PATHS`].
+    pub telemetry_path: String,
+}
+
+/// Returns the routes of a site.
+pub fn create_app(site: Arc<Site>) -> Router {
+    Router::new()
+        .route("/", get(index))
+        .route(&site.telemetry_path, get(metrics))
+        .route("/probe", get(probe))
+        .route("/-/healthy", get(async || "healthy\n"))
+        .route("/-/ready", get(ready))
+        .route(
+            "/api/v1/status",
+            get(async |State(site): State<Arc<Site>>| axum::Json(Status::new(&site))),
+        )
+        .fallback(async || {
+            (
+                StatusCode::NOT_FOUND,
+                "not found; what there is stands on /\n",
+            )
+        })
+        .with_state(site)
+}
+
+async fn index(State(site): State<Arc<Site>>) -> Response {
+    match Status::new(&site).to_html() {
+        Ok(html) => Html(html).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+    }
+}
+
+async fn ready(State(site): State<Arc<Site>>) -> Response {
+    let records = site.page.records();
+    let waiting = records.iter().filter(|record| !record.is_ready()).count();
+    if waiting == 0 {
+        "ready\n".into_response()
+    } else {
+        let text = format!(
+            "waiting for the first answer to {waiting} of {} apps\n",
+            records.len()
+        );
+        (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
+    }
+}
+
+type Parameters = Query<Vec<(String, String)>>;
+
+async fn metrics(
+    State(site): State<Arc<Site>>,
+    Query(parameters): Parameters,
+    headers: HeaderMap,
+) -> Response {
+    let (mut with_portrait, mut with_exporter) = (false, false);
+    for (_, part) in parameters.iter().filter(|(name, _)| name == "collect[]") {
+        match part.as_str() {
+            "portrait" => with_portrait = true,
+            "exporter" => with_exporter = true,
+            _ => return bad_request("collect[] is `portrait` or `exporter`\n"),
+        }
+    }
+    let with_all = !with_portrait && !with_exporter;
+    let mut member = if with_all || with_portrait {
+        site.page.all()
+    } else {
+        Member::default()
+    };
+    if with_all || with_exporter {
+        match site.telemetry.encode() {
+            Ok(text) => member.push(Piece::new(&text)),
+            Err(error) => tracing::error!("{error}"),
+        }
+    }
+    send(member, &headers)
+}
+
+async fn probe(
+    State(site): State<Arc<Site>>,
+    Query(parameters): Parameters,
+    headers: HeaderMap,
+) -> Response {
+    let Some((_, target)) = parameters.into_iter().find(|(name, _)| name == "target") else {
+        return bad_request("the parameter `target` is missing: /probe?target=APPID\n");
+    };
+    let member = target
+        .parse::<AppId>()
+        .ok()
+        .and_then(|appid| site.page.of(&appid));
+    if let Some(member) = member {
+        send(member, &headers)
+    } else {
+        let text = "no app with this appid is configured; those that are stand on / and in /api/v1/status\n";
+        (StatusCode::NOT_FOUND, text).into_response()
+    }
+}
+
+fn bad_request(text: &'static str) -> Response {
+    (StatusCode::BAD_REQUEST, text).into_response()
+}
+
+fn send(member: Member, headers: &HeaderMap) -> Response {
+    let response = Response::builder()
+        .header(header::CONTENT_TYPE, TEXT_FORMAT)
+        .header(header::VARY, "accept-encoding");
+    let response = if accepts_gzip(headers) {
+        response
+            .header(header::CONTENT_ENCODING, "gzip")
+            .header(header::CONTENT_LENGTH, member.gzip_len())
+            .body(Body::from_stream(stream::iter(
+                member.gzip().map(Ok::<_, Infallible>),
+            )))
+    } else {
+        response
+            .header(header::CONTENT_LENGTH, member.len())
+            .body(Body::from_stream(stream::iter(
+                member.plain().map(Ok::<_, Infallible>),
+            )))
+    };
+    response.unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response())
+}
+
+/// Tells whether the client asks for gzip (RFC 9110, section 12.5.3); a weight of 0 refuses it.
+fn accepts_gzip(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(header::ACCEPT_ENCODING)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|coding| {
+            let mut parameters = coding.split(';').map(str::trim);
+            let is_gzip = parameters
+                .next()
+                .is_some_and(|name| name.eq_ignore_ascii_case("gzip"));
+            is_gzip
+                && !parameters.any(|parameter| {
+                    let weight = parameter
+                        .strip_prefix("q=")
+                        .or_else(|| parameter.strip_prefix("Q="));
+                    weight.and_then(|weight| weight.parse::<f32>().ok()) == Some(0.0)
+                })
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gzip_is_sent_when_asked_for() {
+        let accepts = |value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::ACCEPT_ENCODING, value.parse().unwrap());
+            accepts_gzip(&headers)
+        };
+        for value in ["gzip", "deflate, GZIP;q=0.5", "br,gzip ; q=1"] {
+            assert!(accepts(value), "{value}");
+        }
+        for value in ["", "identity", "gzip;q=0", "gzip; q=0.000", "xgzip", "br"] {
+            assert!(!accepts(value), "{value}");
+        }
+        assert!(!accepts_gzip(&HeaderMap::new()));
+    }
+}

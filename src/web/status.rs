@@ -1,0 +1,150 @@
+//! The state of every app: as JSON for programs, as a page for people.
+//!
+//! Both show the same value. Times are UTC in JSON and Beijing time on the page, as people who
+//! read WeChat's figures think in Beijing days.
+
+use askama::Template;
+use chrono::{DateTime, NaiveDate, SecondsFormat, Utc};
+use serde::{Serialize, Serializer};
+
+use super::Site;
+use crate::calendar;
+use crate::exposition::page::{AppRecord, WindowRecord};
+use crate::portrait::Window;
+
+/// The state of everything.
+#[derive(Debug, Serialize, Template)]
+#[template(path = "status.html")]
+pub(super) struct Status {
+    version: &'static str,
+    revision: &'static str,
+    #[serde(serialize_with = "rfc3339")]
+    now: DateTime<Utc>,
+    ready: bool,
+    #[serde(skip)]
+    telemetry_path: String,
+    archive: ArchiveStatus,
+    apps: Vec<AppStatus>,
+}
+
+#[derive(Debug, Serialize)]
+struct ArchiveStatus {
+    path: String,
+    problem: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct AppStatus {
+    appid: String,
+    app: String,
+    #[serde(serialize_with = "rfc3339")]
+    next_poll: DateTime<Utc>,
+    windows: Vec<WindowStatus>,
+}
+
+#[derive(Debug, Serialize)]
+struct WindowStatus {
+    window: Window,
+    /// The last Beijing day of the newest portrait.
+    reference_date: Option<NaiveDate>,
+    freshness: &'static str,
+    settled: bool,
+    #[serde(serialize_with = "rfc3339_or_null")]
+    last_success: Option<DateTime<Utc>>,
+    last_poll_success: Option<bool>,
+    problem: Option<String>,
+    archive_days: u32,
+}
+
+impl Status {
+    pub(super) fn new(site: &Site) -> Self {
+        let now = (site.clock)();
+        let records = site.page.records();
+        Self {
+            version: env!("CARGO_PKG_VERSION"),
+            revision: env!("BUILD_REVISION"),
+            now,
+            ready: records.iter().all(|record| record.is_ready()),
+            telemetry_path: site.telemetry_path.clone(),
+            archive: ArchiveStatus {
+                path: site.archive.path().display().to_string(),
+                problem: site.archive.problem(),
+            },
+            apps: records
+                .iter()
+                .map(|record| AppStatus::new(record, now))
+                .collect(),
+        }
+    }
+
+    pub(super) fn to_html(&self) -> askama::Result<String> {
+        self.render()
+    }
+
+    fn problems(&self) -> usize {
+        let is_in_trouble = |app: &&AppStatus| {
+            app.windows
+                .iter()
+                .any(|window| window.last_poll_success == Some(false))
+        };
+        self.apps.iter().filter(is_in_trouble).count()
+    }
+}
+
+impl AppStatus {
+    fn new(record: &AppRecord, now: DateTime<Utc>) -> Self {
+        Self {
+            appid: record.appid.to_string(),
+            app: record.name.clone(),
+            next_poll: record.next_poll_at,
+            windows: record
+                .windows
+                .iter()
+                .map(|window| WindowStatus::new(window, now))
+                .collect(),
+        }
+    }
+}
+
+impl WindowStatus {
+    fn new(record: &WindowRecord, now: DateTime<Utc>) -> Self {
+        let freshness = match record.reference_date {
+            None => "none yet",
+            Some(_) if record.users.is_none() => "stale",
+            Some(day) if day >= calendar::yesterday(now) => "fresh",
+            Some(_) => "waiting",
+        };
+        Self {
+            window: record.window,
+            reference_date: record.reference_date,
+            freshness,
+            settled: record.settled,
+            last_success: record.last_success_at,
+            last_poll_success: record.last_poll_success,
+            problem: record.last_problem.clone(),
+            archive_days: record.archive_days,
+        }
+    }
+}
+
+/// Writes a time as the clocks of Beijing show it.
+fn beijing(time: &DateTime<Utc>) -> String {
+    calendar::in_beijing(*time)
+        .format("%Y-%m-%d %H:%M")
+        .to_string()
+}
+
+fn rfc3339<S: Serializer>(time: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&time.to_rfc3339_opts(SecondsFormat::Secs, true))
+}
+
+#[expect(clippy::ref_option, reason = "serde gives a reference to the field")]
+fn rfc3339_or_null<S: Serializer>(
+    time: &Option<DateTime<Utc>>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match time {
+        Some(time) => rfc3339(time, serializer),
+        None => serializer.serialize_none(),
+    }
+}
