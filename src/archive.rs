@@ -295,7 +295,7 @@ impl Archive {
         let result = self.attempt(operation, action);
         let mut problem = self.problem.lock().unwrap_or_else(PoisonError::into_inner);
         if let Err(error) = &result {
-            *problem = Some((error.operation(), error.to_string()))
+            *problem = Some((error.operation(), error.to_string()));
         } else {
             let is_over = |(failed, _): &mut (Operation, String)| {
                 *failed == operation || *failed == Operation::Open

@@ -1,10 +1,35 @@
 //! A Prometheus exporter for the user portraits of WeChat mini programs.
+//!
+//! WeChat tells a mini program's owner once a day who its users were: how many new and active
+//! people per province, city, gender, platform, device and age. It tells it for two days, then
+//! forgets. The exporter asks for every app it is configured for, keeps every answer, and serves
+//! the newest one as Prometheus gauges. Asking and serving are apart: a scrape touches neither
+//! network nor disk.
+//!
+//! ```text
+//!  poll::schedule ─ when, which days ─► poll::cycle ─► wechat::Client ─HTTP─► WeChat, or simulator
+//!                                           │             └ wire → Portrait | Error
+//!                                           ├─► archive: the answer, before anything else sees it
+//!                                           └─► exposition::page: lines rendered and deflated once
+//!  GET /metrics ─► web ─► page: the pieces of all apps, joined into one gzip member ─► Prometheus
+//! ```
+//!
+//! - [`portrait`] and [`calendar`] are the vocabulary: users, windows, dimensions, Beijing days.
+//! - [`cli`] and [`config`] say what is wanted; [`commands`] put the rooms together.
+//! - [`wechat`] asks, [`archive`] keeps, [`poll`] decides, [`exposition`] shows, [`web`] serves.
+//! - [`simulator`] stands in for WeChat, in `demo` and in the tests.
+//!
+//! A module imports only what stands above it in the way of the data. Time, the environment,
+//! bound sockets and the end are arguments; only `main` reads the clock.
 
 pub mod archive;
 pub mod calendar;
+pub mod cli;
+pub mod commands;
 pub mod config;
 pub mod exposition;
 pub mod poll;
 pub mod portrait;
+pub mod simulator;
 pub mod web;
 pub mod wechat;

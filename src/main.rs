@@ -1,2 +1,109 @@
-//! x
-fn main() {}
+//! The program: arguments, log, exit code. Reads the clock and the environment for everybody
+//! else, and listens to signals.
+
+use std::error::Error as _;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser as _;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use wxapp_portrait_exporter::cli::{Cli, Command, Log, LogFormat, LogLevel};
+use wxapp_portrait_exporter::commands::{self, Error, Outside};
+
+/// How long threads that write to the archive may take when the program ends.
+const GRACE: Duration = Duration::from_secs(1);
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    start_log(match &cli.command {
+        None => cli.serve.log,
+        Some(Command::Serve(flags)) => flags.log,
+        Some(Command::Demo(flags)) => flags.log,
+        Some(Command::Simulate(flags)) => flags.log,
+    });
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!("cannot start threads: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let result = runtime.block_on(async { commands::run(cli, outside()?).await });
+    runtime.shutdown_timeout(GRACE);
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Error::Config(error)) => {
+            for problem in error.to_string().lines() {
+                tracing::error!("{problem}");
+            }
+            ExitCode::from(2)
+        }
+        Err(error) => {
+            let source = error
+                .source()
+                .map_or(String::new(), |source| format!(": {source}"));
+            tracing::error!("{error}{source}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is where the clock and the environment are read"
+)]
+fn outside() -> Result<
+    Outside<impl Fn(&str) -> Option<String>, impl Future<Output = ()> + Send + 'static>,
+    Error,
+> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(Error::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Signals)?;
+    Ok(Outside {
+        clock: commands::clock(chrono::Utc::now),
+        environment: |name: &str| std::env::var(name).ok(),
+        shutdown: async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        },
+    })
+}
+
+/// Sends the log to standard error. Other crates are not heard, for some of them would tell
+/// addresses, and addresses hold tokens.
+fn start_log(log: Log) {
+    let level = match log.level {
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Error => LevelFilter::ERROR,
+    };
+    let targets = Targets::new().with_target("wxapp_portrait_exporter", level);
+    let registry = tracing_subscriber::registry().with(targets);
+    match log.format {
+        LogFormat::Logfmt => registry
+            .with(
+                tracing_logfmt::builder()
+                    .with_target(false)
+                    .layer()
+                    .with_writer(std::io::stderr),
+            )
+            .init(),
+        LogFormat::Json => registry
+            .with(
+                tracing_subscriber::fmt::layer()
+                    .json()
+                    .flatten_event(true)
+                    .with_target(false)
+                    .with_writer(std::io::stderr),
+            )
+            .init(),
+    }
+}

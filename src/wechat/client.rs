@@ -22,6 +22,9 @@ const LARGEST_ANSWER: usize = 8 << 20;
 /// How often a request is sent again while WeChat is busy or the connection breaks.
 const RETRIES: u32 = 3;
 
+/// The usual pause before a request is sent again.
+pub const BACKOFF: Duration = Duration::from_millis(500);
+
 /// How requests are sent.
 #[derive(Debug, Clone)]
 pub struct Settings {

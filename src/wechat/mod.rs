@@ -14,7 +14,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 pub use access::Access;
-pub use client::{Client, Request, Settings};
+pub use client::{BACKOFF, Client, Request, Settings};
 use errcode::{Reason, Then};
 
 use crate::portrait::{AppId, spelled};

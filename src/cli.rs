@@ -1,0 +1,239 @@
+//! What the command line accepts: the form of it, not what is done about it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use chrono::NaiveTime;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::portrait::AppId;
+use crate::simulator::{App, Event, Fault};
+use crate::web;
+
+const LONG_VERSION: &str = concat!(
+    env!("CARGO_PKG_VERSION"),
+    " (revision ",
+    env!("BUILD_REVISION"),
+    ", rustc ",
+    env!("BUILD_RUSTVERSION"),
+    ")"
+);
+
+/// Prometheus exporter for the user portraits of WeChat mini programs.
+///
+/// Without a command it serves, as `serve` does. To see it at work with nothing else installed,
+/// run `wxapp-portrait-exporter demo`.
+#[derive(Debug, Parser)]
+#[command(version = LONG_VERSION, args_conflicts_with_subcommands = true)]
+pub struct Cli {
+    /// What to do; without it, serve.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// The flags of `serve`.
+    #[command(flatten)]
+    pub serve: Serve,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Polls WeChat for the configured apps and serves their portraits (the default).
+    Serve(Serve),
+    /// Serves three simulated apps with 60 days of history: no file, no network, no secret.
+    Demo(Demo),
+    /// Runs the simulated WeChat alone, for tests, load, and trying out alert rules.
+    Simulate(Simulate),
+}
+
+/// Flags of `serve`.
+#[derive(Debug, Clone, Args)]
+pub struct Serve {
+    /// Path of the configuration.
+    #[arg(
+        long = "config.file",
+        value_name = "FILE",
+        default_value = "wxapp-portrait.yml"
+    )]
+    pub config_file: PathBuf,
+    /// Checks the configuration and all that it names, and exits.
+    #[arg(long = "config.check")]
+    pub config_check: bool,
+    /// Folder of the archive; made if it is not there.
+    #[arg(long = "storage.path", value_name = "FOLDER", default_value = "data")]
+    pub storage_path: PathBuf,
+    /// What is served and where.
+    #[command(flatten)]
+    pub web: Web,
+    /// What is logged and how.
+    #[command(flatten)]
+    pub log: Log,
+}
+
+/// Flags of `demo`.
+#[derive(Debug, Clone, Args)]
+pub struct Demo {
+    /// Folder of the archive, kept and filled with 60 days; without it, a temporary one.
+    #[arg(long = "storage.path", value_name = "FOLDER")]
+    pub storage_path: Option<PathBuf>,
+    /// What is served and where.
+    #[command(flatten)]
+    pub web: Web,
+    /// What is logged and how.
+    #[command(flatten)]
+    pub log: Log,
+}
+
+/// Flags of `simulate`.
+#[derive(Debug, Clone, Args)]
+pub struct Simulate {
+    /// Address to listen on.
+    #[arg(
+        long = "web.listen-address",
+        value_name = "ADDRESS",
+        default_value = "127.0.0.1:10691"
+    )]
+    pub listen_address: String,
+    /// A simulated app and its mean active users a day (10000 unless told); repeatable.
+    ///
+    /// Its AppSecret is told by `GET /simulator/apps`.
+    #[arg(long, value_name = "APPID[=USERS]", required = true)]
+    pub app: Vec<App>,
+    /// A swing of one day, such as 2026-11-20:platform=iPhone:0.4; repeatable.
+    ///
+    /// The middle is a dimension and a name, or `new`, `active`, `all`; the last is the factor.
+    #[arg(long, value_name = "[APPID@]DAY:WHAT:FACTOR")]
+    pub event: Vec<Event>,
+    /// A fault of one app, such as wx0123456789abcdef=errcode=40164; repeatable.
+    ///
+    /// Faults: errcode=N, http=STATUS, delay=TIME, cut, reset, garbage, empty, halves, huge,
+    /// wrong-date, retain, camel, rows, scaled=FACTOR, leaky. `token:` in front makes it a fault of
+    /// the token endpoint, `*TIMES` behind ends it. While running: PUT and DELETE of
+    /// /simulator/faults/APPID.
+    #[arg(long, value_name = "APPID=FAULT", value_parser = parse_fault)]
+    pub fault: Vec<(AppId, Fault)>,
+    /// Beijing time at which yesterday is ready.
+    #[arg(long, value_name = "HH:MM", default_value = "00:00", value_parser = parse_time)]
+    pub ready_at: NaiveTime,
+    /// Beijing time until which yesterday's figures are preliminary.
+    #[arg(long, value_name = "HH:MM", default_value = "00:00", value_parser = parse_time)]
+    pub final_at: NaiveTime,
+    /// How long a token lives.
+    #[arg(long, value_name = "TIME", default_value = "2h", value_parser = humantime::parse_duration)]
+    pub token_life: Duration,
+    /// What is logged and how.
+    #[command(flatten)]
+    pub log: Log,
+}
+
+/// What is served and where.
+#[derive(Debug, Clone, Args)]
+pub struct Web {
+    /// Address to listen on, `HOST:PORT` or `:PORT` for all; repeatable.
+    #[arg(
+        long = "web.listen-address",
+        value_name = "ADDRESS",
+        default_value = ":10690"
+    )]
+    pub listen_address: Vec<String>,
+    /// Path of the page for Prometheus.
+    #[arg(long = "web.telemetry-path", value_name = "PATH", default_value = "/metrics", value_parser = parse_telemetry_path)]
+    pub telemetry_path: String,
+}
+
+/// What is logged and how.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Log {
+    /// The least important messages that are logged.
+    #[arg(long = "log.level", value_name = "LEVEL", default_value = "info")]
+    pub level: LogLevel,
+    /// The form of the log.
+    #[arg(long = "log.format", value_name = "FORMAT", default_value = "logfmt")]
+    pub format: LogFormat,
+}
+
+/// How important a message is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogLevel {
+    /// Everything.
+    Debug,
+    /// What happens.
+    Info,
+    /// What goes wrong and may pass.
+    Warn,
+    /// What goes wrong and does not pass by itself.
+    Error,
+}
+
+/// The form of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// Keys and values on a line.
+    Logfmt,
+    /// A JSON object on a line.
+    Json,
+}
+
+fn parse_telemetry_path(text: &str) -> Result<String, String> {
+    let is_path = text.starts_with('/')
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"/-_.~".contains(&byte));
+    if !is_path {
+        Err("expected a path such as /metrics".to_owned())
+    } else if web::PATHS.contains(&text) {
+        Err("something else is served there".to_owned())
+    } else {
+        Ok(text.to_owned())
+    }
+}
+
+fn parse_fault(text: &str) -> Result<(AppId, Fault), String> {
+    let (appid, fault) = text
+        .split_once('=')
+        .ok_or("expected APPID=FAULT, such as wx0123456789abcdef=errcode=40164")?;
+    Ok((
+        appid
+            .parse()
+            .map_err(|error| format!("`{appid}` is {error}"))?,
+        fault.parse()?,
+    ))
+}
+
+fn parse_time(text: &str) -> Result<NaiveTime, String> {
+    NaiveTime::parse_from_str(text, "%H:%M")
+        .map_err(|_| "expected hours and minutes, such as 10:00".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_holds_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn serve_is_what_is_done_without_a_command() {
+        let cli = Cli::parse_from(["x", "--config.file", "a.yml"]);
+        assert!(cli.command.is_none());
+        assert_eq!(cli.serve.config_file, PathBuf::from("a.yml"));
+        assert_eq!(cli.serve.web.listen_address, [":10690"]);
+    }
+
+    #[test]
+    fn the_telemetry_path_takes_no_others_place() {
+        for bad in ["metrics", "/probe", "/a b", "/{x}", ""] {
+            assert!(parse_telemetry_path(bad).is_err(), "{bad}");
+        }
+        assert!(parse_telemetry_path("/internal/metrics").is_ok());
+    }
+
+    #[test]
+    fn faults_are_told_by_app() {
+        assert!(parse_fault("wx0123456789abcdef=token:errcode=40164*2").is_ok());
+        assert!(parse_fault("errcode40164").is_err());
+    }
+}

@@ -1,0 +1,160 @@
+//! `demo`: the exporter against the built-in simulated WeChat, with 60 days in the archive.
+#![expect(clippy::print_stdout, reason = "it tells people where to look")]
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Arc;
+
+use secrecy::SecretString;
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+use super::serve::Exporter;
+use super::{Error, Outside, listen, local_url};
+use crate::archive::{Archive, Entry};
+use crate::calendar::{self, Clock};
+use crate::portrait::{Dimension, Window};
+use crate::simulator::{self, App, Settings, Simulator};
+use crate::{cli, config};
+
+/// Appid, name, and mean active users a day.
+const APPS: [(&str, &str, u64); 3] = [
+    ("wxdecade0000000001", "商城", 120_000),
+    ("wxdecade0000000002", "点餐", 8_000),
+    ("wxdecade0000000003", "会员", 400),
+];
+
+/// The app that lost most of its iPhone users yesterday.
+const SWINGING: &str = APPS[1].0;
+
+/// How many days are in the archive when the exporter starts.
+const DAYS: u64 = 60;
+
+/// Serves the simulated apps until `shutdown`.
+///
+/// # Errors
+///
+/// Whatever keeps it from serving.
+pub async fn run<E, S>(flags: &cli::Demo, outside: Outside<E, S>) -> Result<(), Error>
+where
+    S: Future<Output = ()>,
+{
+    let Outside {
+        clock, shutdown, ..
+    } = outside;
+    let simulator = simulate(&clock);
+    let wechat = listen("127.0.0.1:0").await?;
+    let base_url = format!("{}/", local_url(&wechat));
+
+    // Removed when this function returns.
+    let temporary;
+    let storage_path = if let Some(path) = &flags.storage_path {
+        path
+    } else {
+        temporary = tempfile::tempdir().map_err(Error::TemporaryFolder)?;
+        temporary.path()
+    };
+    Archive::new(storage_path, Arc::clone(&clock)).put(&history(&simulator, &clock))?;
+
+    let ending = CancellationToken::new();
+    tokio::spawn(simulator::run(
+        wechat,
+        simulator,
+        ending.clone().cancelled_owned(),
+    ));
+    let config = config(&base_url);
+    let exporter = Exporter::start(config, storage_path, &flags.web, clock).await?;
+    for listener in &exporter.listeners {
+        let url = local_url(listener);
+        println!("Status of the three simulated apps: {url}/");
+        println!(
+            "Metrics for Prometheus:             {url}{}",
+            flags.web.telemetry_path
+        );
+    }
+    println!(
+        "Yesterday {} ({SWINGING}) lost most of its iPhone users. Ctrl-C ends the demo.",
+        APPS[1].1
+    );
+    let result = exporter.run(shutdown).await;
+    ending.cancel();
+    result
+}
+
+fn apps() -> impl Iterator<Item = App> {
+    APPS.into_iter().filter_map(|(appid, _, users)| {
+        Some(App {
+            appid: appid.parse().ok()?,
+            users,
+        })
+    })
+}
+
+fn simulate(clock: &Clock) -> Arc<Simulator> {
+    let yesterday = calendar::yesterday(clock());
+    let swing = format!("{SWINGING}@{yesterday}:platform=iPhone:0.4").parse();
+    let settings = Settings {
+        apps: apps().collect(),
+        events: swing.into_iter().collect(),
+        ..Settings::default()
+    };
+    let clock = Arc::clone(clock);
+    Simulator::new(settings, move || clock())
+}
+
+/// Returns what would have been archived if the exporter had run for the last days.
+fn history(simulator: &Simulator, clock: &Clock) -> Vec<Entry> {
+    let yesterday = calendar::yesterday(clock());
+    let mut entries = Vec::new();
+    for app in apps() {
+        for window in Window::ALL {
+            for days in 0..DAYS {
+                let reference_date = calendar::before(yesterday, days);
+                let Some(answer) = simulator.answer(&app.appid, window, reference_date) else {
+                    continue;
+                };
+                // When it would have been settled; for yesterday that may be still to come.
+                let answered_at = (calendar::midnight(reference_date)
+                    + chrono::TimeDelta::hours(40))
+                .min(clock());
+                entries.push(Entry {
+                    appid: app.appid.clone(),
+                    window,
+                    reference_date,
+                    answer: answer.to_string(),
+                    first_answered_at: answered_at,
+                    answered_at,
+                    settled: true,
+                    revisions: 0,
+                });
+            }
+        }
+    }
+    entries
+}
+
+fn config(base_url: &str) -> config::Config {
+    let apps = APPS
+        .into_iter()
+        .zip(apps())
+        .map(|((_, name, _), app)| config::App {
+            secret: SecretString::from(simulator::secret_of(&app.appid)),
+            appid: app.appid,
+            name: name.to_owned(),
+            windows: Window::ALL.to_vec(),
+            dimensions: Dimension::ALL.to_vec(),
+            top_names: BTreeMap::new(),
+        });
+    let defaults = config::WeChat::default();
+    config::Config {
+        wechat: config::WeChat {
+            base_url: Url::parse(base_url).unwrap_or(defaults.base_url),
+            ..defaults
+        },
+        poll: config::Poll::default(),
+        retention: config::RETENTION,
+        stale_after: config::STALE_AFTER,
+        apps: apps.collect(),
+        warnings: Vec::new(),
+    }
+}

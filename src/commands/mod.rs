@@ -1,0 +1,119 @@
+//! What the program can do: a file for each command, wiring only.
+
+pub mod demo;
+pub mod serve;
+pub mod simulate;
+
+use std::future::Future;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+
+use crate::calendar::Clock;
+use crate::cli::{Cli, Command};
+use crate::{archive, config, exposition, wechat};
+
+/// What commands take from outside besides their flags.
+pub struct Outside<E, S> {
+    /// Tells the time.
+    pub clock: Clock,
+    /// Looks up a variable of the environment.
+    pub environment: E,
+    /// Ends when the program shall end.
+    pub shutdown: S,
+}
+
+/// Why a command could not do its work.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The configuration is wrong.
+    #[error(transparent)]
+    Config(#[from] config::Error),
+    /// Another program listens there, or the address is none of this host.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// As it was given.
+        address: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The archive must not be touched.
+    #[error(transparent)]
+    Archive(#[from] archive::Error),
+    /// HTTP can't be spoken: certificates or proxy settings of the system are unusable.
+    #[error(
+        "cannot prepare requests to WeChat; check the system's certificates and proxy variables"
+    )]
+    Client(#[from] wechat::Error),
+    /// A bug.
+    #[error(transparent)]
+    Telemetry(#[from] exposition::telemetry::Error),
+    /// A temporary folder can't be made.
+    #[error("cannot make a temporary folder for the archive; name one with --storage.path")]
+    TemporaryFolder(#[source] io::Error),
+    /// The system does not tell of signals.
+    #[error("cannot listen to signals")]
+    Signals(#[source] io::Error),
+    /// Serving broke off.
+    #[error("serving broke off")]
+    Web(#[source] io::Error),
+}
+
+/// Does what the command line asks for, until it is done or `shutdown`.
+///
+/// # Errors
+///
+/// Whatever keeps the command from doing its work.
+pub async fn run<E, S>(cli: Cli, outside: Outside<E, S>) -> Result<(), Error>
+where
+    E: Fn(&str) -> Option<String>,
+    S: Future<Output = ()> + Send + 'static,
+{
+    match cli.command.unwrap_or(Command::Serve(cli.serve)) {
+        Command::Serve(flags) => serve::run(&flags, outside).await,
+        Command::Demo(flags) => demo::run(&flags, outside).await,
+        Command::Simulate(flags) => simulate::run(&flags, outside).await,
+    }
+}
+
+/// Listens on `HOST:PORT`, or on all addresses with `:PORT`.
+async fn listen(address: &str) -> Result<TcpListener, Error> {
+    let listener = match address
+        .strip_prefix(':')
+        .and_then(|port| port.parse::<u16>().ok())
+    {
+        // Both families where the system has both.
+        Some(port) => {
+            match TcpListener::bind(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))).await {
+                Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
+                    TcpListener::bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))).await
+                }
+                result => result,
+            }
+        }
+        None => TcpListener::bind(address).await,
+    };
+    listener.map_err(|source| Error::Listen {
+        address: address.to_owned(),
+        source,
+    })
+}
+
+/// Returns the address to open in a browser on this host.
+fn local_url(listener: &TcpListener) -> String {
+    match listener.local_addr() {
+        Ok(address) if address.ip().is_unspecified() => {
+            format!("http://localhost:{}", address.port())
+        }
+        Ok(address) => format!("http://{address}"),
+        Err(_) => String::new(),
+    }
+}
+
+/// Makes a clock of a function.
+#[must_use]
+pub fn clock(now: impl Fn() -> chrono::DateTime<chrono::Utc> + Send + Sync + 'static) -> Clock {
+    Arc::new(now)
+}

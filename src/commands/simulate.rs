@@ -1,0 +1,39 @@
+//! `simulate`: runs the simulated WeChat alone.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use super::{Error, Outside, listen};
+use crate::cli;
+use crate::simulator::{self, Settings, Simulator};
+
+/// Serves the simulated WeChat until `shutdown`.
+///
+/// # Errors
+///
+/// The address can't be listened on.
+pub async fn run<E, S>(flags: &cli::Simulate, outside: Outside<E, S>) -> Result<(), Error>
+where
+    S: Future<Output = ()> + Send + 'static,
+{
+    let listener = listen(&flags.listen_address).await?;
+    if let Ok(address) = listener.local_addr() {
+        tracing::info!(%address, apps = flags.app.len(), "listening as WeChat");
+    }
+    let settings = Settings {
+        apps: flags.app.clone(),
+        events: flags.event.clone(),
+        faults: flags.fault.clone(),
+        ready_at: flags.ready_at,
+        final_at: flags.final_at,
+        token_life: flags.token_life,
+    };
+    let clock = Arc::clone(&outside.clock);
+    simulator::run(
+        listener,
+        Simulator::new(settings, move || clock()),
+        outside.shutdown,
+    )
+    .await
+    .map_err(Error::Web)
+}

@@ -1,0 +1,307 @@
+//! Faults on demand: what an app's endpoints are to do wrong, and how that is written.
+//!
+//! Also makes the spoiled answers. How an answer is held back, cut or never sent is the business
+//! of `routes`.
+
+use std::fmt::Write;
+use std::str::FromStr;
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use chrono::NaiveDate;
+use serde_json::{Value, json};
+
+use super::audience::{Answer, ref_date};
+use super::{Endpoint, written};
+use crate::calendar;
+use crate::portrait::Window;
+
+/// What is written where a fault is wrong.
+const KINDS: &str = "errcode=N, http=502, delay=5s, cut, reset, garbage, empty, halves, huge, \
+                     wrong-date, retain, camel, rows, scaled=0.9, leaky";
+
+/// One way in which an endpoint misbehaves, for ever or a number of times.
+///
+/// Written `[token:|portrait:]KIND[*TIMES]`, such as `errcode=40164*3` or `token:delay=5s`;
+/// without an endpoint it is the portrait's.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Fault {
+    pub(super) endpoint: Endpoint,
+    pub(super) kind: Kind,
+    pub(super) times: Option<u32>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Kind {
+    /// Any number, with WeChat's text if it is a known one.
+    Errcode(i64),
+    /// A gateway's error page.
+    Http(StatusCode),
+    /// The good answer, late.
+    Delay(Duration),
+    /// Half of the good answer, then the connection ends.
+    Cut,
+    /// The connection ends without any answer.
+    Reset,
+    /// No JSON, and no UTF-8.
+    Garbage,
+    /// All arrays empty.
+    Empty,
+    /// Both halves missing.
+    Halves,
+    /// More than 8 MiB that begin like a good answer.
+    Huge,
+    /// The figures of another week.
+    WrongDate,
+    /// The shape of `getweanalysisappiddailyretaininfo`.
+    Retain,
+    /// The spelling of a cloud function.
+    Camel,
+    /// Senseless rows among good ones.
+    Rows,
+    /// A revision: every figure times a factor.
+    Scaled(f64),
+    /// An error whose text holds the token and the secret.
+    Leaky,
+}
+
+impl FromStr for Fault {
+    type Err = String;
+
+    /// Fails with a sentence that says what would be right.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let text = text.trim();
+        let (endpoint, rest) = match text.split_once(':') {
+            Some(("token", rest)) => (Endpoint::Token, rest),
+            Some(("portrait", rest)) => (Endpoint::Portrait, rest),
+            Some((other, _)) => {
+                return Err(format!(
+                    "unknown endpoint `{other}`: expected token: or portrait:, such as token:errcode=40164"
+                ));
+            }
+            None => (Endpoint::Portrait, text),
+        };
+        let (kind, times) = match rest.split_once('*') {
+            Some((kind, times)) => {
+                let count = times.parse().ok().filter(|count| *count > 0);
+                (
+                    kind,
+                    Some(count.ok_or_else(|| {
+                        format!(
+                            "`{times}` is no number of times: expected one from 1 on, such as cut*3"
+                        )
+                    })?),
+                )
+            }
+            None => (rest, None),
+        };
+        let kind: Kind = kind.parse()?;
+        if endpoint == Endpoint::Token && kind.needs_figures() {
+            return Err(format!(
+                "`{text}` spoils figures, and a token has none: expected it for the portrait, such as portrait:{rest}"
+            ));
+        }
+        Ok(Self {
+            endpoint,
+            kind,
+            times,
+        })
+    }
+}
+
+impl FromStr for Kind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (word, value) = match text.split_once('=') {
+            Some((word, value)) => (word, Some(value)),
+            None => (text, None),
+        };
+        let wrong = |example: &str| {
+            let what = value.map_or("nothing".to_owned(), |value| format!("`{value}`"));
+            format!("{word} cannot be {what}: expected a value such as {word}={example}")
+        };
+        let value = value.unwrap_or_default();
+        match word {
+            "errcode" => value.parse().map(Self::Errcode).map_err(|_| wrong("40164")),
+            "http" => value
+                .parse()
+                .ok()
+                .filter(|status: &StatusCode| status.is_client_error() || status.is_server_error())
+                .map(Self::Http)
+                .ok_or_else(|| wrong("502")),
+            "delay" => humantime::parse_duration(value)
+                .map(Self::Delay)
+                .map_err(|_| wrong("5s")),
+            "scaled" => value
+                .parse()
+                .ok()
+                .filter(|factor: &f64| factor.is_finite() && *factor >= 0.0)
+                .map(Self::Scaled)
+                .ok_or_else(|| wrong("0.9")),
+            _ => match text {
+                "cut" => Ok(Self::Cut),
+                "reset" => Ok(Self::Reset),
+                "garbage" => Ok(Self::Garbage),
+                "empty" => Ok(Self::Empty),
+                "halves" => Ok(Self::Halves),
+                "huge" => Ok(Self::Huge),
+                "wrong-date" => Ok(Self::WrongDate),
+                "retain" => Ok(Self::Retain),
+                "camel" => Ok(Self::Camel),
+                "rows" => Ok(Self::Rows),
+                "leaky" => Ok(Self::Leaky),
+                _ => Err(format!("unknown fault `{text}`: expected one of {KINDS}")),
+            },
+        }
+    }
+}
+
+impl Kind {
+    fn needs_figures(&self) -> bool {
+        matches!(
+            self,
+            Self::Empty
+                | Self::Halves
+                | Self::WrongDate
+                | Self::Retain
+                | Self::Camel
+                | Self::Rows
+                | Self::Scaled(_)
+        )
+    }
+
+    /// Writes down the answer of the portrait endpoint, spoiled if the kind is one that spoils
+    /// figures.
+    pub(super) fn spoil(
+        &self,
+        mut answer: Answer,
+        window: Window,
+        reference_date: NaiveDate,
+    ) -> String {
+        match self {
+            Self::Empty => written(&Answer::empty(window, reference_date)),
+            Self::Halves => written(&json!({"ref_date": answer.ref_date})),
+            Self::WrongDate => {
+                answer.ref_date = ref_date(window, calendar::before(reference_date, 7));
+                written(&answer)
+            }
+            Self::Retain => written(&json!({
+                "ref_date": answer.ref_date,
+                "visit_uv_new": [{"key": 0, "value": 5464}],
+                "visit_uv": [{"key": 0, "value": 55500}],
+            })),
+            Self::Camel => written(&json!({
+                "refDate": answer.ref_date,
+                "visitUvNew": answer.visit_uv_new,
+                "visitUv": answer.visit_uv,
+                "errMsg": "openapi.analysis.getUserPortrait:ok",
+                "errCode": 0,
+            })),
+            Self::Rows => with_senseless_rows(&answer),
+            Self::Scaled(factor) => {
+                answer.scale(*factor);
+                written(&answer)
+            }
+            _ => written(&answer),
+        }
+    }
+}
+
+/// Puts every kind of row that WeChat or a relay was seen to send, and worse, among the active
+/// users' provinces.
+fn with_senseless_rows(answer: &Answer) -> String {
+    let mut answer = json!(answer);
+    let senseless = [
+        json!({"id": 901, "name": "负数", "value": -5}),
+        json!({"id": 902, "name": "小数", "value": 12.5}),
+        json!({"id": 903, "name": "空值", "value": null}),
+        json!({"id": 904, "name": "文字", "value": "很多"}),
+        json!({"id": 905, "name": "字符串", "value": "123"}),
+        json!({"id": "906", "name": "控\u{1}制", "value": 6}),
+        json!({"id": 907, "name": "", "value": 7}),
+        json!({"id": 908, "name": "  ", "value": 8}),
+        json!({"id": 909, "value": 9}),
+        json!({"id": 11, "name": "上海", "value": 10}),
+        json!({"id": 31, "name": "广东省", "value": 11}),
+    ];
+    if let Some(Value::Array(rows)) = answer.pointer_mut("/visit_uv/province") {
+        for (place, row) in senseless.into_iter().enumerate() {
+            rows.insert(rows.len().min(2 * place), row);
+        }
+    }
+    written(&answer).replace("\\u0001", "\u{1}")
+}
+
+/// Answers the pieces of a portrait that is too large: 9 MiB of good rows and a proper end.
+pub(super) fn huge() -> impl Iterator<Item = String> + Send + 'static {
+    let head = r#"{"ref_date":"20261120","visit_uv_new":{},"visit_uv":{"city":[{"id":0,"name":"0","value":1}"#;
+    let piece = |number: u32| {
+        let mut rows = String::new();
+        for id in number * 1000..(number + 1) * 1000 {
+            // A String takes everything that is written to it.
+            let _ = write!(rows, r#",{{"id":{id},"name":"城市{id:030}","value":{id}}}"#);
+        }
+        rows
+    };
+    std::iter::once(head.to_owned())
+        .chain((0..140).map(piece))
+        .chain(["]}}".to_owned()])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_is_read() {
+        let fault: Fault = "errcode=40164*3".parse().unwrap();
+        assert_eq!(fault.endpoint, Endpoint::Portrait);
+        assert_eq!(fault.kind, Kind::Errcode(40164));
+        assert_eq!(fault.times, Some(3));
+        let fault: Fault = "token:delay=1m 5s\n".parse().unwrap();
+        assert_eq!(fault.endpoint, Endpoint::Token);
+        assert_eq!(fault.kind, Kind::Delay(Duration::from_secs(65)));
+        assert_eq!(fault.times, None);
+        let fault: Fault = "portrait:errcode=-1".parse().unwrap();
+        assert_eq!(fault.kind, Kind::Errcode(-1));
+    }
+
+    #[test]
+    fn every_listed_kind_is_read() {
+        for kind in KINDS.replace("=N", "=7").split(", ") {
+            assert!(kind.parse::<Kind>().is_ok(), "{kind}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_fault_says_what_would_be_right() {
+        for (text, says) in [
+            ("", "unknown fault ``: expected one of errcode=N, http=502"),
+            ("empty=1", "expected one of"),
+            (
+                "errcode",
+                "errcode cannot be nothing: expected a value such as errcode=40164",
+            ),
+            (
+                "http=200",
+                "http cannot be `200`: expected a value such as http=502",
+            ),
+            ("delay=soon", "such as delay=5s"),
+            ("scaled=-1", "such as scaled=0.9"),
+            ("cut*0", "expected one from 1 on, such as cut*3"),
+            ("sd:cut", "expected token: or portrait:"),
+            ("token:empty", "such as portrait:empty"),
+        ] {
+            let error = text.parse::<Fault>().unwrap_err();
+            assert!(error.contains(says), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_huge_answer_is_valid_and_over_eight_mebibytes() {
+        let body: String = huge().collect();
+        assert!(body.len() > 8 << 20);
+        assert!(serde_json::from_str::<serde_json::Map<String, Value>>(&body).is_ok());
+    }
+}

@@ -1,0 +1,83 @@
+//! How WeChat says no: HTTP 200, an errcode, and a text with the id of the request.
+//!
+//! Knows the wording of each errcode, and not when which one is due.
+
+use chrono::{DateTime, Utc};
+use serde_json::json;
+
+use super::{dice, written};
+
+/// Why WeChat refuses: an errcode and its text.
+pub(super) struct Refusal {
+    pub(super) errcode: i64,
+    pub(super) errmsg: String,
+}
+
+impl From<i64> for Refusal {
+    fn from(errcode: i64) -> Self {
+        Self {
+            errcode,
+            errmsg: errmsg(errcode).to_owned(),
+        }
+    }
+}
+
+impl Refusal {
+    /// Writes it down; `number` makes the request's id one that never comes again.
+    pub(super) fn write(&self, now: DateTime<Utc>, number: u64) -> String {
+        let draw = dice::mix(number);
+        written(&json!({
+            "errcode": self.errcode,
+            "errmsg": format!(
+                "{} rid: {:08x}-{:08x}-{:08x}",
+                self.errmsg,
+                now.timestamp(),
+                draw >> 32,
+                draw & 0xffff_ffff,
+            ),
+        }))
+    }
+}
+
+/// Answers an errcode's text as WeChat words it, without its `rid`.
+fn errmsg(errcode: i64) -> &'static str {
+    match errcode {
+        -1 => "system error",
+        0 => "ok",
+        40001 => "invalid credential, access_token is invalid or not latest",
+        40002 => "invalid grant_type",
+        40013 => "invalid appid",
+        40014 => "invalid access_token",
+        40125 => "invalid appsecret",
+        40164 => "invalid ip 61.183.89.14 ipv6 ::ffff:61.183.89.14, not in whitelist",
+        40234 => "invalid signature, api encryption is required",
+        40243 => "AppSecret has been frozen, please unfreeze it in the console",
+        41001 => "access_token missing",
+        41002 => "appid missing",
+        41004 => "appsecret missing",
+        42001 => "access_token expired",
+        43001 => "require GET method",
+        43002 => "require POST method",
+        44002 => "empty post data",
+        45009 => "reach max api daily quota limit",
+        45011 => "api minute-quota reach limit, must slower, retry next minute",
+        47001 => "data format error",
+        48001 => "api unauthorized",
+        48004 => "api forbidden for blocked user",
+        50001 => "user unauthorized",
+        50002 => "user limited",
+        61003 => "component is not authorized by this account",
+        61004 => "access clientip is not registered, not in ip whitelist",
+        61007 => "api is unauthorized to component",
+        61500 => "date format error",
+        61501 => "date range error",
+        61502 => "this game app does not support this api",
+        61503 => "data not ready, please try later",
+        61504 => "system error, please try later",
+        89501 => "waiting for the administrator to confirm this ip",
+        89503 => "this ip needs confirmation of the administrator",
+        89506 => "this ip was refused by the administrator twice within 24 hours",
+        89507 => "this ip was refused by the administrator within 1 hour",
+        _ => "unknown error",
+    }
+}

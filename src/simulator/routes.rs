@@ -1,0 +1,277 @@
+//! The simulated WeChat over HTTP, with faults that break answers and connections.
+//!
+//! Beside WeChat's own paths there is `/simulator/…`, to set faults and read counts from outside.
+//! What is answered to whom is decided in `mod`.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Path, Query, Request, State};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::{HeaderValue, Method, StatusCode};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{any, get, put};
+use bytes::Bytes;
+use futures_util::stream;
+use tokio::net::TcpListener;
+
+use super::fault::{self, Fault, Kind};
+use super::refusal::Refusal;
+use super::{App, Endpoint, Simulator, dice, object, secret_of, written};
+use crate::portrait::AppId;
+
+/// Builds the routes of the simulated WeChat.
+pub fn create_app(simulator: Arc<Simulator>) -> Router {
+    Router::new()
+        .route("/cgi-bin/stable_token", any(stable_token))
+        .route("/cgi-bin/token", any(old_token))
+        .route("/datacube/getweanalysisappiduserportrait", any(portrait))
+        .route(
+            "/simulator/faults/{appid}",
+            put(set_fault).delete(clear_faults),
+        )
+        .route("/simulator/apps", get(apps))
+        .route("/simulator/requests", get(requests))
+        .fallback(|| async { page(StatusCode::NOT_FOUND) })
+        .layer(middleware::from_fn(log))
+        .with_state(simulator)
+}
+
+/// Serves the simulated WeChat until `shutdown`.
+///
+/// # Errors
+///
+/// Fails if the listener does.
+pub async fn run(
+    listener: TcpListener,
+    simulator: Arc<Simulator>,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    axum::serve(listener, create_app(simulator))
+        .with_graceful_shutdown(shutdown)
+        .await
+}
+
+/// Logs what was asked for, without the query, which holds tokens and secrets.
+async fn log(request: Request, next: Next) -> Response {
+    let method = request.method().clone();
+    let path = request.uri().path().to_owned();
+    let response = next.run(request).await;
+    let status = response.status().as_u16();
+    tracing::debug!(%method, path, status, "simulated WeChat was asked");
+    response
+}
+
+async fn stable_token(
+    State(simulator): State<Arc<Simulator>>,
+    method: Method,
+    body: Bytes,
+) -> Response {
+    let request = if method == Method::POST {
+        object(&body)
+    } else {
+        Err(43002)
+    };
+    let appid = request.as_ref().ok().and_then(|request| {
+        let appid = request.get("appid")?.as_str()?;
+        appid.parse().ok()
+    });
+    let answer = || request.and_then(|request| simulator.stable_token(&request));
+    give_token(&simulator, appid.as_ref(), answer).await
+}
+
+async fn old_token(
+    State(simulator): State<Arc<Simulator>>,
+    method: Method,
+    Query(query): Query<HashMap<String, String>>,
+) -> Response {
+    let appid = query.get("appid").and_then(|appid| appid.parse().ok());
+    let answer = || match method {
+        Method::GET => simulator.old_token(&query),
+        _ => Err(43001),
+    };
+    give_token(&simulator, appid.as_ref(), answer).await
+}
+
+async fn give_token(
+    simulator: &Simulator,
+    appid: Option<&AppId>,
+    answer: impl FnOnce() -> Result<String, i64>,
+) -> Response {
+    let kind = simulator.strike(appid, Endpoint::Token);
+    let refusal = kind.as_ref().and_then(|kind| refusal(kind, appid, ""));
+    let body = match refusal {
+        Some(refusal) => Err(refusal),
+        None => answer().map_err(Refusal::from),
+    };
+    deliver(simulator, appid, kind, body).await
+}
+
+async fn portrait(
+    State(simulator): State<Arc<Simulator>>,
+    method: Method,
+    Query(query): Query<HashMap<String, String>>,
+    body: Bytes,
+) -> Response {
+    // Cloud hosting hands out tokens for a parameter of their own.
+    let token = query
+        .get("access_token")
+        .or_else(|| query.get("cloudbase_access_token"))
+        .map(String::as_str)
+        .unwrap_or_default();
+    let appid = simulator.state().tokens.owner(token).cloned();
+    let kind = simulator.strike(appid.as_ref(), Endpoint::Portrait);
+    let fault = kind
+        .as_ref()
+        .and_then(|kind| refusal(kind, appid.as_ref(), token));
+    let body = match fault {
+        Some(refusal) => Err(refusal),
+        None if method != Method::POST => Err(43002.into()),
+        None => match simulator.portrait(token, &body) {
+            Ok((answer, window, end)) => Ok(match &kind {
+                Some(kind) => kind.spoil(answer, window, end),
+                None => written(&answer),
+            }),
+            Err(errcode) => Err(errcode.into()),
+        },
+    };
+    deliver(&simulator, appid.as_ref(), kind, body).await
+}
+
+/// Answers the refusal that a fault asks for.
+fn refusal(kind: &Kind, appid: Option<&AppId>, token: &str) -> Option<Refusal> {
+    match kind {
+        Kind::Errcode(errcode) => Some((*errcode).into()),
+        Kind::Leaky => Some(Refusal {
+            errcode: 99999,
+            errmsg: format!(
+                "invalid credential, access_token={token} secret={}",
+                appid.map(secret_of).unwrap_or_default()
+            ),
+        }),
+        _ => None,
+    }
+}
+
+/// Sends an answer, or does with it what the fault says.
+async fn deliver(
+    simulator: &Simulator,
+    appid: Option<&AppId>,
+    kind: Option<Kind>,
+    body: Result<String, Refusal>,
+) -> Response {
+    let body = body.unwrap_or_else(|refusal| simulator.refuse(&refusal));
+    let body = match kind {
+        Some(Kind::Delay(time)) => {
+            tokio::time::sleep(time).await;
+            Body::from(body)
+        }
+        Some(Kind::Http(status)) => return page(status),
+        Some(Kind::Cut) => return cut(body),
+        // The error comes before the head is flushed: nothing at all is sent.
+        Some(Kind::Reset) => Body::from_stream(stream::iter([Err::<Bytes, _>(broken())])),
+        Some(Kind::Garbage) => Body::from(&b"\xff\xfe<\x00\x80 upstream \xc3\x28"[..]),
+        Some(Kind::Huge) => Body::from_stream(stream::iter(fault::huge().map(io::Result::Ok))),
+        _ => Body::from(body),
+    };
+    let content_type = match appid {
+        Some(appid) if dice::hash("type", appid.as_str()).is_multiple_of(3) => "text/plain",
+        _ => "application/json; encoding=utf-8",
+    };
+    ([(CONTENT_TYPE, content_type)], body).into_response()
+}
+
+/// Announces the whole answer, sends half of it, and ends the connection.
+fn cut(body: String) -> Response {
+    let whole = HeaderValue::from(body.len());
+    let mut half = Bytes::from(body);
+    half.truncate(half.len() / 2);
+    let pieces = stream::unfold(Some(half), |half| async {
+        if let Some(half) = half {
+            return Some((Ok(half), None));
+        }
+        // Lets the server send what it has, before the error makes it drop that too.
+        tokio::task::yield_now().await;
+        Some((Err(broken()), None))
+    });
+    let headers = [
+        (CONTENT_LENGTH, whole),
+        (CONTENT_TYPE, HeaderValue::from_static("application/json")),
+    ];
+    (headers, Body::from_stream(pieces)).into_response()
+}
+
+fn broken() -> io::Error {
+    io::Error::from(io::ErrorKind::ConnectionReset)
+}
+
+/// Answers a page as gateways write them.
+fn page(status: StatusCode) -> Response {
+    let body = format!(
+        "<html>\r\n<head><title>{status}</title></head>\r\n<body>\r\n\
+         <center><h1>{status}</h1></center>\r\n</body>\r\n</html>\r\n"
+    );
+    (status, [(CONTENT_TYPE, "text/html")], body).into_response()
+}
+
+async fn set_fault(
+    State(simulator): State<Arc<Simulator>>,
+    Path(appid): Path<String>,
+    body: String,
+) -> Response {
+    let Some(appid) = known(&simulator, &appid) else {
+        return unknown(&appid);
+    };
+    match body.parse::<Fault>() {
+        Ok(fault) => {
+            simulator.set_fault(&appid, fault);
+            StatusCode::NO_CONTENT.into_response()
+        }
+        Err(problem) => (StatusCode::BAD_REQUEST, format!("{problem}\n")).into_response(),
+    }
+}
+
+async fn clear_faults(
+    State(simulator): State<Arc<Simulator>>,
+    Path(appid): Path<String>,
+) -> Response {
+    let Some(appid) = known(&simulator, &appid) else {
+        return unknown(&appid);
+    };
+    simulator.clear_faults(&appid);
+    StatusCode::NO_CONTENT.into_response()
+}
+
+/// Lists the apps with the secrets that a program needs to play their backend.
+async fn apps(State(simulator): State<Arc<Simulator>>) -> Response {
+    let apps: BTreeMap<_, _> = simulator
+        .apps
+        .values()
+        .map(|App { appid, users }| {
+            let app = serde_json::json!({ "secret": secret_of(appid), "users": users });
+            (appid.as_str(), app)
+        })
+        .collect();
+    axum::Json(apps).into_response()
+}
+
+async fn requests(State(simulator): State<Arc<Simulator>>) -> Response {
+    axum::Json(simulator.requests()).into_response()
+}
+
+fn known(simulator: &Simulator, appid: &str) -> Option<AppId> {
+    let appid = appid.parse().ok()?;
+    simulator.apps.contains_key(&appid).then_some(appid)
+}
+
+fn unknown(appid: &str) -> Response {
+    (
+        StatusCode::NOT_FOUND,
+        format!("there is no app `{appid}`\n"),
+    )
+        .into_response()
+}

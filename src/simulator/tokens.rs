@@ -1,0 +1,161 @@
+//! The tokens that were given out, and which of them still work.
+//!
+//! Knows the rules of both endpoints that give tokens; the clock and who may ask are `mod`'s.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::dice::{hash, mix};
+use crate::portrait::AppId;
+
+/// A stable token is renewed this long before its end; an old token works this much longer.
+const OVERLAP: TimeDelta = TimeDelta::minutes(5);
+
+/// The alphabet of tokens.
+const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+/// Every token ever given out.
+#[derive(Default)]
+pub(super) struct Tokens {
+    issued: HashMap<String, Issued>,
+    stable: HashMap<AppId, String>,
+    old: HashMap<AppId, String>,
+}
+
+struct Issued {
+    app: AppId,
+    end: DateTime<Utc>,
+    revoked: bool,
+}
+
+impl Tokens {
+    /// Answers the app's stable token and the seconds it lives, a new one if it ends soon or
+    /// `refresh` revokes it.
+    pub(super) fn stable(
+        &mut self,
+        app: &AppId,
+        now: DateTime<Utc>,
+        life: TimeDelta,
+        refresh: bool,
+    ) -> (String, i64) {
+        if let Some(token) = self.stable.get(app)
+            && let Some(issued) = self.issued.get_mut(token)
+        {
+            if refresh {
+                issued.revoked = true;
+            } else if issued.end - now >= OVERLAP {
+                return (token.clone(), (issued.end - now).num_seconds());
+            }
+        }
+        let token = self.issue(app, now + life);
+        self.stable.insert(app.clone(), token.clone());
+        (token, life.num_seconds())
+    }
+
+    /// Answers a new token of `cgi-bin/token`; the one before it works five minutes longer.
+    pub(super) fn old(
+        &mut self,
+        app: &AppId,
+        now: DateTime<Utc>,
+        life: TimeDelta,
+    ) -> (String, i64) {
+        let token = self.issue(app, now + life);
+        let before = self.old.insert(app.clone(), token.clone());
+        if let Some(issued) = before.and_then(|token| self.issued.get_mut(&token)) {
+            issued.end = issued.end.min(now + OVERLAP);
+        }
+        (token, life.num_seconds())
+    }
+
+    /// Answers whose token it is, or with which errcode it is refused.
+    pub(super) fn check(&self, token: &str, now: DateTime<Utc>) -> Result<AppId, i64> {
+        match self.issued.get(token) {
+            None => Err(40001),
+            Some(issued) if issued.revoked => Err(40001),
+            Some(issued) if issued.end <= now => Err(42001),
+            Some(issued) => Ok(issued.app.clone()),
+        }
+    }
+
+    /// Answers whose token it is or was.
+    pub(super) fn owner(&self, token: &str) -> Option<&AppId> {
+        self.issued.get(token).map(|issued| &issued.app)
+    }
+
+    /// Answers every token, in no order.
+    pub(super) fn all(&self) -> Vec<String> {
+        self.issued.keys().cloned().collect()
+    }
+
+    fn issue(&mut self, app: &AppId, end: DateTime<Utc>) -> String {
+        let mut draw = hash("token", app.as_str()) ^ mix(self.issued.len() as u64);
+        let mut token = String::from("85_");
+        while token.len() < 512 {
+            draw = mix(draw);
+            token.push(char::from(
+                ALPHABET[usize::from(draw.to_le_bytes()[0] & 63)],
+            ));
+        }
+        let issued = Issued {
+            app: app.clone(),
+            end,
+            revoked: false,
+        };
+        self.issued.insert(token.clone(), issued);
+        token
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIFE: TimeDelta = TimeDelta::hours(2);
+
+    fn app() -> AppId {
+        "wx0123456789abcdef".parse().unwrap()
+    }
+
+    fn at(minutes: i64) -> DateTime<Utc> {
+        DateTime::UNIX_EPOCH + TimeDelta::minutes(minutes)
+    }
+
+    #[test]
+    fn a_stable_token_is_the_same_until_five_minutes_before_its_end() {
+        let mut tokens = Tokens::default();
+        let (first, seconds) = tokens.stable(&app(), at(0), LIFE, false);
+        assert_eq!((first.len(), seconds), (512, 7200));
+        assert_eq!(
+            tokens.stable(&app(), at(115), LIFE, false),
+            (first.clone(), 300)
+        );
+        let (second, seconds) = tokens.stable(&app(), at(116), LIFE, false);
+        assert!(second != first && seconds == 7200);
+        assert_eq!(tokens.check(&first, at(119)), Ok(app()));
+        assert_eq!(tokens.check(&second, at(119)), Ok(app()));
+        assert_eq!(tokens.check(&first, at(120)), Err(42001));
+        assert_eq!(tokens.all().len(), 2);
+    }
+
+    #[test]
+    fn a_forced_refresh_revokes_at_once() {
+        let mut tokens = Tokens::default();
+        let (first, _) = tokens.stable(&app(), at(0), LIFE, false);
+        let (second, _) = tokens.stable(&app(), at(0), LIFE, true);
+        assert_eq!(tokens.check(&first, at(0)), Err(40001));
+        assert_eq!(tokens.check(&second, at(0)), Ok(app()));
+    }
+
+    #[test]
+    fn the_old_way_ends_the_token_before_and_spares_the_stable_one() {
+        let mut tokens = Tokens::default();
+        let (stable, _) = tokens.stable(&app(), at(0), LIFE, false);
+        let (first, _) = tokens.old(&app(), at(0), LIFE);
+        let (second, _) = tokens.old(&app(), at(1), LIFE);
+        assert_eq!(tokens.check(&first, at(5)), Ok(app()));
+        assert_eq!(tokens.check(&first, at(6)), Err(42001));
+        assert_eq!(tokens.check(&second, at(6)), Ok(app()));
+        assert_eq!(tokens.check(&stable, at(6)), Ok(app()));
+    }
+}

@@ -1,0 +1,514 @@
+//! The simulated WeChat as a client meets it: tokens, dates, errors, and every fault.
+//!
+//! The clock is an argument: it stands at noon in Beijing on 2026-11-22 unless a test says so.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Once};
+
+use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Utc};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::DropGuard;
+use wxapp_portrait_exporter::portrait::{AppId, Window};
+use wxapp_portrait_exporter::simulator::{self, Settings, Simulator, UNKNOWN_APP, secret_of};
+
+const APP: &str = "wx0123456789abcdef";
+const PORTRAIT: &str = "/datacube/getweanalysisappiduserportrait";
+
+/// A simulated WeChat on a port of its own, and a client.
+struct WeChat {
+    simulator: Arc<Simulator>,
+    address: String,
+    minutes: Arc<AtomicI64>,
+    client: reqwest::Client,
+    _stop: DropGuard,
+}
+
+fn app() -> AppId {
+    APP.parse().unwrap()
+}
+
+fn noon() -> DateTime<Utc> {
+    "2026-11-22T04:00:00Z".parse().unwrap()
+}
+
+fn yesterday() -> NaiveDate {
+    "2026-11-21".parse().unwrap()
+}
+
+async fn start(settings: Settings) -> WeChat {
+    static PROVIDER: Once = Once::new();
+    PROVIDER.call_once(|| {
+        // Another module of this binary may have been first.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+    });
+    let minutes = Arc::new(AtomicI64::new(0));
+    let clock = Arc::clone(&minutes);
+    let simulator = Simulator::new(settings, move || {
+        noon() + TimeDelta::minutes(clock.load(Ordering::Relaxed))
+    });
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let stop = tokio_util::sync::CancellationToken::new();
+    let stopped = stop.clone().cancelled_owned();
+    tokio::spawn(simulator::run(listener, Arc::clone(&simulator), stopped));
+    WeChat {
+        simulator,
+        address,
+        minutes,
+        client: reqwest::Client::builder().no_proxy().build().unwrap(),
+        _stop: stop.drop_guard(),
+    }
+}
+
+/// Starts one app with what the commas of `faults` part.
+async fn faulty(faults: &str) -> WeChat {
+    let faults = faults.split(", ").filter(|fault| !fault.is_empty());
+    start(Settings {
+        apps: vec![APP.parse().unwrap()],
+        faults: faults
+            .map(|fault| (app(), fault.parse().unwrap()))
+            .collect(),
+        ..Settings::default()
+    })
+    .await
+}
+
+impl WeChat {
+    fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    async fn post(&self, path: &str, body: impl Into<reqwest::Body>) -> reqwest::Response {
+        let request = self.client.post(self.url(path)).body(body);
+        request.send().await.unwrap()
+    }
+
+    async fn post_json(&self, path: &str, body: Value) -> Value {
+        let response = self.post(path, body.to_string()).await;
+        assert_eq!(response.status(), 200);
+        serde_json::from_slice(&response.bytes().await.unwrap()).unwrap()
+    }
+
+    async fn ask_token(&self, refresh: bool) -> Value {
+        let mut body = asked_token(&app());
+        body["force_refresh"] = json!(refresh);
+        self.post_json("/cgi-bin/stable_token", body).await
+    }
+
+    async fn token(&self) -> String {
+        let answer = self.ask_token(false).await;
+        answer["access_token"].as_str().unwrap().to_owned()
+    }
+
+    async fn portrait_path(&self) -> String {
+        format!("{PORTRAIT}?access_token={}", self.token().await)
+    }
+
+    async fn raw_portrait(&self) -> reqwest::Response {
+        let path = self.portrait_path().await;
+        self.post(&path, span("20261121", "20261121").to_string())
+            .await
+    }
+
+    async fn portrait(&self, begin: &str, end: &str) -> Value {
+        let path = self.portrait_path().await;
+        self.post_json(&path, span(begin, end)).await
+    }
+
+    /// Asks without a client library, and answers every byte that comes back.
+    async fn bytes(&self) -> Vec<u8> {
+        let path = self.portrait_path().await;
+        let body = span("20261121", "20261121").to_string();
+        let mut stream = TcpStream::connect(&self.address).await.unwrap();
+        let request = format!(
+            "POST {path} HTTP/1.1\r\nHost: {}\r\nContent-Length: {}\r\n\r\n{body}",
+            self.address,
+            body.len()
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.unwrap();
+        answer
+    }
+}
+
+fn asked_token(appid: &AppId) -> Value {
+    json!({"grant_type": "client_credential", "appid": appid, "secret": secret_of(appid)})
+}
+
+fn span(begin: &str, end: &str) -> Value {
+    json!({"begin_date": begin, "end_date": end})
+}
+
+#[tokio::test]
+async fn a_portrait_is_the_announced_one_in_the_order_of_the_documentation() {
+    let wechat = faulty("").await;
+    let text = wechat.raw_portrait().await.text().await.unwrap();
+    assert!(text.starts_with(r#"{"ref_date":"20261121","visit_uv_new":{"province":[{"id":"#));
+    let keys = [
+        "province",
+        "city",
+        "genders",
+        "platforms",
+        "devices",
+        "ages",
+    ];
+    let places = keys.map(|key| text.find(&format!("\"{key}\":[")).unwrap());
+    assert!(places.is_sorted());
+    for (window, begin) in [
+        (Window::OneDay, "20261121"),
+        (Window::SevenDays, "20261115"),
+        (Window::ThirtyDays, "20261023"),
+    ] {
+        let expected = wechat.simulator.answer(&app(), window, yesterday());
+        assert_eq!(Some(wechat.portrait(begin, "20261121").await), expected);
+    }
+}
+
+#[tokio::test]
+async fn a_token_is_the_same_until_it_is_renewed_or_refreshed() {
+    let wechat = faulty("").await;
+    let first = wechat.ask_token(false).await;
+    assert_eq!(first["expires_in"], 7200);
+    wechat.minutes.store(100, Ordering::Relaxed);
+    let again = wechat.ask_token(false).await;
+    assert_eq!(again["access_token"], first["access_token"]);
+    assert_eq!(again["expires_in"], 1200);
+    let second = wechat.ask_token(true).await;
+    assert_ne!(second["access_token"], first["access_token"]);
+    let old = first["access_token"].as_str().unwrap();
+    let path = format!("{PORTRAIT}?access_token={old}");
+    let refused = wechat.post_json(&path, span("20261121", "20261121")).await;
+    assert_eq!(refused["errcode"], 40001);
+    wechat.minutes.store(221, Ordering::Relaxed);
+    let path = format!(
+        "{PORTRAIT}?access_token={}",
+        second["access_token"].as_str().unwrap()
+    );
+    let expired = wechat.post_json(&path, span("20261121", "20261121")).await;
+    assert_eq!(expired["errcode"], 42001);
+    assert_eq!(wechat.simulator.issued_tokens().len(), 2);
+}
+
+#[tokio::test]
+async fn whoever_asks_wrongly_for_a_token_gets_an_errcode_with_a_rid_of_its_own() {
+    let wechat = faulty("").await;
+    let secret = secret_of(&app());
+    let grant = "client_credential";
+    for (body, errcode) in [
+        (
+            json!({"grant_type": "code", "appid": APP, "secret": secret}),
+            40002,
+        ),
+        (json!({"grant_type": grant, "secret": secret}), 41002),
+        (json!({"grant_type": grant, "appid": APP}), 41004),
+        (
+            json!({"grant_type": grant, "appid": "wx1", "secret": secret}),
+            40013,
+        ),
+        (
+            json!({"grant_type": grant, "appid": APP, "secret": "no"}),
+            40125,
+        ),
+        (json!("text"), 47001),
+    ] {
+        let answer = wechat.post_json("/cgi-bin/stable_token", body).await;
+        assert_eq!(answer["errcode"], errcode, "{answer}");
+    }
+    let url = wechat.url("/cgi-bin/stable_token");
+    let first = wechat
+        .client
+        .get(&url)
+        .send()
+        .await
+        .unwrap()
+        .text()
+        .await
+        .unwrap();
+    let second = wechat
+        .client
+        .get(&url)
+        .send()
+        .await
+        .unwrap()
+        .text()
+        .await
+        .unwrap();
+    assert!(first.contains("43002") && first.contains(" rid: "));
+    assert_ne!(first, second);
+}
+
+#[tokio::test]
+async fn the_old_way_gives_another_token_every_time() {
+    let wechat = faulty("").await;
+    let url = wechat.url(&format!(
+        "/cgi-bin/token?grant_type=client_credential&appid={APP}&secret={}",
+        secret_of(&app())
+    ));
+    let first = wechat
+        .client
+        .get(&url)
+        .send()
+        .await
+        .unwrap()
+        .text()
+        .await
+        .unwrap();
+    let second = wechat
+        .client
+        .get(&url)
+        .send()
+        .await
+        .unwrap()
+        .text()
+        .await
+        .unwrap();
+    assert!(first.contains(r#""expires_in":7200"#));
+    assert_ne!(first, second);
+}
+
+#[tokio::test]
+async fn whoever_asks_wrongly_for_a_portrait_gets_an_errcode() {
+    let wechat = faulty("").await;
+    let path = wechat.portrait_path().await;
+    let good = || span("20261121", "20261121").to_string();
+    for (path, body, errcode) in [
+        (PORTRAIT, good(), 41001),
+        (&format!("{PORTRAIT}?access_token=85_no"), good(), 40001),
+        (&path, String::new(), 44002),
+        (&path, "no".to_owned(), 47001),
+        (&path, span("2026-11-21", "2026-11-21").to_string(), 61500),
+        (&path, span("20261120", "20261121").to_string(), 61500),
+        (
+            &path,
+            "begin_date=20261121&end_date=20261121".to_owned(),
+            61500,
+        ),
+        (&path, span("20261122", "20261122").to_string(), 61501),
+        (&path, span("20261119", "20261119").to_string(), 61501),
+    ] {
+        let answer = wechat.post(path, body).await.text().await.unwrap();
+        assert!(
+            answer.contains(&format!("\"errcode\":{errcode},")),
+            "{answer}"
+        );
+    }
+    let answer = wechat.client.get(wechat.url(&path)).send().await.unwrap();
+    assert!(answer.text().await.unwrap().contains("43002"));
+}
+
+#[tokio::test]
+async fn yesterday_comes_late_and_changes_until_it_is_final() {
+    let hour = |hour| NaiveTime::from_hms_opt(hour, 0, 0).unwrap();
+    let settings = Settings {
+        apps: [APP, "wx1", "wx2", "wx3", "wx4"]
+            .map(|app| app.parse().unwrap())
+            .to_vec(),
+        ready_at: hour(13),
+        final_at: hour(15),
+        ..Settings::default()
+    };
+    let wechat = start(settings).await;
+    let final_figures = wechat.simulator.answer(&app(), Window::OneDay, yesterday());
+    let before = "2026-11-20".parse().unwrap();
+    let day_before = wechat.simulator.answer(&app(), Window::OneDay, before);
+    assert_eq!(
+        Some(wechat.portrait("20261120", "20261120").await),
+        day_before
+    );
+
+    // Every second app is refused, the others hear of nobody.
+    let mut manners = Vec::new();
+    let mut content_types = BTreeSet::new();
+    for appid in [APP, "wx1", "wx2", "wx3", "wx4"] {
+        let asked = asked_token(&appid.parse().unwrap());
+        let token = wechat.post_json("/cgi-bin/stable_token", asked).await;
+        let path = format!(
+            "{PORTRAIT}?access_token={}",
+            token["access_token"].as_str().unwrap()
+        );
+        let answer = wechat
+            .post(&path, span("20261121", "20261121").to_string())
+            .await;
+        content_types.insert(
+            answer.headers()["content-type"]
+                .to_str()
+                .unwrap()
+                .to_owned(),
+        );
+        let answer: Value = serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap();
+        manners.push((
+            answer["errcode"].clone(),
+            answer["visit_uv"]["ages"].clone(),
+        ));
+    }
+    // Some apps are answered as no other API would.
+    let expected = ["application/json; encoding=utf-8", "text/plain"];
+    assert!(content_types.iter().eq(expected), "{content_types:?}");
+    let (refused, empty) = ((json!(61503), Value::Null), (Value::Null, json!([])));
+    assert!(
+        manners.contains(&refused) && manners.contains(&empty),
+        "{manners:?}"
+    );
+
+    wechat.minutes.store(60, Ordering::Relaxed);
+    let preliminary = wechat.portrait("20261121", "20261121").await;
+    let iphone = |answer: &Value| answer["visit_uv"]["platforms"][0]["value"].as_u64();
+    assert!(iphone(&preliminary) < final_figures.as_ref().and_then(iphone));
+    wechat.minutes.store(180, Ordering::Relaxed);
+    assert_eq!(
+        Some(wechat.portrait("20261121", "20261121").await),
+        final_figures
+    );
+}
+
+#[tokio::test]
+async fn a_fault_ends_after_its_times_and_a_token_has_its_own() {
+    let wechat = faulty("errcode=61503*2, token:errcode=40164*1").await;
+    let refused = wechat.ask_token(false).await;
+    let text = refused["errmsg"].as_str().unwrap();
+    let ip = "invalid ip 61.183.89.14 ipv6 ::ffff:61.183.89.14, not in whitelist rid: ";
+    assert!(text.starts_with(ip), "{text}");
+    for errcode in [json!(61503), json!(61503), Value::Null] {
+        let answer = wechat.portrait("20261121", "20261121").await;
+        assert_eq!(answer["errcode"], errcode);
+    }
+    let requests = wechat.simulator.requests();
+    assert_eq!((requests[APP].portrait, requests[APP].token), (3, 4));
+}
+
+#[tokio::test]
+async fn faults_of_shape_answer_with_http_200() {
+    let wechat = faulty("").await;
+    let good = wechat.portrait("20261121", "20261121").await;
+    let answers = async |fault: &str| {
+        wechat.simulator.set_fault(&app(), fault.parse().unwrap());
+        wechat.portrait("20261121", "20261121").await
+    };
+    let empty = answers("empty").await;
+    assert_eq!(empty["visit_uv_new"]["city"], json!([]));
+    assert_eq!(answers("halves").await, json!({"ref_date": "20261121"}));
+    assert_eq!(answers("wrong-date").await["ref_date"], "20261114");
+    assert!(answers("retain").await["visit_uv"][0]["key"].is_number());
+    let camel = answers("camel").await;
+    assert_eq!(
+        (&camel["visitUv"], &camel["errCode"]),
+        (&good["visit_uv"], &json!(0))
+    );
+    let revised = answers("scaled=0.5").await;
+    let first = |answer: &Value| answer["visit_uv"]["city"][0]["value"].as_u64().unwrap();
+    assert_eq!(first(&revised), first(&good).div_ceil(2));
+    let leaky = answers("leaky").await;
+    assert_eq!(leaky["errcode"], 99999);
+    let text = leaky["errmsg"].as_str().unwrap();
+    assert!(text.contains(&wechat.token().await) && text.contains(&secret_of(&app())));
+    wechat.simulator.clear_faults(&app());
+    assert_eq!(wechat.portrait("20261121", "20261121").await, good);
+}
+
+#[tokio::test]
+async fn senseless_rows_stand_among_good_ones() {
+    let wechat = faulty("rows").await;
+    let text = wechat.raw_portrait().await.text().await.unwrap();
+    assert!(text.contains("控\u{1}制"));
+    let answer: Value = serde_json::from_str(&text.replace('\u{1}', "")).unwrap();
+    let rows = answer["visit_uv"]["province"].as_array().unwrap();
+    assert!(rows.iter().any(|row| row["value"] == -5));
+    assert_eq!(rows.iter().filter(|row| row["name"] == "上海").count(), 2);
+    assert!(answer["visit_uv"]["city"].as_array().unwrap().len() > 200);
+}
+
+#[tokio::test]
+async fn faults_of_transport_break_the_answer() {
+    let wechat = faulty("http=502").await;
+    let answer = wechat.raw_portrait().await;
+    assert_eq!(answer.status(), 502);
+    assert!(answer.text().await.unwrap().contains("502 Bad Gateway"));
+    let set = |fault: &str| wechat.simulator.set_fault(&app(), fault.parse().unwrap());
+    set("garbage");
+    let answer = wechat.raw_portrait().await.bytes().await.unwrap();
+    assert!(std::str::from_utf8(&answer).is_err());
+    set("huge");
+    assert!(wechat.raw_portrait().await.bytes().await.unwrap().len() > 8 << 20);
+    set("delay=1ms");
+    assert!(
+        wechat
+            .raw_portrait()
+            .await
+            .text()
+            .await
+            .unwrap()
+            .ends_with("]}}")
+    );
+}
+
+#[tokio::test]
+async fn a_cut_answer_announces_more_than_it_sends() {
+    let wechat = faulty("cut").await;
+    let answer = String::from_utf8_lossy(&wechat.bytes().await).into_owned();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let announced = head
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length: "));
+    let announced: usize = announced.unwrap().parse().unwrap();
+    assert!(body.len() >= announced / 2 - 3 && body.len() < announced);
+    assert!(wechat.raw_portrait().await.bytes().await.is_err());
+}
+
+#[tokio::test]
+async fn a_reset_connection_ends_without_a_byte() {
+    let wechat = faulty("reset").await;
+    assert_eq!(wechat.bytes().await, b"");
+}
+
+#[tokio::test]
+async fn faults_are_set_and_requests_read_from_outside() {
+    let wechat = faulty("").await;
+    let url = wechat.url(&format!("/simulator/faults/{APP}"));
+    let put = async |url: &str, body: &'static str| {
+        let answer = wechat.client.put(url).body(body).send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    };
+    assert_eq!(put(&url, "http=503\n").await.0, 204);
+    assert_eq!(wechat.raw_portrait().await.status(), 503);
+    let (status, sentence) = put(&url, "http=").await;
+    assert!(
+        status == 400 && sentence.contains("such as http=502"),
+        "{sentence}"
+    );
+    assert_eq!(
+        put(&wechat.url("/simulator/faults/wx1"), "cut").await.0,
+        404
+    );
+    assert_eq!(
+        wechat.client.delete(&url).send().await.unwrap().status(),
+        204
+    );
+    assert_eq!(wechat.raw_portrait().await.status(), 200);
+    wechat.post(PORTRAIT, "").await;
+
+    let url = wechat.url("/simulator/requests");
+    let counts = wechat
+        .client
+        .get(url)
+        .send()
+        .await
+        .unwrap()
+        .text()
+        .await
+        .unwrap();
+    let counts: Value = serde_json::from_str(&counts).unwrap();
+    assert_eq!(counts[APP], json!({"token": 2, "portrait": 2}));
+    assert_eq!(counts[UNKNOWN_APP], json!({"token": 0, "portrait": 1}));
+}
+
+#[tokio::test]
+async fn an_unknown_path_is_answered_by_the_gateway() {
+    let wechat = faulty("").await;
+    let answer = wechat.post("/datacube/getuserportrait", "{}").await;
+    assert_eq!(answer.status(), 404);
+    assert!(answer.text().await.unwrap().starts_with("<html>"));
+}
