@@ -22,8 +22,7 @@ const ROUNDS: u32 = 15;
 
 fn main() {
     let apps = std::env::args()
-        .filter_map(|argument| argument.parse().ok())
-        .next()
+        .find_map(|argument| argument.parse().ok())
         .unwrap_or(1000);
     let portraits = portraits(apps);
     let series: usize = portraits

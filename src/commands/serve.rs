@@ -98,6 +98,13 @@ impl Exporter {
             retention: config.retention,
         });
         let apps = poller.restore(config.apps).await;
+        tracing::info!(
+            version = env!("CARGO_PKG_VERSION"),
+            revision = env!("BUILD_REVISION"),
+            apps = apps.len(),
+            archive = %archive.path().display(),
+            "starting"
+        );
         let telemetry_path = web.telemetry_path.clone();
         let site = Arc::new(Site {
             page,

@@ -158,11 +158,14 @@ impl Poller {
             if due.is_empty() {
                 continue;
             }
-            let mut problem = None;
+            let mut problem: Option<Error> = None;
             for day in due {
                 if let Err(error) = self.ask(app, index, day).await {
                     hold_until = schedule::hold_until(error.then(), (self.clock)());
-                    problem = Some(error);
+                    // A day that is not ready yet must not hide a failure of the other day.
+                    if hold_until.is_some() || problem.as_ref().is_none_or(Error::is_not_ready) {
+                        problem = Some(error);
+                    }
                     if hold_until.is_some() {
                         break;
                     }
@@ -234,6 +237,8 @@ impl Poller {
         let now = (self.clock)();
         let (change, held) = app.days[index].answer(day, answer.portrait.fingerprint(), now);
         let window = answer.portrait.window;
+        app.unstored
+            .retain(|entry| entry.window != window || entry.reference_date != day);
         app.unstored.push(Entry {
             appid: app.app.appid.clone(),
             window,
@@ -265,6 +270,7 @@ impl Poller {
             Change::Same => "same",
             Change::Revised => "revised",
         };
+        self.page.publish(app.record.clone());
         tracing::info!(appid = %app.app.appid, %window, %day, change, settled = held.settled, "portrait arrived");
     }
 
