@@ -323,10 +323,9 @@ impl Poller {
 
     fn restore_window(&self, app: &mut Followed, index: usize) -> Result<(), archive::Error> {
         let window = app.record.windows[index].window;
-        let mut entries = self.archive.newest(&app.app.appid, window, 2)?;
+        // The newest comes first, and only its lines are rendered.
+        let entries = self.archive.newest(&app.app.appid, window, 2)?;
         app.record.windows[index].archive_days = self.archive.days(&app.app.appid, window)?;
-        // The oldest first, as they came.
-        entries.reverse();
         for entry in entries {
             let day = entry.reference_date;
             match wire::portrait(entry.answer.as_bytes(), window, day) {
