@@ -1,11 +1,12 @@
 //! The configuration: YAML files in, checked settings out.
 //!
 //! The raw shape of the files stays private, so that nothing unchecked leaves this room. Every
-//! problem names the file, the line, the key, and what would be right; all of them are told at
-//! once. Opens no archive and asks nobody; the environment is a function that it is given.
+//! problem names the file, the line, the key, and what would be right. All of them are told at
+//! once, except that a file of the wrong shape is not read beyond its first problem. Opens no
+//! archive and asks nobody; the environment is a function that it is given.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -13,7 +14,8 @@ use std::time::Duration;
 use secrecy::SecretString;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
-use serde_saphyr::Spanned;
+use serde_path_to_error::{Segment, Track};
+use serde_saphyr::{Error as Yaml, Spanned};
 use url::{Host, Url};
 
 use crate::portrait::{AppId, Dimension, Window};
@@ -113,6 +115,7 @@ pub fn load(path: &Path, environment: impl Fn(&str) -> Option<String>) -> Result
     let mut check = Check {
         environment: &environment,
         file: path.to_owned(),
+        first_places: HashMap::new(),
         problems: Vec::new(),
         warnings: Vec::new(),
     };
@@ -132,28 +135,25 @@ pub fn load(path: &Path, environment: impl Fn(&str) -> Option<String>) -> Result
 
 type Text = Spanned<String>;
 
+type Texts = Spanned<Vec<Text>>;
+
 /// A key that contract and documentation name, but whose work this version does not do.
 type Later = Option<Spanned<IgnoredAny>>;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawFile {
-    #[serde(default)]
-    wechat: RawWeChat,
-    #[serde(default)]
-    poll: RawPoll,
-    windows: Option<Vec<Text>>,
-    dimensions: Option<Vec<Text>>,
+    wechat: Option<RawWeChat>,
+    poll: Option<RawPoll>,
+    windows: Option<Texts>,
+    dimensions: Option<Texts>,
     top_names: Option<BTreeMap<String, Text>>,
     past: Later,
     swing: Later,
-    #[serde(default)]
-    archive: RawArchive,
+    archive: Option<RawArchive>,
     stale_after: Option<Text>,
-    #[serde(default)]
-    apps_files: Vec<Text>,
-    #[serde(default)]
-    apps: Vec<RawApp>,
+    apps_files: Option<Vec<Text>>,
+    apps: Option<Vec<RawApp>>,
 }
 
 #[derive(Deserialize, Default)]
@@ -183,8 +183,8 @@ struct RawApp {
     name: Option<Text>,
     secret_file: Option<Text>,
     secret_env: Option<Text>,
-    windows: Option<Vec<Text>>,
-    dimensions: Option<Vec<Text>>,
+    windows: Option<Texts>,
+    dimensions: Option<Texts>,
     top_names: Option<BTreeMap<String, Text>>,
     past: Later,
     swing: Later,
@@ -213,26 +213,47 @@ struct Check<'a> {
     environment: &'a dyn Fn(&str) -> Option<String>,
     /// The one that is being checked.
     file: PathBuf,
+    /// File and line of every appid.
+    first_places: HashMap<AppId, String>,
     problems: Vec<String>,
     warnings: Vec<String>,
 }
 
 impl Check<'_> {
     fn read<T: for<'de> Deserialize<'de>>(&mut self) -> Option<T> {
-        let text = match std::fs::read_to_string(&self.file) {
-            Ok(text) => text,
+        let bytes = match std::fs::read(&self.file) {
+            Ok(bytes) => bytes,
             Err(error) => {
                 self.problems
                     .push(format!("{}: cannot read it: {error}", self.file.display()));
                 return None;
             }
         };
+        let text = match std::str::from_utf8(&bytes) {
+            Ok(text) => text,
+            Err(error) => {
+                let before = &bytes[..error.valid_up_to()];
+                let line = before.split(|byte| *byte == b'\n').count();
+                self.problems.push(format!(
+                    "{}:{line}: is no UTF-8 text: save the file as UTF-8",
+                    self.file.display()
+                ));
+                return None;
+            }
+        };
         // The default limits on the size of a document are below a list of thousands of apps.
-        let options = serde_saphyr::options! { budget: None };
-        match serde_saphyr::from_str_with_options(&text, options) {
+        let options = serde_saphyr::options! {
+            budget: serde_saphyr::budget! { max_events: usize::MAX, max_nodes: usize::MAX },
+        };
+        let mut track = Track::new();
+        let value = serde_saphyr::with_deserializer_from_str_with_options(text, options, |yaml| {
+            T::deserialize(serde_path_to_error::Deserializer::new(yaml, &mut track))
+        });
+        match value {
             Ok(value) => Some(value),
             Err(error) => {
-                self.problems.push(yaml_problem(&self.file, &text, &error));
+                let problem = yaml_problem(&self.file, &track.path(), &error);
+                self.problems.push(problem);
                 None
             }
         }
@@ -250,6 +271,10 @@ impl Check<'_> {
 
     fn config(&mut self, file: RawFile) -> Config {
         self.later("", &[("past", file.past), ("swing", file.swing)]);
+        let wechat = file.wechat.unwrap_or_default();
+        let poll = file.poll.unwrap_or_default();
+        let archive = file.archive.unwrap_or_default();
+        let apps_files = file.apps_files.unwrap_or_default();
         let defaults = Defaults {
             windows: self
                 .names("windows", file.windows)
@@ -261,40 +286,36 @@ impl Check<'_> {
                 .top_names("top_names", file.top_names)
                 .unwrap_or_default(),
         };
-        let poll = Poll::default();
         Config {
             wechat: WeChat {
                 base_url: self
-                    .base_url(file.wechat.base_url)
+                    .base_url(wechat.base_url)
                     .unwrap_or(WeChat::default().base_url),
                 timeout: self
-                    .duration("wechat.timeout", file.wechat.timeout, "100ms", "5m")
+                    .duration("wechat.timeout", wechat.timeout, "100ms", "5m")
                     .unwrap_or(WeChat::default().timeout),
             },
             poll: Poll {
-                interval: self.interval(file.poll.interval).unwrap_or(poll.interval),
+                interval: self
+                    .interval(poll.interval)
+                    .unwrap_or(Poll::default().interval),
                 concurrency: self
-                    .number("poll.concurrency", file.poll.concurrency, 256)
-                    .unwrap_or(poll.concurrency),
+                    .number("poll.concurrency", poll.concurrency, 256)
+                    .unwrap_or(Poll::default().concurrency),
             },
             retention: self
-                .duration(
-                    "archive.retention",
-                    file.archive.retention,
-                    "2d",
-                    "100years",
-                )
+                .duration("archive.retention", archive.retention, "2d", "100years")
                 .unwrap_or(RETENTION),
             stale_after: self
                 .duration("stale_after", file.stale_after, "1d", "400d")
                 .unwrap_or(STALE_AFTER),
-            apps: self.apps(file.apps, &file.apps_files, &defaults),
+            apps: self.apps(file.apps.unwrap_or_default(), &apps_files, &defaults),
             warnings: Vec::new(),
         }
     }
 
-    /// Refuses keys that would otherwise be ignored without a word.
-    fn later(&mut self, prefix: &str, keys: &[(&str, Later)]) {
+    /// Refuses keys that would otherwise be ignored without a word; answers whether there are any.
+    fn later(&mut self, prefix: &str, keys: &[(&str, Later)]) -> bool {
         for (key, value) in keys {
             if let Some(value) = value {
                 self.problem(
@@ -304,6 +325,7 @@ impl Check<'_> {
                 );
             }
         }
+        keys.iter().any(|(_, value)| value.is_some())
     }
 
     fn base_url(&mut self, text: Option<Text>) -> Option<Url> {
@@ -316,12 +338,17 @@ impl Check<'_> {
             self.problem(line, key, format!("not a URL: {example}"));
             return None;
         };
-        let plain = url.username().is_empty() && url.password().is_none() && url.query().is_none();
-        if !matches!(url.scheme(), "http" | "https") || !plain || url.fragment().is_some() {
-            let problem = format!(
-                "only scheme, host, port and path are used, the scheme is http or https: {example}"
-            );
-            self.problem(line, key, problem);
+        let surplus = if !matches!(url.scheme(), "http" | "https") {
+            Some("the scheme is neither http nor https")
+        } else if !url.username().is_empty() || url.password().is_some() {
+            Some("has a user or a password, which WeChat does not ask for")
+        } else if url.query().is_some() || url.fragment().is_some() {
+            Some("has a query or a fragment, but every request brings its own")
+        } else {
+            None
+        };
+        if let Some(surplus) = surplus {
+            self.problem(line, key, format!("{surplus}: {example}"));
             return None;
         }
         let is_local = match url.host() {
@@ -404,30 +431,28 @@ impl Check<'_> {
     }
 
     /// Reads a list of windows or dimensions: at least one, none twice.
-    fn names<T>(&mut self, key: &str, texts: Option<Vec<Text>>) -> Option<Vec<T>>
+    fn names<T>(&mut self, key: &str, texts: Option<Texts>) -> Option<Vec<T>>
     where
         T: FromStr<Err = String> + PartialEq + Copy,
     {
         let texts = texts?;
         let mut names = Vec::new();
-        for text in &texts {
+        for text in &texts.value {
             match text.value.parse() {
                 Ok(name) if names.contains(&name) => {
                     self.problem(
                         text.referenced.line(),
                         key,
-                        format!("`{}` stands there twice", text.value),
+                        format!("`{}` stands there twice: remove one", text.value),
                     );
                 }
                 Ok(name) => names.push(name),
                 Err(problem) => self.problem(text.referenced.line(), key, problem),
             }
         }
-        if texts.is_empty() {
-            self.problems.push(format!(
-                "{}: {key}: the list is empty: leave the key out for the default",
-                self.file.display()
-            ));
+        if texts.value.is_empty() {
+            let problem = "the list is empty: leave the key out for the default";
+            self.problem(texts.referenced.line(), key, problem);
         }
         Some(names)
     }
@@ -452,19 +477,20 @@ impl Check<'_> {
     }
 
     fn apps(&mut self, apps: Vec<RawApp>, patterns: &[Text], defaults: &Defaults) -> Vec<App> {
-        let mut checked = Vec::new();
-        let mut first_places = HashMap::new();
         let files: Vec<PathBuf> = patterns
             .iter()
             .flat_map(|pattern| self.matching(pattern))
             .collect();
-        self.app_list("apps", apps, defaults, &mut checked, &mut first_places);
+        let mut checked = self.app_list("apps", apps, defaults);
+        let main_file = self.file.clone();
         for file in files {
             self.file = file;
-            if let Some(apps) = self.read() {
-                self.app_list("", apps, defaults, &mut checked, &mut first_places);
+            // A file without a list in it, perhaps with comments only, is one without apps.
+            if let Some(apps) = self.read::<Option<Vec<RawApp>>>() {
+                checked.extend(self.app_list("", apps.unwrap_or_default(), defaults));
             }
         }
+        self.file = main_file;
         if checked.is_empty() && self.problems.is_empty() {
             let problem = "apps: none is configured: add one with its `appid` and `secret_file`";
             self.problems
@@ -473,42 +499,27 @@ impl Check<'_> {
         checked
     }
 
-    fn app_list(
-        &mut self,
-        prefix: &str,
-        apps: Vec<RawApp>,
-        defaults: &Defaults,
-        checked: &mut Vec<App>,
-        first_places: &mut HashMap<AppId, String>,
-    ) {
+    fn app_list(&mut self, prefix: &str, apps: Vec<RawApp>, defaults: &Defaults) -> Vec<App> {
+        let mut checked = Vec::with_capacity(apps.len());
         for (index, raw) in apps.into_iter().enumerate() {
-            let line = raw.appid.referenced.line();
-            let key = format!("{prefix}[{index}]");
-            let Some(app) = self.app(&key, raw, defaults) else {
-                continue;
-            };
-            let place = format!("{}:{line}", self.file.display());
-            if let Some(first) = first_places.get(&app.appid) {
-                let problem = format!("{} is configured twice: first at {first}", app.appid);
-                self.problem(line, format!("{key}.appid"), problem);
-            } else {
-                first_places.insert(app.appid.clone(), place);
-                checked.push(app);
-            }
+            checked.extend(self.app(&format!("{prefix}[{index}]"), raw, defaults));
         }
+        checked
     }
 
     /// Returns the files that a pattern of `apps_files` stands for, sorted.
     fn matching(&mut self, pattern: &Text) -> Vec<PathBuf> {
         let line = pattern.referenced.line();
         let whole = beside(&self.file, &pattern.value);
-        let files = match glob::glob(&whole.to_string_lossy()) {
+        let folder = self.file.parent().unwrap_or(Path::new(""));
+        let folder = glob::Pattern::escape(&folder.to_string_lossy());
+        let files = match glob::glob(&Path::new(&folder).join(&pattern.value).to_string_lossy()) {
             Ok(files) => files.filter_map(Result::ok).collect::<Vec<_>>(),
             Err(error) => {
                 self.problem(
                     line,
                     "apps_files",
-                    format!("`{}` is no pattern: {error}", pattern.value),
+                    format!("`{}` is no pattern: {}", pattern.value, error.msg),
                 );
                 return Vec::new();
             }
@@ -532,10 +543,9 @@ impl Check<'_> {
     }
 
     fn app(&mut self, key: &str, raw: RawApp, defaults: &Defaults) -> Option<App> {
-        let before = self.problems.len();
-        let line = raw.appid.referenced.line();
-        self.later(
-            &format!("{key}."),
+        let of = |name: &str| format!("{key}.{name}");
+        let has_later = self.later(
+            &of(""),
             &[
                 ("past", raw.past),
                 ("swing", raw.swing),
@@ -550,52 +560,67 @@ impl Check<'_> {
                 ("token_endpoint", raw.token_endpoint),
             ],
         );
-        let appid = match raw.appid.value.parse::<AppId>() {
-            Ok(appid) => appid,
-            Err(error) => {
-                self.problem(
-                    line,
-                    format!("{key}.appid"),
-                    format!("{:?} is {error}", raw.appid.value),
-                );
-                return None;
-            }
+        let line = raw.appid.referenced.line();
+        let appid = self.appid(&of("appid"), &raw.appid);
+        if let Some(name) = raw
+            .name
+            .as_ref()
+            .filter(|name| name.value.trim().is_empty())
+        {
+            let problem = "is blank: leave the key out to show the appid";
+            self.problem(name.referenced.line(), of("name"), problem);
+        }
+        let secret = if has_later && raw.secret_file.is_none() && raw.secret_env.is_none() {
+            // One of the refused keys may have been meant in place of the secret.
+            None
+        } else {
+            self.secret(line, key, raw.secret_file, raw.secret_env)
         };
-        if !appid.is_wechat() {
-            let warning = format!(
-                "{appid} does not look like an appid of WeChat (`wx` and 16 hex digits in lower case)"
-            );
-            self.warn(line, format!("{key}.appid"), warning);
-        }
-        let name = raw.name.map_or_else(
-            || appid.to_string(),
-            |name| {
-                if name.value.trim().is_empty() {
-                    self.problem(
-                        name.referenced.line(),
-                        format!("{key}.name"),
-                        "is blank: leave the key out",
-                    );
-                }
-                name.value
-            },
-        );
-        if self.problems.len() > before {
-            return None;
-        }
-        let secret = self.secret(line, key, raw.secret_file, raw.secret_env);
-        let of = |key: &str, name| format!("{key}.{name}");
-        let windows = self.names(&of(key, "windows"), raw.windows);
-        let dimensions = self.names(&of(key, "dimensions"), raw.dimensions);
-        let top_names = self.top_names(&of(key, "top_names"), raw.top_names);
+        let windows = self.names(&of("windows"), raw.windows);
+        let dimensions = self.names(&of("dimensions"), raw.dimensions);
+        let top_names = self.top_names(&of("top_names"), raw.top_names);
+        let appid = appid?;
         Some(App {
+            name: raw
+                .name
+                .map_or_else(|| appid.to_string(), |name| name.value),
             appid,
-            name,
             secret: secret?,
             windows: windows.unwrap_or_else(|| defaults.windows.clone()),
             dimensions: dimensions.unwrap_or_else(|| defaults.dimensions.clone()),
             top_names: top_names.unwrap_or_else(|| defaults.top_names.clone()),
         })
+    }
+
+    fn appid(&mut self, key: &str, text: &Text) -> Option<AppId> {
+        let line = text.referenced.line();
+        if is_secret(&text.value) {
+            let problem = "this is no appid, but looks like an AppSecret: \
+                           write it into a file of its own and name that as `secret_file`";
+            self.problem(line, key, problem);
+            return None;
+        }
+        let appid = match text.value.parse::<AppId>() {
+            Ok(appid) => appid,
+            Err(error) => {
+                self.problem(line, key, format!("{:?} is {error}", text.value));
+                return None;
+            }
+        };
+        if let Some(first) = self.first_places.get(&appid) {
+            let problem = format!("{appid} is configured twice: first at {first}");
+            self.problem(line, key, problem);
+            return None;
+        }
+        let place = format!("{}:{line}", self.file.display());
+        self.first_places.insert(appid.clone(), place);
+        if !appid.is_wechat() {
+            let warning = format!(
+                "{appid} does not look like an appid of WeChat (`wx` and 16 hex digits in lower case)"
+            );
+            self.warn(line, key, warning);
+        }
+        Some(appid)
     }
 
     fn secret(
@@ -605,52 +630,47 @@ impl Check<'_> {
         file: Option<Text>,
         variable: Option<Text>,
     ) -> Option<SecretString> {
-        let (line, key, found) = match (file, variable) {
-            (Some(file), None) => {
-                let found =
-                    std::fs::read_to_string(beside(&self.file, &file.value)).map_err(|error| {
-                        format!(
-                            "cannot read {}: {error}",
-                            beside(&self.file, &file.value).display()
-                        )
-                    });
-                (file.referenced.line(), format!("{key}.secret_file"), found)
-            }
-            (None, Some(variable)) => {
-                let found = (self.environment)(&variable.value)
-                    .ok_or_else(|| format!("the environment has no variable {}", variable.value));
-                (
-                    variable.referenced.line(),
-                    format!("{key}.secret_env"),
-                    found,
-                )
-            }
+        let (source, name) = match (file, variable) {
+            (Some(file), None) => (file, "secret_file"),
+            (None, Some(variable)) => (variable, "secret_env"),
             (None, None) => {
-                self.problem(
-                    line,
-                    key,
-                    "needs its AppSecret: add `secret_file` or `secret_env`",
-                );
+                let problem = "needs its AppSecret: add `secret_file` or `secret_env`";
+                self.problem(line, key, problem);
                 return None;
             }
             (Some(_), Some(variable)) => {
-                let line = variable.referenced.line();
-                self.problem(
-                    line,
-                    key,
-                    "has both `secret_file` and `secret_env`: remove one",
-                );
+                let problem = "has both `secret_file` and `secret_env`: remove one";
+                self.problem(variable.referenced.line(), key, problem);
                 return None;
             }
+        };
+        let found = if is_secret(&source.value) {
+            let right = match name {
+                "secret_file" => "write it into a file and name that file here",
+                _ => "put it into the environment and name the variable here",
+            };
+            Err(format!("this looks like the AppSecret itself: {right}"))
+        } else if name == "secret_file" {
+            let path = beside(&self.file, &source.value);
+            std::fs::read_to_string(&path)
+                .map_err(|error| format!("cannot read {}: {error}", path.display()))
+        } else {
+            (self.environment)(&source.value)
+                .ok_or_else(|| format!("the environment has no variable {}", source.value))
         };
         match found.and_then(|text| trim_secret(&text)) {
             Ok(secret) => Some(secret),
             Err(problem) => {
-                self.problem(line, key, problem);
+                self.problem(source.referenced.line(), format!("{key}.{name}"), problem);
                 None
             }
         }
     }
+}
+
+/// Tells whether a text looks like an AppSecret, which no message may repeat.
+fn is_secret(text: &str) -> bool {
+    text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// Takes one line break from the end of a secret, and refuses what can't be one.
@@ -673,22 +693,90 @@ fn beside(file: &Path, name: &str) -> PathBuf {
     file.parent().unwrap_or(Path::new("")).join(name)
 }
 
+/// Keys that are read only to be refused, so that nobody is told to use them.
+const LATER: &[&str] = &[
+    "past",
+    "swing",
+    "token_file",
+    "token_parameter",
+    "token_url",
+    "token_url_headers_file",
+    "token_command",
+    "access",
+    "cloud_function",
+    "portrait_url",
+    "token_endpoint",
+];
+
 /// Says what the YAML reader found, in the form of all other problems.
-fn yaml_problem(path: &Path, text: &str, error: &serde_saphyr::Error) -> String {
-    let error = error.without_snippet();
-    let message = error.to_string();
-    let Some(location) = error.location() else {
-        return format!("{}: {message}", path.display());
+///
+/// No value of the file is repeated: nobody knows what secret stands there by mistake.
+fn yaml_problem(path: &Path, key: &serde_path_to_error::Path, error: &Yaml) -> String {
+    let mut cause = error.without_snippet();
+    while let Yaml::AliasError { error, .. } = cause {
+        cause = error;
+    }
+    let problem = match cause {
+        Yaml::SerdeUnknownField { expected, .. } => {
+            let expected = expected.iter().filter(|key| !LATER.contains(key));
+            let expected: Vec<&str> = expected.copied().collect();
+            format!("unknown key: expected one of {}", expected.join(", "))
+        }
+        Yaml::SerdeMissingField { field, .. } => format!("the key `{field}` is missing"),
+        Yaml::DuplicateMappingKey { key: Some(key), .. } if is_short(key) => {
+            format!("the key `{key}` stands there twice: remove one")
+        }
+        Yaml::DuplicateMappingKey { .. } => "a key stands there twice: remove one".to_owned(),
+        Yaml::NullIntoString { .. } => "the value is missing".to_owned(),
+        Yaml::Unexpected { expected, .. } => match *expected {
+            "string scalar" => "expected a single value".to_owned(),
+            "sequence start" => {
+                "expected a list: one line with `- ` for each, or [a, b]".to_owned()
+            }
+            "mapping start" => "expected keys and values: `key: value`".to_owned(),
+            expected => format!("expected {expected}"),
+        },
+        Yaml::MultipleDocuments { .. } => {
+            "a second document begins: expected one, so remove the line `---`".to_owned()
+        }
+        cause => {
+            let text = cause.to_string();
+            let text = text.split(" at line ").next().unwrap_or_default();
+            let column = cause.location().map_or(0, |location| location.column());
+            format!("no valid YAML at column {column}: {text}")
+        }
     };
-    let place = format!(" at line {}, column {}", location.line(), location.column());
-    let message = message
-        .replace(&place, "")
-        .replace("unknown field", "unknown key")
-        .replace("missing field", "missing key");
-    let key = usize::try_from(location.line() - 1)
-        .ok()
-        .and_then(|line| text.lines().nth(line))
-        .and_then(|line| line.trim_start_matches([' ', '-']).split_once(':'))
-        .map_or(String::new(), |(key, _)| format!("{key}: "));
-    format!("{}:{}: {key}{message}", path.display(), location.line())
+    let mut place = path.display().to_string();
+    if let Some(location) = error.location() {
+        let _ = write!(place, ":{}", location.line());
+    }
+    let key = key_of(key);
+    let separator = if key.is_empty() { "" } else { ": " };
+    format!("{place}: {key}{separator}{problem}")
+}
+
+/// Writes the way to a key as all other problems do.
+fn key_of(path: &serde_path_to_error::Path) -> String {
+    let mut key = String::new();
+    for segment in path {
+        match segment {
+            Segment::Seq { index } => {
+                let _ = write!(key, "[{index}]");
+            }
+            // Not a key of the file: what `Spanned` puts around every value.
+            Segment::Map { key: name } if name == "value" => {}
+            Segment::Map { key: name } => {
+                let separator = if key.is_empty() { "" } else { "." };
+                let name = if is_short(name) { name } else { "[redacted]" };
+                let _ = write!(key, "{separator}{name}");
+            }
+            Segment::Enum { .. } | Segment::Unknown => {}
+        }
+    }
+    key
+}
+
+/// Tells whether a text that stands for a key is too short to be a secret.
+fn is_short(text: &str) -> bool {
+    text.len() < 30
 }
