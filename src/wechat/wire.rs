@@ -302,7 +302,8 @@ fn compact(day: NaiveDate) -> String {
 /// Returns a sentence of WeChat fit for a log: short, on one line, and without words so long that
 /// they could be a secret (32 characters) or a token (more).
 fn redact(errmsg: &str) -> String {
-    let is_word = |character: char| character.is_alphanumeric() || "_-+/=.~%".contains(character);
+    let is_word =
+        |character: char| character.is_ascii_alphanumeric() || "_-+/=.~%".contains(character);
     let mut redacted = String::new();
     let mut word = String::new();
     for character in errmsg.chars().chain([' ']) {
@@ -310,7 +311,7 @@ fn redact(errmsg: &str) -> String {
             word.push(character);
             continue;
         }
-        if word.chars().count() >= 30 {
+        if word.len() >= 30 {
             "[redacted]".clone_into(&mut word);
         }
         redacted += &word;
