@@ -562,13 +562,15 @@ impl Check<'_> {
         );
         let line = raw.appid.referenced.line();
         let appid = self.appid(&of("appid"), &raw.appid);
-        if let Some(name) = raw
-            .name
-            .as_ref()
-            .filter(|name| name.value.trim().is_empty())
-        {
-            let problem = "is blank: leave the key out to show the appid";
-            self.problem(name.referenced.line(), of("name"), problem);
+        if let Some(name) = &raw.name {
+            let line = name.referenced.line();
+            if name.value.trim().is_empty() {
+                let problem = "is blank: leave the key out to show the appid";
+                self.problem(line, of("name"), problem);
+            } else if name.value.contains(char::is_control) {
+                let problem = "has line breaks or control characters in it: expected one line";
+                self.problem(line, of("name"), problem);
+            }
         }
         let secret = if has_later && raw.secret_file.is_none() && raw.secret_env.is_none() {
             // One of the refused keys may have been meant in place of the secret.
@@ -1333,9 +1335,19 @@ wxapp-portrait.yml:5: apps[0].appid: wx0123456789ABCDEF does not look like an ap
                 "secret_file: .",
                 "3: apps[0].secret_file: cannot read .: Is a directory (os error 21)",
             ),
+        ]);
+    }
+
+    #[test]
+    fn the_name_of_an_app_is_one_line() {
+        assert_app_problems(&[
             (
                 "secret_env: A\n    name: ' '",
                 "4: apps[0].name: is blank: leave the key out to show the appid",
+            ),
+            (
+                "secret_env: A\n    name: \"a\\0\"",
+                "4: apps[0].name: has line breaks or control characters in it: expected one line",
             ),
         ]);
     }
