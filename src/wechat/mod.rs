@@ -200,7 +200,7 @@ impl Refusal {
             rule.advice.replace("{ip}", &address),
             self.errcode
         );
-        if rule.reason == Reason::Other {
+        if rule.reason == Reason::Other && !self.errmsg.is_empty() {
             let _ = write!(sentence, ", WeChat says: {}", self.errmsg);
         } else if let Some(rid) = self.rid() {
             let _ = write!(sentence, ", rid {rid}");
