@@ -1,11 +1,12 @@
 //! The configuration: YAML files in, checked settings out.
 //!
 //! The raw shape of the files stays private, so that nothing unchecked leaves this room. Every
-//! problem names the file, the line, the key, and what would be right; all of them are told at
-//! once. Opens no archive and asks nobody; the environment is a function that it is given.
+//! problem names the file, the line, the key, and what would be right. All of them are told at
+//! once, except that a file of the wrong shape is not read beyond its first problem. Opens no
+//! archive and asks nobody; the environment is a function that it is given.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -13,7 +14,8 @@ use std::time::Duration;
 use secrecy::SecretString;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
-use serde_saphyr::Spanned;
+use serde_path_to_error::{Segment, Track};
+use serde_saphyr::{Error as Yaml, Spanned};
 use url::{Host, Url};
 
 use crate::portrait::{AppId, Dimension, Window};
@@ -113,6 +115,7 @@ pub fn load(path: &Path, environment: impl Fn(&str) -> Option<String>) -> Result
     let mut check = Check {
         environment: &environment,
         file: path.to_owned(),
+        first_places: HashMap::new(),
         problems: Vec::new(),
         warnings: Vec::new(),
     };
@@ -132,28 +135,25 @@ pub fn load(path: &Path, environment: impl Fn(&str) -> Option<String>) -> Result
 
 type Text = Spanned<String>;
 
+type Texts = Spanned<Vec<Text>>;
+
 /// A key that contract and documentation name, but whose work this version does not do.
 type Later = Option<Spanned<IgnoredAny>>;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawFile {
-    #[serde(default)]
-    wechat: RawWeChat,
-    #[serde(default)]
-    poll: RawPoll,
-    windows: Option<Vec<Text>>,
-    dimensions: Option<Vec<Text>>,
+    wechat: Option<RawWeChat>,
+    poll: Option<RawPoll>,
+    windows: Option<Texts>,
+    dimensions: Option<Texts>,
     top_names: Option<BTreeMap<String, Text>>,
     past: Later,
     swing: Later,
-    #[serde(default)]
-    archive: RawArchive,
+    archive: Option<RawArchive>,
     stale_after: Option<Text>,
-    #[serde(default)]
-    apps_files: Vec<Text>,
-    #[serde(default)]
-    apps: Vec<RawApp>,
+    apps_files: Option<Vec<Text>>,
+    apps: Option<Vec<RawApp>>,
 }
 
 #[derive(Deserialize, Default)]
@@ -183,8 +183,8 @@ struct RawApp {
     name: Option<Text>,
     secret_file: Option<Text>,
     secret_env: Option<Text>,
-    windows: Option<Vec<Text>>,
-    dimensions: Option<Vec<Text>>,
+    windows: Option<Texts>,
+    dimensions: Option<Texts>,
     top_names: Option<BTreeMap<String, Text>>,
     past: Later,
     swing: Later,
@@ -213,26 +213,47 @@ struct Check<'a> {
     environment: &'a dyn Fn(&str) -> Option<String>,
     /// The one that is being checked.
     file: PathBuf,
+    /// File and line of every appid.
+    first_places: HashMap<AppId, String>,
     problems: Vec<String>,
     warnings: Vec<String>,
 }
 
 impl Check<'_> {
     fn read<T: for<'de> Deserialize<'de>>(&mut self) -> Option<T> {
-        let text = match std::fs::read_to_string(&self.file) {
-            Ok(text) => text,
+        let bytes = match std::fs::read(&self.file) {
+            Ok(bytes) => bytes,
             Err(error) => {
                 self.problems
                     .push(format!("{}: cannot read it: {error}", self.file.display()));
                 return None;
             }
         };
+        let text = match std::str::from_utf8(&bytes) {
+            Ok(text) => text,
+            Err(error) => {
+                let before = &bytes[..error.valid_up_to()];
+                let line = before.split(|byte| *byte == b'\n').count();
+                self.problems.push(format!(
+                    "{}:{line}: is no UTF-8 text: save the file as UTF-8",
+                    self.file.display()
+                ));
+                return None;
+            }
+        };
         // The default limits on the size of a document are below a list of thousands of apps.
-        let options = serde_saphyr::options! { budget: None };
-        match serde_saphyr::from_str_with_options(&text, options) {
+        let options = serde_saphyr::options! {
+            budget: serde_saphyr::budget! { max_events: usize::MAX, max_nodes: usize::MAX },
+        };
+        let mut track = Track::new();
+        let value = serde_saphyr::with_deserializer_from_str_with_options(text, options, |yaml| {
+            T::deserialize(serde_path_to_error::Deserializer::new(yaml, &mut track))
+        });
+        match value {
             Ok(value) => Some(value),
             Err(error) => {
-                self.problems.push(yaml_problem(&self.file, &text, &error));
+                let problem = yaml_problem(&self.file, &track.path(), &error);
+                self.problems.push(problem);
                 None
             }
         }
@@ -250,6 +271,10 @@ impl Check<'_> {
 
     fn config(&mut self, file: RawFile) -> Config {
         self.later("", &[("past", file.past), ("swing", file.swing)]);
+        let wechat = file.wechat.unwrap_or_default();
+        let poll = file.poll.unwrap_or_default();
+        let archive = file.archive.unwrap_or_default();
+        let apps_files = file.apps_files.unwrap_or_default();
         let defaults = Defaults {
             windows: self
                 .names("windows", file.windows)
@@ -261,40 +286,36 @@ impl Check<'_> {
                 .top_names("top_names", file.top_names)
                 .unwrap_or_default(),
         };
-        let poll = Poll::default();
         Config {
             wechat: WeChat {
                 base_url: self
-                    .base_url(file.wechat.base_url)
+                    .base_url(wechat.base_url)
                     .unwrap_or(WeChat::default().base_url),
                 timeout: self
-                    .duration("wechat.timeout", file.wechat.timeout, "100ms", "5m")
+                    .duration("wechat.timeout", wechat.timeout, "100ms", "5m")
                     .unwrap_or(WeChat::default().timeout),
             },
             poll: Poll {
-                interval: self.interval(file.poll.interval).unwrap_or(poll.interval),
+                interval: self
+                    .interval(poll.interval)
+                    .unwrap_or(Poll::default().interval),
                 concurrency: self
-                    .number("poll.concurrency", file.poll.concurrency, 256)
-                    .unwrap_or(poll.concurrency),
+                    .number("poll.concurrency", poll.concurrency, 256)
+                    .unwrap_or(Poll::default().concurrency),
             },
             retention: self
-                .duration(
-                    "archive.retention",
-                    file.archive.retention,
-                    "2d",
-                    "100years",
-                )
+                .duration("archive.retention", archive.retention, "2d", "100years")
                 .unwrap_or(RETENTION),
             stale_after: self
                 .duration("stale_after", file.stale_after, "1d", "400d")
                 .unwrap_or(STALE_AFTER),
-            apps: self.apps(file.apps, &file.apps_files, &defaults),
+            apps: self.apps(file.apps.unwrap_or_default(), &apps_files, &defaults),
             warnings: Vec::new(),
         }
     }
 
-    /// Refuses keys that would otherwise be ignored without a word.
-    fn later(&mut self, prefix: &str, keys: &[(&str, Later)]) {
+    /// Refuses keys that would otherwise be ignored without a word; answers whether there are any.
+    fn later(&mut self, prefix: &str, keys: &[(&str, Later)]) -> bool {
         for (key, value) in keys {
             if let Some(value) = value {
                 self.problem(
@@ -304,6 +325,7 @@ impl Check<'_> {
                 );
             }
         }
+        keys.iter().any(|(_, value)| value.is_some())
     }
 
     fn base_url(&mut self, text: Option<Text>) -> Option<Url> {
@@ -316,12 +338,17 @@ impl Check<'_> {
             self.problem(line, key, format!("not a URL: {example}"));
             return None;
         };
-        let plain = url.username().is_empty() && url.password().is_none() && url.query().is_none();
-        if !matches!(url.scheme(), "http" | "https") || !plain || url.fragment().is_some() {
-            let problem = format!(
-                "only scheme, host, port and path are used, the scheme is http or https: {example}"
-            );
-            self.problem(line, key, problem);
+        let surplus = if !matches!(url.scheme(), "http" | "https") {
+            Some("the scheme is neither http nor https")
+        } else if !url.username().is_empty() || url.password().is_some() {
+            Some("has a user or a password, which WeChat does not ask for")
+        } else if url.query().is_some() || url.fragment().is_some() {
+            Some("has a query or a fragment, but every request brings its own")
+        } else {
+            None
+        };
+        if let Some(surplus) = surplus {
+            self.problem(line, key, format!("{surplus}: {example}"));
             return None;
         }
         let is_local = match url.host() {
@@ -404,30 +431,28 @@ impl Check<'_> {
     }
 
     /// Reads a list of windows or dimensions: at least one, none twice.
-    fn names<T>(&mut self, key: &str, texts: Option<Vec<Text>>) -> Option<Vec<T>>
+    fn names<T>(&mut self, key: &str, texts: Option<Texts>) -> Option<Vec<T>>
     where
         T: FromStr<Err = String> + PartialEq + Copy,
     {
         let texts = texts?;
         let mut names = Vec::new();
-        for text in &texts {
+        for text in &texts.value {
             match text.value.parse() {
                 Ok(name) if names.contains(&name) => {
                     self.problem(
                         text.referenced.line(),
                         key,
-                        format!("`{}` stands there twice", text.value),
+                        format!("`{}` stands there twice: remove one", text.value),
                     );
                 }
                 Ok(name) => names.push(name),
                 Err(problem) => self.problem(text.referenced.line(), key, problem),
             }
         }
-        if texts.is_empty() {
-            self.problems.push(format!(
-                "{}: {key}: the list is empty: leave the key out for the default",
-                self.file.display()
-            ));
+        if texts.value.is_empty() {
+            let problem = "the list is empty: leave the key out for the default";
+            self.problem(texts.referenced.line(), key, problem);
         }
         Some(names)
     }
@@ -452,19 +477,20 @@ impl Check<'_> {
     }
 
     fn apps(&mut self, apps: Vec<RawApp>, patterns: &[Text], defaults: &Defaults) -> Vec<App> {
-        let mut checked = Vec::new();
-        let mut first_places = HashMap::new();
         let files: Vec<PathBuf> = patterns
             .iter()
             .flat_map(|pattern| self.matching(pattern))
             .collect();
-        self.app_list("apps", apps, defaults, &mut checked, &mut first_places);
+        let mut checked = self.app_list("apps", apps, defaults);
+        let main_file = self.file.clone();
         for file in files {
             self.file = file;
-            if let Some(apps) = self.read() {
-                self.app_list("", apps, defaults, &mut checked, &mut first_places);
+            // A file without a list in it, perhaps with comments only, is one without apps.
+            if let Some(apps) = self.read::<Option<Vec<RawApp>>>() {
+                checked.extend(self.app_list("", apps.unwrap_or_default(), defaults));
             }
         }
+        self.file = main_file;
         if checked.is_empty() && self.problems.is_empty() {
             let problem = "apps: none is configured: add one with its `appid` and `secret_file`";
             self.problems
@@ -473,42 +499,27 @@ impl Check<'_> {
         checked
     }
 
-    fn app_list(
-        &mut self,
-        prefix: &str,
-        apps: Vec<RawApp>,
-        defaults: &Defaults,
-        checked: &mut Vec<App>,
-        first_places: &mut HashMap<AppId, String>,
-    ) {
+    fn app_list(&mut self, prefix: &str, apps: Vec<RawApp>, defaults: &Defaults) -> Vec<App> {
+        let mut checked = Vec::with_capacity(apps.len());
         for (index, raw) in apps.into_iter().enumerate() {
-            let line = raw.appid.referenced.line();
-            let key = format!("{prefix}[{index}]");
-            let Some(app) = self.app(&key, raw, defaults) else {
-                continue;
-            };
-            let place = format!("{}:{line}", self.file.display());
-            if let Some(first) = first_places.get(&app.appid) {
-                let problem = format!("{} is configured twice: first at {first}", app.appid);
-                self.problem(line, format!("{key}.appid"), problem);
-            } else {
-                first_places.insert(app.appid.clone(), place);
-                checked.push(app);
-            }
+            checked.extend(self.app(&format!("{prefix}[{index}]"), raw, defaults));
         }
+        checked
     }
 
     /// Returns the files that a pattern of `apps_files` stands for, sorted.
     fn matching(&mut self, pattern: &Text) -> Vec<PathBuf> {
         let line = pattern.referenced.line();
         let whole = beside(&self.file, &pattern.value);
-        let files = match glob::glob(&whole.to_string_lossy()) {
+        let folder = self.file.parent().unwrap_or(Path::new(""));
+        let folder = glob::Pattern::escape(&folder.to_string_lossy());
+        let files = match glob::glob(&Path::new(&folder).join(&pattern.value).to_string_lossy()) {
             Ok(files) => files.filter_map(Result::ok).collect::<Vec<_>>(),
             Err(error) => {
                 self.problem(
                     line,
                     "apps_files",
-                    format!("`{}` is no pattern: {error}", pattern.value),
+                    format!("`{}` is no pattern: {}", pattern.value, error.msg),
                 );
                 return Vec::new();
             }
@@ -532,10 +543,9 @@ impl Check<'_> {
     }
 
     fn app(&mut self, key: &str, raw: RawApp, defaults: &Defaults) -> Option<App> {
-        let before = self.problems.len();
-        let line = raw.appid.referenced.line();
-        self.later(
-            &format!("{key}."),
+        let of = |name: &str| format!("{key}.{name}");
+        let has_later = self.later(
+            &of(""),
             &[
                 ("past", raw.past),
                 ("swing", raw.swing),
@@ -550,52 +560,69 @@ impl Check<'_> {
                 ("token_endpoint", raw.token_endpoint),
             ],
         );
-        let appid = match raw.appid.value.parse::<AppId>() {
-            Ok(appid) => appid,
-            Err(error) => {
-                self.problem(
-                    line,
-                    format!("{key}.appid"),
-                    format!("{:?} is {error}", raw.appid.value),
-                );
-                return None;
+        let line = raw.appid.referenced.line();
+        let appid = self.appid(&of("appid"), &raw.appid);
+        if let Some(name) = &raw.name {
+            let line = name.referenced.line();
+            if name.value.trim().is_empty() {
+                let problem = "is blank: leave the key out to show the appid";
+                self.problem(line, of("name"), problem);
+            } else if name.value.contains(char::is_control) {
+                let problem = "has line breaks or control characters in it: expected one line";
+                self.problem(line, of("name"), problem);
             }
+        }
+        let secret = if has_later && raw.secret_file.is_none() && raw.secret_env.is_none() {
+            // One of the refused keys may have been meant in place of the secret.
+            None
+        } else {
+            self.secret(line, key, raw.secret_file, raw.secret_env)
         };
-        if !appid.is_wechat() {
-            let warning = format!(
-                "{appid} does not look like an appid of WeChat (`wx` and 16 hex digits in lower case)"
-            );
-            self.warn(line, format!("{key}.appid"), warning);
-        }
-        let name = raw.name.map_or_else(
-            || appid.to_string(),
-            |name| {
-                if name.value.trim().is_empty() {
-                    self.problem(
-                        name.referenced.line(),
-                        format!("{key}.name"),
-                        "is blank: leave the key out",
-                    );
-                }
-                name.value
-            },
-        );
-        if self.problems.len() > before {
-            return None;
-        }
-        let secret = self.secret(line, key, raw.secret_file, raw.secret_env);
-        let of = |key: &str, name| format!("{key}.{name}");
-        let windows = self.names(&of(key, "windows"), raw.windows);
-        let dimensions = self.names(&of(key, "dimensions"), raw.dimensions);
-        let top_names = self.top_names(&of(key, "top_names"), raw.top_names);
+        let windows = self.names(&of("windows"), raw.windows);
+        let dimensions = self.names(&of("dimensions"), raw.dimensions);
+        let top_names = self.top_names(&of("top_names"), raw.top_names);
+        let appid = appid?;
         Some(App {
+            name: raw
+                .name
+                .map_or_else(|| appid.to_string(), |name| name.value),
             appid,
-            name,
             secret: secret?,
             windows: windows.unwrap_or_else(|| defaults.windows.clone()),
             dimensions: dimensions.unwrap_or_else(|| defaults.dimensions.clone()),
             top_names: top_names.unwrap_or_else(|| defaults.top_names.clone()),
         })
+    }
+
+    fn appid(&mut self, key: &str, text: &Text) -> Option<AppId> {
+        let line = text.referenced.line();
+        if is_secret(&text.value) {
+            let problem = "this is no appid, but looks like an AppSecret: \
+                           write it into a file of its own and name that as `secret_file`";
+            self.problem(line, key, problem);
+            return None;
+        }
+        let appid = match text.value.parse::<AppId>() {
+            Ok(appid) => appid,
+            Err(error) => {
+                self.problem(line, key, format!("{:?} is {error}", text.value));
+                return None;
+            }
+        };
+        if let Some(first) = self.first_places.get(&appid) {
+            let problem = format!("{appid} is configured twice: first at {first}");
+            self.problem(line, key, problem);
+            return None;
+        }
+        let place = format!("{}:{line}", self.file.display());
+        self.first_places.insert(appid.clone(), place);
+        if !appid.is_wechat() {
+            let warning = format!(
+                "{appid} does not look like an appid of WeChat (`wx` and 16 hex digits in lower case)"
+            );
+            self.warn(line, key, warning);
+        }
+        Some(appid)
     }
 
     fn secret(
@@ -605,52 +632,47 @@ impl Check<'_> {
         file: Option<Text>,
         variable: Option<Text>,
     ) -> Option<SecretString> {
-        let (line, key, found) = match (file, variable) {
-            (Some(file), None) => {
-                let found =
-                    std::fs::read_to_string(beside(&self.file, &file.value)).map_err(|error| {
-                        format!(
-                            "cannot read {}: {error}",
-                            beside(&self.file, &file.value).display()
-                        )
-                    });
-                (file.referenced.line(), format!("{key}.secret_file"), found)
-            }
-            (None, Some(variable)) => {
-                let found = (self.environment)(&variable.value)
-                    .ok_or_else(|| format!("the environment has no variable {}", variable.value));
-                (
-                    variable.referenced.line(),
-                    format!("{key}.secret_env"),
-                    found,
-                )
-            }
+        let (source, name) = match (file, variable) {
+            (Some(file), None) => (file, "secret_file"),
+            (None, Some(variable)) => (variable, "secret_env"),
             (None, None) => {
-                self.problem(
-                    line,
-                    key,
-                    "needs its AppSecret: add `secret_file` or `secret_env`",
-                );
+                let problem = "needs its AppSecret: add `secret_file` or `secret_env`";
+                self.problem(line, key, problem);
                 return None;
             }
             (Some(_), Some(variable)) => {
-                let line = variable.referenced.line();
-                self.problem(
-                    line,
-                    key,
-                    "has both `secret_file` and `secret_env`: remove one",
-                );
+                let problem = "has both `secret_file` and `secret_env`: remove one";
+                self.problem(variable.referenced.line(), key, problem);
                 return None;
             }
+        };
+        let found = if is_secret(&source.value) {
+            let right = match name {
+                "secret_file" => "write it into a file and name that file here",
+                _ => "put it into the environment and name the variable here",
+            };
+            Err(format!("this looks like the AppSecret itself: {right}"))
+        } else if name == "secret_file" {
+            let path = beside(&self.file, &source.value);
+            std::fs::read_to_string(&path)
+                .map_err(|error| format!("cannot read {}: {error}", path.display()))
+        } else {
+            (self.environment)(&source.value)
+                .ok_or_else(|| format!("the environment has no variable {}", source.value))
         };
         match found.and_then(|text| trim_secret(&text)) {
             Ok(secret) => Some(secret),
             Err(problem) => {
-                self.problem(line, key, problem);
+                self.problem(source.referenced.line(), format!("{key}.{name}"), problem);
                 None
             }
         }
     }
+}
+
+/// Tells whether a text looks like an AppSecret, which no message may repeat.
+fn is_secret(text: &str) -> bool {
+    text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// Takes one line break from the end of a secret, and refuses what can't be one.
@@ -673,22 +695,843 @@ fn beside(file: &Path, name: &str) -> PathBuf {
     file.parent().unwrap_or(Path::new("")).join(name)
 }
 
+/// Keys that are read only to be refused, so that nobody is told to use them.
+const LATER: &[&str] = &[
+    "past",
+    "swing",
+    "token_file",
+    "token_parameter",
+    "token_url",
+    "token_url_headers_file",
+    "token_command",
+    "access",
+    "cloud_function",
+    "portrait_url",
+    "token_endpoint",
+];
+
 /// Says what the YAML reader found, in the form of all other problems.
-fn yaml_problem(path: &Path, text: &str, error: &serde_saphyr::Error) -> String {
-    let error = error.without_snippet();
-    let message = error.to_string();
-    let Some(location) = error.location() else {
-        return format!("{}: {message}", path.display());
+///
+/// No value of the file is repeated: nobody knows what secret stands there by mistake.
+fn yaml_problem(path: &Path, key: &serde_path_to_error::Path, error: &Yaml) -> String {
+    let mut cause = error.without_snippet();
+    while let Yaml::AliasError { error, .. } = cause {
+        cause = error;
+    }
+    let problem = match cause {
+        Yaml::SerdeUnknownField { expected, .. } => {
+            let expected = expected.iter().filter(|key| !LATER.contains(key));
+            let expected: Vec<&str> = expected.copied().collect();
+            format!("unknown key: expected one of {}", expected.join(", "))
+        }
+        Yaml::SerdeMissingField { field, .. } => format!("the key `{field}` is missing"),
+        Yaml::DuplicateMappingKey { key: Some(key), .. } if is_short(key) => {
+            format!("the key `{key}` stands there twice: remove one")
+        }
+        Yaml::DuplicateMappingKey { .. } => "a key stands there twice: remove one".to_owned(),
+        Yaml::NullIntoString { .. } => "the value is missing".to_owned(),
+        Yaml::Unexpected { expected, .. } => match *expected {
+            "string scalar" => "expected a single value".to_owned(),
+            "sequence start" => {
+                "expected a list: one line with `- ` for each, or [a, b]".to_owned()
+            }
+            "mapping start" => "expected keys and values: `key: value`".to_owned(),
+            expected => format!("expected {expected}"),
+        },
+        Yaml::MultipleDocuments { .. } => {
+            "a second document begins: expected one, so remove the line `---`".to_owned()
+        }
+        cause => {
+            let text = cause.to_string();
+            let text = text.split(" at line ").next().unwrap_or_default();
+            let column = cause.location().map_or(0, |location| location.column());
+            format!("no valid YAML at column {column}: {text}")
+        }
     };
-    let place = format!(" at line {}, column {}", location.line(), location.column());
-    let message = message
-        .replace(&place, "")
-        .replace("unknown field", "unknown key")
-        .replace("missing field", "missing key");
-    let key = usize::try_from(location.line() - 1)
-        .ok()
-        .and_then(|line| text.lines().nth(line))
-        .and_then(|line| line.trim_start_matches([' ', '-']).split_once(':'))
-        .map_or(String::new(), |(key, _)| format!("{key}: "));
-    format!("{}:{}: {key}{message}", path.display(), location.line())
+    let mut place = path.display().to_string();
+    if let Some(location) = error.location() {
+        let _ = write!(place, ":{}", location.line());
+    }
+    let key = key_of(key);
+    let separator = if key.is_empty() { "" } else { ": " };
+    format!("{place}: {key}{separator}{problem}")
+}
+
+/// Writes the way to a key as all other problems do.
+fn key_of(path: &serde_path_to_error::Path) -> String {
+    let mut key = String::new();
+    for segment in path {
+        match segment {
+            Segment::Seq { index } => {
+                let _ = write!(key, "[{index}]");
+            }
+            // Not a key of the file: what `Spanned` puts around every value.
+            Segment::Map { key: name } if name == "value" => {}
+            Segment::Map { key: name } => {
+                let separator = if key.is_empty() { "" } else { "." };
+                let name = if is_short(name) { name } else { "[redacted]" };
+                let _ = write!(key, "{separator}{name}");
+            }
+            Segment::Enum { .. } | Segment::Unknown => {}
+        }
+    }
+    key
+}
+
+/// Tells whether a text that stands for a key is too short to be a secret.
+fn is_short(text: &str) -> bool {
+    text.len() < 30
+}
+
+#[cfg(test)]
+mod tests {
+    use secrecy::ExposeSecret;
+    use tempfile::TempDir;
+
+    use super::*;
+
+    const SECRET: &str = "0123456789abcdef0123456789abcdef";
+    const MAIN: &str = "wxapp-portrait.yml";
+
+    /// A folder of configuration files.
+    struct Folder(TempDir);
+
+    impl Folder {
+        fn new(files: &[(&str, &str)]) -> Self {
+            let folder = Self(tempfile::tempdir().unwrap());
+            for (name, text) in files {
+                folder.write(name, text);
+            }
+            folder
+        }
+
+        fn write(&self, name: &str, text: impl AsRef<[u8]>) {
+            let path = self.0.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+
+        /// Loads the main file; the variables `A` and `EMPTY` are set.
+        fn load(&self) -> Result<Config, Error> {
+            load(&self.0.path().join(MAIN), |name| match name {
+                "A" => Some(SECRET.to_owned()),
+                "EMPTY" => Some(String::new()),
+                _ => None,
+            })
+        }
+
+        /// Loads the main file and returns its problems, with the folder left out.
+        fn problems(&self) -> String {
+            let problems = self.load().map(drop).unwrap_err().to_string();
+            self.without_folder(&problems)
+        }
+
+        fn warnings(&self) -> String {
+            self.without_folder(&self.load().unwrap().warnings.join("\n"))
+        }
+
+        fn without_folder(&self, text: &str) -> String {
+            text.replace(&format!("{}/", self.0.path().display()), "")
+        }
+    }
+
+    fn load_text(text: &str) -> Result<Config, Error> {
+        Folder::new(&[(MAIN, text)]).load()
+    }
+
+    /// Checks that each text has exactly this problem, told without the name of the file.
+    #[track_caller]
+    fn assert_problems(cases: &[(&str, &str)]) {
+        for (text, expected) in cases {
+            let problems = Folder::new(&[(MAIN, text)]).problems();
+            assert_eq!(problems, format!("{MAIN}:{expected}"), "{text:?}");
+        }
+    }
+
+    /// A file with one app, whose keys are given.
+    fn app(keys: &str) -> String {
+        format!("apps:\n  - appid: wx0123456789abcdef\n    {keys}\n")
+    }
+
+    /// Checks that an app with each of these keys has exactly this problem.
+    #[track_caller]
+    fn assert_app_problems(cases: &[(&str, &str)]) {
+        for (keys, expected) in cases {
+            assert_problems(&[(&app(keys), expected)]);
+        }
+    }
+
+    #[test]
+    fn everything_has_a_default_except_the_app_and_its_secret() {
+        let config = load_text(&app("secret_env: A")).unwrap();
+        assert_eq!(
+            config.wechat.base_url.as_str(),
+            "https://api.weixin.qq.com/"
+        );
+        assert_eq!(config.wechat.timeout, Duration::from_secs(10));
+        assert_eq!(config.poll.interval, Duration::from_mins(30));
+        assert_eq!(config.poll.concurrency, 8);
+        assert_eq!(config.retention, Duration::from_hours(400 * 24));
+        assert_eq!(config.stale_after, Duration::from_hours(3 * 24));
+        assert_eq!(config.warnings, [""; 0]);
+        let [app] = &config.apps[..] else {
+            panic!("one app")
+        };
+        assert_eq!(app.name, "wx0123456789abcdef");
+        assert_eq!(app.secret.expose_secret(), SECRET);
+        assert_eq!(app.windows, [Window::OneDay]);
+        assert_eq!(app.dimensions, Dimension::ALL);
+        assert_eq!(app.top_names, BTreeMap::new());
+    }
+
+    #[test]
+    fn every_key_is_read_and_an_app_may_differ() {
+        let config = load_text(
+            "
+wechat: {base_url: 'http://localhost:8080/wechat', timeout: 2500ms}
+poll: {interval: 1h 30m, concurrency: 256}
+windows: [7d, 1d]
+dimensions: [platform, city]
+top_names: {city: 100}
+archive: {retention: 2years}
+stale_after: 5d
+apps:
+  - {appid: wx0123456789abcdef, secret_env: A}
+  - appid: wx1123456789abcdef
+    name: 商城
+    secret_env: A
+    windows: [30d]
+    dimensions: [age]
+    top_names: {city: 1, device: 5}
+",
+        )
+        .unwrap();
+        assert_eq!(
+            config.wechat.base_url.as_str(),
+            "http://localhost:8080/wechat/"
+        );
+        assert_eq!(config.wechat.timeout, Duration::from_millis(2500));
+        assert_eq!(config.poll.interval, Duration::from_mins(90));
+        assert_eq!(config.poll.concurrency, 256);
+        assert_eq!(config.retention.as_secs() / 86_400, 730);
+        assert_eq!(config.stale_after, Duration::from_hours(5 * 24));
+        assert_eq!(config.warnings, [""; 0]);
+        let [first, second] = &config.apps[..] else {
+            panic!("two apps")
+        };
+        assert_eq!(first.windows, [Window::SevenDays, Window::OneDay]);
+        assert_eq!(first.dimensions, [Dimension::Platform, Dimension::City]);
+        assert_eq!(first.top_names, BTreeMap::from([(Dimension::City, 100)]));
+        assert_eq!(second.name, "商城");
+        assert_eq!(second.windows, [Window::ThirtyDays]);
+        assert_eq!(second.dimensions, [Dimension::Age]);
+        let limits = [(Dimension::City, 1), (Dimension::Device, 5)];
+        assert_eq!(second.top_names, BTreeMap::from(limits));
+    }
+
+    #[test]
+    fn a_key_left_empty_is_as_if_it_were_absent() {
+        let keys = [
+            "wechat",
+            "poll",
+            "windows",
+            "dimensions",
+            "top_names",
+            "archive",
+            "stale_after",
+            "apps_files",
+            "past",
+        ];
+        let empty = keys.map(|key| format!("{key}:\n")).concat();
+        let config = load_text(&(empty + &app("secret_env: A\n    name:\n    windows:"))).unwrap();
+        assert_eq!(config.poll.concurrency, 8);
+        assert_eq!(config.apps[0].windows, [Window::OneDay]);
+    }
+
+    #[test]
+    fn a_key_whose_work_comes_later_is_refused_and_never_ignored() {
+        assert_problems(&[
+            (
+                "past: {days_ago: [7]}",
+                "1: past: not supported yet: remove it",
+            ),
+            (
+                "\nswing: {threshold_ratio: 0.3}",
+                "2: swing: not supported yet: remove it",
+            ),
+        ]);
+        for key in LATER {
+            let text = app(&format!("name: x\n    {key}: {{a: [b]}}"));
+            let expected = format!("4: apps[0].{key}: not supported yet: remove it");
+            assert_problems(&[(&text, &expected)]);
+        }
+    }
+
+    #[test]
+    fn an_unknown_key_is_told_with_the_right_ones() {
+        const FILE: &str =
+            "wechat, poll, windows, dimensions, top_names, archive, stale_after, apps_files, apps";
+        const APP: &str = "appid, name, secret_file, secret_env, windows, dimensions, top_names";
+        assert_problems(&[
+            (
+                "Apps: []",
+                &format!("1: Apps: unknown key: expected one of {FILE}"),
+            ),
+            (
+                "\n\ntimeout: 10s",
+                &format!("3: timeout: unknown key: expected one of {FILE}"),
+            ),
+            (
+                "poll:\n  intervall: 3",
+                "2: poll.intervall: unknown key: expected one of interval, concurrency",
+            ),
+            (
+                "wechat: {base: x}",
+                "1: wechat.base: unknown key: expected one of base_url, timeout",
+            ),
+            (
+                "archive: {days: 3}",
+                "1: archive.days: unknown key: expected one of retention",
+            ),
+            (
+                "apps:\n- {appid: a, secret_env: A}\n- {appid: b, scret: x}",
+                &format!("3: apps[1].scret: unknown key: expected one of {APP}"),
+            ),
+        ]);
+        assert_app_problems(&[(
+            "wondows: [1d]",
+            &format!("3: apps[0].wondows: unknown key: expected one of {APP}"),
+        )]);
+    }
+
+    #[test]
+    fn a_value_of_the_wrong_shape_is_told_with_the_right_one() {
+        const LIST: &str = "expected a list: one line with `- ` for each, or [a, b]";
+        const MAP: &str = "expected keys and values: `key: value`";
+        assert_problems(&[
+            ("- a", &format!("1: {MAP}")),
+            ("hello", &format!("1: {MAP}")),
+            ("wechat: 5", &format!("1: wechat: {MAP}")),
+            ("poll: [1h]", &format!("1: poll: {MAP}")),
+            ("apps: {}", &format!("1: apps: {LIST}")),
+            ("apps:\n  wx1: {secret_env: A}", &format!("2: apps: {LIST}")),
+            ("apps:\n  - wx1", &format!("2: apps[0]: {MAP}")),
+            ("windows: 1d", &format!("1: windows: {LIST}")),
+            ("windows: [[1d]]", "1: windows[0]: expected a single value"),
+            ("windows: [1d, null]", "1: windows[1]: the value is missing"),
+            ("top_names: [city]", &format!("1: top_names: {MAP}")),
+            (
+                "top_names: {city: }",
+                "1: top_names.city: the value is missing",
+            ),
+            (
+                "poll:\n  concurrency: {a: 1}",
+                "2: poll.concurrency: expected a single value",
+            ),
+            (
+                "apps_files: apps.d/*.yml",
+                &format!("1: apps_files: {LIST}"),
+            ),
+            (
+                "apps:\n  - name: x",
+                "2: apps[0]: the key `appid` is missing",
+            ),
+            (
+                "apps:\n  - appid:",
+                "2: apps[0].appid: the value is missing",
+            ),
+        ]);
+        assert_app_problems(&[
+            ("name: {a: b}", "3: apps[0].name: expected a single value"),
+            ("windows: 7d", &format!("3: apps[0].windows: {LIST}")),
+        ]);
+    }
+
+    #[test]
+    fn text_that_is_no_yaml_is_told_with_its_place() {
+        assert_problems(&[
+            (
+                "poll:\n\tinterval: 1h",
+                "2: no valid YAML at column 2: tabs disallowed within this context (block indentation)",
+            ),
+            (
+                "windows: [1d",
+                "1: windows: no valid YAML at column 10: unclosed bracket '['",
+            ),
+            (
+                "poll: {interval: 1h\napps: []",
+                "2: poll: no valid YAML at column 5: while parsing a flow mapping, did not find expected ',' or '}'",
+            ),
+            (
+                "poll: {}\n---\npoll: {}",
+                "3: a second document begins: expected one, so remove the line `---`",
+            ),
+            (
+                "poll: {}\nwindows: [1d]\npoll: {}",
+                "3: the key `poll` stands there twice: remove one",
+            ),
+            (
+                "top_names: {city: 1, city: 2}",
+                "1: top_names: the key `city` stands there twice: remove one",
+            ),
+        ]);
+        assert_app_problems(&[
+            (
+                "secret_env: A\n     name: x",
+                "4: apps[0]: no valid YAML at column 10: mapping values are not allowed in this context",
+            ),
+            (
+                "appid: wx1",
+                "3: apps[0]: the key `appid` stands there twice: remove one",
+            ),
+            (
+                "secret_env: *unknown",
+                "3: apps[0]: no valid YAML at column 17: alias references unknown anchor",
+            ),
+        ]);
+    }
+
+    #[test]
+    fn a_file_in_another_encoding_is_told_with_its_line() {
+        let folder = Folder::new(&[]);
+        // 商城 as Windows in China writes it.
+        folder.write(MAIN, b"apps:\n  - appid: wx1\n    name: \xc9\xcc\xb3\xc7\n");
+        assert_eq!(
+            folder.problems(),
+            format!("{MAIN}:3: is no UTF-8 text: save the file as UTF-8")
+        );
+    }
+
+    #[test]
+    fn a_byte_order_mark_carriage_returns_anchors_and_merges_are_read() {
+        let text = "\u{feff}apps:\r\n- &a\r\n  appid: wx0123456789abcdef\r\n  secret_env: A\r\n- <<: *a\r\n  appid: wx1123456789abcdef\r\n";
+        let config = load_text(text).unwrap();
+        assert_eq!(config.warnings, [""; 0]);
+        assert_eq!(config.apps[1].secret.expose_secret(), SECRET);
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_told() {
+        assert_eq!(
+            Folder::new(&[]).problems(),
+            format!("{MAIN}: cannot read it: No such file or directory (os error 2)")
+        );
+    }
+
+    #[test]
+    fn a_configuration_without_apps_is_told() {
+        for text in [
+            "",
+            "# nothing\n",
+            "apps:",
+            "apps: []",
+            "apps_files: [apps.yml]",
+        ] {
+            let folder = Folder::new(&[(MAIN, text), ("apps.yml", "# none left\n")]);
+            let expected = format!(
+                "{MAIN}: apps: none is configured: add one with its `appid` and `secret_file`"
+            );
+            assert_eq!(folder.problems(), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn durations_and_numbers_out_of_reason_are_told_with_their_range() {
+        let no_duration = "is no duration: expected a number and a unit, such as 10s, 30m or 400d";
+        let no_number = "is not a whole number from 1 to 256";
+        assert_problems(&[
+            (
+                "poll: {interval: 30}",
+                &format!("1: poll.interval: `30` {no_duration}"),
+            ),
+            (
+                "poll: {interval: -5m}",
+                &format!("1: poll.interval: `-5m` {no_duration}"),
+            ),
+            (
+                "poll: {interval: 99999999999999999999d}",
+                &format!("1: poll.interval: `99999999999999999999d` {no_duration}"),
+            ),
+            (
+                "poll: {interval: 0s}",
+                "1: poll.interval: `0s` is out of range: expected 1s to 12h",
+            ),
+            (
+                "poll: {interval: 13h}",
+                "1: poll.interval: `13h` is out of range: expected 1s to 12h",
+            ),
+            (
+                "wechat: {timeout: 1ms}",
+                "1: wechat.timeout: `1ms` is out of range: expected 100ms to 5m",
+            ),
+            (
+                "archive: {retention: 1d}",
+                "1: archive.retention: `1d` is out of range: expected 2d to 100years",
+            ),
+            (
+                "archive: {retention: forever}",
+                &format!("1: archive.retention: `forever` {no_duration}"),
+            ),
+            (
+                "stale_after: 1h",
+                "1: stale_after: `1h` is out of range: expected 1d to 400d",
+            ),
+            (
+                "poll: {concurrency: 0}",
+                &format!("1: poll.concurrency: `0` {no_number}"),
+            ),
+            (
+                "poll: {concurrency: 257}",
+                &format!("1: poll.concurrency: `257` {no_number}"),
+            ),
+            (
+                "poll: {concurrency: 8.5}",
+                &format!("1: poll.concurrency: `8.5` {no_number}"),
+            ),
+            (
+                "poll: {concurrency: -1}",
+                &format!("1: poll.concurrency: `-1` {no_number}"),
+            ),
+            (
+                "top_names: {city: 0}",
+                "1: top_names.city: `0` is not a whole number from 1 to 1000000",
+            ),
+        ]);
+    }
+
+    #[test]
+    fn windows_dimensions_and_limits_are_told_with_the_names_that_exist() {
+        const DIMENSIONS: &str = "expected one of province, city, gender, platform, device, age";
+        assert_problems(&[
+            (
+                "windows:\n  - 1d\n  - 2d",
+                "3: windows: unknown window `2d`: expected one of 1d, 7d, 30d",
+            ),
+            (
+                "windows: [1d, 1d]",
+                "1: windows: `1d` stands there twice: remove one",
+            ),
+            (
+                "windows: []",
+                "1: windows: the list is empty: leave the key out for the default",
+            ),
+            (
+                "dimensions: [town]",
+                &format!("1: dimensions: unknown dimension `town`: {DIMENSIONS}"),
+            ),
+            (
+                "top_names: {town: 5}",
+                &format!("1: top_names: unknown dimension `town`: {DIMENSIONS}"),
+            ),
+        ]);
+        assert_app_problems(&[
+            (
+                "secret_env: A\n    windows: []",
+                "4: apps[0].windows: the list is empty: leave the key out for the default",
+            ),
+            (
+                "secret_env: A\n    top_names: {city: many}",
+                "4: apps[0].top_names.city: `many` is not a whole number from 1 to 1000000",
+            ),
+        ]);
+    }
+
+    #[test]
+    fn a_base_url_is_scheme_host_and_path_and_is_not_repeated() {
+        let example = "expected one like https://api.weixin.qq.com";
+        let cases = [
+            (
+                "http://user:hunter2@example.com",
+                "has a user or a password, which WeChat does not ask for",
+            ),
+            (
+                "https://example.com/?key=hunter2",
+                "has a query or a fragment, but every request brings its own",
+            ),
+            (
+                "https://example.com/#hunter2",
+                "has a query or a fragment, but every request brings its own",
+            ),
+            ("ftp://example.com", "the scheme is neither http nor https"),
+            ("localhost:8080", "the scheme is neither http nor https"),
+            ("api.weixin.qq.com", "not a URL"),
+            ("https://", "not a URL"),
+            ("https://hunter2@", "not a URL"),
+        ];
+        for (url, problem) in cases {
+            let text = format!("wechat:\n  base_url: '{url}'");
+            assert_problems(&[(&text, &format!("2: wechat.base_url: {problem}: {example}"))]);
+        }
+    }
+
+    #[test]
+    fn what_is_allowed_but_looks_like_a_mistake_is_a_warning() {
+        let text = "
+wechat: {base_url: 'http://api.weixin.qq.com'}
+poll: {interval: 10s}
+apps_files: [apps.d/*.yml]
+apps: [{appid: wx0123456789ABCDEF, secret_env: A}]
+";
+        assert_eq!(
+            Folder::new(&[(MAIN, text)]).warnings(),
+            "\
+wxapp-portrait.yml:2: wechat.base_url: AppSecrets and tokens cross the network unencrypted; use https
+wxapp-portrait.yml:3: poll.interval: less than a minute uses up WeChat's daily quota for figures that change once a day
+wxapp-portrait.yml:4: apps_files: no file matches apps.d/*.yml
+wxapp-portrait.yml:5: apps[0].appid: wx0123456789ABCDEF does not look like an appid of WeChat (`wx` and 16 hex digits in lower case)"
+        );
+        for url in ["http://127.0.0.1:1", "http://[::1]:1", "http://localhost"] {
+            let text = format!("wechat: {{base_url: '{url}'}}\n{}", app("secret_env: A"));
+            assert_eq!(load_text(&text).unwrap().warnings, [""; 0], "{url}");
+        }
+    }
+
+    #[test]
+    fn an_appid_is_a_word() {
+        let expected =
+            "is not an appid: expected `wx` and 16 hex digits, such as wx0123456789abcdef";
+        for (appid, shown) in [
+            ("''", "\"\""),
+            ("'wx1 '", "\"wx1 \""),
+            ("商城", "\"商城\""),
+            ("'a\"b'", "\"a\\\"b\""),
+        ] {
+            let text = format!("apps:\n- appid: {appid}\n  secret_env: A");
+            assert_problems(&[(&text, &format!("2: apps[0].appid: {shown} {expected}"))]);
+        }
+        // A word that YAML may take for a number stays as it is written.
+        let config = load_text("apps: [{appid: 012e3, secret_env: A}]").unwrap();
+        assert_eq!(config.apps[0].appid.as_str(), "012e3");
+    }
+
+    #[test]
+    fn an_app_needs_exactly_one_secret() {
+        assert_app_problems(&[
+            (
+                "name: x",
+                "2: apps[0]: needs its AppSecret: add `secret_file` or `secret_env`",
+            ),
+            (
+                "secret_file:",
+                "2: apps[0]: needs its AppSecret: add `secret_file` or `secret_env`",
+            ),
+            (
+                "secret_file: a\n    secret_env: A",
+                "4: apps[0]: has both `secret_file` and `secret_env`: remove one",
+            ),
+            (
+                "secret_env: UNSET",
+                "3: apps[0].secret_env: the environment has no variable UNSET",
+            ),
+            (
+                "secret_env: EMPTY",
+                "3: apps[0].secret_env: the AppSecret is empty",
+            ),
+            (
+                "secret_file: a/b",
+                "3: apps[0].secret_file: cannot read a/b: No such file or directory (os error 2)",
+            ),
+            (
+                "secret_file: .",
+                "3: apps[0].secret_file: cannot read .: Is a directory (os error 21)",
+            ),
+        ]);
+    }
+
+    #[test]
+    fn the_name_of_an_app_is_one_line() {
+        assert_app_problems(&[
+            (
+                "secret_env: A\n    name: ' '",
+                "4: apps[0].name: is blank: leave the key out to show the appid",
+            ),
+            (
+                "secret_env: A\n    name: \"a\\0\"",
+                "4: apps[0].name: has line breaks or control characters in it: expected one line",
+            ),
+        ]);
+    }
+
+    #[test]
+    fn one_line_break_is_taken_from_the_end_of_a_secret() {
+        let text = app("secret_file: secrets/shop");
+        let folder = Folder::new(&[(MAIN, &text)]);
+        for end in ["", "\n", "\r\n"] {
+            folder.write("secrets/shop", format!("{SECRET}{end}"));
+            let config = folder.load().unwrap();
+            assert_eq!(config.apps[0].secret.expose_secret(), SECRET, "{end:?}");
+        }
+        let empty = "the AppSecret is empty";
+        let not_one = "the AppSecret has blanks or line breaks in it: expected one word";
+        let cases = [
+            ("", empty),
+            ("\n", empty),
+            ("a\n\n", not_one),
+            ("a b\n", not_one),
+            ("a\r", not_one),
+            ("a\0", not_one),
+        ];
+        for (content, problem) in cases {
+            folder.write("secrets/shop", content);
+            let expected = format!("{MAIN}:3: apps[0].secret_file: {problem}");
+            assert_eq!(folder.problems(), expected, "{content:?}");
+        }
+    }
+
+    #[test]
+    fn no_message_repeats_a_secret_that_stands_in_the_file_by_mistake() {
+        let texts = [
+            "apps: [{appid: wx1, secret: SECRET}]",
+            "apps: [{appid: wx1, secret_file: SECRET}]",
+            "apps: [{appid: wx1, secret_env: SECRET}]",
+            "apps: [{appid: wx1, secret_file: [SECRET]}]",
+            "apps: [{appid: wx1, secret_file: {SECRET: x}}]",
+            "apps: [{appid: wx1, secret_file: !!int SECRET}]",
+            "apps: [{appid: wx1, token_url: SECRET}]",
+            "apps: [{appid: wx1, SECRET: x}]",
+            "apps: [{appid: wx1, SECRET: x, SECRET: y}]",
+            "apps: [{appid: wx1, top_names: SECRET}]",
+            "apps: [{appid: SECRET, secret_env: A}]",
+            "apps: [SECRET]",
+            "apps:\n- appid: wx1\n  SECRET",
+            "apps:\n- appid: wx1\n  secret:SECRET",
+            "apps:\n- appid: wx1\n  secret: *SECRET",
+            "apps:\n- appid: wx1\n  secret: \"SECRET",
+            "apps:\n- appid: wx1\n  secret: 'SECRET\nother: x",
+            "apps:\n- appid: wx1\n  secret: \"\\SECRET\"",
+            "apps:\n- appid: wx1\n  secret: |\n    a\n   SECRET: x",
+            "apps:\n- appid: wx1\n  secret_file: a: SECRET",
+            "SECRET: SECRET",
+            "SECRET",
+        ];
+        for text in texts {
+            let text = text.replace("SECRET", SECRET);
+            let error = load_text(&text).unwrap_err();
+            assert!(!format!("{error} {error:?}").contains(SECRET), "{error}");
+        }
+        let config = load_text(&app("secret_env: A")).unwrap();
+        assert!(!format!("{config:?}").contains(SECRET));
+    }
+
+    #[test]
+    fn a_secret_in_the_place_of_its_file_or_variable_is_told_as_such() {
+        assert_app_problems(&[
+            (
+                &format!("secret_file: {SECRET}"),
+                "3: apps[0].secret_file: this looks like the AppSecret itself: write it into a file and name that file here",
+            ),
+            (
+                &format!("secret_env: {SECRET}"),
+                "3: apps[0].secret_env: this looks like the AppSecret itself: put it into the environment and name the variable here",
+            ),
+        ]);
+    }
+
+    #[test]
+    fn all_problems_of_all_files_are_told_at_once() {
+        let text = "
+swing: {}
+poll: {interval: never, concurrency: 0}
+apps_files: [gone.yml, 'a[', b.yml, c.yml]
+apps:
+  - {appid: wx0123456789abcdef, access: cloud_hosting, windows: [2d], name: ''}
+  - {appid: 'w x', dimensions: []}
+";
+        let b = "- appid: wx0123456789abcdef\n  secret_env: UNSET\n";
+        let folder = Folder::new(&[(MAIN, text), ("b.yml", b), ("c.yml", "apps: []")]);
+        assert_eq!(
+            folder.problems(),
+            "\
+wxapp-portrait.yml:2: swing: not supported yet: remove it
+wxapp-portrait.yml:3: poll.interval: `never` is no duration: expected a number and a unit, such as 10s, 30m or 400d
+wxapp-portrait.yml:3: poll.concurrency: `0` is not a whole number from 1 to 256
+wxapp-portrait.yml:4: apps_files: there is no file gone.yml
+wxapp-portrait.yml:4: apps_files: `a[` is no pattern: invalid range pattern
+wxapp-portrait.yml:6: apps[0].access: not supported yet: remove it
+wxapp-portrait.yml:6: apps[0].name: is blank: leave the key out to show the appid
+wxapp-portrait.yml:6: apps[0].windows: unknown window `2d`: expected one of 1d, 7d, 30d
+wxapp-portrait.yml:7: apps[1].appid: \"w x\" is not an appid: expected `wx` and 16 hex digits, such as wx0123456789abcdef
+wxapp-portrait.yml:7: apps[1]: needs its AppSecret: add `secret_file` or `secret_env`
+wxapp-portrait.yml:7: apps[1].dimensions: the list is empty: leave the key out for the default
+b.yml:1: [0].appid: wx0123456789abcdef is configured twice: first at wxapp-portrait.yml:6
+b.yml:2: [0].secret_env: the environment has no variable UNSET
+c.yml:1: expected a list: one line with `- ` for each, or [a, b]"
+        );
+    }
+
+    #[test]
+    fn an_appid_stands_once_in_all_files() {
+        let twice = "- {appid: a, secret_env: A}\n- {appid: a, secret_env: A}\n";
+        let folder = Folder::new(&[(MAIN, "apps_files: [apps.yml]"), ("apps.yml", twice)]);
+        assert_eq!(
+            folder.problems(),
+            "apps.yml:2: [1].appid: a is configured twice: first at apps.yml:1"
+        );
+    }
+
+    #[test]
+    fn files_of_apps_are_read_in_order_and_see_their_secrets_from_their_folder() {
+        let text = "apps_files: ['apps.d/*.yml', more/apps.yml]\nwindows: [7d]\napps: [{appid: a, secret_env: A}]";
+        let folder = Folder::new(&[
+            (MAIN, text),
+            ("apps.d/2.yml", "- {appid: d, secret_env: A}"),
+            (
+                "apps.d/1.yml",
+                "- {appid: b, secret_file: b}\n- {appid: c, secret_file: ../c}",
+            ),
+            ("apps.d/3.yml", ""),
+            ("apps.d/b", "bee"),
+            ("c", "sea"),
+            ("more/apps.yml", "[]"),
+        ]);
+        let apps = folder.load().unwrap().apps;
+        let appids: Vec<&str> = apps.iter().map(|app| app.appid.as_str()).collect();
+        assert_eq!(appids, ["a", "b", "c", "d"]);
+        assert_eq!(apps[1].secret.expose_secret(), "bee");
+        assert_eq!(apps[2].secret.expose_secret(), "sea");
+        assert_eq!(apps[3].windows, [Window::SevenDays]);
+    }
+
+    #[test]
+    fn a_folder_whose_name_looks_like_a_pattern_is_only_a_name() {
+        let folder = Folder::new(&[
+            ("[prod]*/main.yml", "apps_files: ['*.d/*.yml']"),
+            ("[prod]*/apps.d/a.yml", "- {appid: a, secret_env: A}"),
+        ]);
+        let path = folder.0.path().join("[prod]*/main.yml");
+        assert_eq!(load(&path, |_| Some("a".to_owned())).unwrap().apps.len(), 1);
+    }
+
+    #[test]
+    fn thousands_of_apps_are_read() {
+        let mut text = "apps:\n".to_owned();
+        for number in 0..8_000 {
+            let _ = write!(
+                text,
+                "
+- appid: wx{number:016x}
+  name: 商城 {number}
+  secret_env: A
+  windows: [1d, 7d, 30d]
+  dimensions: [province, city, gender, platform, device, age]
+  top_names: {{province: 1, city: 2, gender: 3, platform: 4, device: 5, age: 6}}
+"
+            );
+        }
+        // More nodes than the YAML reader allows unless told otherwise.
+        assert_eq!(load_text(&text).unwrap().apps.len(), 8_000);
+    }
+
+    #[test]
+    fn deep_nesting_is_refused_without_harm() {
+        let (open, close) = ("[".repeat(100_000), "]".repeat(100_000));
+        for text in [
+            format!("past: {open}{close}"),
+            format!("poll: {open}"),
+            format!("past:{}", " -".repeat(10_000)),
+        ] {
+            let problem = load_text(&text).unwrap_err().to_string();
+            assert!(problem.contains(":1: "), "{problem}");
+        }
+    }
 }

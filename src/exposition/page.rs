@@ -418,3 +418,356 @@ fn join(sheets: &[Arc<Sheet>]) -> Member {
     }
     member
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use serde_json::{Map, Value, json};
+
+    use super::*;
+    use crate::wechat::wire;
+
+    fn day() -> NaiveDate {
+        NaiveDate::from_ymd_opt(2026, 11, 21).unwrap()
+    }
+
+    fn at(hour: u32) -> DateTime<Utc> {
+        day().and_hms_opt(hour, 0, 0).unwrap().and_utc()
+    }
+
+    fn appid(text: &str) -> AppId {
+        text.parse().unwrap()
+    }
+
+    fn record(windows: &[Window]) -> AppRecord {
+        AppRecord::new(
+            appid("wx0123456789abcdef"),
+            "商城".to_owned(),
+            windows,
+            at(8),
+        )
+    }
+
+    fn text_of(member: Member) -> String {
+        String::from_utf8(member.plain().flatten().collect()).unwrap()
+    }
+
+    fn portrait(answer: &Value, window: Window) -> Portrait {
+        wire::portrait(answer.to_string().as_bytes(), window, day())
+            .unwrap()
+            .portrait
+    }
+
+    type Labels = Vec<(String, String)>;
+
+    /// Reads a page as strictly as Prometheus does, without any code of the page; answers the value
+    /// of every series, by name and labels.
+    fn parse(text: &str) -> BTreeMap<(String, Labels), String> {
+        let mut series = BTreeMap::new();
+        let mut families = Vec::new();
+        assert!(text.is_empty() || text.ends_with('\n'));
+        for line in text.split_terminator('\n') {
+            if let Some(header) = line.strip_prefix("# TYPE ") {
+                let (family, _) = header.split_once(' ').unwrap();
+                assert!(!families.contains(&family), "{family} stands there twice");
+                families.push(family);
+                continue;
+            }
+            if line.starts_with("# HELP ") {
+                continue;
+            }
+            let (name, rest) = line.split_once('{').unwrap();
+            assert_eq!(families.last(), Some(&name), "a line outside of its family");
+            let (labels, value) = parse_labels(rest);
+            assert!(value.parse::<f64>().is_ok(), "{line:?}");
+            let held = series.insert((name.to_owned(), labels), value.to_owned());
+            assert_eq!(held, None, "a series stands there twice: {line:?}");
+        }
+        series
+    }
+
+    /// Reads what follows the opening brace: labels, and the value.
+    fn parse_labels(text: &str) -> (Labels, &str) {
+        let mut labels = Vec::new();
+        let mut rest = text;
+        loop {
+            let (label, after) = rest.split_once("=\"").unwrap();
+            let mut value = String::new();
+            let mut characters = after.chars();
+            loop {
+                match characters.next().unwrap() {
+                    '"' => break,
+                    '\\' => value.push(match characters.next().unwrap() {
+                        'n' => '\n',
+                        character @ ('\\' | '"') => character,
+                        character => panic!("\\{character} is no escape"),
+                    }),
+                    character => value.push(character),
+                }
+            }
+            labels.push((label.to_owned(), value));
+            rest = characters.as_str();
+            if let Some(value) = rest.strip_prefix("} ") {
+                return (labels, value);
+            }
+            rest = rest.strip_prefix(',').unwrap();
+        }
+    }
+
+    /// Checks that the page of a portrait, read again, says what the portrait says.
+    fn assert_shown(portrait: &Portrait) {
+        let mut record = record(&[portrait.window]);
+        record.windows[0].users = Some(users(&record.appid, portrait, &Dimension::ALL));
+        let page = Page::default();
+        page.publish(record);
+        let shown: BTreeMap<Vec<String>, String> = parse(&text_of(page.all()))
+            .into_iter()
+            .filter(|((family, _), _)| family == USERS)
+            .map(|((_, labels), users)| {
+                let (labels, values): (Vec<_>, Vec<_>) = labels.into_iter().unzip();
+                assert_eq!(labels, ["appid", "window", "cohort", "dimension", "name"]);
+                (values, users)
+            })
+            .collect();
+        let mut expected = BTreeMap::new();
+        for cohort in Cohort::ALL {
+            for dimension in Dimension::ALL {
+                for (name, users) in portrait.division(cohort, dimension).iter() {
+                    let labels = [
+                        "wx0123456789abcdef",
+                        portrait.window.as_str(),
+                        cohort.as_str(),
+                        dimension.as_str(),
+                        name,
+                    ];
+                    expected.insert(labels.map(str::to_owned).to_vec(), users.to_string());
+                }
+            }
+        }
+        assert_eq!(shown, expected);
+    }
+
+    /// Any JSON, among it the keys and values that mean something.
+    fn any_json() -> impl Strategy<Value = Value> {
+        let key = prop_oneof![
+            proptest::sample::select(vec![
+                "visit_uv",
+                "visitUvNew",
+                "province",
+                "city",
+                "genders",
+                "platfomrs",
+                "devices",
+                "ages",
+                "name",
+                "value",
+                "errcode",
+                "access_source_visit_uv",
+            ])
+            .prop_map(str::to_owned),
+            any::<String>(),
+        ];
+        any_leaf().prop_recursive(6, 64, 6, move |inner| {
+            prop_oneof![
+                vec(inner.clone(), 0..6).prop_map(Value::from),
+                vec((key.clone(), inner), 0..6)
+                    .prop_map(|members| Value::Object(members.into_iter().collect())),
+            ]
+        })
+    }
+
+    fn any_leaf() -> impl Strategy<Value = Value> {
+        prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<u64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            any::<u32>().prop_map(|number| Value::from(number.to_string())),
+            any_name().prop_map(Value::from),
+        ]
+    }
+
+    /// Any text, and texts of few characters, so that some are equal.
+    fn any_name() -> impl Strategy<Value = String> {
+        let awkward = [
+            "\"", "\\", "\n", "\r", "\0", "\u{fffd}", " ", "\u{202e}", "😀", "ا", "n", "未知",
+        ];
+        prop_oneof![
+            any::<String>(),
+            vec(proptest::sample::select(awkward.to_vec()), 0..4).prop_map(|parts| parts.concat()),
+        ]
+    }
+
+    /// What looks like a portrait, with any names and mostly readable values.
+    fn any_portrait() -> impl Strategy<Value = Value> {
+        let value = prop_oneof![4 => any::<u64>().prop_map(Value::from), 1 => any_leaf()];
+        let row =
+            (any_name(), value).prop_map(|(name, value)| json!({"name": name, "value": value}));
+        let list = vec(prop_oneof![9 => row, 1 => any_leaf()], 0..5);
+        let half = vec(list, Dimension::ALL.len()).prop_map(|lists| {
+            let names = [
+                "province",
+                "city",
+                "genders",
+                "platforms",
+                "devices",
+                "ages",
+            ];
+            let lists = lists.into_iter().map(Value::from);
+            Value::Object(
+                names
+                    .map(str::to_owned)
+                    .into_iter()
+                    .zip(lists)
+                    .collect::<Map<_, _>>(),
+            )
+        });
+        (half.clone(), half).prop_map(|(new, active)| {
+            json!({"ref_date": "20261121", "visit_uv_new": new, "visit_uv": active})
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_break_the_page(body in vec(any::<u8>(), 0..200)) {
+            if let Ok(answer) = wire::portrait(&body, Window::OneDay, day()) {
+                assert_shown(&answer.portrait);
+            }
+        }
+
+        #[test]
+        fn no_json_breaks_the_page(new in any_json(), active in any_json()) {
+            let body = json!({"ref_date": "20261121", "visit_uv_new": new, "visit_uv": active});
+            for body in [body.to_string(), active.to_string()] {
+                if let Ok(answer) = wire::portrait(body.as_bytes(), Window::OneDay, day()) {
+                    assert_shown(&answer.portrait);
+                }
+            }
+        }
+
+        #[test]
+        fn no_names_and_values_break_the_page(body in any_portrait(), limit in 1_usize..5) {
+            let body = body.to_string();
+            match wire::portrait(body.as_bytes(), Window::OneDay, day()) {
+                Ok(answer) => {
+                    assert_shown(&answer.portrait);
+                    let again = wire::portrait(answer.text.as_bytes(), Window::OneDay, day());
+                    prop_assert_eq!(&again.unwrap(), &answer, "read again from the archive");
+                    let mut folded = answer.portrait;
+                    for dimension in Dimension::ALL {
+                        folded.division_mut(Cohort::Active, dimension).fold(limit);
+                    }
+                    assert_shown(&folded);
+                }
+                // Every list of a half may be empty or unreadable.
+                Err(error) => prop_assert!(
+                    matches!(error, crate::wechat::Error::Empty | crate::wechat::Error::Decode(_)),
+                    "{}", error
+                ),
+            }
+        }
+
+        #[test]
+        fn the_name_of_an_app_does_not_break_the_page(name in any::<String>()) {
+            let page = Page::default();
+            page.publish(AppRecord { name: name.clone(), ..record(&[Window::OneDay]) });
+            let labels = [("appid", "wx0123456789abcdef"), ("app", &name)];
+            let labels = labels.map(|(label, value)| (label.to_owned(), value.to_owned())).to_vec();
+            let info = ("wxapp_portrait_app_info".to_owned(), labels);
+            prop_assert_eq!(parse(&text_of(page.all())).remove(&info), Some("1".to_owned()));
+        }
+    }
+
+    #[test]
+    fn the_page_of_one_app() {
+        let mut record = record(&[Window::OneDay, Window::SevenDays]);
+        let half = |users: u64| {
+            json!({
+                "province": [{"name": "广东省", "value": users * 2}, {"name": "", "value": users}],
+                "genders": [{"name": "男", "value": users}, {"name": "女", "value": users * 2}],
+                "platforms": [{"name": "iPhone", "value": users}, {"name": "Android", "value": users * 2}],
+                "devices": [{"name": "苹果 \"XS\\MAX\"\n", "value": users}],
+            })
+        };
+        let answer = json!({"ref_date": "20261121", "visit_uv_new": half(3), "visit_uv": half(40)});
+        let shown = [Dimension::Platform, Dimension::Province, Dimension::Device];
+        let lines = users(&record.appid, &portrait(&answer, Window::OneDay), &shown);
+        record.repairs[Repair::BlankName] = 2;
+        let [day_record, week] = &mut record.windows[..] else {
+            panic!("two windows")
+        };
+        day_record.users = Some(lines);
+        day_record.reference_date = Some(day());
+        day_record.settled = true;
+        day_record.last_success_at = Some(at(8));
+        day_record.last_poll_success = Some(true);
+        day_record.polls = 5;
+        day_record.failures[Reason::NotReady as usize] = 3;
+        day_record.revisions = 1;
+        day_record.archive_days = 60;
+        week.last_poll_success = Some(false);
+        week.last_problem = Some("never on the page".to_owned());
+        week.polls = 1;
+        week.failures[Reason::IpNotAllowed as usize] = 1;
+        let page = Page::default();
+        page.publish(record);
+        let text = text_of(page.all());
+        parse(&text);
+        insta::assert_snapshot!(text);
+    }
+
+    #[test]
+    fn apps_share_their_families_and_are_sorted() {
+        let page = Page::default();
+        for name in ["b", "a", "c"] {
+            page.publish(AppRecord {
+                appid: appid(name),
+                ..record(&[Window::OneDay])
+            });
+        }
+        let text = text_of(page.all());
+        assert_eq!(
+            text.matches("# TYPE wxapp_portrait_app_info gauge").count(),
+            1
+        );
+        let apps: Vec<&str> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("wxapp_portrait_app_info{appid=\""))
+            .map(|rest| &rest[..1])
+            .collect();
+        assert_eq!(apps, ["a", "b", "c"]);
+        let all = parse(&text);
+        let mut of_apps = BTreeMap::new();
+        for name in ["a", "b", "c"] {
+            of_apps.extend(parse(&text_of(page.of(&appid(name)).unwrap())));
+        }
+        assert_eq!(all, of_apps);
+        assert!(page.of(&appid("d")).is_none());
+    }
+
+    #[test]
+    fn what_was_said_before_is_replaced() {
+        let page = Page::default();
+        for polls in [1, 2] {
+            let mut record = record(&[Window::OneDay]);
+            record.windows[0].polls = polls;
+            page.publish(record);
+        }
+        let text = text_of(page.all());
+        let polls: Vec<&str> = text
+            .lines()
+            .filter(|line| line.starts_with("wxapp_portrait_polls_total"))
+            .collect();
+        assert_eq!(
+            polls,
+            [r#"wxapp_portrait_polls_total{appid="wx0123456789abcdef",window="1d"} 2"#]
+        );
+    }
+
+    #[test]
+    fn an_empty_page_is_empty() {
+        assert_eq!(text_of(Page::default().all()), "");
+    }
+}

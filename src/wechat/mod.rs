@@ -200,11 +200,160 @@ impl Refusal {
             rule.advice.replace("{ip}", &address),
             self.errcode
         );
-        if rule.reason == Reason::Other {
+        if rule.reason == Reason::Other && !self.errmsg.is_empty() {
             let _ = write!(sentence, ", WeChat says: {}", self.errmsg);
         } else if let Some(rid) = self.rid() {
             let _ = write!(sentence, ", rid {rid}");
         }
         sentence + ")"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::NaiveDate;
+
+    use super::*;
+    use crate::portrait::Window;
+
+    const RID: &str = "rid: 61b7f9e0-66c14e21-3f647b7e";
+
+    /// What the operator reads of this refusal.
+    fn sentence(endpoint: Endpoint, errcode: i64, errmsg: &str) -> String {
+        let body = serde_json::json!({ "errcode": errcode, "errmsg": errmsg }).to_string();
+        let error = match endpoint {
+            Endpoint::Token => wire::token(body.as_bytes()).err(),
+            Endpoint::Portrait => {
+                wire::portrait(body.as_bytes(), Window::OneDay, NaiveDate::MIN).err()
+            }
+        };
+        error.unwrap().sentence(&appid())
+    }
+
+    fn appid() -> AppId {
+        "wx0123456789abcdef".parse().unwrap()
+    }
+
+    #[test]
+    fn a_refused_address_is_named() {
+        let errmsg =
+            format!("invalid ip 61.183.89.14 ipv6 ::ffff:61.183.89.14, not in whitelist {RID}");
+        assert_eq!(
+            sentence(Endpoint::Token, 40164, &errmsg),
+            "wx0123456789abcdef: add 61.183.89.14 to the app's IP allow-list in WeChat's console under development settings (errcode 40164, rid 61b7f9e0-66c14e21-3f647b7e)"
+        );
+        assert_eq!(
+            sentence(
+                Endpoint::Token,
+                89503,
+                "reject invoke IP 2001:db8::1, please contact"
+            ),
+            "wx0123456789abcdef: the app's administrator must confirm the address 2001:db8::1: WeChat has sent them a message (errcode 89503)"
+        );
+        assert_eq!(
+            sentence(
+                Endpoint::Portrait,
+                61004,
+                "access clientip is not registered"
+            ),
+            "wx0123456789abcdef: add the address of this exporter to the app's IP allow-list in WeChat's console under development settings (errcode 61004)"
+        );
+    }
+
+    #[test]
+    fn a_refused_secret_and_a_refused_token_are_told_apart() {
+        let errmsg = format!("invalid credential, access_token is invalid or not latest {RID}");
+        assert_eq!(
+            sentence(Endpoint::Token, 40001, &errmsg),
+            "wx0123456789abcdef: WeChat refuses the AppSecret: set the one shown in its console (errcode 40001, rid 61b7f9e0-66c14e21-3f647b7e)"
+        );
+        assert_eq!(
+            sentence(Endpoint::Portrait, 40001, &errmsg),
+            "wx0123456789abcdef: WeChat refuses even a new token: another program fetches tokens with cgi-bin/token or force_refresh, or the secret is of another app (errcode 40001, rid 61b7f9e0-66c14e21-3f647b7e)"
+        );
+    }
+
+    #[test]
+    fn an_unknown_code_is_told_in_the_words_of_wechat_without_secrets() {
+        let secret = "0123456789abcdef0123456789abcdef";
+        let token = "aZ9_".repeat(128);
+        assert_eq!(
+            sentence(
+                Endpoint::Portrait,
+                12345,
+                &format!("no {secret}\nlevel=error {token} {RID}")
+            ),
+            "wx0123456789abcdef: WeChat refuses for a reason that this exporter does not know (errcode 12345, WeChat says: no [redacted] level=error [redacted] rid: 61b7f9e0-66c14e21-3f647b7e)"
+        );
+        assert_eq!(
+            sentence(Endpoint::Portrait, 12345, ""),
+            "wx0123456789abcdef: WeChat refuses for a reason that this exporter does not know (errcode 12345)"
+        );
+    }
+
+    #[test]
+    fn a_number_for_support_is_only_told_if_it_is_one() {
+        for errmsg in [
+            "x rid: ",
+            "x rid: <b>",
+            "rid:",
+            &format!("rid: {}", "a".repeat(32)),
+        ] {
+            assert_eq!(
+                sentence(Endpoint::Token, 40125, errmsg),
+                "wx0123456789abcdef: the AppSecret is wrong or was reset: set the new one and restart the exporter (errcode 40125)",
+                "{errmsg}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_no_refusal_is_told_in_a_sentence_too() {
+        let status = |status| Error::from(Failure::Status(status)).sentence(&appid());
+        assert_eq!(
+            Error::Empty.sentence(&appid()),
+            "wx0123456789abcdef: not computed yet, the portrait is empty; normal before 10:00, possible until 15:00 Beijing time"
+        );
+        assert_eq!(
+            status(502),
+            "wx0123456789abcdef: HTTP status 502, which WeChat itself never sends; check proxy and wechat.base_url, or wait if it passes"
+        );
+        assert_eq!(
+            status(429),
+            "wx0123456789abcdef: too many requests, says a gateway in between or WeChat itself; raise poll.interval"
+        );
+        assert_eq!(
+            Error::Decode("it is JSON, but no object".to_owned()).sentence(&appid()),
+            "wx0123456789abcdef: the answer is no portrait of the day asked for: it is JSON, but no object; check what stands between here and WeChat"
+        );
+    }
+
+    #[test]
+    fn only_a_day_that_is_not_computed_is_not_ready() {
+        let refused = |errcode| {
+            Error::Refused(Refusal {
+                endpoint: Endpoint::Portrait,
+                errcode,
+                errmsg: String::new(),
+            })
+        };
+        assert!(Error::Empty.is_not_ready());
+        assert!(refused(61503).is_not_ready());
+        for error in [
+            refused(-1),
+            refused(61501),
+            Failure::Timeout.into(),
+            Error::Decode(String::new()),
+        ] {
+            assert!(!error.is_not_ready(), "{error}");
+        }
+        assert_eq!(
+            Error::from(Failure::Status(429)).reason(),
+            Reason::RateLimited
+        );
+        assert_eq!(
+            Error::from(Failure::Status(500)).reason(),
+            Reason::Transport
+        );
     }
 }

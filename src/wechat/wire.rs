@@ -302,7 +302,8 @@ fn compact(day: NaiveDate) -> String {
 /// Returns a sentence of WeChat fit for a log: short, on one line, and without words so long that
 /// they could be a secret (32 characters) or a token (more).
 fn redact(errmsg: &str) -> String {
-    let is_word = |character: char| character.is_alphanumeric() || "_-+/=.~%".contains(character);
+    let is_word =
+        |character: char| character.is_ascii_alphanumeric() || "_-+/=.~%".contains(character);
     let mut redacted = String::new();
     let mut word = String::new();
     for character in errmsg.chars().chain([' ']) {
@@ -310,7 +311,7 @@ fn redact(errmsg: &str) -> String {
             word.push(character);
             continue;
         }
-        if word.chars().count() >= 30 {
+        if word.len() >= 30 {
             "[redacted]".clone_into(&mut word);
         }
         redacted += &word;
@@ -322,4 +323,498 @@ fn redact(errmsg: &str) -> String {
         });
     }
     redacted.trim().chars().take(300).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn day() -> NaiveDate {
+        NaiveDate::from_ymd_opt(2026, 11, 21).unwrap()
+    }
+
+    fn read(body: impl AsRef<[u8]>) -> Result<Answer, Error> {
+        portrait(body.as_ref(), Window::OneDay, day())
+    }
+
+    /// An answer of the day whose active users have these dimensions.
+    fn active(dimensions: &str) -> String {
+        format!(
+            r#"{{"ref_date":"20261121","visit_uv_new":{{"province":[]}},"visit_uv":{{{dimensions}}}}}"#
+        )
+    }
+
+    /// An answer of the day with these rows of cities.
+    fn cities(rows: &str) -> String {
+        active(&format!(r#""city":[{rows}]"#))
+    }
+
+    fn rows(answer: &Answer, cohort: Cohort, dimension: Dimension) -> Vec<(&str, u64)> {
+        answer.portrait.division(cohort, dimension).iter().collect()
+    }
+
+    /// Checks the names and values that are read from rows of cities, and how often each of
+    /// `duplicate_name`, `blank_name` and `unreadable_value` was repaired.
+    #[track_caller]
+    fn assert_cities(text: &str, expected: &[(&str, u64)], repairs: [u64; 3]) {
+        let answer = read(cities(text)).unwrap();
+        let city = rows(&answer, Cohort::Active, Dimension::City);
+        assert_eq!(city, expected, "{text}");
+        let counted = [
+            Repair::DuplicateName,
+            Repair::BlankName,
+            Repair::UnreadableValue,
+        ];
+        let counted = counted.map(|repair| answer.repairs[repair]);
+        assert_eq!(counted, repairs, "{text}");
+    }
+
+    fn message(result: Result<Answer, Error>) -> String {
+        result.map_or_else(
+            |error| error.to_string(),
+            |answer| format!("{:?}", answer.portrait),
+        )
+    }
+
+    #[track_caller]
+    fn assert_errors(cases: &[(&str, &str)]) {
+        for (body, expected) in cases {
+            assert_eq!(message(read(body)), *expected, "{body}");
+        }
+    }
+
+    const EMPTY: &str = "WeChat answered an empty portrait";
+    const RETAIN_INFO: &str = "unreadable answer: visit_uv_new is a list, as in an answer of getweanalysisappiddailyretaininfo";
+
+    #[test]
+    fn every_dimension_of_both_cohorts_is_read() {
+        let half = |value: u64| {
+            let row =
+                |name: &str, value| format!(r#"[{{"id":11,"name":"{name}","value":{value}}}]"#);
+            let lists = [
+                "province",
+                "city",
+                "genders",
+                "platforms",
+                "devices",
+                "ages",
+            ];
+            let lists = lists.map(|list| format!(r#""{list}":{}"#, row(list, value)));
+            format!("{{\"index\":0,{}}}", lists.join(","))
+        };
+        let body = format!(
+            r#"{{"ref_date":"20261121","visit_uv_new":{},"visit_uv":{}}}"#,
+            half(1),
+            half(2)
+        );
+        let answer = read(&body).unwrap();
+        for (cohort, value) in [(Cohort::New, 1), (Cohort::Active, 2)] {
+            for dimension in Dimension::ALL {
+                let name = field_names(dimension)[0];
+                assert_eq!(rows(&answer, cohort, dimension), [(name, value)]);
+            }
+        }
+        assert_eq!(answer.repairs, Repairs::default());
+        assert_eq!(answer.text, body);
+    }
+
+    #[test]
+    fn every_spelling_is_read() {
+        for (row, platforms) in [
+            ("value", "platforms"),
+            ("access_source_visit_uv", "platfomrs"),
+            ("accessSourceVisitUv", "platfomrs"),
+        ] {
+            for (ref_date, new, active) in [
+                ("ref_date", "visit_uv_new", "visit_uv"),
+                ("refDate", "visitUvNew", "visitUv"),
+            ] {
+                let half = format!(r#"{{"{platforms}":[{{"name":"iPhone","{row}":7}}]}}"#);
+                let body =
+                    format!(r#"{{"{ref_date}":"20261121","{new}":{half},"{active}":{half}}}"#);
+                let answer = read(&body).unwrap();
+                for cohort in Cohort::ALL {
+                    let platforms = rows(&answer, cohort, Dimension::Platform);
+                    assert_eq!(platforms, [("iPhone", 7)], "{body}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn numbers_may_be_text() {
+        assert_cities(
+            r#"{"name":"a","value":"12"},{"name":"b","value":" 3 "},{"name":5,"value":1}"#,
+            &[("5", 1), ("a", 12), ("b", 3)],
+            [0, 0, 0],
+        );
+    }
+
+    #[test]
+    fn ids_mean_nothing() {
+        assert_cities(
+            r#"{"id":1,"name":"a","value":1},{"id":1,"name":"b","value":2},{"name":"c","value":3},{"id":"x","name":"d","value":4}"#,
+            &[("a", 1), ("b", 2), ("c", 3), ("d", 4)],
+            [0, 0, 0],
+        );
+    }
+
+    #[test]
+    fn equal_names_are_added_up() {
+        assert_cities(
+            r#"{"id":1,"name":"吉林","value":3},{"id":2,"name":"吉林","value":4},{"name":"a","value":1}"#,
+            &[("a", 1), ("吉林", 7)],
+            [1, 0, 0],
+        );
+        let largest = format!(
+            r#"{{"name":"a","value":{}}},{{"name":"a","value":2}}"#,
+            u64::MAX
+        );
+        assert_cities(&largest, &[("a", u64::MAX)], [1, 0, 0]);
+    }
+
+    #[test]
+    fn blank_and_missing_names_are_unknown() {
+        assert_cities(
+            r#"{"name":"","value":1},{"name":"  ","value":2},{"value":3},{"name":null,"value":4},{"name":"未知","value":5}"#,
+            &[("未知", 15)],
+            [4, 4, 0],
+        );
+    }
+
+    #[test]
+    fn a_row_without_a_readable_value_is_dropped_and_its_neighbours_stay() {
+        let bad = [
+            r#"{"name":"a","value":-1}"#,
+            r#"{"name":"a","value":1.5}"#,
+            r#"{"name":"a","value":1e3}"#,
+            r#"{"name":"a","value":null}"#,
+            r#"{"name":"a","value":"many"}"#,
+            r#"{"name":"a","value":""}"#,
+            r#"{"name":"a","value":true}"#,
+            r#"{"name":"a","value":[1]}"#,
+            r#"{"name":"a","value":18446744073709551616}"#,
+            r#"{"name":"a"}"#,
+            r#"{"name":["a"],"value":1}"#,
+            "null",
+            "7",
+            "[]",
+        ];
+        for bad in bad {
+            let text = format!(r#"{{"name":"x","value":1}},{bad},{{"name":"y","value":2}}"#);
+            assert_cities(&text, &[("x", 1), ("y", 2)], [0, 0, 1]);
+            assert_eq!(
+                message(read(cities(bad))),
+                "unreadable answer: not one of its rows has a name and a number"
+            );
+        }
+    }
+
+    #[test]
+    fn the_largest_number_and_zero_are_exact() {
+        let text = format!(
+            r#"{{"name":"a","value":{}}},{{"name":"b","value":0}}"#,
+            u64::MAX
+        );
+        assert_cities(&text, &[("a", u64::MAX), ("b", 0)], [0, 0, 0]);
+    }
+
+    #[test]
+    fn a_name_is_kept_as_it_is_written() {
+        assert_cities(
+            r#"{"name":" 17岁以下","value":1},{"name":"a\"\\\n\u0000","value":2}"#,
+            &[(" 17岁以下", 1), ("a\"\\\n\0", 2)],
+            [0, 0, 0],
+        );
+    }
+
+    #[test]
+    fn success_may_be_told() {
+        for told in [
+            r#""errcode":0,"errmsg":"ok""#,
+            r#""errcode":"0""#,
+            r#""errCode":0,"errMsg":"openapi.analysis.getUserPortrait:ok""#,
+            r#""errcode":null,"code":1,"x":{"y":[1]}"#,
+        ] {
+            let body = cities(r#"{"name":"a","value":1}"#).replacen('{', &format!("{{{told},"), 1);
+            assert!(read(&body).is_ok(), "{body}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_told_with_its_code_and_sentence() {
+        for (body, errcode, errmsg) in [
+            (r#"{"errcode":40001,"errmsg":"invalid"}"#, 40001, "invalid"),
+            (
+                r#"{"errcode":"40001","errmsg":"invalid"}"#,
+                40001,
+                "invalid",
+            ),
+            (r#"{"errCode":-604101,"errMsg":"fail"}"#, -604_101, "fail"),
+            (r#"{"errcode":-1}"#, -1, ""),
+            (r#"{"errcode":45009,"errmsg":7,"visit_uv":{}}"#, 45009, ""),
+        ] {
+            let Err(Error::Refused(refusal)) = read(body) else {
+                panic!("{body}");
+            };
+            assert_eq!(refusal.errcode, errcode);
+            assert_eq!(refusal.errmsg, errmsg);
+            assert_eq!(refusal.endpoint, Endpoint::Portrait);
+        }
+        assert_errors(&[(
+            r#"{"errcode":"x"}"#,
+            "unreadable answer: errcode is no whole number",
+        )]);
+    }
+
+    #[test]
+    fn raw_control_characters_are_read_and_kept_escaped() {
+        let body = cities("{\"name\":\"a\tb\n\\\"c\u{1}\",\r\n\t\"value\":1}");
+        let answer = read(&body).unwrap();
+        let city = rows(&answer, Cohort::Active, Dimension::City);
+        assert_eq!(city, [("a\tb\n\"c\u{1}", 1)]);
+        assert!(serde_json::from_str::<Value>(&answer.text).is_ok());
+        assert_eq!(
+            read(&answer.text).unwrap(),
+            answer,
+            "read again from the archive"
+        );
+    }
+
+    #[test]
+    fn a_byte_order_mark_and_broken_utf_8_do_no_harm() {
+        let mut body = b"\xef\xbb\xbf".to_vec();
+        body.extend(cities(r#"{"name":"?","value":1}"#).bytes());
+        let name = body.iter().position(|byte| *byte == b'?').unwrap();
+        body[name] = 0xff;
+        let answer = read(&body).unwrap();
+        let city = rows(&answer, Cohort::Active, Dimension::City);
+        assert_eq!(city, [("\u{fffd}", 1)]);
+        assert!(answer.text.starts_with('{'));
+    }
+
+    #[test]
+    fn nothing_in_both_halves_is_empty_and_never_zero() {
+        let half =
+            r#"{"province":[],"city":[],"genders":[],"platforms":[],"devices":[],"ages":[]}"#;
+        assert_errors(&[
+            (
+                &format!(r#"{{"ref_date":"20261121","visit_uv_new":{half},"visit_uv":{half}}}"#),
+                EMPTY,
+            ),
+            (
+                &format!(r#"{{"visit_uv_new":{half},"visit_uv":{half}}}"#),
+                EMPTY,
+            ),
+            (
+                r#"{"ref_date":"20261121","visit_uv_new":{},"visit_uv":{}}"#,
+                EMPTY,
+            ),
+            (
+                r#"{"ref_date":"20261121","visit_uv_new":null,"visit_uv":null}"#,
+                EMPTY,
+            ),
+            (r#"{"ref_date":"20261121"}"#, EMPTY),
+            (r#"{"errcode":0,"errmsg":"ok"}"#, EMPTY),
+            ("{}", EMPTY),
+        ]);
+    }
+
+    #[test]
+    fn one_empty_half_is_real() {
+        for new in [
+            r#""visit_uv_new":{"city":[]},"#,
+            r#""visit_uv_new":{},"#,
+            "",
+        ] {
+            let body = format!(
+                r#"{{"ref_date":"20261121",{new}"visit_uv":{{"city":[{{"name":"a","value":1}}]}}}}"#
+            );
+            let answer = read(&body).unwrap();
+            assert_eq!(rows(&answer, Cohort::New, Dimension::City), []);
+            assert_eq!(rows(&answer, Cohort::Active, Dimension::City), [("a", 1)]);
+        }
+    }
+
+    #[test]
+    fn an_answer_of_another_api_is_no_portrait() {
+        assert_errors(&[
+            (
+                r#"{"ref_date":"20261121","visit_uv_new":[{"key":0,"value":5464}],"visit_uv":[{"key":0,"value":55500}]}"#,
+                RETAIN_INFO,
+            ),
+            (
+                r#"{"ref_date":"20261121","visit_uv_new":[],"visit_uv":[]}"#,
+                RETAIN_INFO,
+            ),
+            (
+                r#"{"ref_date":"20261121","visit_uv":5}"#,
+                "unreadable answer: visit_uv is no object",
+            ),
+            (
+                r#"{"ref_date":"20261121","visit_uv":{"ages":{}}}"#,
+                "unreadable answer: ages is no list",
+            ),
+            (
+                r#"{"list":[]}"#,
+                "unreadable answer: neither ref_date nor visit_uv is in it",
+            ),
+            (
+                r#"{"code":200,"data":{}}"#,
+                "unreadable answer: neither ref_date nor visit_uv is in it",
+            ),
+        ]);
+    }
+
+    #[test]
+    fn what_is_no_object_is_told_without_its_text() {
+        assert_errors(&[
+            (
+                "",
+                "unreadable answer: 0 bytes that are no JSON, from line 1 column 0",
+            ),
+            (
+                "<html>secret</html>",
+                "unreadable answer: 19 bytes that are no JSON, from line 1 column 1",
+            ),
+            (
+                r#"{"ref_date":"#,
+                "unreadable answer: 12 bytes that are no JSON, from line 1 column 12",
+            ),
+            ("[]", "unreadable answer: it is JSON, but no object"),
+            ("\"secret\"", "unreadable answer: it is JSON, but no object"),
+            ("null", "unreadable answer: it is JSON, but no object"),
+        ]);
+        for open in ["[", "{\"a\":"] {
+            let deep = message(read(open.repeat(100_000)));
+            assert!(deep.contains("bytes that are no JSON"), "{deep}");
+        }
+    }
+
+    #[test]
+    fn the_reference_date_must_be_the_one_asked_for() {
+        let text =
+            |ref_date: &str| cities(r#"{"name":"a","value":1}"#).replace("\"20261121\"", ref_date);
+        let cases = [
+            (Window::OneDay, &["20261121", "2026-11-21"][..], "20261121"),
+            (
+                Window::SevenDays,
+                &[
+                    "20261115-20261121",
+                    "2026-11-15-2026-11-21",
+                    "20261115",
+                    "20261121",
+                    "2026-11-15",
+                ],
+                "20261115-20261121",
+            ),
+            (
+                Window::ThirtyDays,
+                &["20261023-20261121", "20261023", "20261121", "2026-11-21"],
+                "20261023-20261121",
+            ),
+        ];
+        for (window, good, asked) in cases {
+            for ref_date in good {
+                let body = text(&format!("\"{ref_date}\""));
+                assert!(
+                    portrait(body.as_bytes(), window, day()).is_ok(),
+                    "{ref_date}"
+                );
+            }
+            for (ref_date, told) in [
+                ("\"20261120\"", "20261120"),
+                ("\"20261122\"", "20261122"),
+                ("\"20261114-20261120\"", "20261114-20261120"),
+                ("\"20261116\"", "20261116"),
+                ("\"2026/11/21\"", "20261121"),
+                ("\"\"", ""),
+                ("{\"a\":\"\\n\"}", "an"),
+            ] {
+                assert_eq!(
+                    message(portrait(text(ref_date).as_bytes(), window, day())),
+                    format!("unreadable answer: asked for {asked}, its ref_date is {told}")
+                );
+            }
+        }
+        assert!(read(text("20261121")).is_ok(), "a number");
+        assert_errors(&[(
+            &text("null"),
+            "unreadable answer: it does not tell its day: ref_date is missing",
+        )]);
+        let week = text("\"20261115-20261121\"");
+        assert!(read(&week).is_err(), "a week is no day");
+    }
+
+    #[test]
+    fn the_request_names_the_first_and_the_last_day() {
+        for (window, begin) in [
+            (Window::OneDay, "20261121"),
+            (Window::SevenDays, "20261115"),
+            (Window::ThirtyDays, "20261023"),
+        ] {
+            let request = portrait_request(window, day());
+            assert_eq!(
+                request,
+                serde_json::json!({"begin_date": begin, "end_date": "20261121"})
+            );
+        }
+    }
+
+    #[test]
+    fn a_token_has_a_text_and_a_life() {
+        for body in [
+            r#"{"access_token":"T","expires_in":7200}"#,
+            r#"{"access_token":"T","expires_in":"7200","errcode":0}"#,
+        ] {
+            let token = token(body.as_bytes()).unwrap_or_else(|error| panic!("{error}"));
+            assert_eq!((token.value.as_str(), token.expires_in), ("T", 7200));
+        }
+        for body in [
+            r#"{"access_token":"","expires_in":7200}"#,
+            r#"{"access_token":"secret"}"#,
+            r#"{"access_token":"secret","expires_in":-1}"#,
+            r#"{"access_token":5,"expires_in":7200}"#,
+            "{}",
+        ] {
+            let Err(Error::Decode(problem)) = token(body.as_bytes()) else {
+                panic!("{body}");
+            };
+            assert_eq!(problem, "access_token or expires_in is missing");
+        }
+        let refused = token(br#"{"errcode":40125,"errmsg":"invalid appsecret"}"#);
+        let Err(Error::Refused(refusal)) = refused else {
+            panic!("refused");
+        };
+        assert_eq!(
+            (refusal.endpoint, refusal.errcode),
+            (Endpoint::Token, 40125)
+        );
+    }
+
+    #[test]
+    fn a_sentence_of_wechat_is_kept_without_secrets_and_on_one_line() {
+        let secret = "0123456789abcdef0123456789abcdef";
+        let token = format!("80_{}-_=", "aZ9_".repeat(128));
+        let ip = "invalid ip 61.183.89.14 ipv6 ::ffff:61.183.89.14, not in whitelist rid: 61b7f9e0-66c14e21-3f647b7e";
+        let chinese = "无效的凭证请开发者认真比对令牌的有效性或查看是否正在为恰当的小程序调用接口";
+        for (errmsg, expected) in [
+            (
+                format!("invalid appsecret {secret} rid: 1-2-3"),
+                "invalid appsecret [redacted] rid: 1-2-3",
+            ),
+            (format!("secret={secret}&x=1"), "[redacted]&x=1"),
+            (format!("[{token}]"), "[[redacted]]"),
+            (format!("凭证{secret}无效"), "凭证[redacted]无效"),
+            (ip.to_owned(), ip),
+            (chinese.to_owned(), chinese),
+            (
+                "a\nlevel=error\r\t\u{1b}[31mb\0".to_owned(),
+                "a level=error   [31mb",
+            ),
+        ] {
+            assert_eq!(redact(&errmsg), expected);
+        }
+        assert_eq!(redact(&"ab ".repeat(1000)).len(), 300);
+    }
 }
