@@ -201,9 +201,11 @@ impl Client {
             }
         });
         let failure = result.as_ref().err().and_then(Error::request_failure);
+        let duration = start.elapsed();
+        tracing::debug!(%endpoint, ?duration, failure, "WeChat was asked");
         (self.observe)(&Request {
             endpoint,
-            duration: start.elapsed(),
+            duration,
             failure,
         });
         result
