@@ -5,5 +5,11 @@
     reason = "the helpers of the tests panic like the tests themselves"
 )]
 
+/// What the others share.
+mod harness;
+/// The page, as Prometheus and promtool read it.
+mod prometheus;
 /// The simulated WeChat, as a client meets it.
 mod simulator;
+/// What is served, path by path.
+mod web;
