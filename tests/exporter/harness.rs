@@ -9,17 +9,18 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::ops::Deref;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
 use std::sync::{Arc, LazyLock, Mutex, Once, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use secrecy::SecretString;
 use serde_json::{Value, json};
 use tempfile::{NamedTempFile, TempDir};
 use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -91,6 +92,14 @@ pub(crate) async fn serve(app: Router) -> (String, DropGuard) {
     (address, stop.drop_guard())
 }
 
+/// Settings of a WeChat with these apps, written `APPID` or `APPID=USERS`.
+pub(crate) fn apps_of(apps: &[&str]) -> Settings {
+    Settings {
+        apps: apps.iter().map(|app| app.parse().unwrap()).collect(),
+        ..Settings::default()
+    }
+}
+
 /// A simulated WeChat on a port of its own.
 pub(crate) struct WeChat {
     pub(crate) simulator: Arc<Simulator>,
@@ -114,11 +123,7 @@ impl WeChat {
 
     /// Starts one with the real clock, and apps that behave.
     pub(crate) async fn of(apps: &[&str]) -> Self {
-        let settings = Settings {
-            apps: apps.iter().map(|app| app.parse().unwrap()).collect(),
-            ..Settings::default()
-        };
-        Self::start(settings, now).await
+        Self::start(apps_of(apps), now).await
     }
 
     pub(crate) fn base_url(&self) -> String {
@@ -524,6 +529,25 @@ impl Drop for Exporter {
     }
 }
 
+/// A clock that stands still until it is moved.
+#[derive(Clone)]
+pub(crate) struct Hand(Arc<Mutex<DateTime<Utc>>>);
+
+impl Hand {
+    pub(crate) fn at(time: &str) -> Self {
+        Self(Arc::new(Mutex::new(time.parse().unwrap())))
+    }
+
+    pub(crate) fn forward(&self, time: TimeDelta) {
+        *self.0.lock().unwrap() += time;
+    }
+
+    pub(crate) fn clock(&self) -> impl Fn() -> DateTime<Utc> + Send + Sync + use<> {
+        let hand = self.clone();
+        move || *hand.0.lock().unwrap()
+    }
+}
+
 /// The parts of an exporter in this process, with a clock of the test's own.
 pub(crate) struct Inside {
     poller: Arc<Poller>,
@@ -533,8 +557,9 @@ pub(crate) struct Inside {
 }
 
 impl Inside {
-    /// Serves; polls nobody until told to. Who asks an app is told that now is what `clock` says.
-    pub(crate) async fn start(base_url: &str, apps: &[&str], clock: Clock) -> Self {
+    /// Serves; polls nobody until told to.
+    pub(crate) async fn start(base_url: &str, apps: &[&str], hand: &Hand) -> Self {
+        let clock: Clock = Arc::new(hand.clock());
         remember_log();
         let folder = tempfile::tempdir().unwrap();
         let telemetry = Arc::new(Telemetry::new().unwrap());
@@ -578,8 +603,12 @@ impl Inside {
         self.reader.simulator = Some(Arc::clone(&wechat.simulator));
     }
 
-    /// Reads an app's archive and polls it, as after a start, until the guard goes.
-    pub(crate) async fn poll(&self, app: &str, window: Window) -> DropGuard {
+    pub(crate) fn archive_file(&self) -> &Path {
+        self.poller.archive.path()
+    }
+
+    /// Reads an app's archive and polls it, as after a start.
+    pub(crate) async fn poll(&self, app: &str, window: Window) -> Polling {
         let app = config::App {
             appid: appid(app),
             name: app.to_owned(),
@@ -590,8 +619,24 @@ impl Inside {
         };
         let followed = self.poller.restore(vec![app]).await;
         let stop = CancellationToken::new();
-        tokio::spawn(Arc::clone(&self.poller).run(followed, stop.clone()));
-        stop.drop_guard()
+        let task = tokio::spawn(Arc::clone(&self.poller).run(followed, stop.clone()));
+        Polling {
+            stop: stop.drop_guard(),
+            task,
+        }
+    }
+}
+
+/// An app that is being polled; ends with the test, or before.
+pub(crate) struct Polling {
+    stop: DropGuard,
+    task: JoinHandle<()>,
+}
+
+impl Polling {
+    pub(crate) async fn end(self) {
+        drop(self.stop);
+        self.task.await.unwrap();
     }
 }
 

@@ -5,6 +5,8 @@
     reason = "the helpers of the tests panic like the tests themselves"
 )]
 
+/// What goes wrong at WeChat or on the way.
+mod faults;
 /// What the others share.
 mod harness;
 /// The page, as Prometheus and promtool read it.
