@@ -7,7 +7,7 @@ use rusqlite::Connection;
 use serde_json::{Value, json};
 use wxapp_portrait_exporter::portrait::Window;
 
-use crate::harness::{APP, Hand, Home, Inside, OTHER, Page, Running, WeChat, apps_of};
+use crate::harness::{APP, Hand, Home, Inside, OTHER, Page, Running, WeChat, apps_of, eventually};
 
 /// Answers how often the archive failed at something.
 fn failures(page: &Page, operation: &str) -> f64 {
@@ -150,7 +150,7 @@ async fn what_waits_for_the_archive_is_stored_although_nothing_is_due() {
     assert!(settled(&lock) < 0.5);
     lock.execute_batch("ROLLBACK").unwrap();
     hand.forward(TimeDelta::minutes(30));
-    crate::harness::eventually("the second answers in the archive", async || {
+    eventually("the second answers in the archive", async || {
         (settled(&lock) > 1.5).then_some(())
     })
     .await;

@@ -43,7 +43,7 @@ pub(crate) const OTHER: &str = "wx1123456789abcdef";
 const TOKEN: &str = "85_a-token-that-nobody-may-tell";
 
 /// For what must happen; nothing that goes well takes as long.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_mins(1);
 
 #[expect(
     clippy::disallowed_methods,
@@ -113,11 +113,11 @@ impl WeChat {
         clock: impl Fn() -> DateTime<Utc> + Send + Sync + 'static,
     ) -> Self {
         let simulator = Simulator::new(settings, clock);
-        let (address, _stop) = serve(simulator::create_app(Arc::clone(&simulator))).await;
+        let (address, stop) = serve(simulator::create_app(Arc::clone(&simulator))).await;
         Self {
             simulator,
             address,
-            _stop,
+            _stop: stop,
         }
     }
 
@@ -484,13 +484,17 @@ impl Running {
         let end = eventually("the end", async || self.child.try_wait().unwrap()).await;
         (end, start.elapsed())
     }
+
+    fn stop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.stop();
     }
 }
 
@@ -525,6 +529,7 @@ impl Deref for Exporter {
 
 impl Drop for Exporter {
     fn drop(&mut self) {
+        self.running.stop();
         self.reader.saw(&self.running.output());
     }
 }
@@ -588,13 +593,13 @@ impl Inside {
             clock: Arc::clone(&poller.clock),
             telemetry_path: "/metrics".to_owned(),
         };
-        let (address, _stop) = serve(web::create_app(Arc::new(site))).await;
+        let (address, stop) = serve(web::create_app(Arc::new(site))).await;
         let apps = apps.iter().map(|app| appid(app)).collect();
         Self {
             poller,
             reader: Reader::new(format!("http://{address}"), apps, None),
             _folder: folder,
-            _stop,
+            _stop: stop,
         }
     }
 
@@ -677,7 +682,9 @@ fn remember_log() {
     static SUBSCRIBER: Once = Once::new();
     SUBSCRIBER.call_once(|| {
         let targets = Targets::new().with_target("wxapp_portrait_exporter", LevelFilter::DEBUG);
-        let layer = tracing_subscriber::fmt::layer().with_writer(|| Remember);
+        let layer = tracing_subscriber::fmt::layer()
+            .with_writer(|| Remember)
+            .with_ansi(false);
         tracing_subscriber::registry()
             .with(targets)
             .with(layer)

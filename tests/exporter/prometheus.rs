@@ -9,8 +9,8 @@ use tempfile::TempDir;
 use wxapp_portrait_exporter::portrait::Window;
 
 use crate::harness::{
-    APP, Exporter, Home, OTHER, Running, Series, WeChat, eventually, labels, stand_in, users,
-    yesterday,
+    APP, Exporter, Home, OTHER, Running, Series, WeChat, client, eventually, labels, stand_in,
+    users, yesterday,
 };
 
 /// A Prometheus that scrapes one exporter every second.
@@ -22,7 +22,7 @@ struct Prometheus {
 }
 
 impl Prometheus {
-    async fn start(exporter: &Exporter) -> Self {
+    fn start(exporter: &Exporter) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let config = json!({
             "global": {"scrape_interval": "1s", "scrape_timeout": "1s"},
@@ -45,7 +45,7 @@ impl Prometheus {
         Self {
             url: format!("http://{address}"),
             _running: Running::start(command),
-            client: crate::harness::client(),
+            client: client(),
             _folder: folder,
         }
     }
@@ -83,7 +83,7 @@ async fn prometheus_answers_the_exact_figures_of_wechat() {
     let wechat = WeChat::of(&[APP, "wx1123456789abcdef=350"]).await;
     let exporter = Home::of(&wechat, &[APP, OTHER]).start().await;
     exporter.ready().await;
-    let prometheus = Prometheus::start(&exporter).await;
+    let prometheus = Prometheus::start(&exporter);
 
     let platforms = r#"wxapp_portrait_users{cohort="new",dimension="platform"}"#;
     let found = prometheus.query(platforms).await;
@@ -121,7 +121,7 @@ async fn prometheus_takes_any_name_that_wechat_may_send() {
     let home = Home::new(&base_url, &[APP]);
     let exporter = home.start().await;
     exporter.ready().await;
-    let prometheus = Prometheus::start(&exporter).await;
+    let prometheus = Prometheus::start(&exporter);
     let up = prometheus.query("up == 1").await;
     assert_eq!(up.len(), 1);
     let found = prometheus.query("wxapp_portrait_users").await;
