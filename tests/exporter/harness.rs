@@ -336,7 +336,8 @@ impl Reader {
         found["windows"][0].clone()
     }
 
-    fn saw(&self, text: &str) {
+    /// Remembers a text for the scan.
+    pub(crate) fn saw(&self, text: &str) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.extend(text.lines().map(str::to_owned));
     }

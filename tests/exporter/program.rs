@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
+use wxapp_portrait_exporter::simulator::secret_of;
 
 use crate::harness::{APP, Exporter, Home, OTHER, Running, WeChat, appid, eventually, program};
 
@@ -13,7 +14,9 @@ use crate::harness::{APP, Exporter, Home, OTHER, Running, WeChat, appid, eventua
 async fn end_of(command: Command) -> (Option<i32>, String) {
     let mut running = Running::start(command);
     let (end, _) = running.ended().await;
-    (end.code(), running.output())
+    let said = running.output();
+    assert!(!said.contains(&secret_of(&appid(APP))), "{said}");
+    (end.code(), said)
 }
 
 /// Ends an exporter by a signal, which must not take long.

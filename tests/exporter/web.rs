@@ -114,6 +114,7 @@ async fn other_requests_are_answered_in_words() {
             assert_eq!(answer.headers()["content-type"], TEXT_FORMAT);
         }
         let text = answer.text().await.unwrap();
+        exporter.saw(&text);
         assert!(text.contains(words), "{method} {path}: {text}");
         assert!(method != "HEAD" || text.is_empty());
         if path == "/-/healthy" {
