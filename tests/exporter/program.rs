@@ -61,6 +61,8 @@ async fn it_ends_while_a_client_reads_slowly_and_while_wechat_hangs() {
         .unwrap();
     slow.readable().await.unwrap();
     end_by(&mut exporter, "TERM").await;
+    let said = exporter.running.output();
+    assert!(said.contains("requests under way were cut off"), "{said}");
 }
 
 #[tokio::test]
