@@ -186,7 +186,9 @@ impl Poller {
             }
         }
         let now = (self.clock)();
-        let is_due = app.days.iter().any(|days| !days.due(now).is_empty());
+        // What waits for the archive must not wait for midnight.
+        let is_due =
+            !app.unstored.is_empty() || app.days.iter().any(|days| !days.due(now).is_empty());
         app.record.next_poll_at =
             schedule::next_poll(&app.app.appid, self.interval, is_due, hold_until, now);
     }

@@ -5,5 +5,19 @@
     reason = "the helpers of the tests panic like the tests themselves"
 )]
 
+/// What survives the process, and what troubles the archive.
+mod archive;
+/// What goes wrong at WeChat or on the way.
+mod faults;
+/// What the others share.
+mod harness;
+/// How the program starts and ends.
+mod program;
+/// The page, as Prometheus and promtool read it.
+mod prometheus;
+/// The sample answers of WeChat's documentation.
+mod samples;
 /// The simulated WeChat, as a client meets it.
 mod simulator;
+/// What is served, path by path.
+mod web;

@@ -3,27 +3,26 @@
 //! The clock is an argument: it stands at noon in Beijing on 2026-11-22 unless a test says so.
 
 use std::collections::BTreeSet;
+use std::ops::Deref;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Once};
 
 use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio_util::sync::DropGuard;
+use tokio::net::TcpStream;
 use wxapp_portrait_exporter::portrait::{AppId, Window};
-use wxapp_portrait_exporter::simulator::{self, Settings, Simulator, UNKNOWN_APP, secret_of};
+use wxapp_portrait_exporter::simulator::{Settings, UNKNOWN_APP, secret_of};
 
-const APP: &str = "wx0123456789abcdef";
+use crate::harness::{self, APP};
+
 const PORTRAIT: &str = "/datacube/getweanalysisappiduserportrait";
 
 /// A simulated WeChat on a port of its own, and a client.
 struct WeChat {
-    simulator: Arc<Simulator>,
-    address: String,
+    wechat: harness::WeChat,
     minutes: Arc<AtomicI64>,
     client: reqwest::Client,
-    _stop: DropGuard,
 }
 
 fn app() -> AppId {
@@ -39,27 +38,13 @@ fn yesterday() -> NaiveDate {
 }
 
 async fn start(settings: Settings) -> WeChat {
-    static PROVIDER: Once = Once::new();
-    PROVIDER.call_once(|| {
-        // Another module of this binary may have been first.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-    });
     let minutes = Arc::new(AtomicI64::new(0));
     let clock = Arc::clone(&minutes);
-    let simulator = Simulator::new(settings, move || {
-        noon() + TimeDelta::minutes(clock.load(Ordering::Relaxed))
-    });
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    let stop = tokio_util::sync::CancellationToken::new();
-    let stopped = stop.clone().cancelled_owned();
-    tokio::spawn(simulator::run(listener, Arc::clone(&simulator), stopped));
+    let now = move || noon() + TimeDelta::minutes(clock.load(Ordering::Relaxed));
     WeChat {
-        simulator,
-        address,
+        wechat: harness::WeChat::start(settings, now).await,
         minutes,
-        client: reqwest::Client::builder().no_proxy().build().unwrap(),
-        _stop: stop.drop_guard(),
+        client: harness::client(),
     }
 }
 
@@ -74,6 +59,14 @@ async fn faulty(faults: &str) -> WeChat {
         ..Settings::default()
     })
     .await
+}
+
+impl Deref for WeChat {
+    type Target = harness::WeChat;
+
+    fn deref(&self) -> &harness::WeChat {
+        &self.wechat
+    }
 }
 
 impl WeChat {

@@ -1,0 +1,184 @@
+//! What the archive holds survives the process, and its troubles stop nobody.
+
+use std::os::unix::process::ExitStatusExt as _;
+use std::time::{Duration, Instant};
+
+use chrono::TimeDelta;
+use rusqlite::Connection;
+use serde_json::{Value, json};
+use wxapp_portrait_exporter::portrait::Window;
+
+use crate::harness::{APP, Hand, Home, Inside, OTHER, Page, Running, WeChat, apps_of, eventually};
+
+/// Answers how often the archive failed at something.
+fn failures(page: &Page, operation: &str) -> f64 {
+    let labels = [("operation", operation)];
+    let failures = page.value("wxapp_portrait_archive_failures_total", &labels);
+    failures.unwrap()
+}
+
+fn days(page: &Page) -> Option<f64> {
+    page.value("wxapp_portrait_archive_days", &[("appid", APP)])
+}
+
+#[tokio::test]
+async fn a_killed_exporter_shows_the_same_users_without_wechat() {
+    let wechat = WeChat::of(&[APP, OTHER]).await;
+    let mut home = Home::of(&wechat, &[APP, OTHER]);
+    home.config["windows"] = json!(["1d", "7d", "30d"]);
+    let mut exporter = home.start().await;
+    let before = exporter.ready().await;
+    // Nobody listens there.
+    home.config["wechat"]["base_url"] = json!("http://127.0.0.1:1");
+
+    // A machine that has other things to do may need more than one try.
+    let mut fastest = Duration::MAX;
+    for _ in 0..5 {
+        exporter.running.signal("KILL");
+        let (end, _) = exporter.running.ended().await;
+        assert_eq!(end.signal(), Some(9));
+        let start = Instant::now();
+        exporter = home.start().await;
+        let after = exporter.metrics().await;
+        fastest = fastest.min(start.elapsed());
+        assert_eq!(after.users(None), before.users(None));
+        if fastest < Duration::from_secs(1) {
+            break;
+        }
+    }
+    assert!(fastest < Duration::from_secs(1), "{fastest:?}");
+    let after = exporter.metrics().await;
+    assert_eq!(exporter.get("/-/ready").await.0, 200);
+    for metric in [
+        "wxapp_portrait_last_success_timestamp_seconds",
+        "wxapp_portrait_reference_date_timestamp_seconds",
+        "wxapp_portrait_archive_days",
+    ] {
+        assert_eq!(after.series(metric), before.series(metric));
+    }
+}
+
+#[tokio::test]
+async fn without_an_archive_it_serves_from_memory_and_says_so() {
+    let wechat = WeChat::of(&[APP]).await;
+    let home = Home::of(&wechat, &[APP]);
+    std::fs::write(home.path("data"), "a file where a folder should be").unwrap();
+    let exporter = home.start().await;
+    let page = exporter.ready().await;
+    assert!(!page.users(Some(APP)).is_empty());
+    assert!(failures(&page, "open") >= 1.0);
+    let log = exporter.running.output();
+    assert!(log.contains("cannot open the archive"), "{log}");
+    let (_, status) = exporter.get("/api/v1/status").await;
+    let status: Value = serde_json::from_str(&status).unwrap();
+    let problem = status["archive"]["problem"].as_str().unwrap();
+    assert!(problem.contains("data/portraits.db"), "{problem}");
+    let (_, html) = exporter.get("/").await;
+    assert!(html.contains("the archive"), "{html}");
+}
+
+#[tokio::test]
+async fn a_damaged_archive_is_set_aside_and_kept() {
+    let wechat = WeChat::of(&[APP]).await;
+    let home = Home::of(&wechat, &[APP]);
+    let garbage = "no database\n".repeat(1000);
+    std::fs::create_dir(home.path("data")).unwrap();
+    std::fs::write(home.archive_file(), &garbage).unwrap();
+    let exporter = home.start().await;
+    let page = exporter.ready().await;
+    assert!(!page.users(Some(APP)).is_empty());
+    assert_eq!(days(&page), Some(2.0));
+    assert!(failures(&page, "open") >= 1.0);
+    let log = exporter.running.output();
+    assert!(log.contains("was damaged; it is kept as"), "{log}");
+    let kept: Vec<_> = std::fs::read_dir(home.path("data"))
+        .unwrap()
+        .map(|file| file.unwrap().path())
+        .filter(|file| file.to_string_lossy().contains(".damaged-"))
+        .collect();
+    assert_eq!(kept.len(), 1, "{kept:?}");
+    assert_eq!(std::fs::read_to_string(&kept[0]).unwrap(), garbage);
+}
+
+#[tokio::test]
+async fn what_a_locked_archive_does_not_take_is_shown_and_stored_later() {
+    let wechat = WeChat::of(&[APP]).await;
+    wechat.set_fault(APP, "errcode=61503");
+    let home = Home::of(&wechat, &[APP]);
+    let exporter = home.start().await;
+    assert_eq!(days(&exporter.ready().await), Some(0.0));
+
+    let lock = Connection::open(home.archive_file()).unwrap();
+    lock.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    wechat.simulator.clear_faults(&APP.parse().unwrap());
+    let page = exporter
+        .metrics_with("users in spite of the lock", |page| {
+            (!page.users(Some(APP)).is_empty()).then(|| Page(page.0.clone()))
+        })
+        .await;
+    assert!(failures(&page, "write") >= 1.0);
+    assert_eq!(days(&page), Some(0.0));
+    let log = exporter.running.output();
+    assert!(log.contains("another program holds it locked"), "{log}");
+
+    drop(lock);
+    exporter
+        .metrics_with("both days in the archive", |page| {
+            (days(page) == Some(2.0)).then_some(())
+        })
+        .await;
+    let (_, status) = exporter.get("/api/v1/status").await;
+    assert!(status.contains("\"problem\":null},\"apps\""), "{status}");
+}
+
+#[tokio::test]
+async fn what_waits_for_the_archive_is_stored_although_nothing_is_due() {
+    // In the evening in Beijing two answers are enough.
+    let hand = Hand::at("2026-11-22T12:00:00Z");
+    let wechat = WeChat::start(apps_of(&[APP]), hand.clock()).await;
+    let mut inside = Inside::start(&wechat.base_url(), &[APP], &hand).await;
+    inside.scan_for(&wechat);
+    let _polling = inside.poll(APP, Window::OneDay).await;
+    inside.ready().await;
+
+    let lock = Connection::open(inside.archive_file()).unwrap();
+    lock.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    hand.forward(TimeDelta::minutes(30));
+    inside
+        .metrics_with("the second answer", |page| {
+            (failures(page, "write") >= 2.0).then_some(())
+        })
+        .await;
+    let asked = wechat.simulator.requests()[APP].portrait;
+    assert_eq!(asked, 4);
+    let settled = |lock: &Connection| {
+        let query = "SELECT total(settled) FROM answers";
+        lock.query_one(query, [], |row| row.get::<_, f64>(0))
+            .unwrap()
+    };
+    assert!(settled(&lock) < 0.5);
+    lock.execute_batch("ROLLBACK").unwrap();
+    hand.forward(TimeDelta::minutes(30));
+    eventually("the second answers in the archive", async || {
+        (settled(&lock) > 1.5).then_some(())
+    })
+    .await;
+    assert_eq!(wechat.simulator.requests()[APP].portrait, asked);
+}
+
+#[tokio::test]
+async fn an_archive_of_a_newer_version_is_left_to_the_operator() {
+    let home = Home::new("http://127.0.0.1:1", &[APP]);
+    std::fs::create_dir(home.path("data")).unwrap();
+    let newer = Connection::open(home.archive_file()).unwrap();
+    newer.pragma_update(None, "user_version", 7).unwrap();
+    drop(newer);
+    let before = std::fs::read(home.archive_file()).unwrap();
+    let mut running = Running::start(home.command());
+    let (end, _) = running.ended().await;
+    assert_eq!(end.code(), Some(1));
+    let log = running.output();
+    let words = "written by a newer version of this program (schema 7, this one knows 1)";
+    assert!(log.contains(words), "{log}");
+    assert_eq!(std::fs::read(home.archive_file()).unwrap(), before);
+}

@@ -1,0 +1,532 @@
+//! What goes wrong at WeChat or on the way: it is counted under the right reason, told in the
+//! operator's words, and touches nothing but the app that it happens to.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::http::{StatusCode, Uri};
+use chrono::TimeDelta;
+use wxapp_portrait_exporter::portrait::Window;
+use wxapp_portrait_exporter::simulator::Settings;
+use wxapp_portrait_exporter::wechat::errcode::RULES;
+
+use crate::harness::{
+    APP, Hand, Home, Inside, OTHER, Page, Reader, WeChat, apps_of, eventually, serve, yesterday,
+};
+
+/// A morning in Beijing: yesterday is there, and is asked for again and again.
+const MORNING: &str = "2026-11-22T02:00:00Z";
+
+/// A fault as the simulator reads it, the reason it is counted under, and the operator's words.
+type Case = (&'static str, &'static str, &'static str);
+
+/// What WeChat answers as an errcode, row by row of the table.
+const ERRCODES: &[(&[i64], &str, &str)] = &[
+    (&[-1, 61504], "busy", "WeChat is busy"),
+    (
+        &[61503],
+        "not_ready",
+        "normal before 10:00, possible until 15:00 Beijing time",
+    ),
+    (
+        &[61501],
+        "date_range",
+        "yesterday and the day before; check the clock",
+    ),
+    (
+        &[61500, 43002, 44002, 47001, 40002],
+        "other",
+        "a bug in this exporter, or a proxy in between",
+    ),
+    (&[61502], "permission", "refuses mini games"),
+    (
+        &[40001, 40014, 42001],
+        "token",
+        "another program fetches tokens with cgi-bin/token",
+    ),
+    (&[41001], "token", "no token reached WeChat"),
+    (
+        &[40013],
+        "configuration",
+        "upper and lower case and for blanks",
+    ),
+    (
+        &[40125],
+        "credentials",
+        "AppSecret is wrong or was reset: set the new one",
+    ),
+    (&[40243], "credentials", "unfreeze it"),
+    (&[41002, 41004], "configuration", "check the configuration"),
+    (
+        &[40164],
+        "ip_not_allowed",
+        "add 61.183.89.14 to the app's IP allow-list",
+    ),
+    (
+        &[61004],
+        "ip_not_allowed",
+        "add the address of this exporter to",
+    ),
+    (
+        &[89501, 89503],
+        "ip_not_allowed",
+        "administrator must confirm the address",
+    ),
+    (&[89506], "ip_not_allowed", "asked again in 24 hours"),
+    (&[89507], "ip_not_allowed", "asked again in an hour"),
+    (&[45009], "quota", "find out who else polls this app"),
+    (&[45011], "rate_limited", "raise poll.interval"),
+    (
+        &[48001, 48004, 50001, 50002, 50004, 61003, 61007],
+        "permission",
+        "permission set 18",
+    ),
+    (
+        &[40234, 40235],
+        "configuration",
+        "API encryption switched on: switch it off",
+    ),
+    (
+        &[85088, 40101, -1000],
+        "configuration",
+        "environment and name",
+    ),
+    (&[-604_101], "permission", "config.json"),
+    (&[-604_102, -604_103], "busy", "ran out of time or is busy"),
+    (
+        &[-604_100, -604_104],
+        "configuration",
+        "log in the cloud console",
+    ),
+    (
+        &[12345, 9_007_199_254_740_993],
+        "other",
+        "for a reason that this exporter does not know",
+    ),
+];
+
+/// What else goes wrong.
+const OTHERS: &[Case] = &[
+    (
+        "leaky",
+        "other",
+        "invalid credential, [redacted] [redacted] rid: ",
+    ),
+    (
+        "http=502",
+        "transport",
+        "HTTP status 502, which WeChat itself never sends",
+    ),
+    ("http=403", "transport", "HTTP status 403"),
+    ("http=429", "rate_limited", "raise poll.interval"),
+    ("delay=1h", "transport", "did not answer in time"),
+    ("cut", "transport", "the answer broke off"),
+    ("reset", "transport", "no connection to WeChat"),
+    ("garbage", "decode", "bytes that are no JSON"),
+    ("huge", "decode", "larger than 8 MiB"),
+    ("wrong-date", "decode", "its ref_date is "),
+    ("retain", "decode", "getweanalysisappiddailyretaininfo"),
+    ("empty", "empty", "the portrait is empty"),
+    ("halves", "empty", "the portrait is empty"),
+    (
+        "token:errcode=40164",
+        "ip_not_allowed",
+        "add 61.183.89.14 to the app's IP allow-list",
+    ),
+    ("token:errcode=40125", "credentials", "set the new one"),
+    (
+        "token:errcode=40001",
+        "credentials",
+        "set the one shown in its console",
+    ),
+    ("token:errcode=40243", "credentials", "unfreeze it"),
+    (
+        "token:errcode=40013",
+        "configuration",
+        "upper and lower case",
+    ),
+    (
+        "token:errcode=45009",
+        "quota",
+        "find out who else polls this app",
+    ),
+    (
+        "token:leaky",
+        "other",
+        "invalid credential, access_token= [redacted] rid: ",
+    ),
+    ("token:http=502", "transport", "HTTP status 502"),
+    ("token:delay=1h", "transport", "did not answer in time"),
+    ("token:garbage", "decode", "bytes that are no JSON"),
+    ("token:cut", "transport", "the answer broke off"),
+    ("token:reset", "transport", "no connection to WeChat"),
+];
+
+fn cases() -> Vec<(String, &'static str, &'static str)> {
+    let errcodes = ERRCODES.iter().flat_map(|(errcodes, reason, words)| {
+        let case = move |errcode: &i64| (format!("errcode={errcode}"), *reason, *words);
+        errcodes.iter().map(case)
+    });
+    let others = OTHERS
+        .iter()
+        .map(|(fault, reason, words)| ((*fault).to_owned(), *reason, *words));
+    errcodes.chain(others).collect()
+}
+
+/// Answers the reasons under which failures of an app were counted.
+fn reasons(page: &Page, app: &str) -> Vec<String> {
+    let series = page.series("wxapp_portrait_poll_failures_total");
+    let of_app = series
+        .into_iter()
+        .filter(|(labels, value)| labels["appid"] == app && *value > 0.0);
+    of_app.map(|(labels, _)| labels["reason"].clone()).collect()
+}
+
+/// Waits until the one reason and the sentence are told, and checks all that is said with them.
+async fn told(reader: &Reader, app: &str, (fault, reason, words): &(String, &str, &str)) {
+    let page = eventually(fault, async || {
+        let page = reader.metrics().await;
+        (!reasons(&page, app).is_empty()).then_some(page)
+    })
+    .await;
+    assert_eq!(reasons(&page, app), [*reason], "{fault}");
+    let as_it_should = f64::from(matches!(*reason, "not_ready" | "empty"));
+    let labels = [("appid", app), ("window", "1d")];
+    let success = page.value("wxapp_portrait_last_poll_success", &labels);
+    assert_eq!(success, Some(as_it_should), "{fault}");
+    let problem = reader.window_status(app).await["problem"].clone();
+    let problem = problem
+        .as_str()
+        .unwrap_or_else(|| panic!("{fault}: no problem"));
+    assert!(problem.starts_with(&format!("{app}: ")), "{problem}");
+    assert!(problem.contains(words), "{fault}: {problem}");
+    assert!(
+        !problem.contains("::ffff") && !problem.contains('\n'),
+        "{problem}"
+    );
+}
+
+#[test]
+fn every_errcode_that_has_a_rule_is_tried() {
+    let tried: Vec<i64> = ERRCODES
+        .iter()
+        .flat_map(|(errcodes, ..)| *errcodes)
+        .copied()
+        .collect();
+    for rule in RULES {
+        assert!(
+            rule.errcodes.iter().all(|errcode| tried.contains(errcode)),
+            "{rule:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn apps_with_every_fault_at_once_leave_the_others_alone() {
+    let cases = cases();
+    let name = |index| format!("wxfa{index:014x}");
+    let faulty: Vec<String> = (0..cases.len()).map(name).collect();
+    let mut apps = vec![APP, OTHER];
+    apps.extend(faulty.iter().map(String::as_str));
+    let wechat = WeChat::of(&apps).await;
+    for (app, (fault, ..)) in faulty.iter().zip(&cases) {
+        wechat.set_fault(app, fault);
+    }
+    let mut home = Home::of(&wechat, &apps);
+    home.config["wechat"]["timeout"] = "700ms".into();
+    home.config["poll"]["interval"] = "12h".into();
+    let exporter = home.start().await;
+
+    let healthy = exporter
+        .metrics_with("the healthy apps", |page| {
+            let users = [APP, OTHER].map(|app| page.users(Some(app)).join("\n"));
+            users.iter().all(|users| !users.is_empty()).then_some(users)
+        })
+        .await;
+    let watch = async {
+        loop {
+            let page = exporter.metrics().await;
+            let users = [APP, OTHER].map(|app| page.users(Some(app)).join("\n"));
+            assert_eq!(users, healthy);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let check = async {
+        exporter.ready().await;
+        for (app, case) in faulty.iter().zip(&cases) {
+            told(&exporter, app, case).await;
+        }
+    };
+    tokio::select! {
+        () = check => {}
+        () = watch => {}
+    }
+    let page = exporter.metrics().await;
+    let mut expected = wechat.users(APP, Window::OneDay, yesterday());
+    expected.extend(wechat.users(OTHER, Window::OneDay, yesterday()));
+    assert_eq!(
+        page.series("wxapp_portrait_users"),
+        expected,
+        "of no faulty app"
+    );
+    for (endpoint, errcode) in [
+        ("portrait", "40164"),
+        ("token", "40164"),
+        ("portrait", "http_502"),
+        ("portrait", "timeout"),
+        ("portrait", "connect"),
+        ("portrait", "body"),
+    ] {
+        let labels = [("endpoint", endpoint), ("errcode", errcode)];
+        let failures = page.value("wxapp_portrait_api_request_failures_total", &labels);
+        assert!(failures >= Some(1.0), "{endpoint} {errcode}");
+    }
+}
+
+#[tokio::test]
+async fn one_app_with_every_fault_in_turn_keeps_its_portrait_and_leaves_the_others_alone() {
+    let hand = Hand::at(MORNING);
+    let apps = [APP, OTHER, "wx2123456789abcdef"];
+    let wechat = WeChat::start(apps_of(&apps), hand.clock()).await;
+    let mut inside = Inside::start(&wechat.base_url(), &apps, &hand).await;
+    inside.scan_for(&wechat);
+    let _others = [
+        inside.poll(OTHER, Window::OneDay).await,
+        inside.poll(apps[2], Window::SevenDays).await,
+    ];
+    let polling = inside.poll(APP, Window::OneDay).await;
+    let before = inside.ready().await.users(None).join("\n");
+    polling.end().await;
+
+    for case in cases() {
+        wechat.simulator.clear_faults(&APP.parse().unwrap());
+        wechat.set_fault(APP, &case.0);
+        // As after a restart, so that no token and no pause is left from the fault before.
+        let polling = inside.poll(APP, Window::OneDay).await;
+        told(&inside, APP, &case).await;
+        let page = inside.metrics().await;
+        assert_eq!(page.users(None).join("\n"), before, "{}", case.0);
+        polling.end().await;
+    }
+}
+
+/// Starts one app that is polled whenever the clock is moved.
+async fn one_app(settings: Settings) -> (Hand, WeChat, Inside) {
+    let hand = Hand::at(MORNING);
+    let wechat = WeChat::start(settings, hand.clock()).await;
+    let mut inside = Inside::start(&wechat.base_url(), &[APP], &hand).await;
+    inside.scan_for(&wechat);
+    (hand, wechat, inside)
+}
+
+/// Moves the clock and waits until the app was polled; answers the page.
+async fn next_poll(hand: &Hand, inside: &Inside, time: TimeDelta) -> Page {
+    let polls = |page: &Page| page.value("wxapp_portrait_polls_total", &[("appid", APP)]);
+    let before = polls(&inside.metrics().await).unwrap();
+    hand.forward(time);
+    inside
+        .metrics_with("the next poll", |page| {
+            (polls(page)? > before).then(|| Page(page.0.clone()))
+        })
+        .await
+}
+
+#[tokio::test]
+async fn a_failed_poll_keeps_the_last_portrait_until_the_next_good_one() {
+    let (hand, wechat, inside) = one_app(apps_of(&[APP])).await;
+    let _polling = inside.poll(APP, Window::OneDay).await;
+    let first = inside.ready().await;
+    let arrived = first.value("wxapp_portrait_last_success_timestamp_seconds", &[]);
+
+    wechat.set_fault(APP, "garbage");
+    let failed = next_poll(&hand, &inside, TimeDelta::minutes(30)).await;
+    assert_eq!(failed.users(None), first.users(None));
+    assert_eq!(
+        failed.value("wxapp_portrait_last_poll_success", &[]),
+        Some(0.0)
+    );
+    let since = failed.value("wxapp_portrait_last_success_timestamp_seconds", &[]);
+    assert_eq!(since, arrived);
+
+    wechat.set_fault(APP, "scaled=0.9");
+    let revised = next_poll(&hand, &inside, TimeDelta::minutes(30)).await;
+    assert_eq!(
+        revised.value("wxapp_portrait_last_poll_success", &[]),
+        Some(1.0)
+    );
+    assert_eq!(revised.value("wxapp_portrait_settled", &[]), Some(0.0));
+    assert_ne!(revised.users(None), first.users(None));
+    assert_eq!(
+        inside.window_status(APP).await["problem"],
+        serde_json::Value::Null
+    );
+}
+
+#[tokio::test]
+async fn figures_settle_when_they_come_twice_and_follow_a_revision() {
+    let (hand, wechat, inside) = one_app(apps_of(&[APP])).await;
+    let _polling = inside.poll(APP, Window::OneDay).await;
+    let first = inside.ready().await;
+    let states = |page: &Page| {
+        ["wxapp_portrait_settled", "wxapp_portrait_revisions_total"]
+            .map(|name| page.value(name, &[]))
+    };
+    assert_eq!(states(&first), [Some(0.0), Some(0.0)]);
+    let second = next_poll(&hand, &inside, TimeDelta::minutes(30)).await;
+    assert_eq!(states(&second), [Some(1.0), Some(0.0)]);
+
+    wechat.set_fault(APP, "scaled=0.5");
+    let revised = next_poll(&hand, &inside, TimeDelta::minutes(30)).await;
+    assert_eq!(states(&revised), [Some(0.0), Some(1.0)]);
+    let day = "2026-11-21".parse().unwrap();
+    let mut expected = wechat.users(APP, Window::OneDay, day);
+    for users in expected.values_mut() {
+        *users = (*users * 0.5).round();
+    }
+    assert_eq!(revised.series("wxapp_portrait_users"), expected);
+    let again = next_poll(&hand, &inside, TimeDelta::minutes(30)).await;
+    assert_eq!(states(&again), [Some(1.0), Some(1.0)]);
+}
+
+#[tokio::test]
+async fn a_token_that_is_refused_once_is_replaced_once() {
+    let (hand, wechat, inside) = one_app(apps_of(&[APP])).await;
+    wechat.set_fault(APP, "errcode=40001*1");
+    let _polling = inside.poll(APP, Window::OneDay).await;
+    let page = inside.ready().await;
+    assert_eq!(reasons(&page, APP), [""; 0]);
+    let requests = || wechat.simulator.requests()[APP];
+    assert_eq!((requests().token, requests().portrait), (2, 3), "two days");
+
+    wechat.set_fault(APP, "errcode=42001");
+    let page = next_poll(&hand, &inside, TimeDelta::minutes(30)).await;
+    assert_eq!(reasons(&page, APP), ["token"]);
+    assert_eq!(
+        (requests().token, requests().portrait),
+        (5, 7),
+        "once for each day and no more"
+    );
+}
+
+#[tokio::test]
+async fn a_token_is_renewed_before_it_ends() {
+    let (hand, wechat, inside) = one_app(Settings {
+        token_life: Duration::from_mins(20),
+        ..apps_of(&[APP])
+    })
+    .await;
+    let _polling = inside.poll(APP, Window::OneDay).await;
+    inside.ready().await;
+    let requests = || wechat.simulator.requests()[APP].token;
+    next_poll(&hand, &inside, TimeDelta::minutes(14)).await;
+    assert_eq!(requests(), 1);
+    for minutes in [3, 60] {
+        let before = requests();
+        let page = next_poll(&hand, &inside, TimeDelta::minutes(minutes)).await;
+        assert_eq!(reasons(&page, APP), [""; 0]);
+        assert_eq!(requests(), before + 1);
+    }
+    assert_eq!(wechat.simulator.issued_tokens().len(), 3);
+}
+
+#[tokio::test]
+async fn a_busy_wechat_is_asked_again_within_the_poll() {
+    let (_hand, wechat, inside) = one_app(apps_of(&[APP])).await;
+    for fault in ["errcode=-1*2", "token:http=503*3"] {
+        wechat.set_fault(APP, fault);
+    }
+    let _polling = inside.poll(APP, Window::OneDay).await;
+    let page = inside.ready().await;
+    assert_eq!(reasons(&page, APP), [""; 0]);
+    let day = "2026-11-21".parse().unwrap();
+    let expected = wechat.users(APP, Window::OneDay, day);
+    assert_eq!(page.series("wxapp_portrait_users"), expected);
+}
+
+#[tokio::test]
+async fn senseless_rows_are_counted_and_the_good_ones_shown() {
+    let (_hand, wechat, inside) = one_app(apps_of(&[APP])).await;
+    wechat.set_fault(APP, "rows");
+    let _polling = inside.poll(APP, Window::OneDay).await;
+    let page = inside.ready().await;
+    // Both days brought the same rows.
+    for (repair, times) in [
+        ("unreadable_value", 8.0),
+        ("blank_name", 6.0),
+        ("folded_name", 0.0),
+    ] {
+        let found = page.value("wxapp_portrait_repairs_total", &[("repair", repair)]);
+        assert_eq!(found, Some(times), "{repair}");
+    }
+    let province = |name| {
+        let labels = [
+            ("cohort", "active"),
+            ("dimension", "province"),
+            ("name", name),
+        ];
+        page.value("wxapp_portrait_users", &labels)
+    };
+    assert_eq!(province("负数"), None);
+    assert_eq!(province("小数"), None);
+    assert_eq!(province("字符串"), Some(123.0));
+    assert_eq!(province("控\u{1}制"), Some(6.0));
+    let expected = wechat.users(APP, Window::OneDay, "2026-11-21".parse().unwrap());
+    let good = |name: &str| {
+        let mut rows = expected.iter().filter(|(labels, _)| {
+            labels["cohort"] == "active"
+                && labels["dimension"] == "province"
+                && labels["name"] == name
+        });
+        rows.next().map_or(0.0, |(_, users)| *users)
+    };
+    assert_eq!(province("上海"), Some(good("上海") + 10.0));
+    assert_eq!(province("广东省"), Some(good("广东省") + 11.0));
+    assert_eq!(province("未知"), Some(good("未知") + 7.0 + 8.0 + 9.0));
+}
+
+#[tokio::test]
+async fn a_stalled_app_does_not_delay_the_others() {
+    let apps = [APP, OTHER, "wx2123456789abcdef", "wx3123456789abcdef"];
+    let wechat = WeChat::of(&apps).await;
+    for app in &apps[..2] {
+        wechat.set_fault(app, "token:delay=1h");
+    }
+    let mut home = Home::of(&wechat, &apps);
+    home.config["poll"]["concurrency"] = 3.into();
+    let exporter = home.start().await;
+    for app in &apps[2..] {
+        let users = exporter
+            .metrics_with(app, |page| {
+                let users = page.users(Some(app)).len();
+                (users > 0).then_some(users)
+            })
+            .await;
+        assert!(users > 100);
+    }
+    let page = exporter.metrics().await;
+    for app in &apps[..2] {
+        assert!(page.users(Some(app)).is_empty());
+        let polls = page.value("wxapp_portrait_polls_total", &[("appid", app)]);
+        assert_eq!(polls, Some(0.0), "the first poll is not over");
+    }
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_followed_and_carries_the_token_nowhere() {
+    let carried = Arc::new(AtomicBool::new(false));
+    let asked = Arc::clone(&carried);
+    let app = Router::new().fallback(async move |uri: Uri| {
+        asked.fetch_or(uri.path() == "/elsewhere", Ordering::Relaxed);
+        (StatusCode::FOUND, [("location", "/elsewhere")], "moved")
+    });
+    let (address, _stop) = serve(app).await;
+    let exporter = Home::new(&format!("http://{address}"), &[APP])
+        .start()
+        .await;
+    let case = ("a redirect".to_owned(), "transport", "HTTP status 302");
+    exporter.ready().await;
+    told(&exporter, APP, &case).await;
+    assert!(!carried.load(Ordering::Relaxed));
+}

@@ -1,0 +1,694 @@
+//! What the tests over HTTP share: a simulated WeChat, an exporter to read from, and the scan for
+//! secrets.
+//!
+//! An exporter is either the real program ([`Home::start`]) or its parts in this process with a
+//! clock of the test's own ([`Inside`]). Both are read through a [`Reader`], which at its end
+//! fails the test if a secret or a token stood in anything that it has seen.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fs::File;
+use std::io;
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus};
+use std::sync::{Arc, LazyLock, Mutex, Once, PoisonError};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
+use secrecy::SecretString;
+use serde_json::{Value, json};
+use tempfile::{NamedTempFile, TempDir};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use wxapp_portrait_exporter::archive::Archive;
+use wxapp_portrait_exporter::calendar::{self, Clock};
+use wxapp_portrait_exporter::config;
+use wxapp_portrait_exporter::exposition::page;
+use wxapp_portrait_exporter::exposition::telemetry::Telemetry;
+use wxapp_portrait_exporter::poll::cycle::Poller;
+use wxapp_portrait_exporter::portrait::{AppId, Dimension, Window};
+use wxapp_portrait_exporter::simulator::{self, Settings, Simulator, secret_of};
+use wxapp_portrait_exporter::web::{self, Site};
+use wxapp_portrait_exporter::wechat::{self, Client};
+
+pub(crate) const APP: &str = "wx0123456789abcdef";
+pub(crate) const OTHER: &str = "wx1123456789abcdef";
+
+/// The one that [`stand_in`] gives out; looked for in whatever is told.
+const TOKEN: &str = "85_a-token-that-nobody-may-tell";
+
+/// For what must happen; nothing that goes well takes as long.
+const DEADLINE: Duration = Duration::from_mins(1);
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the program under test reads the real clock, and is compared with what WeChat says then"
+)]
+pub(crate) fn now() -> DateTime<Utc> {
+    Utc::now()
+}
+
+pub(crate) fn yesterday() -> NaiveDate {
+    calendar::yesterday(now())
+}
+
+pub(crate) fn appid(text: &str) -> AppId {
+    text.parse().unwrap()
+}
+
+/// Tries again and again until there is something.
+pub(crate) async fn eventually<T>(what: &str, mut attempt: impl AsyncFnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(result) = attempt().await {
+            return result;
+        }
+        assert!(start.elapsed() < DEADLINE, "waited too long for {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+pub(crate) fn client() -> reqwest::Client {
+    static PROVIDER: Once = Once::new();
+    PROVIDER.call_once(|| {
+        // The exporter's own client may have been first.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+    });
+    reqwest::Client::builder().no_proxy().build().unwrap()
+}
+
+/// Serves on a port of its own until the guard goes; answers the address.
+pub(crate) async fn serve(app: Router) -> (String, DropGuard) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let stop = CancellationToken::new();
+    let server = axum::serve(listener, app).into_future();
+    tokio::spawn(stop.clone().run_until_cancelled_owned(server));
+    (address, stop.drop_guard())
+}
+
+/// Settings of a WeChat with these apps, written `APPID` or `APPID=USERS`.
+pub(crate) fn apps_of(apps: &[&str]) -> Settings {
+    Settings {
+        apps: apps.iter().map(|app| app.parse().unwrap()).collect(),
+        ..Settings::default()
+    }
+}
+
+/// A simulated WeChat on a port of its own.
+pub(crate) struct WeChat {
+    pub(crate) simulator: Arc<Simulator>,
+    pub(crate) address: String,
+    _stop: DropGuard,
+}
+
+impl WeChat {
+    pub(crate) async fn start(
+        settings: Settings,
+        clock: impl Fn() -> DateTime<Utc> + Send + Sync + 'static,
+    ) -> Self {
+        let simulator = Simulator::new(settings, clock);
+        let (address, stop) = serve(simulator::create_app(Arc::clone(&simulator))).await;
+        Self {
+            simulator,
+            address,
+            _stop: stop,
+        }
+    }
+
+    /// Starts one with the real clock, and apps that behave.
+    pub(crate) async fn of(apps: &[&str]) -> Self {
+        Self::start(apps_of(apps), now).await
+    }
+
+    pub(crate) fn base_url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    pub(crate) fn set_fault(&self, app: &str, fault: &str) {
+        self.simulator
+            .set_fault(&appid(app), fault.parse().unwrap());
+    }
+
+    /// Answers the users that a page must show of an app's final figures.
+    pub(crate) fn users(&self, app: &str, window: Window, day: NaiveDate) -> Series {
+        let answer = self.simulator.answer(&appid(app), window, day).unwrap();
+        users(app, window, &answer)
+    }
+}
+
+/// Answers the users that a page must show of an answer in the documented spelling.
+pub(crate) fn users(app: &str, window: Window, answer: &Value) -> Series {
+    let mut series = Series::new();
+    for (half, cohort) in [("visit_uv_new", "new"), ("visit_uv", "active")] {
+        for (key, dimension) in [
+            ("province", "province"),
+            ("city", "city"),
+            ("genders", "gender"),
+            ("platforms", "platform"),
+            ("devices", "device"),
+            ("ages", "age"),
+        ] {
+            for row in answer[half][key].as_array().into_iter().flatten() {
+                let labels = labels(&[
+                    ("appid", app),
+                    ("window", window.as_str()),
+                    ("cohort", cohort),
+                    ("dimension", dimension),
+                    ("name", row["name"].as_str().unwrap()),
+                ]);
+                *series.entry(labels).or_default() += row["value"].as_f64().unwrap();
+            }
+        }
+    }
+    series
+}
+
+/// Starts a WeChat that gives out a token and knows one day, with an answer of the test's own.
+pub(crate) async fn stand_in(day: NaiveDate, answer: String) -> (String, DropGuard) {
+    let end = format!("\"end_date\":\"{}\"", day.format("%Y%m%d"));
+    let app = Router::new().fallback(async move |body: String| {
+        if body.contains("grant_type") {
+            json!({"access_token": TOKEN, "expires_in": 7200}).to_string()
+        } else if body.contains(&end) {
+            answer
+        } else {
+            json!({"errcode": 61503, "errmsg": "data not ready"}).to_string()
+        }
+    });
+    let (address, stop) = serve(app).await;
+    (format!("http://{address}"), stop)
+}
+
+/// What stands between the braces of a series.
+pub(crate) type Labels = BTreeMap<String, String>;
+
+/// The series of one metric and their values.
+pub(crate) type Series = BTreeMap<Labels, f64>;
+
+pub(crate) fn labels(labels: &[(&str, &str)]) -> Labels {
+    let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+    labels.iter().map(owned).collect()
+}
+
+/// A page in the text format, read with no help from the code that wrote it.
+#[derive(Debug)]
+pub(crate) struct Page(pub(crate) String);
+
+impl Page {
+    /// Answers all series of a metric; none may stand there twice.
+    pub(crate) fn series(&self, name: &str) -> Series {
+        let mut series = Series::new();
+        for line in self.0.lines() {
+            let Some(rest) = line.strip_prefix(name) else {
+                continue;
+            };
+            let (labels, value) = match rest.strip_prefix('{') {
+                Some(rest) => read_labels(rest),
+                None if rest.starts_with(' ') => (Labels::new(), rest),
+                None => continue,
+            };
+            let twice = series.insert(labels, value.trim().parse().unwrap());
+            assert_eq!(twice, None, "{line}");
+        }
+        series
+    }
+
+    /// Answers the value of the one series that has these labels and perhaps others.
+    pub(crate) fn value(&self, name: &str, wanted: &[(&str, &str)]) -> Option<f64> {
+        let wanted = labels(wanted);
+        let mut series = self.series(name);
+        series.retain(|labels, _| {
+            wanted
+                .iter()
+                .all(|(name, value)| labels.get(name) == Some(value))
+        });
+        assert!(series.len() < 2, "{name} {wanted:?} is ambiguous");
+        series.into_values().next()
+    }
+
+    /// Answers the lines of the users of one app, or of all.
+    pub(crate) fn users(&self, app: Option<&str>) -> Vec<&str> {
+        let start = app.map_or("wxapp_portrait_users{".to_owned(), |app| {
+            format!("wxapp_portrait_users{{appid=\"{app}\"")
+        });
+        let lines = self.0.lines();
+        lines.filter(|line| line.starts_with(&start)).collect()
+    }
+}
+
+/// Reads labels up to the closing brace; answers what follows it, too.
+fn read_labels(mut text: &str) -> (Labels, &str) {
+    let mut labels = Labels::new();
+    loop {
+        text = text.strip_prefix(',').unwrap_or(text);
+        if let Some(rest) = text.strip_prefix('}') {
+            return (labels, rest);
+        }
+        let (name, rest) = text.split_once("=\"").unwrap();
+        let mut value = String::new();
+        let mut characters = rest.chars();
+        loop {
+            match characters.next().unwrap() {
+                '"' => break,
+                '\\' => value.push(match characters.next().unwrap() {
+                    'n' => '\n',
+                    escaped => escaped,
+                }),
+                character => value.push(character),
+            }
+        }
+        labels.insert(name.to_owned(), value);
+        text = characters.as_str();
+    }
+}
+
+/// Reads an exporter over HTTP, and remembers everything it says.
+pub(crate) struct Reader {
+    pub(crate) url: String,
+    client: reqwest::Client,
+    /// Every line that was read or logged.
+    seen: Mutex<HashSet<String>>,
+    apps: Vec<AppId>,
+    simulator: Option<Arc<Simulator>>,
+}
+
+impl Reader {
+    fn new(url: String, apps: Vec<AppId>, simulator: Option<&Arc<Simulator>>) -> Self {
+        Self {
+            url,
+            client: client(),
+            seen: Mutex::default(),
+            apps,
+            simulator: simulator.cloned(),
+        }
+    }
+
+    /// Sends any request to a path.
+    pub(crate) async fn ask(&self, method: &str, path: &str, encoding: &str) -> reqwest::Response {
+        let url = format!("{}{path}", self.url);
+        let request = self.client.request(method.parse().unwrap(), url);
+        let request = request.header("accept-encoding", encoding);
+        request.send().await.unwrap()
+    }
+
+    /// Reads a path; answers status and text.
+    pub(crate) async fn get(&self, path: &str) -> (u16, String) {
+        let response = self.ask("GET", path, "identity").await;
+        let status = response.status().as_u16();
+        let text = response.text().await.unwrap();
+        self.saw(&text);
+        (status, text)
+    }
+
+    /// Reads the page for Prometheus, which never fails.
+    pub(crate) async fn metrics(&self) -> Page {
+        let (status, text) = self.get("/metrics").await;
+        assert_eq!(status, 200, "{text}");
+        Page(text)
+    }
+
+    /// Reads the page until something is on it.
+    pub(crate) async fn metrics_with<T>(&self, what: &str, look: impl Fn(&Page) -> Option<T>) -> T {
+        eventually(what, async || look(&self.metrics().await)).await
+    }
+
+    /// Waits until every app has been asked once; answers the page.
+    pub(crate) async fn ready(&self) -> Page {
+        eventually("readiness", async || {
+            (self.get("/-/ready").await.0 == 200).then_some(())
+        })
+        .await;
+        self.metrics().await
+    }
+
+    /// Answers what the status says of the first window of an app.
+    pub(crate) async fn window_status(&self, app: &str) -> Value {
+        let (_, text) = self.get("/api/v1/status").await;
+        let status: Value = serde_json::from_str(&text).unwrap();
+        let mut apps = status["apps"].as_array().unwrap().iter();
+        let found = apps.find(|status| status["appid"] == app).unwrap();
+        found["windows"][0].clone()
+    }
+
+    /// Remembers a text for the scan.
+    pub(crate) fn saw(&self, text: &str) {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.extend(text.lines().map(str::to_owned));
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        let seen = self.seen.lock().unwrap();
+        let secrets = self.apps.iter().map(secret_of);
+        let tokens = self
+            .simulator
+            .iter()
+            .flat_map(|wechat| wechat.issued_tokens());
+        for secret in secrets.chain(tokens).chain([TOKEN.to_owned()]) {
+            // The beginning of one is too much.
+            let line = seen.iter().find(|line| line.contains(&secret[..24]));
+            assert_eq!(line, None, "a secret or a token was told");
+        }
+    }
+}
+
+/// Where an exporter lives: its configuration, secrets and archive. Outlives the process.
+pub(crate) struct Home {
+    /// Written down anew at every start.
+    pub(crate) config: Value,
+    folder: TempDir,
+    apps: Vec<AppId>,
+    simulator: Option<Arc<Simulator>>,
+}
+
+impl Home {
+    /// Configures apps to be asked for every second.
+    pub(crate) fn new(base_url: &str, apps: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let apps: Vec<AppId> = apps.iter().map(|app| appid(app)).collect();
+        let configured = apps.iter().map(|app| {
+            std::fs::write(folder.path().join(app.as_str()), secret_of(app)).unwrap();
+            json!({"appid": app, "secret_file": app})
+        });
+        Self {
+            config: json!({
+                "wechat": {"base_url": base_url},
+                "poll": {"interval": "1s", "concurrency": 64},
+                "apps": configured.collect::<Vec<_>>(),
+            }),
+            folder,
+            apps,
+            simulator: None,
+        }
+    }
+
+    pub(crate) fn of(wechat: &WeChat, apps: &[&str]) -> Self {
+        Self {
+            simulator: Some(Arc::clone(&wechat.simulator)),
+            ..Self::new(&wechat.base_url(), apps)
+        }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub(crate) fn archive_file(&self) -> PathBuf {
+        self.path("data/portraits.db")
+    }
+
+    /// Writes the configuration down, and answers how to run the program with it.
+    pub(crate) fn command(&self) -> Command {
+        let file = self.path("wxapp-portrait.yml");
+        // JSON is YAML.
+        std::fs::write(&file, self.config.to_string()).unwrap();
+        let mut command = program();
+        command
+            .arg("--config.file")
+            .arg(file)
+            .arg("--storage.path")
+            .arg(self.path("data"))
+            .args(["--web.listen-address", "127.0.0.1:0"])
+            .args(["--log.level", "debug"]);
+        command
+    }
+
+    pub(crate) async fn start(&self) -> Exporter {
+        Exporter::start(self.command(), self.apps.clone(), self.simulator.as_ref()).await
+    }
+}
+
+/// Answers how to run the program, with no arguments yet.
+pub(crate) fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_wxapp-portrait-exporter"));
+    command
+        .env("NO_PROXY", "127.0.0.1")
+        .env_remove("http_proxy");
+    command
+}
+
+/// A program that runs and writes to a file all that it has to say; killed in the end.
+pub(crate) struct Running {
+    child: Child,
+    output: NamedTempFile,
+}
+
+impl Running {
+    pub(crate) fn start(mut command: Command) -> Self {
+        let output = NamedTempFile::new().unwrap();
+        let append = || File::options().append(true).open(output.path()).unwrap();
+        let child = command.stdout(append()).stderr(append()).spawn();
+        let child = child.unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        Self { child, output }
+    }
+
+    /// Answers everything it said so far.
+    pub(crate) fn output(&self) -> String {
+        let output = std::fs::read(self.output.path()).unwrap();
+        String::from_utf8_lossy(&output).into_owned()
+    }
+
+    /// Waits for it to say a word; answers what follows, up to the end of the line.
+    pub(crate) async fn said(&mut self, word: &str) -> String {
+        eventually(word, async || {
+            let output = self.output();
+            let (_, rest) = output.split_once(word).or_else(|| {
+                let end = self.child.try_wait().unwrap();
+                assert_eq!(end, None, "never said {word}: {output}");
+                None
+            })?;
+            let (line, _) = rest.split_once('\n')?;
+            Some(line.to_owned())
+        })
+        .await
+    }
+
+    pub(crate) fn signal(&self, signal: &str) {
+        let mut kill = Command::new("kill");
+        kill.args(["-s", signal, &self.child.id().to_string()]);
+        assert!(kill.status().unwrap().success());
+    }
+
+    /// Waits for its end; answers how it ended and how long that took.
+    pub(crate) async fn ended(&mut self) -> (ExitStatus, Duration) {
+        let start = Instant::now();
+        let end = eventually("the end", async || self.child.try_wait().unwrap()).await;
+        (end, start.elapsed())
+    }
+
+    fn stop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// The real program, serving.
+pub(crate) struct Exporter {
+    pub(crate) running: Running,
+    reader: Reader,
+}
+
+impl Exporter {
+    pub(crate) async fn start(
+        command: Command,
+        apps: Vec<AppId>,
+        simulator: Option<&Arc<Simulator>>,
+    ) -> Self {
+        let mut running = Running::start(command);
+        let address = running.said("message=listening address=").await;
+        Self {
+            running,
+            reader: Reader::new(format!("http://{address}"), apps, simulator),
+        }
+    }
+}
+
+impl Deref for Exporter {
+    type Target = Reader;
+
+    fn deref(&self) -> &Reader {
+        &self.reader
+    }
+}
+
+impl Drop for Exporter {
+    fn drop(&mut self) {
+        self.running.stop();
+        self.reader.saw(&self.running.output());
+    }
+}
+
+/// A clock that stands still until it is moved.
+#[derive(Clone)]
+pub(crate) struct Hand(Arc<Mutex<DateTime<Utc>>>);
+
+impl Hand {
+    pub(crate) fn at(time: &str) -> Self {
+        Self(Arc::new(Mutex::new(time.parse().unwrap())))
+    }
+
+    pub(crate) fn forward(&self, time: TimeDelta) {
+        *self.0.lock().unwrap() += time;
+    }
+
+    pub(crate) fn clock(&self) -> impl Fn() -> DateTime<Utc> + Send + Sync + use<> {
+        let hand = self.clone();
+        move || *hand.0.lock().unwrap()
+    }
+}
+
+/// The parts of an exporter in this process, with a clock of the test's own.
+pub(crate) struct Inside {
+    poller: Arc<Poller>,
+    reader: Reader,
+    _folder: TempDir,
+    _stop: DropGuard,
+}
+
+impl Inside {
+    /// Serves; polls nobody until told to.
+    pub(crate) async fn start(base_url: &str, apps: &[&str], hand: &Hand) -> Self {
+        let clock: Clock = Arc::new(hand.clock());
+        remember_log();
+        let folder = tempfile::tempdir().unwrap();
+        let telemetry = Arc::new(Telemetry::new().unwrap());
+        let observer = Arc::clone(&telemetry);
+        let settings = wechat::Settings {
+            base_url: format!("{base_url}/").parse().unwrap(),
+            timeout: Duration::from_millis(500),
+            concurrency: 8,
+            backoff: Duration::from_millis(1),
+        };
+        let observe = move |request: &wechat::Request| observer.request(request);
+        let poller = Arc::new(Poller {
+            client: Client::new(settings, Arc::clone(&clock), observe).unwrap(),
+            archive: Arc::new(Archive::new(folder.path(), Arc::clone(&clock))),
+            page: Arc::new(page::Page::default()),
+            telemetry,
+            clock,
+            interval: Duration::from_millis(50),
+            stale_after: config::STALE_AFTER,
+            retention: config::RETENTION,
+        });
+        let site = Site {
+            page: Arc::clone(&poller.page),
+            telemetry: Arc::clone(&poller.telemetry),
+            archive: Arc::clone(&poller.archive),
+            clock: Arc::clone(&poller.clock),
+            telemetry_path: "/metrics".to_owned(),
+        };
+        let (address, stop) = serve(web::create_app(Arc::new(site))).await;
+        let apps = apps.iter().map(|app| appid(app)).collect();
+        Self {
+            poller,
+            reader: Reader::new(format!("http://{address}"), apps, None),
+            _folder: folder,
+            _stop: stop,
+        }
+    }
+
+    /// Lets the scan know the tokens of a simulator.
+    pub(crate) fn scan_for(&mut self, wechat: &WeChat) {
+        self.reader.simulator = Some(Arc::clone(&wechat.simulator));
+    }
+
+    pub(crate) fn archive_file(&self) -> &Path {
+        self.poller.archive.path()
+    }
+
+    /// Reads an app's archive and polls it, as after a start.
+    pub(crate) async fn poll(&self, app: &str, window: Window) -> Polling {
+        let app = config::App {
+            appid: appid(app),
+            name: app.to_owned(),
+            secret: SecretString::from(secret_of(&appid(app))),
+            windows: vec![window],
+            dimensions: Dimension::ALL.to_vec(),
+            top_names: BTreeMap::new(),
+        };
+        let followed = self.poller.restore(vec![app]).await;
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(Arc::clone(&self.poller).run(followed, stop.clone()));
+        Polling {
+            stop: stop.drop_guard(),
+            task,
+        }
+    }
+}
+
+/// An app that is being polled; ends with the test, or before.
+pub(crate) struct Polling {
+    stop: DropGuard,
+    task: JoinHandle<()>,
+}
+
+impl Polling {
+    pub(crate) async fn end(self) {
+        drop(self.stop);
+        self.task.await.unwrap();
+    }
+}
+
+impl Deref for Inside {
+    type Target = Reader;
+
+    fn deref(&self) -> &Reader {
+        &self.reader
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        let log = LOG.lock().unwrap_or_else(PoisonError::into_inner);
+        self.reader.saw(&String::from_utf8_lossy(&log));
+    }
+}
+
+/// Everything that was logged in this process.
+static LOG: LazyLock<Mutex<Vec<u8>>> = LazyLock::new(Mutex::default);
+
+struct Remember;
+
+impl io::Write for Remember {
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        let mut log = LOG.lock().unwrap_or_else(PoisonError::into_inner);
+        log.extend_from_slice(text);
+        Ok(text.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Hears the same as the program does at its most talkative.
+fn remember_log() {
+    static SUBSCRIBER: Once = Once::new();
+    SUBSCRIBER.call_once(|| {
+        let targets = Targets::new().with_target("wxapp_portrait_exporter", LevelFilter::DEBUG);
+        let layer = tracing_subscriber::fmt::layer()
+            .with_writer(|| Remember)
+            .with_ansi(false);
+        tracing_subscriber::registry()
+            .with(targets)
+            .with(layer)
+            .init();
+    });
+}

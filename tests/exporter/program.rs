@@ -1,0 +1,153 @@
+//! How the program starts, ends, and demonstrates itself.
+
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::{TcpListener, TcpStream};
+use wxapp_portrait_exporter::simulator::secret_of;
+
+use crate::harness::{APP, Exporter, Home, OTHER, Running, WeChat, appid, eventually, program};
+
+/// Lets a program run to its end; answers its exit code and all that it said.
+async fn end_of(command: Command) -> (Option<i32>, String) {
+    let mut running = Running::start(command);
+    let (end, _) = running.ended().await;
+    let said = running.output();
+    assert!(!said.contains(&secret_of(&appid(APP))), "{said}");
+    (end.code(), said)
+}
+
+/// Ends an exporter by a signal, which must not take long.
+async fn end_by(exporter: &mut Exporter, signal: &str) {
+    exporter.running.signal(signal);
+    let (end, duration) = exporter.running.ended().await;
+    assert_eq!(end.code(), Some(0), "{}", exporter.running.output());
+    assert!(duration < Duration::from_secs(5), "{signal}: {duration:?}");
+}
+
+#[tokio::test]
+async fn sigterm_and_sigint_end_it_at_once() {
+    let wechat = WeChat::of(&[APP]).await;
+    let home = Home::of(&wechat, &[APP]);
+    for signal in ["TERM", "INT"] {
+        let mut exporter = home.start().await;
+        exporter.ready().await;
+        end_by(&mut exporter, signal).await;
+        assert!(exporter.running.output().contains("message=ending"));
+    }
+}
+
+#[tokio::test]
+async fn it_ends_while_a_client_reads_slowly_and_while_wechat_hangs() {
+    let wechat = WeChat::of(&[APP, OTHER]).await;
+    wechat.set_fault(OTHER, "delay=1h");
+    let mut exporter = Home::of(&wechat, &[APP, OTHER]).start().await;
+    exporter
+        .metrics_with("one app", |page| page.users(Some(APP)).first().map(|_| ()))
+        .await;
+    eventually("the other app's request", async || {
+        let requests = wechat.simulator.requests();
+        (requests.get(OTHER)?.portrait > 0).then_some(())
+    })
+    .await;
+    let address = exporter.url.strip_prefix("http://").unwrap();
+    let mut slow = TcpStream::connect(address).await.unwrap();
+    // More answers than fit into all buffers on the way, and none is read.
+    let request = "GET /metrics HTTP/1.1\r\nHost: exporter\r\n\r\n";
+    slow.write_all(request.repeat(300).as_bytes())
+        .await
+        .unwrap();
+    slow.readable().await.unwrap();
+    end_by(&mut exporter, "TERM").await;
+    let said = exporter.running.output();
+    assert!(said.contains("requests under way were cut off"), "{said}");
+}
+
+#[tokio::test]
+async fn a_port_in_use_is_named() {
+    let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let home = Home::new("http://127.0.0.1:1", &[APP]);
+    let mut command = home.command();
+    command.args(["--web.listen-address", &address]);
+    let (code, said) = end_of(command).await;
+    assert_eq!(code, Some(1), "{said}");
+    assert!(
+        said.contains(&format!(
+            "cannot listen on {address}: Address already in use"
+        )),
+        "{said}"
+    );
+}
+
+#[tokio::test]
+async fn a_configuration_is_checked() {
+    let mut home = Home::new("http://127.0.0.1:1", &[APP]);
+    let check = |home: &Home| {
+        let mut command = home.command();
+        command.arg("--config.check");
+        end_of(command)
+    };
+    let (code, said) = check(&home).await;
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("wxapp-portrait.yml: good, 1 apps"), "{said}");
+    assert!(!home.path("data").exists());
+
+    home.config["poll"]["interval"] = json!("soon");
+    home.config["apps"][0]["secret_file"] = json!("missing");
+    let (code, said) = check(&home).await;
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("`soon` is no duration"), "{said}");
+    assert!(said.contains("missing: No such file"), "{said}");
+    let (code, again) = end_of(home.command()).await;
+    assert_eq!(code, Some(2));
+    assert!(again.contains("`soon` is no duration"), "{again}");
+
+    let mut command = program();
+    command.arg("--no.such.flag");
+    assert_eq!(end_of(command).await.0, Some(2));
+}
+
+#[tokio::test]
+async fn the_demo_needs_nothing_and_leaves_nothing() {
+    let temporary = tempfile::tempdir().unwrap();
+    let mut command = program();
+    command
+        .arg("demo")
+        .args([
+            "--web.listen-address",
+            "127.0.0.1:0",
+            "--log.level",
+            "debug",
+        ])
+        .env("TMPDIR", temporary.path())
+        .current_dir(temporary.path());
+    let apps = [
+        "wxdecade0000000001",
+        "wxdecade0000000002",
+        "wxdecade0000000003",
+    ];
+    let known = apps.map(appid).to_vec();
+    let mut exporter = Exporter::start(command, known, None).await;
+    let page = exporter.ready().await;
+    for app in apps {
+        assert!(page.users(Some(app)).len() > 100);
+        for window in ["1d", "7d", "30d"] {
+            let labels = [("appid", app), ("window", window)];
+            let days = page.value("wxapp_portrait_archive_days", &labels);
+            assert_eq!(days, Some(60.0), "{app} {window}");
+        }
+    }
+    assert_eq!(exporter.get("/").await.0, 200);
+    let said = exporter.running.output();
+    assert!(
+        said.contains(&format!("{}/metrics\n", exporter.url)),
+        "{said}"
+    );
+    assert!(!said.contains("85_"), "no token: {said}");
+    assert_eq!(std::fs::read_dir(&temporary).unwrap().count(), 1);
+    end_by(&mut exporter, "TERM").await;
+    assert_eq!(std::fs::read_dir(&temporary).unwrap().count(), 0);
+}

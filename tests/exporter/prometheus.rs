@@ -1,0 +1,169 @@
+//! The page as the real Prometheus and promtool read it.
+
+use std::io::Write as _;
+use std::net::TcpListener;
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use wxapp_portrait_exporter::portrait::Window;
+
+use crate::harness::{
+    APP, Exporter, Home, OTHER, Running, Series, WeChat, client, eventually, labels, stand_in,
+    users, yesterday,
+};
+
+/// A Prometheus that scrapes one exporter every second.
+struct Prometheus {
+    _running: Running,
+    url: String,
+    client: reqwest::Client,
+    _folder: TempDir,
+}
+
+impl Prometheus {
+    fn start(exporter: &Exporter) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let config = json!({
+            "global": {"scrape_interval": "1s", "scrape_timeout": "1s"},
+            "scrape_configs": [{
+                "job_name": "wxapp",
+                "static_configs": [{"targets": [exporter.url.strip_prefix("http://")]}],
+            }],
+        });
+        let file = folder.path().join("prometheus.yml");
+        std::fs::write(&file, config.to_string()).unwrap();
+        // It does not tell which port it got; this one is free.
+        let free = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = free.local_addr().unwrap();
+        drop(free);
+        let mut command = Command::new("prometheus");
+        command
+            .arg(format!("--config.file={}", file.display()))
+            .arg(format!("--storage.tsdb.path={}", folder.path().display()))
+            .arg(format!("--web.listen-address={address}"));
+        Self {
+            url: format!("http://{address}"),
+            _running: Running::start(command),
+            client: client(),
+            _folder: folder,
+        }
+    }
+
+    /// Asks until there is a result; answers its series without the labels of the scrape.
+    async fn query(&self, query: &str) -> Series {
+        let answer = eventually(query, async || {
+            let request = self.client.post(format!("{}/api/v1/query", self.url));
+            let query: String = url::form_urlencoded::Serializer::new(String::new())
+                .append_pair("query", query)
+                .finish();
+            let request = request
+                .header("content-type", "application/x-www-form-urlencoded")
+                .body(query);
+            let answer = request.send().await.ok()?.bytes().await.ok()?;
+            let answer: Value = serde_json::from_slice(&answer).ok()?;
+            let result = answer["data"]["result"].as_array()?.clone();
+            (!result.is_empty()).then_some(result)
+        });
+        let series = answer.await.into_iter().map(|result| {
+            let metric = result["metric"].as_object().unwrap().iter();
+            let pairs: Vec<_> = metric
+                .filter(|(name, _)| !["__name__", "instance", "job"].contains(&name.as_str()))
+                .map(|(name, value)| (name.as_str(), value.as_str().unwrap()))
+                .collect();
+            let value = result["value"][1].as_str().unwrap();
+            (labels(&pairs), value.parse().unwrap())
+        });
+        series.collect()
+    }
+}
+
+#[tokio::test]
+async fn prometheus_answers_the_exact_figures_of_wechat() {
+    let wechat = WeChat::of(&[APP, "wx1123456789abcdef=350"]).await;
+    let exporter = Home::of(&wechat, &[APP, OTHER]).start().await;
+    exporter.ready().await;
+    let prometheus = Prometheus::start(&exporter);
+
+    let platforms = r#"wxapp_portrait_users{cohort="new",dimension="platform"}"#;
+    let found = prometheus.query(platforms).await;
+    let mut expected = wechat.users(APP, Window::OneDay, yesterday());
+    expected.extend(wechat.users(OTHER, Window::OneDay, yesterday()));
+    let everything = prometheus.query("wxapp_portrait_users").await;
+    assert_eq!(everything, expected);
+    expected.retain(|labels, _| labels["cohort"] == "new" && labels["dimension"] == "platform");
+    assert!(expected.len() >= 4, "{expected:?}");
+    assert_eq!(found, expected);
+}
+
+#[tokio::test]
+async fn prometheus_takes_any_name_that_wechat_may_send() {
+    let names = [
+        r#"say "hi""#,
+        r"back\slash\",
+        r"not a line\nbreak",
+        "line\nbreak",
+        "return\r",
+        "nothing\u{0}at all",
+        "bell\u{7}\u{1b}[31m",
+        "手机📱 {a=\"b\"} 1",
+        "# HELP me",
+        "\u{feff}\u{202e}\u{fffd}",
+    ];
+    let row = |(name, value): (&&str, u64)| json!({"name": name, "value": value});
+    let rows: Vec<Value> = names.iter().zip(1..).map(row).collect();
+    let portrait = json!({
+        "ref_date": yesterday().format("%Y%m%d").to_string(),
+        "visit_uv_new": {},
+        "visit_uv": {"devices": rows},
+    });
+    let (base_url, _stop) = stand_in(yesterday(), portrait.to_string()).await;
+    let home = Home::new(&base_url, &[APP]);
+    let exporter = home.start().await;
+    exporter.ready().await;
+    let prometheus = Prometheus::start(&exporter);
+    let up = prometheus.query("up == 1").await;
+    assert_eq!(up.len(), 1);
+    let found = prometheus.query("wxapp_portrait_users").await;
+    assert_eq!(found, users(APP, Window::OneDay, &portrait));
+    check(&exporter.metrics().await.0);
+}
+
+/// Lets promtool check a page.
+fn check(page: &str) {
+    let mut promtool = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = promtool.stdin.take().unwrap();
+    input.write_all(page.as_bytes()).unwrap();
+    drop(input);
+    let output = promtool.wait_with_output().unwrap();
+    // The name is fixed by the public interface; it counts days and measures no time.
+    let known = "wxapp_portrait_archive_days use base unit \"seconds\" instead of \"days\"";
+    let complaints = String::from_utf8_lossy(&output.stderr);
+    let complaints: Vec<_> = complaints.lines().filter(|line| *line != known).collect();
+    assert!(complaints.is_empty(), "{complaints:?}");
+    // 3 stands for complaints about style.
+    assert!(
+        matches!(output.status.code(), Some(0 | 3)) && output.stdout.is_empty(),
+        "{output:?}"
+    );
+}
+
+#[tokio::test]
+async fn promtool_has_no_complaint_about_the_whole_page() {
+    let wechat = WeChat::of(&[APP, OTHER]).await;
+    wechat.set_fault(OTHER, "errcode=48001");
+    let mut home = Home::of(&wechat, &[APP, OTHER]);
+    home.config["windows"] = json!(["1d", "7d", "30d"]);
+    home.config["top_names"] = json!({"city": 3});
+    let exporter = home.start().await;
+    check(&exporter.metrics().await.0);
+    check(&exporter.ready().await.0);
+    let (_, probed) = exporter.get(&format!("/probe?target={APP}")).await;
+    check(&probed);
+}
