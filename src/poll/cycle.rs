@@ -181,6 +181,8 @@ impl Poller {
                 window.last_poll_success = Some(problem.as_ref().is_none_or(Error::is_not_ready));
                 window.last_problem = problem.as_ref().map(|error| error.sentence(&app.app.appid));
             }
+            // The other windows may take their time.
+            self.page.publish(app.record.clone());
             if hold_until.is_some() {
                 break;
             }
@@ -272,7 +274,6 @@ impl Poller {
             Change::Same => "same",
             Change::Revised => "revised",
         };
-        self.page.publish(app.record.clone());
         tracing::info!(appid = %app.app.appid, %window, %day, change, settled = held.settled, "portrait arrived");
     }
 
