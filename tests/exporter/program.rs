@@ -3,12 +3,14 @@
 use std::process::Command;
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket};
 use wxapp_portrait_exporter::simulator::secret_of;
 
-use crate::harness::{APP, Exporter, Home, OTHER, Running, WeChat, appid, eventually, program};
+use crate::harness::{
+    APP, Exporter, Home, Running, WeChat, appid, eventually, program, stand_in, yesterday,
+};
 
 /// Lets a program run to its end; answers its exit code and all that it said.
 async fn end_of(command: Command) -> (Option<i32>, String) {
@@ -40,26 +42,40 @@ async fn sigterm_and_sigint_end_it_at_once() {
 }
 
 #[tokio::test]
-async fn it_ends_while_a_client_reads_slowly_and_while_wechat_hangs() {
-    let wechat = WeChat::of(&[APP, OTHER]).await;
-    wechat.set_fault(OTHER, "delay=1h");
-    let mut exporter = Home::of(&wechat, &[APP, OTHER]).start().await;
-    exporter
-        .metrics_with("one app", |page| page.users(Some(APP)).first().map(|_| ()))
-        .await;
-    eventually("the other app's request", async || {
+async fn it_ends_while_wechat_hangs() {
+    let wechat = WeChat::of(&[APP]).await;
+    wechat.set_fault(APP, "delay=1h");
+    let mut exporter = Home::of(&wechat, &[APP]).start().await;
+    eventually("the request", async || {
         let requests = wechat.simulator.requests();
-        (requests.get(OTHER)?.portrait > 0).then_some(())
+        (requests.get(APP)?.portrait > 0).then_some(())
     })
     .await;
+    end_by(&mut exporter, "TERM").await;
+}
+
+#[tokio::test]
+async fn it_ends_while_a_client_does_not_read() {
+    // A page larger than all buffers on the way.
+    let row = |number| json!({"name": format!("{number:064}"), "value": number});
+    let rows: Vec<Value> = (0..60_000).map(row).collect();
+    let answer = json!({
+        "ref_date": yesterday().format("%Y%m%d").to_string(),
+        "visit_uv": {"city": rows},
+    });
+    let (base_url, _stop) = stand_in(yesterday(), answer.to_string()).await;
+    let mut exporter = Home::new(&base_url, &[APP]).start().await;
+    eventually("readiness", async || {
+        (exporter.get("/-/ready").await.0 == 200).then_some(())
+    })
+    .await;
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(64 << 10).unwrap();
     let address = exporter.url.strip_prefix("http://").unwrap();
-    let mut slow = TcpStream::connect(address).await.unwrap();
-    // More answers than fit into all buffers on the way, and none is read.
-    let request = "GET /metrics HTTP/1.1\r\nHost: exporter\r\n\r\n";
-    slow.write_all(request.repeat(300).as_bytes())
-        .await
-        .unwrap();
-    slow.readable().await.unwrap();
+    let mut idle = socket.connect(address.parse().unwrap()).await.unwrap();
+    let request = b"GET /metrics HTTP/1.1\r\nHost: exporter\r\n\r\n";
+    idle.write_all(request).await.unwrap();
+    idle.readable().await.unwrap();
     end_by(&mut exporter, "TERM").await;
     let said = exporter.running.output();
     assert!(said.contains("requests under way were cut off"), "{said}");
