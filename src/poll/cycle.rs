@@ -158,32 +158,21 @@ impl Poller {
             if due.is_empty() {
                 continue;
             }
-            let mut problem: Option<Error> = None;
-            for day in due {
-                if let Err(error) = self.ask(app, index, day).await {
-                    hold_until = schedule::hold_until(error.then(), (self.clock)());
-                    // A day that is not ready yet must not hide a failure of the other day.
-                    if hold_until.is_some() || problem.as_ref().is_none_or(Error::is_not_ready) {
-                        problem = Some(error);
-                    }
-                    if hold_until.is_some() {
-                        break;
-                    }
-                }
-            }
-            // A human has to mend it: there is no use in asking for the other windows.
-            let last = if hold_until.is_some() {
+            let problem = self.ask_for_days(app, index, due).await.err();
+            let is_of_app = problem.as_ref().is_some_and(Error::is_of_app);
+            let end = if is_of_app {
                 app.record.windows.len()
             } else {
                 index + 1
             };
-            for window in &mut app.record.windows[index..last] {
+            for window in &mut app.record.windows[index..end] {
                 window.last_poll_success = Some(problem.as_ref().is_none_or(Error::is_not_ready));
                 window.last_problem = problem.as_ref().map(|error| error.sentence(&app.app.appid));
             }
             // The other windows may take their time.
             self.page.publish(app.record.clone());
-            if hold_until.is_some() {
+            if let Some(error) = problem.filter(|_| is_of_app) {
+                hold_until = schedule::hold_until(error.then(), (self.clock)());
                 break;
             }
         }
@@ -193,6 +182,29 @@ impl Poller {
             !app.unstored.is_empty() || app.days.iter().any(|days| !days.due(now).is_empty());
         app.record.next_poll_at =
             schedule::next_poll(&app.app.appid, self.interval, is_due, hold_until, now);
+    }
+
+    /// Asks for days of one window, as long as there is a point in it; answers the worst problem.
+    async fn ask_for_days(
+        self: &Arc<Self>,
+        app: &mut Followed,
+        index: usize,
+        days: Vec<NaiveDate>,
+    ) -> Result<(), Error> {
+        let mut result: Result<(), Error> = Ok(());
+        for day in days {
+            let Err(error) = self.ask(app, index, day).await else {
+                continue;
+            };
+            if error.is_of_app() {
+                return Err(error);
+            }
+            // A day that is not ready yet must not hide a failure of the other day.
+            if result.as_ref().err().is_none_or(Error::is_not_ready) {
+                result = Err(error);
+            }
+        }
+        result
     }
 
     /// Asks for one day, and keeps what comes.

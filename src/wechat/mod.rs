@@ -111,6 +111,15 @@ impl Error {
         matches!(self.reason(), Reason::NotReady | Reason::Empty)
     }
 
+    /// Tells whether every other question about the app would fare the same.
+    #[must_use]
+    pub fn is_of_app(&self) -> bool {
+        match self.then() {
+            Then::NewToken | Then::After(_) | Then::Tomorrow => true,
+            Then::NextPoll | Then::Soon | Then::OtherDay => false,
+        }
+    }
+
     /// Returns when it makes sense to ask again.
     #[must_use]
     pub fn then(&self) -> Then {

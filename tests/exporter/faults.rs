@@ -405,8 +405,8 @@ async fn a_token_that_is_refused_once_is_replaced_once() {
     assert_eq!(reasons(&page, APP), ["token"]);
     assert_eq!(
         (requests().token, requests().portrait),
-        (5, 7),
-        "once for each day and no more"
+        (3, 5),
+        "once and no more, whatever else is due"
     );
 }
 

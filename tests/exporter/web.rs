@@ -182,3 +182,38 @@ async fn people_and_programs_read_the_same_state_of_every_app() {
     let pause = (next - now()).num_seconds();
     assert!((240..310).contains(&pause), "{pause}");
 }
+
+#[tokio::test]
+async fn a_browser_shows_every_app_and_its_trouble() {
+    let wechat = WeChat::of(&[APP, OTHER]).await;
+    wechat.set_fault(OTHER, "errcode=40164");
+    let mut home = Home::of(&wechat, &[APP, OTHER]);
+    home.config["apps"][0]["name"] = json!("商城 <b>");
+    let exporter = home.start().await;
+    exporter.ready().await;
+    let folder = tempfile::tempdir().unwrap();
+    let output = tokio::process::Command::new("chromium")
+        .args([
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--no-first-run",
+        ])
+        .args([
+            "--disable-background-networking",
+            "--disable-component-update",
+        ])
+        .arg(format!("--user-data-dir={}", folder.path().display()))
+        .args(["--dump-dom", &format!("{}/", exporter.url)])
+        .output();
+    let output = output.await.unwrap();
+    let dom = String::from_utf8(output.stdout).unwrap();
+    exporter.saw(&dom);
+    assert!(dom.contains("商城 &lt;b&gt;"), "{dom}");
+    assert!(dom.contains(">fresh</span>"), "{dom}");
+    assert!(
+        dom.contains("add 61.183.89.14 to the app's IP allow-list"),
+        "{dom}"
+    );
+    assert_eq!(dom.matches("<tr>").count(), 3, "a head and two apps: {dom}");
+}
