@@ -169,46 +169,38 @@ impl Client {
         body: &serde_json::Value,
         read: impl Fn(&[u8]) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let mut pause = self.settings.backoff;
-        for _ in 0..RETRIES {
-            match self.send(endpoint, url, body, &read).await {
-                Err(error) if error.is_passing() => {}
+        let mut retries = 0;
+        loop {
+            // Held for one request only, so that an app that waits to try again delays nobody.
+            let permit = self.permits.acquire().await;
+            let start = Instant::now();
+            let result = match self.exchange(url, body).await {
+                Err(error) => Err(error),
+                Ok((status, body)) => match read(&body) {
+                    // WeChat refuses with status 200; a gateway with a page of its own.
+                    Err(error @ Error::Refused(_)) => Err(error),
+                    _ if !status.is_success() => Err(Failure::Status(status.as_u16()).into()),
+                    result => result,
+                },
+            };
+            drop(permit);
+            let duration = start.elapsed();
+            let failure = result.as_ref().err().and_then(Error::request_failure);
+            tracing::debug!(%endpoint, ?duration, failure, "WeChat was asked");
+            (self.observe)(&Request {
+                endpoint,
+                duration,
+                failure,
+            });
+            match result {
+                Err(error) if error.is_passing() && retries < RETRIES => {
+                    let pause = self.settings.backoff * 2_u32.pow(retries);
+                    tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64())).await;
+                    retries += 1;
+                }
                 result => return result,
             }
-            tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64())).await;
-            pause *= 2;
         }
-        self.send(endpoint, url, body, &read).await
-    }
-
-    async fn send<T>(
-        &self,
-        endpoint: Endpoint,
-        url: &Url,
-        body: &serde_json::Value,
-        read: impl Fn(&[u8]) -> Result<T, Error>,
-    ) -> Result<T, Error> {
-        // Held for one request only, so that an app that waits to try again delays nobody.
-        let _permit = self.permits.acquire().await;
-        let start = Instant::now();
-        let result = self.exchange(url, body).await.and_then(|(status, body)| {
-            let result = read(&body);
-            match result {
-                // WeChat refuses with status 200; a gateway with a page of its own.
-                Err(Error::Refused(_)) => result,
-                _ if !status.is_success() => Err(Failure::Status(status.as_u16()).into()),
-                _ => result,
-            }
-        });
-        let failure = result.as_ref().err().and_then(Error::request_failure);
-        let duration = start.elapsed();
-        tracing::debug!(%endpoint, ?duration, failure, "WeChat was asked");
-        (self.observe)(&Request {
-            endpoint,
-            duration,
-            failure,
-        });
-        result
     }
 
     async fn exchange(

@@ -47,7 +47,8 @@ pub(super) fn portrait_request(window: Window, reference_date: NaiveDate) -> Val
 /// is no portrait of these days.
 pub fn portrait(body: &[u8], window: Window, reference_date: NaiveDate) -> Result<Answer, Error> {
     let (text, answer) = object(body, Endpoint::Portrait)?;
-    if let Some(told) = field(&answer, &["ref_date", "refDate"]) {
+    let told = field(&answer, &["ref_date", "refDate"]);
+    if let Some(told) = told {
         check_reference_date(told, window, reference_date)?;
     }
     let mut portrait = Portrait::new(window, reference_date);
@@ -84,18 +85,14 @@ pub fn portrait(body: &[u8], window: Window, reference_date: NaiveDate) -> Resul
     }
     if portrait.is_empty() {
         return Err(match repairs[Repair::UnreadableValue] {
-            0 if has_halves
-                || answer.is_empty()
-                || answer.contains_key("ref_date")
-                || code(&answer).is_some() =>
-            {
+            0 if has_halves || told.is_some() || code(&answer).is_some() || answer.is_empty() => {
                 Error::Empty
             }
             0 => Error::Decode("neither ref_date nor visit_uv is in it".to_owned()),
             _ => Error::Decode("not one of its rows has a name and a number".to_owned()),
         });
     }
-    if field(&answer, &["ref_date", "refDate"]).is_none() {
+    if told.is_none() {
         return Err(Error::Decode(
             "it does not tell its day: ref_date is missing".to_owned(),
         ));

@@ -74,6 +74,12 @@ impl WeChat {
         format!("http://{}{path}", self.address)
     }
 
+    /// Gets an address; answers its text.
+    async fn text(&self, url: &str) -> String {
+        let response = self.client.get(url).send().await.unwrap();
+        response.text().await.unwrap()
+    }
+
     async fn post(&self, path: &str, body: impl Into<reqwest::Body>) -> reqwest::Response {
         let request = self.client.post(self.url(path)).body(body);
         request.send().await.unwrap()
@@ -212,24 +218,8 @@ async fn whoever_asks_wrongly_for_a_token_gets_an_errcode_with_a_rid_of_its_own(
         assert_eq!(answer["errcode"], errcode, "{answer}");
     }
     let url = wechat.url("/cgi-bin/stable_token");
-    let first = wechat
-        .client
-        .get(&url)
-        .send()
-        .await
-        .unwrap()
-        .text()
-        .await
-        .unwrap();
-    let second = wechat
-        .client
-        .get(&url)
-        .send()
-        .await
-        .unwrap()
-        .text()
-        .await
-        .unwrap();
+    let first = wechat.text(&url).await;
+    let second = wechat.text(&url).await;
     assert!(first.contains("43002") && first.contains(" rid: "));
     assert_ne!(first, second);
 }
@@ -241,24 +231,8 @@ async fn the_old_way_gives_another_token_every_time() {
         "/cgi-bin/token?grant_type=client_credential&appid={APP}&secret={}",
         secret_of(&app())
     ));
-    let first = wechat
-        .client
-        .get(&url)
-        .send()
-        .await
-        .unwrap()
-        .text()
-        .await
-        .unwrap();
-    let second = wechat
-        .client
-        .get(&url)
-        .send()
-        .await
-        .unwrap()
-        .text()
-        .await
-        .unwrap();
+    let first = wechat.text(&url).await;
+    let second = wechat.text(&url).await;
     assert!(first.contains(r#""expires_in":7200"#));
     assert_ne!(first, second);
 }
@@ -484,15 +458,7 @@ async fn faults_are_set_and_requests_read_from_outside() {
     wechat.post(PORTRAIT, "").await;
 
     let url = wechat.url("/simulator/requests");
-    let counts = wechat
-        .client
-        .get(url)
-        .send()
-        .await
-        .unwrap()
-        .text()
-        .await
-        .unwrap();
+    let counts = wechat.text(&url).await;
     let counts: Value = serde_json::from_str(&counts).unwrap();
     assert_eq!(counts[APP], json!({"token": 2, "portrait": 2}));
     assert_eq!(counts[UNKNOWN_APP], json!({"token": 0, "portrait": 1}));
