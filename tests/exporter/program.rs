@@ -9,7 +9,7 @@ use tokio::net::{TcpListener, TcpSocket};
 use wxapp_portrait_exporter::simulator::secret_of;
 
 use crate::harness::{
-    APP, Exporter, Home, Running, WeChat, appid, eventually, program, stand_in, yesterday,
+    APP, Exporter, Home, OTHER, Running, WeChat, appid, eventually, program, stand_in, yesterday,
 };
 
 /// Lets a program run to its end; answers its exit code and all that it said.
@@ -166,4 +166,45 @@ async fn the_demo_needs_nothing_and_leaves_nothing() {
     assert_eq!(std::fs::read_dir(&temporary).unwrap().count(), 1);
     end_by(&mut exporter, "TERM").await;
     assert_eq!(std::fs::read_dir(&temporary).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn every_outcome_is_a_line_of_the_log_in_logfmt_or_json() {
+    let wechat = WeChat::of(&[APP, OTHER]).await;
+    wechat.set_fault(OTHER, "errcode=48001");
+    let mut home = Home::of(&wechat, &[APP, OTHER]);
+    home.config["poll"]["interval"] = json!("1h");
+    let day = yesterday().to_string();
+
+    let exporter = home.start().await;
+    exporter.ready().await;
+    let said = exporter.running.output();
+    let arrived = format!("appid={APP} window=1d day={day} change=first settled=false");
+    assert_eq!(said.matches(&arrived).count(), 1, "{said}");
+    let failed = said.lines().find(|line| line.contains("reason=permission"));
+    let failed = failed.unwrap();
+    assert!(
+        failed.contains(" level=warn ")
+            && failed.contains(&format!("appid={OTHER} window=1d day="))
+    );
+
+    let mut command = home.command();
+    command.args(["--log.format", "json"]);
+    let mut running = Running::start(command);
+    running.said("\"message\":\"listening\"").await;
+    running.said("\"reason\":\"permission\"").await;
+    let said = running.output();
+    let lines: Vec<Value> = said
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let failed = lines
+        .iter()
+        .find(|line| line["reason"] == "permission")
+        .unwrap();
+    assert_eq!(failed["level"], "WARN");
+    assert_eq!(
+        (&failed["appid"], &failed["window"]),
+        (&json!(OTHER), &json!("1d"))
+    );
 }
