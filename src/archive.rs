@@ -6,6 +6,7 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -38,8 +39,8 @@ CREATE TABLE answers (
 ) STRICT;
 ";
 
-/// How long to wait for another program that holds the file.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long to wait for another program that holds the file; everybody else waits meanwhile.
+const BUSY_TIMEOUT: Duration = Duration::from_millis(250);
 
 spelled! {
     /// What the archive was doing when it failed, as a label value.
@@ -80,15 +81,21 @@ pub enum Error {
         /// Its schema.
         found: i64,
     },
-    /// Anything else, in words.
-    #[error("cannot {operation} the archive {}: {}", path.display(), words(source))]
+    /// The file belongs to another program.
+    #[error("{} is a database of another program: move it away, or use another --storage.path", path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Anything else.
+    #[error("cannot {operation} the archive {}: {problem}", path.display())]
     Failed {
         /// The file.
         path: PathBuf,
         /// What could not be done.
         operation: Operation,
-        /// What SQLite or the system said.
-        source: rusqlite::Error,
+        /// In words for the operator.
+        problem: String,
     },
 }
 
@@ -97,7 +104,7 @@ impl Error {
     #[must_use]
     pub fn operation(&self) -> Operation {
         match self {
-            Self::Damaged { .. } | Self::Newer { .. } => Operation::Open,
+            Self::Damaged { .. } | Self::Newer { .. } | Self::Foreign { .. } => Operation::Open,
             Self::Failed { operation, .. } => *operation,
         }
     }
@@ -146,7 +153,18 @@ pub struct Archive {
     path: PathBuf,
     clock: Clock,
     connection: Mutex<Option<Connection>>,
-    problem: Mutex<Option<(Operation, String)>>,
+    troubles: Mutex<Troubles>,
+    /// How often a damaged file was set aside.
+    generation: AtomicU64,
+}
+
+/// What is wrong, for people.
+#[derive(Default)]
+struct Troubles {
+    /// A file was set aside; told until the program ends.
+    damaged: Option<String>,
+    /// What failed last, until it succeeds again.
+    failing: Option<(Operation, String)>,
 }
 
 impl Archive {
@@ -157,7 +175,8 @@ impl Archive {
             path: folder.join(FILE_NAME),
             clock,
             connection: Mutex::new(None),
-            problem: Mutex::new(None),
+            troubles: Mutex::default(),
+            generation: AtomicU64::new(0),
         }
     }
 
@@ -167,13 +186,63 @@ impl Archive {
         &self.path
     }
 
-    /// Opens the file, creates it if there is none, and checks that all of it can be read.
+    /// Returns what is wrong with the archive, for people; none while all goes well.
+    #[must_use]
+    pub fn problem(&self) -> Option<String> {
+        let troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
+        let failing = troubles.failing.as_ref().map(|(_, problem)| problem);
+        failing.or(troubles.damaged.as_ref()).cloned()
+    }
+
+    /// Returns a number that changes when a new file takes the place of a damaged one.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Relaxed)
+    }
+
+    /// Opens the file, or creates it if there is none.
     ///
     /// # Errors
     ///
     /// As every method: in words for the operator. It may be called again.
     pub fn open(&self) -> Result<(), Error> {
         self.with(Operation::Open, |_| Ok(()))
+    }
+
+    /// Reads the whole file to see whether all of it can be read, and sets it aside if not. Takes
+    /// long if it is large, but nobody has to wait meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// The file is damaged, or can't be read now.
+    pub fn check(&self) -> Result<(), Error> {
+        let generation = self.generation();
+        let found = Connection::open_with_flags(&self.path, OpenFlags::SQLITE_OPEN_READ_ONLY)
+            .and_then(|connection| {
+                connection.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0))
+            })
+            .and_then(|found| {
+                if found == "ok" {
+                    return Ok(());
+                }
+                let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
+                Err(rusqlite::Error::SqliteFailure(code, Some(found)))
+            });
+        let mut connection = self
+            .connection
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        match found {
+            // Whoever met the damage first has set the file aside.
+            _ if generation != self.generation() => Ok(()),
+            Ok(()) => Ok(()),
+            Err(source) => {
+                if is_damage(&source) {
+                    *connection = None;
+                }
+                Err(self.remember(self.failed(Operation::Open, &source)))
+            }
+        }
     }
 
     /// Stores answers, all or none, durably; the same day again replaces what was stored.
@@ -247,18 +316,27 @@ impl Archive {
         })
     }
 
-    /// Deletes all days before `day` and gives their space back; answers how many rows went.
+    /// Deletes the days that lie further back than `days`, and gives their space back; answers
+    /// how many rows went.
+    ///
+    /// They are counted back from `today` or the day after the newest, whichever is earlier: a wrong clock
+    /// must not empty the archive.
     ///
     /// # Errors
     ///
     /// They can't be deleted now.
-    pub fn delete_before(&self, day: NaiveDate) -> Result<usize, Error> {
+    pub fn delete_beyond(&self, days: u64, today: NaiveDate) -> Result<usize, Error> {
         self.with(Operation::Delete, |connection| {
             let rows = connection.execute(
-                "DELETE FROM answers WHERE reference_date < ?1",
-                [day.to_string()],
+                "DELETE FROM answers WHERE reference_date <
+                     date(min(?1, (SELECT date(max(reference_date), '+1 day') FROM answers)),
+                          '-' || ?2 || ' days')",
+                params![today.to_string(), days.to_string()],
             )?;
-            connection.execute_batch("PRAGMA incremental_vacuum")?;
+            // It frees a page for every step.
+            let mut vacuum = connection.prepare("PRAGMA incremental_vacuum")?;
+            let mut pages = vacuum.query([])?;
+            while pages.next()?.is_some() {}
             Ok(rows)
         })
     }
@@ -276,36 +354,8 @@ impl Archive {
         path.into()
     }
 
-    /// Returns what is wrong with the archive, for people; none while all goes well.
-    #[must_use]
-    pub fn problem(&self) -> Option<String> {
-        self.problem
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .as_ref()
-            .map(|(_, problem)| problem.clone())
-    }
-
     /// Does something with the open file; opens it if it is not. Remembers what went wrong.
     fn with<T>(
-        &self,
-        operation: Operation,
-        action: impl FnOnce(&mut Connection) -> rusqlite::Result<T>,
-    ) -> Result<T, Error> {
-        let result = self.attempt(operation, action);
-        let mut problem = self.problem.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Err(error) = &result {
-            *problem = Some((error.operation(), error.to_string()));
-        } else {
-            let is_over = |(failed, _): &mut (Operation, String)| {
-                *failed == operation || *failed == Operation::Open
-            };
-            problem.take_if(is_over);
-        }
-        result
-    }
-
-    fn attempt<T>(
         &self,
         operation: Operation,
         action: impl FnOnce(&mut Connection) -> rusqlite::Result<T>,
@@ -316,47 +366,72 @@ impl Archive {
             .unwrap_or_else(PoisonError::into_inner);
         let result = match &mut *connection {
             Some(open) => action(open),
-            none => action(none.insert(self.connect()?)),
+            none => match self.connect() {
+                Ok(new) => action(none.insert(new)),
+                Err(error) => return Err(self.remember(error)),
+            },
         };
-        result.map_err(|source| {
-            // After any other error the file is looked at again before it is used again.
-            if !matches!(
-                source.sqlite_error_code(),
-                Some(ErrorCode::DatabaseBusy | ErrorCode::DiskFull)
-            ) {
-                *connection = None;
-            }
-            self.failed(operation, source)
-        })
+        result
+            .inspect(|_| self.forget(operation))
+            .map_err(|source| {
+                // After any other error the file is opened anew before it is used again.
+                if !matches!(
+                    source.sqlite_error_code(),
+                    Some(ErrorCode::DatabaseBusy | ErrorCode::DiskFull)
+                ) {
+                    *connection = None;
+                }
+                self.remember(self.failed(operation, &source))
+            })
     }
 
-    fn failed(&self, operation: Operation, source: rusqlite::Error) -> Error {
-        Error::Failed {
-            path: self.path.clone(),
-            operation,
-            source,
+    fn remember(&self, error: Error) -> Error {
+        let mut troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Error::Damaged { .. } = error {
+            troubles.damaged = Some(error.to_string());
+        } else {
+            troubles.failing = Some((error.operation(), error.to_string()));
+        }
+        error
+    }
+
+    fn forget(&self, operation: Operation) {
+        let mut troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
+        troubles
+            .failing
+            .take_if(|(failing, _)| *failing == operation || *failing == Operation::Open);
+    }
+
+    /// Puts an error into words, and a damaged file aside.
+    fn failed(&self, operation: Operation, source: &rusqlite::Error) -> Error {
+        let moved_to = is_damage(source).then(|| self.set_aside()).flatten();
+        let path = self.path.clone();
+        match moved_to {
+            Some(moved_to) => Error::Damaged { path, moved_to },
+            None => Error::Failed {
+                path,
+                operation,
+                problem: words(source),
+            },
         }
     }
 
     fn connect(&self) -> Result<Connection, Error> {
+        let failed = |source| self.failed(Operation::Open, &source);
         let opened = std::fs::create_dir_all(self.path.parent().unwrap_or(Path::new("")))
             .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
             .and_then(|()| Connection::open(&self.path))
             .and_then(|mut connection| Ok((prepare(&mut connection)?, connection)));
+        let path = self.path.clone();
         match opened {
-            Ok((SCHEMA_VERSION, connection)) => Ok(connection),
-            Ok((found, _)) => Err(Error::Newer {
-                path: self.path.clone(),
-                found,
-            }),
+            Ok((Owner::Us(SCHEMA_VERSION), connection)) => Ok(connection),
+            Ok((Owner::Us(found), _)) => Err(Error::Newer { path, found }),
+            Ok((Owner::Another, _)) => Err(Error::Foreign { path }),
             Err(source) => match source.sqlite_error_code() {
-                Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
-                    Err(self.set_aside(source))
+                Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen) => {
+                    self.connect_read_only().ok_or_else(|| failed(source))
                 }
-                Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen) => self
-                    .connect_read_only()
-                    .ok_or_else(|| self.failed(Operation::Open, source)),
-                _ => Err(self.failed(Operation::Open, source)),
+                _ => Err(failed(source)),
             },
         }
     }
@@ -376,11 +451,14 @@ impl Archive {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
         let connection =
             Connection::open_with_flags(format!("file:{path}?immutable=1"), flags).ok()?;
-        (schema_version(&connection).ok()? == SCHEMA_VERSION).then_some(connection)
+        let version: i64 = connection
+            .query_row("PRAGMA user_version", [], |row| row.get(0))
+            .ok()?;
+        (version == SCHEMA_VERSION).then_some(connection)
     }
 
-    /// Gives a damaged file another name, and so makes place for a new one.
-    fn set_aside(&self, source: rusqlite::Error) -> Error {
+    /// Gives a damaged file another name, and so makes place for a new one; answers the name.
+    fn set_aside(&self) -> Option<PathBuf> {
         let suffix = (self.clock)()
             .format(".damaged-%Y%m%dT%H%M%S%.3fZ")
             .to_string();
@@ -391,42 +469,46 @@ impl Archive {
             // There may be none; and without its database it would be of no use.
             let _ = std::fs::rename(self.companion(companion), target);
         }
-        match std::fs::rename(&self.path, &moved_to) {
-            Ok(()) => Error::Damaged {
-                path: self.path.clone(),
-                moved_to,
-            },
-            Err(_) => self.failed(Operation::Open, source),
-        }
+        std::fs::rename(&self.path, &moved_to).ok()?;
+        self.generation.fetch_add(1, Ordering::Relaxed);
+        Some(moved_to)
     }
 }
 
-/// Checks a file that was just opened and makes a new one ready; answers its schema's version.
-fn prepare(connection: &mut Connection) -> rusqlite::Result<i64> {
+fn is_damage(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
+    )
+}
+
+/// Whose a database is.
+enum Owner {
+    /// Ours, with this schema.
+    Us(i64),
+    /// Another program's.
+    Another,
+}
+
+/// Looks at a file that was just opened, and makes a new one ready.
+fn prepare(connection: &mut Connection) -> rusqlite::Result<Owner> {
     connection.busy_timeout(BUSY_TIMEOUT)?;
-    let found = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0))?;
-    if found != "ok" {
-        let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
-        return Err(rusqlite::Error::SqliteFailure(code, Some(found)));
+    let number = |query| connection.query_row(query, [], |row| row.get::<_, i64>(0));
+    let version = number("PRAGMA user_version")?;
+    if version != 0 || number("SELECT count(*) FROM sqlite_schema")? != 0 {
+        return Ok(match number("PRAGMA application_id")? {
+            APPLICATION_ID => Owner::Us(version),
+            _ => Owner::Another,
+        });
     }
-    let version = schema_version(connection)?;
-    if version > SCHEMA_VERSION {
-        return Ok(version);
-    }
-    if version == 0 {
-        // Both must be set before the first table.
-        connection.execute_batch("PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL;")?;
-        let transaction = connection.transaction()?;
-        transaction.execute_batch(SCHEMA)?;
-        transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
-        transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
-        transaction.commit()?;
-    }
-    Ok(SCHEMA_VERSION)
-}
-
-fn schema_version(connection: &Connection) -> rusqlite::Result<i64> {
-    connection.query_row("PRAGMA user_version", [], |row| row.get(0))
+    // Both must be set before the first table.
+    connection.execute_batch("PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL;")?;
+    let transaction = connection.transaction()?;
+    transaction.execute_batch(SCHEMA)?;
+    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+    transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+    transaction.commit()?;
+    Ok(Owner::Us(SCHEMA_VERSION))
 }
 
 /// Reads a column whose type SQLite does not have.
@@ -534,13 +616,34 @@ mod tests {
                 entry("2026-11-21"),
             ])
             .unwrap();
-        assert_eq!(
-            archive
-                .delete_before("2026-11-21".parse().unwrap())
-                .unwrap(),
-            2
-        );
+        let today = "2026-11-22".parse().unwrap();
+        assert_eq!(archive.delete_beyond(1, today).unwrap(), 2);
         assert_eq!(newest(&archive), [entry("2026-11-21")]);
+        let wrong_clock = "2030-01-01".parse().unwrap();
+        assert_eq!(archive.delete_beyond(1, wrong_clock).unwrap(), 0);
+    }
+
+    #[test]
+    fn the_space_of_deleted_days_is_given_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let archive = archive(folder.path());
+        let large = |day| Entry {
+            answer: "x".repeat(1_000_000),
+            ..entry(day)
+        };
+        archive
+            .put(&[
+                large("2026-11-19"),
+                large("2026-11-20"),
+                entry("2026-11-21"),
+            ])
+            .unwrap();
+        archive
+            .delete_beyond(1, "2026-11-22".parse().unwrap())
+            .unwrap();
+        // The file follows when the log goes into it.
+        drop(archive);
+        assert!(self::archive(folder.path()).size() < 100_000);
     }
 
     #[test]
@@ -555,12 +658,50 @@ mod tests {
         std::fs::write(&path, &bytes).unwrap();
 
         let archive = archive(folder.path());
-        let Err(Error::Damaged { moved_to, .. }) = archive.open() else {
-            panic!("damage unnoticed")
+        let read = archive.newest(&entry("2026-11-20").appid, Window::OneDay, 1);
+        let Err(Error::Damaged { moved_to, .. }) = read else {
+            panic!("damage unnoticed: {read:?}")
         };
         assert_eq!(std::fs::read(moved_to).unwrap(), bytes, "nothing is lost");
         archive.put(&[entry("2026-11-21")]).unwrap();
         assert_eq!(newest(&archive), [entry("2026-11-21")]);
+        assert!(archive.problem().unwrap().contains("was damaged"));
+    }
+
+    #[test]
+    fn damage_deep_inside_is_found_by_the_check_while_the_archive_is_in_use() {
+        let folder = tempfile::tempdir().unwrap();
+        let large = |day| Entry {
+            answer: "x".repeat(100_000),
+            ..entry(day)
+        };
+        archive(folder.path())
+            .put(&[large("2026-11-19"), large("2026-11-20")])
+            .unwrap();
+        let archive = archive(folder.path());
+        archive.check().unwrap();
+        let path = folder.path().join(FILE_NAME);
+        let mut bytes = std::fs::read(&path).unwrap();
+        // A page of the index, which nobody reads for the newest entries.
+        bytes[2 * 4096..3 * 4096].fill(0xa5);
+        std::fs::write(&path, &bytes).unwrap();
+        archive.open().unwrap();
+        assert!(matches!(archive.check(), Err(Error::Damaged { .. })));
+        assert_eq!(archive.generation(), 1);
+        archive.put(&[entry("2026-11-21")]).unwrap();
+        archive.check().unwrap();
+        assert_eq!(newest(&archive), [entry("2026-11-21")]);
+    }
+
+    #[test]
+    fn a_database_of_another_program_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let other = Connection::open(folder.path().join(FILE_NAME)).unwrap();
+        other
+            .execute_batch("CREATE TABLE t (x); PRAGMA user_version = 1")
+            .unwrap();
+        let error = archive(folder.path()).open().unwrap_err();
+        assert!(matches!(error, Error::Foreign { .. }), "{error}");
     }
 
     #[test]

@@ -351,13 +351,7 @@ impl Check<'_> {
             self.problem(line, key, format!("{surplus}: {example}"));
             return None;
         }
-        let is_local = match url.host() {
-            Some(Host::Domain(name)) => name == "localhost",
-            Some(Host::Ipv4(address)) => address.is_loopback(),
-            Some(Host::Ipv6(address)) => address.is_loopback(),
-            None => false,
-        };
-        if url.scheme() == "http" && !is_local {
+        if url.scheme() == "http" && !is_loopback(&url) {
             self.warn(
                 line,
                 key,
@@ -667,6 +661,16 @@ impl Check<'_> {
                 None
             }
         }
+    }
+}
+
+/// Tells whether an address is on this host.
+pub(crate) fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
     }
 }
 

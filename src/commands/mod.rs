@@ -8,12 +8,16 @@ use std::future::Future;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 
 use crate::calendar::Clock;
 use crate::cli::{Cli, Command};
 use crate::{archive, config, exposition, wechat};
+
+/// How long requests under way may take when the program ends.
+const GRACE: Duration = Duration::from_secs(3);
 
 /// What commands take from outside besides their flags.
 pub struct Outside<E, S> {
@@ -69,7 +73,7 @@ pub enum Error {
 pub async fn run<E, S>(cli: Cli, outside: Outside<E, S>) -> Result<(), Error>
 where
     E: Fn(&str) -> Option<String>,
-    S: Future<Output = ()> + Send + 'static,
+    S: Future<Output = ()>,
 {
     match cli.command.unwrap_or(Command::Serve(cli.serve)) {
         Command::Serve(flags) => serve::run(&flags, outside).await,

@@ -6,14 +6,14 @@
 
 use std::future::Future;
 use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{Error, Outside, listen};
+use super::{Error, GRACE, Outside, listen};
 use crate::archive::{self, Archive};
 use crate::calendar::Clock;
 use crate::cli;
@@ -23,9 +23,6 @@ use crate::exposition::telemetry::Telemetry;
 use crate::poll::cycle::Poller;
 use crate::web::{self, Site};
 use crate::wechat::{self, Client};
-
-/// How long requests under way may take when the program ends.
-const GRACE: Duration = Duration::from_secs(3);
 
 /// Reads the configuration and serves it until `shutdown`.
 ///
@@ -43,14 +40,19 @@ where
     }
     if flags.config_check {
         println!(
-            "{}: good, {} apps",
+            "{}: good, apps: {}",
             flags.config_file.display(),
             config.apps.len()
         );
         return Ok(());
     }
-    let exporter = Exporter::start(config, &flags.storage_path, &flags.web, outside.clock).await?;
-    exporter.run(outside.shutdown).await
+    let mut shutdown = pin!(outside.shutdown);
+    let start = Exporter::start(config, &flags.storage_path, &flags.web, outside.clock);
+    let exporter = tokio::select! {
+        exporter = start => exporter?,
+        () = &mut shutdown => return Ok(()),
+    };
+    exporter.run(shutdown).await
 }
 
 /// Everything that is needed to serve, put together and listening.
@@ -153,10 +155,12 @@ impl Exporter {
 }
 
 /// Opens the archive. Without it the exporter serves what WeChat answers from memory and tries
-/// again, but a file of a newer version is for the operator to decide about.
+/// again, but a file of a newer version or of another program is for the operator to decide about.
 fn open(archive: &Archive, telemetry: &Telemetry) -> Result<(), Error> {
     match archive.open() {
-        Err(error @ archive::Error::Newer { .. }) => return Err(error.into()),
+        Err(error @ (archive::Error::Newer { .. } | archive::Error::Foreign { .. })) => {
+            return Err(error.into());
+        }
         Err(error) => {
             telemetry.archive_failure(error.operation());
             tracing::error!("{error}");

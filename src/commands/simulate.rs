@@ -1,9 +1,12 @@
 //! `simulate`: runs the simulated WeChat alone.
 
 use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 
-use super::{Error, Outside, listen};
+use tokio_util::sync::CancellationToken;
+
+use super::{Error, GRACE, Outside, listen};
 use crate::cli;
 use crate::simulator::{self, Settings, Simulator};
 
@@ -14,7 +17,7 @@ use crate::simulator::{self, Settings, Simulator};
 /// The address can't be listened on.
 pub async fn run<E, S>(flags: &cli::Simulate, outside: Outside<E, S>) -> Result<(), Error>
 where
-    S: Future<Output = ()> + Send + 'static,
+    S: Future<Output = ()>,
 {
     let listener = listen(&flags.listen_address).await?;
     if let Ok(address) = listener.local_addr() {
@@ -29,11 +32,15 @@ where
         token_life: flags.token_life,
     };
     let clock = Arc::clone(&outside.clock);
-    simulator::run(
-        listener,
-        Simulator::new(settings, move || clock()),
-        outside.shutdown,
-    )
-    .await
-    .map_err(Error::Web)
+    let simulator = Simulator::new(settings, move || clock());
+    let ending = CancellationToken::new();
+    let ended = ending.clone().cancelled_owned();
+    let mut server = pin!(simulator::run(listener, simulator, ended));
+    tokio::select! {
+        result = &mut server => return result.map_err(Error::Web),
+        () = outside.shutdown => ending.cancel(),
+    }
+    // Answers that are delayed on purpose need not be waited for.
+    let _ = tokio::time::timeout(GRACE, server).await;
+    Ok(())
 }

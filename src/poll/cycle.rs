@@ -57,6 +57,8 @@ pub struct Followed {
     /// What the archive did not take yet.
     unstored: Vec<Entry>,
     is_restored: bool,
+    /// Of the archive that knows the days.
+    generation: u64,
 }
 
 impl Poller {
@@ -66,12 +68,20 @@ impl Poller {
     pub async fn restore(self: &Arc<Self>, apps: Vec<App>) -> Vec<Followed> {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let restored = stream::iter(apps)
-            .map(async |app| {
-                let app = self.restore_app(Followed::new(app, (self.clock)())).await;
-                self.page.publish(app.record.clone());
-                app
+            .map(|app| {
+                let poller = Arc::clone(self);
+                tokio::spawn(async move {
+                    let mut app = Followed::new(app, (poller.clock)(), poller.archive.generation());
+                    // Every app would wait in vain for an archive that is locked.
+                    if poller.archive.problem().is_none() {
+                        poller.restore_app(&mut app).await;
+                    }
+                    poller.page.publish(app.record.clone());
+                    app
+                })
             })
             .buffered(threads)
+            .filter_map(async |app| app.ok())
             .collect()
             .await;
         self.telemetry.archive_size(self.archive.size());
@@ -81,76 +91,91 @@ impl Poller {
     /// Follows every app until `shutdown`.
     pub async fn run(self: Arc<Self>, apps: Vec<Followed>, shutdown: CancellationToken) {
         let mut tasks = JoinSet::new();
-        tasks.spawn(Arc::clone(&self).forget_old_days());
-        for app in apps {
-            tasks.spawn(Arc::clone(&self).follow(app));
+        let tending = Arc::clone(&self).tend_archive();
+        tasks.spawn(shutdown.clone().run_until_cancelled_owned(tending));
+        for mut app in apps {
+            let poller = Arc::clone(&self);
+            let shutdown = shutdown.clone();
+            tasks.spawn(async move {
+                let followed = shutdown.run_until_cancelled(poller.follow(&mut app)).await;
+                // A last chance for what the archive has not taken yet.
+                if !app.unstored.is_empty() {
+                    poller.store(&mut app).await;
+                }
+                followed
+            });
         }
-        loop {
-            tokio::select! {
-                () = shutdown.cancelled() => return,
-                ended = tasks.join_next() => match ended {
-                    Some(Err(error)) => tracing::error!(%error, "polling of one app broke down: a bug; restart the exporter to poll it again"),
-                    Some(Ok(())) => {}
-                    None => return,
-                },
+        while let Some(ended) = tasks.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!(%error, "a task broke down, which is a bug: restart the exporter");
             }
         }
     }
 
-    async fn follow(self: Arc<Self>, mut app: Followed) {
+    async fn follow(self: &Arc<Self>, app: &mut Followed) {
+        let mut planned_at = (self.clock)();
         loop {
-            if (self.clock)() >= app.record.next_poll_at {
-                if !app.is_restored {
-                    app = self.restore_app(app).await;
-                }
-                self.poll(&mut app).await;
+            if !app.unstored.is_empty() {
+                self.store(app).await;
             }
-            self.hide_stale(&mut app, (self.clock)());
+            let now = (self.clock)();
+            // What was planned by a clock that was wrong, and was set back, would come too late.
+            if now >= app.record.next_poll_at || now + LONGEST_SLEEP < planned_at {
+                if !app.is_restored {
+                    self.restore_app(app).await;
+                }
+                self.poll(app).await;
+            }
+            planned_at = (self.clock)();
+            self.hide_stale(app, planned_at);
             self.page.publish(app.record.clone());
             let stale_at = app
                 .shown_days()
-                .map(|day| schedule::stale_at(day, self.stale_after))
-                .min();
-            self.sleep_until(
-                stale_at
-                    .into_iter()
-                    .fold(app.record.next_poll_at, DateTime::min),
-            )
-            .await;
+                .map(|day| schedule::stale_at(day, self.stale_after));
+            let store_at = (!app.unstored.is_empty()).then(|| planned_at + self.interval);
+            let next_poll_at = app.record.next_poll_at;
+            self.sleep_until(stale_at.chain(store_at).fold(next_poll_at, DateTime::min))
+                .await;
         }
     }
 
-    /// Deletes what is beyond the retention, now and after every midnight in Beijing.
-    async fn forget_old_days(self: Arc<Self>) {
+    /// Checks the archive, and deletes what is beyond the retention, now and after every midnight
+    /// in Beijing.
+    async fn tend_archive(self: Arc<Self>) {
+        if self.archive.problem().is_none() {
+            self.archived(Archive::check).await;
+        }
         loop {
             let now = (self.clock)();
-            let oldest =
-                calendar::before(calendar::today(now), self.retention.as_secs() / (24 * 3600));
-            match self
-                .archived(move |archive| archive.delete_before(oldest))
-                .await
-            {
-                Some(0) | None => {}
-                Some(days) => {
-                    tracing::info!(days, before = %oldest, "deleted days beyond the retention");
-                }
+            let (retention, today) = (self.retention.as_secs() / (24 * 3600), calendar::today(now));
+            let deleted = self.archived(move |archive| archive.delete_beyond(retention, today));
+            if let Some(days @ 1..) = deleted.await {
+                tracing::info!(days, "deleted days beyond the retention");
             }
             self.sleep_until(calendar::next_midnight(now)).await;
         }
     }
 
+    /// Sleeps until a time, or until the clock was set back.
     async fn sleep_until(&self, time: DateTime<Utc>) {
-        while let Ok(rest) = (time - (self.clock)()).to_std()
-            && !rest.is_zero()
-        {
-            tokio::time::sleep(rest.min(LONGEST_SLEEP)).await;
+        let start = (self.clock)();
+        loop {
+            let now = (self.clock)();
+            match (time - now).to_std() {
+                Ok(rest) if !rest.is_zero() && now + LONGEST_SLEEP >= start => {
+                    tokio::time::sleep(rest.min(LONGEST_SLEEP)).await;
+                }
+                _ => return,
+            }
         }
     }
 
     /// Asks for everything that is due for one app.
     async fn poll(self: &Arc<Self>, app: &mut Followed) {
-        if !app.unstored.is_empty() {
-            self.store(app).await;
+        if app.generation != self.archive.generation() {
+            // A new file took the place of a damaged one: it gets what WeChat still knows.
+            app.generation = self.archive.generation();
+            app.days.fill(Days::default());
         }
         let mut hold_until = None;
         for index in 0..app.record.windows.len() {
@@ -160,14 +185,15 @@ impl Poller {
             }
             let problem = self.ask_for_days(app, index, due).await.err();
             let is_of_app = problem.as_ref().is_some_and(Error::is_of_app);
-            let end = if is_of_app {
-                app.record.windows.len()
-            } else {
-                index + 1
-            };
-            for window in &mut app.record.windows[index..end] {
-                window.last_poll_success = Some(problem.as_ref().is_none_or(Error::is_not_ready));
-                window.last_problem = problem.as_ref().map(|error| error.sentence(&app.app.appid));
+            let now = (self.clock)();
+            for (other, window) in app.record.windows.iter_mut().enumerate().skip(index) {
+                // What is wrong with the app would be in the way of all that is due.
+                if other == index || is_of_app && !app.days[other].due(now).is_empty() {
+                    window.last_poll_success =
+                        Some(problem.as_ref().is_none_or(Error::is_not_ready));
+                    window.last_problem =
+                        problem.as_ref().map(|error| error.sentence(&app.app.appid));
+                }
             }
             // The other windows may take their time.
             self.page.publish(app.record.clone());
@@ -177,9 +203,7 @@ impl Poller {
             }
         }
         let now = (self.clock)();
-        // What waits for the archive must not wait for midnight.
-        let is_due =
-            !app.unstored.is_empty() || app.days.iter().any(|days| !days.due(now).is_empty());
+        let is_due = app.days.iter().any(|days| !days.due(now).is_empty());
         app.record.next_poll_at =
             schedule::next_poll(&app.app.appid, self.interval, is_due, hold_until, now);
     }
@@ -292,20 +316,12 @@ impl Poller {
     /// Stores what waits, and counts the days that are held; failures are told and tried again.
     async fn store(self: &Arc<Self>, app: &mut Followed) {
         let entries = app.unstored.clone();
-        let appid = app.app.appid.clone();
-        let windows: Vec<Window> = app
-            .record
-            .windows
-            .iter()
-            .map(|record| record.window)
-            .collect();
+        let (appid, windows) = (app.app.appid.clone(), app.app.windows.clone());
         let stored = self
             .archived(move |archive| {
                 archive.put(&entries)?;
-                windows
-                    .into_iter()
-                    .map(|window| archive.days(&appid, window))
-                    .collect::<Result<Vec<_>, _>>()
+                let days = windows.iter().map(|window| archive.days(&appid, *window));
+                days.collect::<Result<Vec<_>, _>>()
             })
             .await;
         if let Some(days) = stored {
@@ -318,40 +334,35 @@ impl Poller {
 
     /// Reads the newest days of an app from the archive and puts them on its record, as far as
     /// nothing newer is there.
-    async fn restore_app(self: &Arc<Self>, mut app: Followed) -> Followed {
-        let poller = Arc::clone(self);
-        let restored = tokio::task::spawn_blocking(move || {
-            for index in 0..app.record.windows.len() {
-                if let Err(error) = poller.restore_window(&mut app, index) {
-                    poller.archive_failed(&error);
-                    return app;
+    async fn restore_app(self: &Arc<Self>, app: &mut Followed) {
+        let (appid, windows) = (app.app.appid.clone(), app.app.windows.clone());
+        let read = self
+            .archived(move |archive| {
+                let of_window = |window: &Window| {
+                    Ok((
+                        archive.newest(&appid, *window, 2)?,
+                        archive.days(&appid, *window)?,
+                    ))
+                };
+                windows.iter().map(of_window).collect::<Result<Vec<_>, _>>()
+            })
+            .await;
+        for (index, (entries, days)) in read.iter().flatten().enumerate() {
+            app.record.windows[index].archive_days = *days;
+            // The newest comes first, and only its lines are rendered.
+            for entry in entries {
+                let (window, day) = (entry.window, entry.reference_date);
+                match wire::portrait(entry.answer.as_bytes(), window, day) {
+                    Ok(answer) => app.restore_day(index, entry, answer.portrait),
+                    Err(error) => tracing::error!(
+                        appid = %app.app.appid, %window, %day,
+                        "an archived answer cannot be read and is left as it is: {error}"
+                    ),
                 }
             }
-            app.is_restored = true;
-            poller.hide_stale(&mut app, (poller.clock)());
-            app
-        });
-        restored
-            .await
-            .unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
-    }
-
-    fn restore_window(&self, app: &mut Followed, index: usize) -> Result<(), archive::Error> {
-        let window = app.record.windows[index].window;
-        // The newest comes first, and only its lines are rendered.
-        let entries = self.archive.newest(&app.app.appid, window, 2)?;
-        app.record.windows[index].archive_days = self.archive.days(&app.app.appid, window)?;
-        for entry in entries {
-            let day = entry.reference_date;
-            match wire::portrait(entry.answer.as_bytes(), window, day) {
-                Ok(answer) => app.restore_day(index, &entry, answer.portrait),
-                Err(error) => tracing::error!(
-                    appid = %app.app.appid, %window, %day,
-                    "an archived answer cannot be read and is left as it is: {error}"
-                ),
-            }
         }
-        Ok(())
+        app.is_restored = read.is_some();
+        self.hide_stale(app, (self.clock)());
     }
 
     /// Takes users off the record whose day is too far in the past.
@@ -394,13 +405,14 @@ impl Poller {
 }
 
 impl Followed {
-    fn new(app: App, now: DateTime<Utc>) -> Self {
+    fn new(app: App, now: DateTime<Utc>, generation: u64) -> Self {
         Self {
             access: Access::new(app.appid.clone(), app.secret.clone()),
             record: AppRecord::new(app.appid.clone(), app.name.clone(), &app.windows, now),
             days: vec![Days::default(); app.windows.len()],
             unstored: Vec::new(),
             is_restored: false,
+            generation,
             app,
         }
     }
@@ -421,7 +433,9 @@ impl Followed {
             settled: entry.settled,
             revisions: entry.revisions,
         };
-        self.days[index].restore(entry.reference_date, held);
+        if !self.days[index].restore(entry.reference_date, held) {
+            return;
+        }
         let record = &mut self.record.windows[index];
         record.last_success_at = record.last_success_at.max(Some(entry.answered_at));
         self.show(index, portrait, entry.settled);
@@ -451,5 +465,60 @@ impl Followed {
             &self.app.dimensions,
         ));
         folded
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use secrecy::SecretString;
+
+    use super::*;
+    use crate::portrait::{AppId, Dimension};
+
+    #[test]
+    fn a_late_restore_does_not_replace_a_newer_answer() {
+        let now = "2026-11-22T02:00:00Z".parse().unwrap();
+        let day = "2026-11-21".parse().unwrap();
+        let appid: AppId = "wx0123456789abcdef".parse().unwrap();
+        let portrait = |users| {
+            let mut portrait = Portrait::new(Window::OneDay, day);
+            let ages = portrait.division_mut(Cohort::New, Dimension::Age);
+            ages.add("18-24岁".to_owned(), users);
+            portrait
+        };
+        let app = App {
+            appid: appid.clone(),
+            name: String::new(),
+            secret: SecretString::from("secret"),
+            windows: vec![Window::OneDay],
+            dimensions: Dimension::ALL.to_vec(),
+            top_names: std::collections::BTreeMap::new(),
+        };
+        let mut app = Followed::new(app, now, 0);
+        app.days[0].answer(day, portrait(2).fingerprint(), now);
+        app.show(0, portrait(2), false);
+        let archived = Entry {
+            appid,
+            window: Window::OneDay,
+            reference_date: day,
+            answer: String::new(),
+            first_answered_at: now,
+            answered_at: now,
+            settled: true,
+            revisions: 0,
+        };
+        app.restore_day(0, &archived, portrait(1));
+        assert!(!app.record.windows[0].settled);
+        let newer = page::users(&app.app.appid, &portrait(2), &Dimension::ALL);
+        let shown = app.record.windows[0].users.clone().unwrap();
+        let text = |piece| {
+            let mut member = crate::exposition::deflate::Member::default();
+            member.push(piece);
+            member
+                .plain()
+                .flat_map(|frame| frame.to_vec())
+                .collect::<Vec<u8>>()
+        };
+        assert_eq!(text(shown), text(newer));
     }
 }

@@ -16,6 +16,10 @@ use crate::wechat::errcode::Then;
 /// This long after a day began, at 15:30 of the next, WeChat no longer corrects its figures.
 const FINAL_AFTER: TimeDelta = TimeDelta::minutes((24 + 15) * 60 + 30);
 
+/// A new day is asked for this long after midnight: WeChat has nothing before the morning, and
+/// would refuse the day if the clock of this host were ahead of its own.
+const CLOCK_TOLERANCE: TimeDelta = TimeDelta::minutes(10);
+
 /// What is known about the answers for one day.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Held {
@@ -58,9 +62,14 @@ pub struct Days {
 }
 
 impl Days {
-    /// Takes over what was known before a restart, unless an answer has come since.
-    pub fn restore(&mut self, day: NaiveDate, held: Held) {
-        self.held.entry(day).or_insert(held);
+    /// Takes over what was known before a restart, unless an answer has come since; answers
+    /// whether it did.
+    pub fn restore(&mut self, day: NaiveDate, held: Held) -> bool {
+        let is_new = !self.held.contains_key(&day);
+        if is_new {
+            self.held.insert(day, held);
+        }
+        is_new
     }
 
     /// Takes an answer for `day`; answers how it relates to the one before, and what is known now.
@@ -113,13 +122,14 @@ impl Days {
     /// Remembers that WeChat refused `day`: the same question would get the same answer until the
     /// day in Beijing changes.
     pub fn refuse(&mut self, day: NaiveDate, now: DateTime<Utc>) {
-        self.refused.insert(day, calendar::today(now));
+        self.refused
+            .insert(day, calendar::today(now - CLOCK_TOLERANCE));
     }
 
     /// Returns the days to ask for now, the one that WeChat forgets first in front.
     #[must_use]
     pub fn due(&self, now: DateTime<Utc>) -> Vec<NaiveDate> {
-        let today = calendar::today(now);
+        let today = calendar::today(now - CLOCK_TOLERANCE);
         let is_due = |day: &NaiveDate| {
             !self.held.get(day).is_some_and(|held| held.is_final(*day))
                 && self.refused.get(day) != Some(&today)
@@ -157,7 +167,7 @@ pub fn next_poll(
     let earliest = if is_due {
         now + TimeDelta::milliseconds(1)
     } else {
-        calendar::next_midnight(now)
+        calendar::next_midnight(now - CLOCK_TOLERANCE) + CLOCK_TOLERANCE
     };
     let earliest = earliest.max(hold_until.unwrap_or(earliest));
     let interval = i64::try_from(interval.as_millis())
@@ -221,7 +231,7 @@ mod tests {
         days.answer(day("2026-11-21"), 1, utc("2026-11-22T07:30:00Z"));
         assert!(days.due(utc("2026-11-22T08:00:00Z")).is_empty());
         assert_eq!(
-            days.due(utc("2026-11-22T16:00:00Z")),
+            days.due(utc("2026-11-22T16:10:00Z")),
             [day("2026-11-22")],
             "the day changes in Beijing"
         );
@@ -268,7 +278,7 @@ mod tests {
         days.refuse(day("2026-11-21"), utc("2026-11-22T03:00:00Z"));
         assert_eq!(days.due(utc("2026-11-22T04:00:00Z")), [day("2026-11-20")]);
         assert_eq!(
-            days.due(utc("2026-11-22T16:00:00Z")),
+            days.due(utc("2026-11-22T16:10:00Z")),
             [day("2026-11-21"), day("2026-11-22")]
         );
     }
@@ -285,9 +295,9 @@ mod tests {
     }
 
     #[test]
-    fn with_nothing_due_the_next_poll_is_after_midnight_in_beijing() {
+    fn with_nothing_due_the_next_poll_is_some_minutes_after_midnight_in_beijing() {
         let next = next_poll(&appid(), INTERVAL, false, None, utc("2026-11-22T08:00:00Z"));
-        let midnight = utc("2026-11-22T16:00:00Z");
+        let midnight = utc("2026-11-22T16:10:00Z");
         assert!(next >= midnight && next < midnight + INTERVAL, "{next}");
     }
 

@@ -10,7 +10,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Mutex;
 
-use super::{Client, Error, wire};
+use super::{Error, wire};
 use crate::portrait::AppId;
 
 /// WeChat gives out the next token this long before the end of one, and both work in between.
@@ -47,16 +47,18 @@ impl Access {
         &self.appid
     }
 
-    /// Returns the token that is held, or a new one; whoever comes meanwhile waits for it.
-    pub(super) async fn token(&self, client: &Client) -> Result<SecretString, Error> {
+    /// Returns the token that is held, or asks for a new one; whoever comes meanwhile waits.
+    pub(super) async fn token(
+        &self,
+        now: DateTime<Utc>,
+        ask: impl AsyncFnOnce(&AppId, &SecretString) -> Result<wire::Token, Error>,
+    ) -> Result<SecretString, Error> {
         let mut held = self.held.lock().await;
-        let now = client.now();
         if let Some(held) = held.as_ref().filter(|held| now < held.renew_at) {
             return Ok(held.token.clone());
         }
         // The old one is kept until there is a new one: it may live on for some minutes.
-        let wire::Token { value, expires_in } =
-            client.stable_token(&self.appid, &self.secret).await?;
+        let wire::Token { value, expires_in } = ask(&self.appid, &self.secret).await?;
         let token = SecretString::from(value);
         let life = Duration::from_secs(expires_in).saturating_sub(RENEW_BEFORE_END);
         let life = TimeDelta::from_std(life).unwrap_or(TimeDelta::MAX);

@@ -1,11 +1,11 @@
 //! Sends requests to WeChat and repeats those that may succeed a moment later.
 //!
-//! The one room in which `reqwest` appears. Tells whoever listens of every request, and knows
-//! neither days that are due nor what becomes of an answer.
+//! Tells whoever listens of every request, and knows neither days that are due nor what becomes of
+//! an answer.
 
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::NaiveDate;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Semaphore;
 use url::Url;
@@ -14,6 +14,7 @@ use super::errcode::Then;
 use super::wire::{self, Answer};
 use super::{Access, Endpoint, Error, Failure};
 use crate::calendar::Clock;
+use crate::config;
 use crate::portrait::{AppId, Window};
 
 /// Beyond this an answer is no portrait: the largest seen have some 50 KB.
@@ -71,7 +72,7 @@ impl Client {
     ) -> Result<Self, Error> {
         // Fails only where somebody installed one before, which is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let http = reqwest::Client::builder()
+        let mut http = reqwest::Client::builder()
             .user_agent(concat!(
                 env!("CARGO_PKG_NAME"),
                 "/",
@@ -80,8 +81,11 @@ impl Client {
             .timeout(settings.timeout)
             // A redirect would carry the token to wherever it points.
             .redirect(reqwest::redirect::Policy::none())
-            .referer(false)
-            .build()?;
+            .referer(false);
+        if config::is_loopback(&settings.base_url) {
+            http = http.no_proxy();
+        }
+        let http = http.build()?;
         let permits = Semaphore::new(settings.concurrency);
         Ok(Self {
             http,
@@ -90,10 +94,6 @@ impl Client {
             clock,
             observe: Box::new(observe),
         })
-    }
-
-    pub(super) fn now(&self) -> DateTime<Utc> {
-        (self.clock)()
     }
 
     /// Asks for the portrait of the window that ends on `reference_date`, a Beijing day.
@@ -110,7 +110,9 @@ impl Client {
     ) -> Result<Answer, Error> {
         let body = wire::portrait_request(window, reference_date);
         let ask = async || {
-            let token = access.token(self).await?;
+            let ask =
+                async |appid: &AppId, secret: &SecretString| self.stable_token(appid, secret).await;
+            let token = access.token((self.clock)(), ask).await?;
             let mut url = self.url("datacube/getweanalysisappiduserportrait");
             url.query_pairs_mut()
                 .append_pair("access_token", token.expose_secret());
@@ -135,7 +137,7 @@ impl Client {
     }
 
     /// Asks for the token that all who use `stable_token` share; takes nobody's token away.
-    pub(super) async fn stable_token(
+    async fn stable_token(
         &self,
         appid: &AppId,
         secret: &SecretString,
@@ -174,7 +176,7 @@ impl Client {
             // Held for one request only, so that an app that waits to try again delays nobody.
             let permit = self.permits.acquire().await;
             let start = Instant::now();
-            let result = match self.exchange(url, body).await {
+            let result = match self.exchange(endpoint, url, body).await {
                 Err(error) => Err(error),
                 Ok((status, body)) => match read(&body) {
                     // WeChat refuses with status 200; a gateway with a page of its own.
@@ -205,6 +207,7 @@ impl Client {
 
     async fn exchange(
         &self,
+        endpoint: Endpoint,
         url: &Url,
         body: &serde_json::Value,
     ) -> Result<(reqwest::StatusCode, Vec<u8>), Error> {
@@ -218,7 +221,10 @@ impl Client {
         let mut read = Vec::new();
         while let Some(chunk) = response.chunk().await? {
             if read.len() + chunk.len() > LARGEST_ANSWER {
-                return Err(Error::Decode("it is larger than 8 MiB".to_owned()));
+                return Err(Error::Decode(
+                    endpoint,
+                    "it is larger than 8 MiB".to_owned(),
+                ));
             }
             read.extend_from_slice(&chunk);
         }
@@ -240,7 +246,7 @@ impl Error {
         match self {
             Self::Refused(refusal) => Some(refusal.errcode.to_string()),
             Self::Transport { failure, .. } => Some(failure.to_string()),
-            Self::Decode(_) => Some(Failure::Body.to_string()),
+            Self::Decode(..) => Some(Failure::Body.to_string()),
             Self::Empty => None,
         }
     }

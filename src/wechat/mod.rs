@@ -47,8 +47,8 @@ pub enum Error {
         source: Option<reqwest::Error>,
     },
     /// The answer is none that could be read.
-    #[error("unreadable answer: {0}")]
-    Decode(String),
+    #[error("unreadable answer: {1}")]
+    Decode(Endpoint, String),
 }
 
 /// A refusal in WeChat's own terms.
@@ -101,7 +101,7 @@ impl Error {
                 ..
             } => Reason::RateLimited,
             Self::Transport { .. } => Reason::Transport,
-            Self::Decode(_) => Reason::Decode,
+            Self::Decode(..) => Reason::Decode,
         }
     }
 
@@ -129,7 +129,7 @@ impl Error {
                 failure: Failure::Status(429),
                 ..
             } => Then::After(Duration::from_mins(1)),
-            Self::Empty | Self::Transport { .. } | Self::Decode(_) => Then::NextPoll,
+            Self::Empty | Self::Transport { .. } | Self::Decode(..) => Then::NextPoll,
         }
     }
 
@@ -156,9 +156,15 @@ impl Error {
                 };
                 format!("{appid}: {what}{detail}")
             }
-            Self::Decode(problem) => format!(
-                "{appid}: the answer is no portrait of the day asked for: {problem}; check what stands between here and WeChat"
-            ),
+            Self::Decode(endpoint, problem) => {
+                let wanted = match endpoint {
+                    Endpoint::Portrait => "portrait of the day asked for",
+                    Endpoint::Token => "token",
+                };
+                format!(
+                    "{appid}: the answer is no {wanted}: {problem}; check what stands between here and WeChat"
+                )
+            }
         }
     }
 }
@@ -332,7 +338,8 @@ mod tests {
             "wx0123456789abcdef: too many requests, says a gateway in between or WeChat itself; raise poll.interval"
         );
         assert_eq!(
-            Error::Decode("it is JSON, but no object".to_owned()).sentence(&appid()),
+            Error::Decode(Endpoint::Portrait, "it is JSON, but no object".to_owned())
+                .sentence(&appid()),
             "wx0123456789abcdef: the answer is no portrait of the day asked for: it is JSON, but no object; check what stands between here and WeChat"
         );
     }
@@ -352,7 +359,7 @@ mod tests {
             refused(-1),
             refused(61501),
             Failure::Timeout.into(),
-            Error::Decode(String::new()),
+            Error::Decode(Endpoint::Portrait, String::new()),
         ] {
             assert!(!error.is_not_ready(), "{error}");
         }

@@ -48,9 +48,6 @@ pub(super) fn portrait_request(window: Window, reference_date: NaiveDate) -> Val
 pub fn portrait(body: &[u8], window: Window, reference_date: NaiveDate) -> Result<Answer, Error> {
     let (text, answer) = object(body, Endpoint::Portrait)?;
     let told = field(&answer, &["ref_date", "refDate"]);
-    if let Some(told) = told {
-        check_reference_date(told, window, reference_date)?;
-    }
     let mut portrait = Portrait::new(window, reference_date);
     let mut repairs = Repairs::default();
     let mut has_halves = false;
@@ -67,9 +64,14 @@ pub fn portrait(body: &[u8], window: Window, reference_date: NaiveDate) -> Resul
                     "{} is a list, as in an answer of getweanalysisappiddailyretaininfo",
                     names[0]
                 );
-                return Err(Error::Decode(problem));
+                return Err(Error::Decode(Endpoint::Portrait, problem));
             }
-            Some(_) => return Err(Error::Decode(format!("{} is no object", names[0]))),
+            Some(_) => {
+                return Err(Error::Decode(
+                    Endpoint::Portrait,
+                    format!("{} is no object", names[0]),
+                ));
+            }
         };
         has_halves = true;
         for dimension in Dimension::ALL {
@@ -79,7 +81,12 @@ pub fn portrait(body: &[u8], window: Window, reference_date: NaiveDate) -> Resul
                 Some(Value::Array(rows)) => {
                     read_rows(rows, portrait.division_mut(cohort, dimension), &mut repairs);
                 }
-                Some(_) => return Err(Error::Decode(format!("{} is no list", names[0]))),
+                Some(_) => {
+                    return Err(Error::Decode(
+                        Endpoint::Portrait,
+                        format!("{} is no list", names[0]),
+                    ));
+                }
             }
         }
     }
@@ -88,15 +95,21 @@ pub fn portrait(body: &[u8], window: Window, reference_date: NaiveDate) -> Resul
             0 if has_halves || told.is_some() || code(&answer).is_some() || answer.is_empty() => {
                 Error::Empty
             }
-            0 => Error::Decode("neither ref_date nor visit_uv is in it".to_owned()),
-            _ => Error::Decode("not one of its rows has a name and a number".to_owned()),
+            0 => Error::Decode(
+                Endpoint::Portrait,
+                "neither ref_date nor visit_uv is in it".to_owned(),
+            ),
+            _ => Error::Decode(
+                Endpoint::Portrait,
+                "not one of its rows has a name and a number".to_owned(),
+            ),
         });
     }
-    if told.is_none() {
-        return Err(Error::Decode(
-            "it does not tell its day: ref_date is missing".to_owned(),
-        ));
-    }
+    let Some(told) = told else {
+        let problem = "it does not tell its day: ref_date is missing";
+        return Err(Error::Decode(Endpoint::Portrait, problem.to_owned()));
+    };
+    check_reference_date(told, window, reference_date)?;
     Ok(Answer {
         portrait,
         text: text.into_owned(),
@@ -117,6 +130,7 @@ pub(super) fn token(body: &[u8]) -> Result<Token, Error> {
             expires_in,
         }),
         _ => Err(Error::Decode(
+            Endpoint::Token,
             "access_token or expires_in is missing".to_owned(),
         )),
     }
@@ -124,9 +138,12 @@ pub(super) fn token(body: &[u8]) -> Result<Token, Error> {
 
 /// Reads an object that is no refusal, and the text that it was read from.
 fn object(body: &[u8], endpoint: Endpoint) -> Result<(Cow<'_, str>, Map<String, Value>), Error> {
-    let (text, value) = json(body)?;
+    let (text, value) = json(body, endpoint)?;
     let Value::Object(object) = value else {
-        return Err(Error::Decode("it is JSON, but no object".to_owned()));
+        return Err(Error::Decode(
+            endpoint,
+            "it is JSON, but no object".to_owned(),
+        ));
     };
     match code(&object) {
         None | Some(Ok(0)) => Ok((text, object)),
@@ -140,12 +157,15 @@ fn object(body: &[u8], endpoint: Endpoint) -> Result<(Cow<'_, str>, Map<String, 
                 errmsg: redact(errmsg),
             }))
         }
-        Some(Err(())) => Err(Error::Decode("errcode is no whole number".to_owned())),
+        Some(Err(())) => Err(Error::Decode(
+            endpoint,
+            "errcode is no whole number".to_owned(),
+        )),
     }
 }
 
 /// Reads JSON, also where it has raw control characters inside strings or broken UTF-8.
-fn json(body: &[u8]) -> Result<(Cow<'_, str>, Value), Error> {
+fn json(body: &[u8], endpoint: Endpoint) -> Result<(Cow<'_, str>, Value), Error> {
     let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
     let text = String::from_utf8_lossy(body);
     if let Ok(value) = serde_json::from_str(&text) {
@@ -155,12 +175,15 @@ fn json(body: &[u8]) -> Result<(Cow<'_, str>, Value), Error> {
     match serde_json::from_str(&text) {
         Ok(value) => Ok((Cow::Owned(text), value)),
         // The text itself is not repeated: nobody knows what is in it.
-        Err(error) => Err(Error::Decode(format!(
-            "{} bytes that are no JSON, from line {} column {}",
-            body.len(),
-            error.line(),
-            error.column()
-        ))),
+        Err(error) => Err(Error::Decode(
+            endpoint,
+            format!(
+                "{} bytes that are no JSON, from line {} column {}",
+                body.len(),
+                error.line(),
+                error.column()
+            ),
+        )),
     }
 }
 
@@ -287,9 +310,10 @@ fn check_reference_date(
         .filter(|character| is_date || character.is_ascii_alphanumeric())
         .take(40)
         .collect();
-    Err(Error::Decode(format!(
-        "asked for {asked}, its ref_date is {told}"
-    )))
+    Err(Error::Decode(
+        Endpoint::Portrait,
+        format!("asked for {asked}, its ref_date is {told}"),
+    ))
 }
 
 fn compact(day: NaiveDate) -> String {
@@ -774,7 +798,7 @@ mod tests {
             r#"{"access_token":5,"expires_in":7200}"#,
             "{}",
         ] {
-            let Err(Error::Decode(problem)) = token(body.as_bytes()) else {
+            let Err(Error::Decode(Endpoint::Token, problem)) = token(body.as_bytes()) else {
                 panic!("{body}");
             };
             assert_eq!(problem, "access_token or expires_in is missing");

@@ -171,6 +171,9 @@ async fn an_archive_of_a_newer_version_is_left_to_the_operator() {
     let home = Home::new("http://127.0.0.1:1", &[APP]);
     std::fs::create_dir(home.path("data")).unwrap();
     let newer = Connection::open(home.archive_file()).unwrap();
+    newer
+        .pragma_update(None, "application_id", 0x7778_7074)
+        .unwrap();
     newer.pragma_update(None, "user_version", 7).unwrap();
     drop(newer);
     let before = std::fs::read(home.archive_file()).unwrap();

@@ -391,6 +391,33 @@ async fn figures_settle_when_they_come_twice_and_follow_a_revision() {
 }
 
 #[tokio::test]
+async fn a_window_with_nothing_due_is_not_blamed_for_another() {
+    let (hand, wechat, inside) = one_app(apps_of(&[APP])).await;
+    // In the evening two answers that agree are final.
+    hand.forward(TimeDelta::hours(7));
+    wechat.set_fault(APP, "garbage*2");
+    let _polling = inside
+        .poll_windows(APP, &[Window::OneDay, Window::SevenDays])
+        .await;
+    let turn = async |polls: f64, successes: [f64; 2]| {
+        let look = |page: &Page| {
+            let of = |name, window| page.value(name, &[("appid", APP), ("window", window)]);
+            let polled = ["1d", "7d"].map(|window| of("wxapp_portrait_polls_total", window));
+            (polled.into_iter().flatten().sum::<f64>() >= polls)
+                .then(|| ["1d", "7d"].map(|window| of("wxapp_portrait_last_poll_success", window)))
+        };
+        let found = inside.metrics_with("the polls", look).await;
+        assert_eq!(found, successes.map(Some));
+    };
+    turn(4.0, [0.0, 1.0]).await;
+    hand.forward(TimeDelta::minutes(30));
+    turn(8.0, [1.0, 1.0]).await;
+    wechat.set_fault(APP, "errcode=40164");
+    hand.forward(TimeDelta::minutes(30));
+    turn(9.0, [0.0, 1.0]).await;
+}
+
+#[tokio::test]
 async fn a_token_that_is_refused_once_is_replaced_once() {
     let (hand, wechat, inside) = one_app(apps_of(&[APP])).await;
     wechat.set_fault(APP, "errcode=40001*1");

@@ -615,11 +615,15 @@ impl Inside {
 
     /// Reads an app's archive and polls it, as after a start.
     pub(crate) async fn poll(&self, app: &str, window: Window) -> Polling {
+        self.poll_windows(app, &[window]).await
+    }
+
+    pub(crate) async fn poll_windows(&self, app: &str, windows: &[Window]) -> Polling {
         let app = config::App {
             appid: appid(app),
             name: app.to_owned(),
             secret: SecretString::from(secret_of(&appid(app))),
-            windows: vec![window],
+            windows: windows.to_vec(),
             dimensions: Dimension::ALL.to_vec(),
             top_names: BTreeMap::new(),
         };

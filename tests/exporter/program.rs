@@ -108,7 +108,7 @@ async fn a_configuration_is_checked() {
     };
     let (code, said) = check(&home).await;
     assert_eq!(code, Some(0), "{said}");
-    assert!(said.contains("wxapp-portrait.yml: good, 1 apps"), "{said}");
+    assert!(said.contains("wxapp-portrait.yml: good, apps: 1"), "{said}");
     assert!(!home.path("data").exists());
 
     home.config["poll"]["interval"] = json!("soon");
@@ -139,6 +139,9 @@ async fn the_demo_needs_nothing_and_leaves_nothing() {
             "debug",
         ])
         .env("TMPDIR", temporary.path())
+        // No proxy is asked for what is on this host.
+        .env_remove("NO_PROXY")
+        .env("http_proxy", "http://127.0.0.1:1")
         .current_dir(temporary.path());
     let apps = [
         "wxdecade0000000001",
@@ -156,6 +159,31 @@ async fn the_demo_needs_nothing_and_leaves_nothing() {
             assert_eq!(days, Some(60.0), "{app} {window}");
         }
     }
+    let (_, status) = exporter.get("/api/v1/status").await;
+    let status: Value = serde_json::from_str(&status).unwrap();
+    let archive = rusqlite::Connection::open(status["archive"]["path"].as_str().unwrap()).unwrap();
+    let iphones: Vec<i64> = archive
+        .prepare(
+            "SELECT json_extract(row.value, '$.value')
+             FROM answers, json_each(answer, '$.visit_uv.platforms') AS row
+             WHERE appid = ?1 AND window = '1d' AND json_extract(row.value, '$.name') = 'iPhone'
+             ORDER BY reference_date DESC LIMIT 2",
+        )
+        .unwrap()
+        .query_map([apps[1]], |row| row.get(0))
+        .unwrap()
+        .map(Result::unwrap)
+        .collect();
+    assert!(
+        iphones[0] * 2 < iphones[1],
+        "a swing yesterday: {iphones:?}"
+    );
+    exporter
+        .metrics_with("the first polls", |page| {
+            let polls = page.series("wxapp_portrait_last_poll_success");
+            (polls.len() == 9 && polls.values().all(|success| *success > 0.0)).then_some(())
+        })
+        .await;
     assert_eq!(exporter.get("/").await.0, 200);
     let said = exporter.running.output();
     assert!(
