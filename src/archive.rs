@@ -121,7 +121,7 @@ fn words(error: &rusqlite::Error) -> String {
         }
         Some(ErrorCode::DiskFull) => "the disk is full; make room".to_owned(),
         Some(ErrorCode::CannotOpen) => {
-            "it cannot be opened; check that the folder exists and is writable".to_owned()
+            "check that its folder is there and may be written to by this user".to_owned()
         }
         _ => error.to_string(),
     }

@@ -55,10 +55,10 @@ pub struct Serve {
         default_value = "wxapp-portrait.yml"
     )]
     pub config_file: PathBuf,
-    /// Checks the configuration and all that it names, and exits.
+    /// Checks the configuration and the files that it names, and exits; asks nobody.
     #[arg(long = "config.check")]
     pub config_check: bool,
-    /// Folder of the archive; made if it is not there.
+    /// Folder of the archive, seen from the current one; made if it is not there.
     #[arg(long = "storage.path", value_name = "FOLDER", default_value = "data")]
     pub storage_path: PathBuf,
     /// What is served and where.
@@ -72,7 +72,8 @@ pub struct Serve {
 /// Flags of `demo`.
 #[derive(Debug, Clone, Args)]
 pub struct Demo {
-    /// Folder of the archive, kept and filled with 60 days; without it, a temporary one.
+    /// Folder of an archive of its own, which gets the three simulated apps and is kept; without it, a
+    /// temporary one.
     #[arg(long = "storage.path", value_name = "FOLDER")]
     pub storage_path: Option<PathBuf>,
     /// What is served and where.
@@ -90,7 +91,7 @@ pub struct Simulate {
     #[arg(
         long = "web.listen-address",
         value_name = "ADDRESS",
-        default_value = "127.0.0.1:10691"
+        default_value = "127.0.0.1:10691", value_parser = parse_address
     )]
     pub listen_address: String,
     /// A simulated app and its mean active users a day (10000 unless told); repeatable.
@@ -100,15 +101,18 @@ pub struct Simulate {
     pub app: Vec<App>,
     /// A swing of one day, such as 2026-11-20:platform=iPhone:0.4; repeatable.
     ///
-    /// The middle is a dimension and a name, or `new`, `active`, `all`; the last is the factor.
-    #[arg(long, value_name = "[APPID@]DAY:WHAT:FACTOR")]
+    /// The middle is a dimension and a name, or `new`, `active`, `all`; the last is the factor. WeChat
+    /// answers only for yesterday and the day before, in Beijing.
+    #[arg(long, value_name = "[APPID@]DAY:SELECTOR:FACTOR")]
     pub event: Vec<Event>,
     /// A fault of one app, such as wx0123456789abcdef=errcode=40164; repeatable.
     ///
-    /// Faults: errcode=N, http=STATUS, delay=TIME, cut, reset, garbage, empty, halves, huge,
-    /// wrong-date, retain, camel, rows, scaled=FACTOR, leaky. `token:` in front makes it a fault of
-    /// the token endpoint, `*TIMES` behind ends it. While running: PUT and DELETE of
-    /// /simulator/faults/APPID.
+    /// Faults: errcode=N, http=STATUS, delay=TIME, cut (off in the middle), reset (no answer),
+    /// garbage (no JSON), empty (no rows), halves (no users at all), huge (over 8 MiB), wrong-date,
+    /// retain (the answer of another API), camel (spelled as by cloud functions), rows (senseless ones
+    /// among good ones), scaled=FACTOR (a revision), leaky (a refusal that repeats token and secret).
+    /// `token:` in front makes it a fault of the token endpoint, `*TIMES` behind ends it; an app has
+    /// one of each. While running: `curl -X PUT -d cut ADDRESS/simulator/faults/APPID`, and DELETE.
     #[arg(long, value_name = "APPID=FAULT", value_parser = parse_fault)]
     pub fault: Vec<(AppId, Fault)>,
     /// Beijing time at which yesterday is ready.
@@ -132,7 +136,7 @@ pub struct Web {
     #[arg(
         long = "web.listen-address",
         value_name = "ADDRESS",
-        default_value = ":10690"
+        default_value = ":10690", value_parser = parse_address
     )]
     pub listen_address: Vec<String>,
     /// Path of the page for Prometheus.
@@ -184,6 +188,13 @@ fn parse_telemetry_path(text: &str) -> Result<String, String> {
         Err("something else is served there".to_owned())
     } else {
         Ok(text.to_owned())
+    }
+}
+
+fn parse_address(text: &str) -> Result<String, String> {
+    match text.rsplit_once(':') {
+        Some((_, port)) if port.parse::<u16>().is_ok() => Ok(text.to_owned()),
+        _ => Err("expected HOST:PORT or :PORT, such as :10690".to_owned()),
     }
 }
 

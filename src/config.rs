@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::{self, Write as _};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -224,8 +225,14 @@ impl Check<'_> {
         let bytes = match std::fs::read(&self.file) {
             Ok(bytes) => bytes,
             Err(error) => {
-                self.problems
-                    .push(format!("{}: cannot read it: {error}", self.file.display()));
+                let hint = match error.kind() {
+                    ErrorKind::NotFound => "; write it, or name another with --config.file",
+                    _ => "",
+                };
+                self.problems.push(format!(
+                    "{}: cannot read it: {error}{hint}",
+                    self.file.display()
+                ));
                 return None;
             }
         };
@@ -369,7 +376,7 @@ impl Check<'_> {
         let line = text.as_ref().map_or(0, |text| text.referenced.line());
         let interval = self.duration("poll.interval", text, "1s", "12h")?;
         if interval < Duration::from_mins(1) {
-            let warning = "less than a minute uses up WeChat's daily quota for figures that change once a day";
+            let warning = "less than a minute uses up the daily quota of WeChat for figures that change once a day";
             self.warn(line, "poll.interval", warning);
         }
         Some(interval)
@@ -1118,7 +1125,9 @@ apps:
     fn a_file_that_is_not_there_is_told() {
         assert_eq!(
             Folder::new(&[]).problems(),
-            format!("{MAIN}: cannot read it: No such file or directory (os error 2)")
+            format!(
+                "{MAIN}: cannot read it: No such file or directory (os error 2); write it, or name another with --config.file"
+            )
         );
     }
 
@@ -1280,7 +1289,7 @@ apps: [{appid: wx0123456789ABCDEF, secret_env: A}]
             Folder::new(&[(MAIN, text)]).warnings(),
             "\
 wxapp-portrait.yml:2: wechat.base_url: AppSecrets and tokens cross the network unencrypted; use https
-wxapp-portrait.yml:3: poll.interval: less than a minute uses up WeChat's daily quota for figures that change once a day
+wxapp-portrait.yml:3: poll.interval: less than a minute uses up the daily quota of WeChat for figures that change once a day
 wxapp-portrait.yml:4: apps_files: no file matches apps.d/*.yml
 wxapp-portrait.yml:5: apps[0].appid: wx0123456789ABCDEF does not look like an appid of WeChat (`wx` and 16 hex digits in lower case)"
         );

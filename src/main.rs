@@ -38,7 +38,7 @@ fn main() -> ExitCode {
     runtime.shutdown_timeout(GRACE);
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Error::Config(error)) => {
+        Err(error @ (Error::Config(_) | Error::NotSimulated(_))) => {
             for problem in error.to_string().lines() {
                 tracing::error!("{problem}");
             }
@@ -64,6 +64,14 @@ fn outside() -> Result<
 > {
     let mut terminate = signal(SignalKind::terminate()).map_err(Error::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Signals)?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(Error::Signals)?;
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            tracing::warn!(
+                "SIGHUP is ignored: restart the exporter to read its configuration again"
+            );
+        }
+    });
     Ok(Outside {
         clock: commands::clock(chrono::Utc::now),
         environment: |name: &str| std::env::var(name).ok(),

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 
+use chrono::NaiveDate;
 use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 use url::Url;
@@ -13,8 +14,9 @@ use super::serve::Exporter;
 use super::{Error, Outside, listen, local_url};
 use crate::archive::{Archive, Entry};
 use crate::calendar::{self, Clock};
-use crate::portrait::{Dimension, Window};
+use crate::portrait::{Cohort, Dimension, Window};
 use crate::simulator::{self, App, Settings, Simulator};
+use crate::wechat::wire;
 use crate::{cli, config};
 
 /// Appid, name, and mean active users a day.
@@ -55,6 +57,8 @@ where
         temporary.path()
     };
     Archive::new(storage_path, Arc::clone(&clock)).put(&history(&simulator, &clock))?;
+    let yesterday = calendar::yesterday(clock());
+    let swing = [calendar::before(yesterday, 1), yesterday].map(|day| iphones(&simulator, day));
 
     let ending = CancellationToken::new();
     tokio::spawn(simulator::run(
@@ -73,9 +77,13 @@ where
         );
     }
     println!(
-        "Yesterday {} ({SWINGING}) lost most of its iPhone users. Ctrl-C ends the demo.",
-        APPS[1].1
+        "Yesterday {} lost most of its iPhone users, {} after {} the day before:",
+        APPS[1].1, swing[1], swing[0]
     );
+    println!(
+        "  wxapp_portrait_users{{appid=\"{SWINGING}\",window=\"1d\",cohort=\"active\",dimension=\"platform\"}}"
+    );
+    println!("Ctrl-C ends the demo.");
     let result = exporter.run(shutdown).await;
     ending.cancel();
     result
@@ -100,6 +108,23 @@ fn simulate(clock: &Clock) -> Arc<Simulator> {
     };
     let clock = Arc::clone(clock);
     Simulator::new(settings, move || clock())
+}
+
+/// Returns how many people used the swinging app on an iPhone.
+fn iphones(simulator: &Simulator, day: NaiveDate) -> u64 {
+    let portrait = SWINGING.parse().ok().and_then(|appid| {
+        let answer = simulator.answer(&appid, Window::OneDay, day)?.to_string();
+        wire::portrait(answer.as_bytes(), Window::OneDay, day).ok()
+    });
+    portrait.map_or(0, |answer| {
+        let platforms = answer
+            .portrait
+            .division(Cohort::Active, Dimension::Platform);
+        platforms
+            .iter()
+            .find(|(name, _)| *name == "iPhone")
+            .map_or(0, |(_, users)| users)
+    })
 }
 
 /// Returns what would have been archived if the exporter had run for the last days.

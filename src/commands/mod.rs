@@ -14,6 +14,7 @@ use tokio::net::TcpListener;
 
 use crate::calendar::Clock;
 use crate::cli::{Cli, Command};
+use crate::portrait::AppId;
 use crate::{archive, config, exposition, wechat};
 
 /// How long requests under way may take when the program ends.
@@ -36,13 +37,16 @@ pub enum Error {
     #[error(transparent)]
     Config(#[from] config::Error),
     /// Another program listens there, or the address is none of this host.
-    #[error("cannot listen on {address}")]
+    #[error("cannot listen on {address}, choose another --web.listen-address")]
     Listen {
         /// As it was given.
         address: String,
         /// What the system said.
         source: io::Error,
     },
+    /// A fault or an event is of an app that is not simulated.
+    #[error("{0} is not simulated: add --app {0}")]
+    NotSimulated(AppId),
     /// The archive must not be touched.
     #[error(transparent)]
     Archive(#[from] archive::Error),

@@ -8,17 +8,23 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Error, GRACE, Outside, listen};
 use crate::cli;
-use crate::simulator::{self, Settings, Simulator};
+use crate::simulator::{self, Event, Settings, Simulator};
 
 /// Serves the simulated WeChat until `shutdown`.
 ///
 /// # Errors
 ///
-/// The address can't be listened on.
+/// The address can't be listened on, or a fault or an event is of another app.
 pub async fn run<E, S>(flags: &cli::Simulate, outside: Outside<E, S>) -> Result<(), Error>
 where
     S: Future<Output = ()>,
 {
+    let of_faults = flags.fault.iter().map(|(appid, _)| appid);
+    for appid in of_faults.chain(flags.event.iter().filter_map(Event::app)) {
+        if !flags.app.iter().any(|app| app.appid == *appid) {
+            return Err(Error::NotSimulated(appid.clone()));
+        }
+    }
     let listener = listen(&flags.listen_address).await?;
     if let Ok(address) = listener.local_addr() {
         tracing::info!(%address, apps = flags.app.len(), "listening as WeChat");

@@ -28,6 +28,14 @@ pub(super) enum Selector {
     Name(Dimension, String),
 }
 
+impl Event {
+    /// Returns the app that it happens to; none for all.
+    #[must_use]
+    pub fn app(&self) -> Option<&AppId> {
+        self.app.as_ref()
+    }
+}
+
 impl FromStr for Event {
     type Err = String;
 

@@ -255,7 +255,7 @@ mod tests {
             format!("invalid ip 61.183.89.14 ipv6 ::ffff:61.183.89.14, not in whitelist {RID}");
         assert_eq!(
             sentence(Endpoint::Token, 40164, &errmsg),
-            "wx0123456789abcdef: add 61.183.89.14 to the app's IP allow-list in WeChat's console under development settings (errcode 40164, rid 61b7f9e0-66c14e21-3f647b7e)"
+            "wx0123456789abcdef: add 61.183.89.14 to the IP allow-list of the app, in the WeChat console under development settings (errcode 40164, rid 61b7f9e0-66c14e21-3f647b7e)"
         );
         assert_eq!(
             sentence(
@@ -263,7 +263,7 @@ mod tests {
                 89503,
                 "reject invoke IP 2001:db8::1, please contact"
             ),
-            "wx0123456789abcdef: the app's administrator must confirm the address 2001:db8::1: WeChat has sent them a message (errcode 89503)"
+            "wx0123456789abcdef: the administrator of the app must confirm 2001:db8::1: WeChat has sent them a message (errcode 89503)"
         );
         assert_eq!(
             sentence(
@@ -271,7 +271,7 @@ mod tests {
                 61004,
                 "access clientip is not registered"
             ),
-            "wx0123456789abcdef: add the address of this exporter to the app's IP allow-list in WeChat's console under development settings (errcode 61004)"
+            "wx0123456789abcdef: add the address of this exporter to the IP allow-list of the app, in the WeChat console under development settings (errcode 61004)"
         );
     }
 

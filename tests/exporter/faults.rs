@@ -62,7 +62,7 @@ const ERRCODES: &[(&[i64], &str, &str)] = &[
     (
         &[40164],
         "ip_not_allowed",
-        "add 61.183.89.14 to the app's IP allow-list",
+        "add 61.183.89.14 to the IP allow-list of the app",
     ),
     (
         &[61004],
@@ -72,7 +72,7 @@ const ERRCODES: &[(&[i64], &str, &str)] = &[
     (
         &[89501, 89503],
         "ip_not_allowed",
-        "administrator must confirm the address",
+        "must confirm the address of this exporter",
     ),
     (&[89506], "ip_not_allowed", "asked again in 24 hours"),
     (&[89507], "ip_not_allowed", "asked again in an hour"),
@@ -133,7 +133,7 @@ const OTHERS: &[Case] = &[
     (
         "token:errcode=40164",
         "ip_not_allowed",
-        "add 61.183.89.14 to the app's IP allow-list",
+        "add 61.183.89.14 to the IP allow-list of the app",
     ),
     ("token:errcode=40125", "credentials", "set the new one"),
     (

@@ -9,7 +9,8 @@ use tokio::net::{TcpListener, TcpSocket};
 use wxapp_portrait_exporter::simulator::secret_of;
 
 use crate::harness::{
-    APP, Exporter, Home, OTHER, Running, WeChat, appid, eventually, program, stand_in, yesterday,
+    APP, Exporter, Home, OTHER, Running, WeChat, appid, client, eventually, program, stand_in,
+    yesterday,
 };
 
 /// Lets a program run to its end; answers its exit code and all that it said.
@@ -92,7 +93,7 @@ async fn a_port_in_use_is_named() {
     assert_eq!(code, Some(1), "{said}");
     assert!(
         said.contains(&format!(
-            "cannot listen on {address}: Address already in use"
+            "cannot listen on {address}, choose another --web.listen-address: Address already in use"
         )),
         "{said}"
     );
@@ -235,4 +236,48 @@ async fn every_outcome_is_a_line_of_the_log_in_logfmt_or_json() {
         (&failed["appid"], &failed["window"]),
         (&json!(OTHER), &json!("1d"))
     );
+}
+
+#[tokio::test]
+async fn a_hangup_is_told_and_ends_nothing() {
+    let wechat = WeChat::of(&[APP]).await;
+    let mut exporter = Home::of(&wechat, &[APP]).start().await;
+    exporter.running.signal("HUP");
+    exporter.running.said("SIGHUP is ignored").await;
+    exporter.ready().await;
+}
+
+#[tokio::test]
+async fn the_simulator_knows_its_apps_and_ends_while_it_delays_an_answer() {
+    let simulate = |flags: &[&str]| {
+        let mut command = program();
+        command.arg("simulate").args(["--app", APP]).args(flags);
+        command.args(["--web.listen-address", "127.0.0.1:0"]);
+        command
+    };
+    let fault = format!("{OTHER}=cut");
+    let (code, said) = end_of(simulate(&["--fault", &fault])).await;
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains(&format!("{OTHER} is not simulated: add --app {OTHER}")));
+
+    let fault = format!("{APP}=token:delay=1h");
+    let mut running = Running::start(simulate(&["--fault", &fault]));
+    let address = running
+        .said("message=\"listening as WeChat\" address=")
+        .await;
+    let address = address.split(' ').next().unwrap().to_owned();
+    let url = format!("http://{address}");
+    let exporter = Home::new(&url, &[APP]).start().await;
+    let asked = async || {
+        let counts = client().get(format!("{url}/simulator/requests"));
+        let counts = counts.send().await.unwrap().text().await.unwrap();
+        let counts: Value = serde_json::from_str(&counts).unwrap();
+        (counts[APP]["token"].as_u64()? > 0).then_some(())
+    };
+    eventually("a request", asked).await;
+    running.signal("TERM");
+    let (end, duration) = running.ended().await;
+    assert_eq!(end.code(), Some(0));
+    assert!(duration < Duration::from_secs(5), "{duration:?}");
+    drop(exporter);
 }

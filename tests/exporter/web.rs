@@ -161,7 +161,7 @@ async fn people_and_programs_read_the_same_state_of_every_app() {
     let problem = exporter.window_status(OTHER).await["problem"].clone();
     let problem = problem.as_str().unwrap();
     assert!(problem.starts_with(&format!(
-        "{OTHER}: add 61.183.89.14 to the app's IP allow-list"
+        "{OTHER}: add 61.183.89.14 to the IP allow-list of the app"
     )));
 
     let (code, html) = exporter.get("/").await;
@@ -171,7 +171,7 @@ async fn people_and_programs_read_the_same_state_of_every_app() {
         "{html}"
     );
     assert!(html.contains(APP) && html.contains("1 with problems"));
-    assert!(html.contains("add 61.183.89.14 to the app&#39;s IP allow-list"));
+    assert!(html.contains("add 61.183.89.14 to the IP allow-list of the app"));
 
     let info = exporter.metrics().await;
     let named = [("appid", APP), ("app", "<b>&\"商城")];
@@ -212,7 +212,7 @@ async fn a_browser_shows_every_app_and_its_trouble() {
     assert!(dom.contains("商城 &lt;b&gt;"), "{dom}");
     assert!(dom.contains(">fresh</span>"), "{dom}");
     assert!(
-        dom.contains("add 61.183.89.14 to the app's IP allow-list"),
+        dom.contains("add 61.183.89.14 to the IP allow-list of the app"),
         "{dom}"
     );
     assert_eq!(dom.matches("<tr>").count(), 3, "a head and two apps: {dom}");
