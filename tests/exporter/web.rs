@@ -215,5 +215,6 @@ async fn a_browser_shows_every_app_and_its_trouble() {
         dom.contains("add 61.183.89.14 to the IP allow-list of the app"),
         "{dom}"
     );
-    assert_eq!(dom.matches("<tr>").count(), 3, "a head and two apps: {dom}");
+    // A head, two apps, and what is wrong with one of them.
+    assert_eq!(dom.matches("<tr>").count(), 4, "{dom}");
 }
