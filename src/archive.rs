@@ -234,7 +234,7 @@ impl Archive {
             .unwrap_or_else(PoisonError::into_inner);
         match found {
             // Whoever met the damage first has set the file aside.
-            _ if generation != self.generation() => Ok(()),
+            Err(_) if generation != self.generation() => Ok(()),
             Ok(()) => Ok(()),
             Err(source) => {
                 if is_damage(&source) {

@@ -39,16 +39,10 @@ pub fn before(day: NaiveDate, days: u64) -> NaiveDate {
         .unwrap_or(NaiveDate::MIN)
 }
 
-/// Returns the instant at which the clocks of Beijing show `time` on `day`.
-#[must_use]
-pub fn at(day: NaiveDate, time: NaiveTime) -> DateTime<Utc> {
-    (day.and_time(time) - beijing()).and_utc()
-}
-
 /// Returns the instant at which `day` begins in Beijing.
 #[must_use]
 pub fn midnight(day: NaiveDate) -> DateTime<Utc> {
-    at(day, NaiveTime::MIN)
+    (day.and_time(NaiveTime::MIN) - beijing()).and_utc()
 }
 
 /// Returns the first midnight in Beijing after `now`.
@@ -75,6 +69,8 @@ pub fn range(window: Window, reference_date: NaiveDate) -> (NaiveDate, NaiveDate
 
 #[cfg(test)]
 mod tests {
+    use chrono::TimeDelta;
+
     use super::*;
 
     fn utc(text: &str) -> DateTime<Utc> {
@@ -103,13 +99,8 @@ mod tests {
     #[test]
     fn a_day_begins_at_sixteen_hours_utc() {
         assert_eq!(midnight(day("2026-11-22")), utc("2026-11-21T16:00:00Z"));
-        assert_eq!(
-            at(
-                day("2026-11-22"),
-                NaiveTime::from_hms_opt(15, 30, 0).unwrap()
-            ),
-            utc("2026-11-22T07:30:00Z")
-        );
+        let half_past_three = midnight(day("2026-11-22")) + TimeDelta::minutes(15 * 60 + 30);
+        assert_eq!(half_past_three, utc("2026-11-22T07:30:00Z"));
     }
 
     #[test]

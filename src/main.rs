@@ -3,6 +3,7 @@
 
 use std::error::Error as _;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser as _;
@@ -73,7 +74,7 @@ fn outside() -> Result<
         }
     });
     Ok(Outside {
-        clock: commands::clock(chrono::Utc::now),
+        clock: Arc::new(chrono::Utc::now),
         environment: |name: &str| std::env::var(name).ok(),
         shutdown: async move {
             tokio::select! {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 
-use chrono::NaiveDate;
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 use url::Url;
@@ -44,7 +44,8 @@ where
     let Outside {
         clock, shutdown, ..
     } = outside;
-    let simulator = simulate(&clock);
+    let yesterday = calendar::yesterday(clock());
+    let simulator = simulate(&clock, yesterday);
     let wechat = listen("127.0.0.1:0").await?;
     let base_url = format!("{}/", local_url(&wechat));
 
@@ -56,8 +57,7 @@ where
         temporary = tempfile::tempdir().map_err(Error::TemporaryFolder)?;
         temporary.path()
     };
-    Archive::new(storage_path, Arc::clone(&clock)).put(&history(&simulator, &clock))?;
-    let yesterday = calendar::yesterday(clock());
+    Archive::new(storage_path, Arc::clone(&clock)).put(&history(&simulator, yesterday, clock()))?;
     let swing = [calendar::before(yesterday, 1), yesterday].map(|day| iphones(&simulator, day));
 
     let ending = CancellationToken::new();
@@ -98,8 +98,7 @@ fn apps() -> impl Iterator<Item = App> {
     })
 }
 
-fn simulate(clock: &Clock) -> Arc<Simulator> {
-    let yesterday = calendar::yesterday(clock());
+fn simulate(clock: &Clock, yesterday: NaiveDate) -> Arc<Simulator> {
     let swing = format!("{SWINGING}@{yesterday}:platform=iPhone:0.4").parse();
     let settings = Settings {
         apps: apps().collect(),
@@ -128,8 +127,7 @@ fn iphones(simulator: &Simulator, day: NaiveDate) -> u64 {
 }
 
 /// Returns what would have been archived if the exporter had run for the last days.
-fn history(simulator: &Simulator, clock: &Clock) -> Vec<Entry> {
-    let yesterday = calendar::yesterday(clock());
+fn history(simulator: &Simulator, yesterday: NaiveDate, now: DateTime<Utc>) -> Vec<Entry> {
     let mut entries = Vec::new();
     for app in apps() {
         for window in Window::ALL {
@@ -139,9 +137,8 @@ fn history(simulator: &Simulator, clock: &Clock) -> Vec<Entry> {
                     continue;
                 };
                 // When it would have been settled; for yesterday that may be still to come.
-                let answered_at = (calendar::midnight(reference_date)
-                    + chrono::TimeDelta::hours(40))
-                .min(clock());
+                let answered_at =
+                    (calendar::midnight(reference_date) + TimeDelta::hours(40)).min(now);
                 entries.push(Entry {
                     appid: app.appid.clone(),
                     window,

@@ -7,7 +7,6 @@ pub mod simulate;
 use std::future::Future;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -118,10 +117,4 @@ fn local_url(listener: &TcpListener) -> String {
         Ok(address) => format!("http://{address}"),
         Err(_) => String::new(),
     }
-}
-
-/// Makes a clock of a function.
-#[must_use]
-pub fn clock(now: impl Fn() -> chrono::DateTime<chrono::Utc> + Send + Sync + 'static) -> Clock {
-    Arc::new(now)
 }

@@ -20,7 +20,7 @@ use crate::cli;
 use crate::config::{self, Config};
 use crate::exposition::page::Page;
 use crate::exposition::telemetry::Telemetry;
-use crate::poll::cycle::Poller;
+use crate::poll::cycle::{Followed, Poller};
 use crate::web::{self, Site};
 use crate::wechat::{self, Client};
 
@@ -59,7 +59,7 @@ where
 pub(super) struct Exporter {
     pub(super) listeners: Vec<TcpListener>,
     poller: Arc<Poller>,
-    apps: Vec<crate::poll::cycle::Followed>,
+    apps: Vec<Followed>,
     site: Arc<Site>,
 }
 

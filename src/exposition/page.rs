@@ -171,17 +171,14 @@ const FAMILIES: &[Family] = &[
         kind: "gauge",
         help: "When WeChat will be asked again.",
         lines: |app, lines| {
-            lines.add(
-                &[("appid", app.appid.as_str())],
-                app.next_poll_at.timestamp(),
-            );
+            lines.add(&[], app.next_poll_at.timestamp());
         },
     },
     Family {
         name: "wxapp_portrait_app_info",
         kind: "gauge",
         help: "The configured name of the app, always 1.",
-        lines: |app, lines| lines.add(&[("appid", app.appid.as_str()), ("app", &app.name)], 1),
+        lines: |app, lines| lines.add(&[("app", &app.name)], 1),
     },
     Family {
         name: "wxapp_portrait_polls_total",
@@ -197,7 +194,6 @@ const FAMILIES: &[Family] = &[
             for window in &app.windows {
                 for reason in Reason::ALL {
                     let labels = [
-                        ("appid", app.appid.as_str()),
                         ("window", window.window.as_str()),
                         ("reason", reason.as_str()),
                     ];
@@ -218,10 +214,7 @@ const FAMILIES: &[Family] = &[
         help: "What had to be mended in answers that brought new figures.",
         lines: |app, lines| {
             for repair in Repair::ALL {
-                lines.add(
-                    &[("appid", app.appid.as_str()), ("repair", repair.as_str())],
-                    app.repairs[repair],
-                );
+                lines.add(&[("repair", repair.as_str())], app.repairs[repair]);
             }
         },
     },
@@ -245,18 +238,26 @@ static HEADERS: LazyLock<Vec<Piece>> = LazyLock::new(|| {
         .collect()
 });
 
-/// The lines of one family, while they are written.
+/// The lines of one family and app, while they are written.
 struct Lines {
-    name: &'static str,
+    /// What every line begins with: the name and the appid.
+    start: String,
     text: String,
 }
 
 impl Lines {
+    fn new(name: &str, appid: &AppId) -> Self {
+        Self {
+            start: format!("{name}{{appid=\"{appid}\""),
+            text: String::new(),
+        }
+    }
+
+    /// Adds a line with these labels behind the appid.
     fn add(&mut self, labels: &[(&str, &str)], value: impl std::fmt::Display) {
-        self.text += self.name;
-        for (index, (label, value)) in labels.iter().enumerate() {
-            let separator = if index == 0 { '{' } else { ',' };
-            let _ = write!(self.text, "{separator}{label}=\"{}\"", escape(value));
+        self.text += &self.start;
+        for (label, value) in labels {
+            let _ = write!(self.text, ",{label}=\"{}\"", escape(value));
         }
         let _ = writeln!(self.text, "}} {value}");
     }
@@ -269,13 +270,7 @@ impl Lines {
     ) {
         for window in &app.windows {
             if let Some(value) = value(window) {
-                self.add(
-                    &[
-                        ("appid", app.appid.as_str()),
-                        ("window", window.window.as_str()),
-                    ],
-                    value,
-                );
+                self.add(&[("window", window.window.as_str())], value);
             }
         }
     }
@@ -298,15 +293,11 @@ fn escape(value: &str) -> Cow<'_, str> {
 /// Renders the users of a portrait in the dimensions that are shown.
 #[must_use]
 pub fn users(appid: &AppId, portrait: &Portrait, dimensions: &[Dimension]) -> Piece {
-    let mut lines = Lines {
-        name: USERS,
-        text: String::new(),
-    };
+    let mut lines = Lines::new(USERS, appid);
     for cohort in Cohort::ALL {
         for dimension in dimensions {
             for (name, users) in portrait.division(cohort, *dimension).iter() {
                 let labels = [
-                    ("appid", appid.as_str()),
                     ("window", portrait.window.as_str()),
                     ("cohort", cohort.as_str()),
                     ("dimension", dimension.as_str()),
@@ -336,10 +327,7 @@ impl Sheet {
                     .filter_map(|window| window.users.clone())
                     .collect();
             }
-            let mut lines = Lines {
-                name: family.name,
-                text: String::new(),
-            };
+            let mut lines = Lines::new(family.name, &record.appid);
             (family.lines)(&record, &mut lines);
             vec![Piece::new(&lines.text)]
         });
@@ -367,25 +355,14 @@ impl Page {
     /// Returns what is said about every app, sorted by appid.
     #[must_use]
     pub fn records(&self) -> Vec<Arc<AppRecord>> {
-        let sheets = self.sheets.read().unwrap_or_else(PoisonError::into_inner);
-        sheets
-            .values()
-            .map(|sheet| Arc::clone(&sheet.record))
-            .collect()
+        let records = |sheet: &Arc<Sheet>| Arc::clone(&sheet.record);
+        self.sheets().iter().map(records).collect()
     }
 
     /// Returns the lines of all apps.
     #[must_use]
     pub fn all(&self) -> Member {
-        join(
-            &self
-                .sheets
-                .read()
-                .unwrap_or_else(PoisonError::into_inner)
-                .values()
-                .cloned()
-                .collect::<Vec<_>>(),
-        )
+        join(&self.sheets())
     }
 
     /// Returns the lines of one app, if it is on the page.
@@ -398,6 +375,12 @@ impl Page {
             .get(appid)
             .cloned();
         sheet.map(|sheet| join(&[sheet]))
+    }
+
+    /// Returns all of it as it is now, so that nobody has to wait while it is read.
+    fn sheets(&self) -> Vec<Arc<Sheet>> {
+        let sheets = self.sheets.read().unwrap_or_else(PoisonError::into_inner);
+        sheets.values().cloned().collect()
     }
 }
 

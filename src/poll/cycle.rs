@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, Utc};
 use futures_util::{StreamExt as _, stream};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::schedule::{self, Change, Days, Held};
@@ -81,7 +81,7 @@ impl Poller {
                 })
             })
             .buffered(threads)
-            .filter_map(async |app| app.ok())
+            .filter_map(async |app| app.inspect_err(broke_down).ok())
             .collect()
             .await;
         self.telemetry.archive_size(self.archive.size());
@@ -107,7 +107,7 @@ impl Poller {
         }
         while let Some(ended) = tasks.join_next().await {
             if let Err(error) = ended {
-                tracing::error!(%error, "a task broke down, which is a bug: restart the exporter");
+                broke_down(&error);
             }
         }
     }
@@ -402,6 +402,11 @@ impl Poller {
         self.telemetry.archive_failure(error.operation());
         tracing::error!("{error}");
     }
+}
+
+/// Tells of a task that can't go on: its app is not polled any more.
+fn broke_down(error: &JoinError) {
+    tracing::error!(%error, "a task broke down, which is a bug: restart the exporter");
 }
 
 impl Followed {
