@@ -5,6 +5,7 @@
 //! them better. Compares nothing and decides nothing: that is for `poll`.
 
 use std::ffi::OsString;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -30,11 +31,11 @@ CREATE TABLE answers (
     appid TEXT NOT NULL,
     window TEXT NOT NULL,               -- 1d, 7d, 30d
     reference_date TEXT NOT NULL,       -- the last Beijing day covered, yyyy-mm-dd
-    answer TEXT NOT NULL,               -- JSON as WeChat sent it
     first_answered_at INTEGER NOT NULL, -- Unix seconds; when the day became known
     answered_at INTEGER NOT NULL,       -- Unix seconds; the last answer, with these figures
     settled INTEGER NOT NULL,           -- 1 if the last two answers agree
     revisions INTEGER NOT NULL,         -- how often the figures changed
+    answer TEXT NOT NULL,               -- JSON as WeChat sent it; last, for it is long and rarely read
     PRIMARY KEY (appid, window, reference_date)
 ) STRICT;
 ";
@@ -123,6 +124,9 @@ fn words(error: &rusqlite::Error) -> String {
         Some(ErrorCode::CannotOpen) => {
             "check that its folder is there and may be written to by this user".to_owned()
         }
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+            "it is damaged; `sqlite3 FILE .recover` may read it".to_owned()
+        }
         _ => error.to_string(),
     }
 }
@@ -148,9 +152,89 @@ pub struct Entry {
     pub revisions: u32,
 }
 
+/// What is held of an app and window.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Holdings {
+    /// First and last day of every stretch of days without a gap, the oldest first.
+    stretches: Vec<(NaiveDate, NaiveDate)>,
+    /// How often figures of these days changed.
+    pub revisions: u64,
+}
+
+impl Holdings {
+    /// Returns how many days are held.
+    #[must_use]
+    pub fn days(&self) -> u64 {
+        let days = |(first, last): &(NaiveDate, NaiveDate)| (*last - *first).num_days() + 1;
+        self.stretches.iter().map(days).sum::<i64>().unsigned_abs()
+    }
+
+    /// Returns the first and the last day, if there is any.
+    #[must_use]
+    pub fn ends(&self) -> Option<(NaiveDate, NaiveDate)> {
+        Some((self.stretches.first()?.0, self.stretches.last()?.1))
+    }
+
+    /// Returns first and last day of every stretch that is missing after the first day held and
+    /// before `end`, the oldest first.
+    #[must_use]
+    pub fn gaps(&self, end: NaiveDate) -> Vec<(NaiveDate, NaiveDate)> {
+        let starts = self.stretches.iter().skip(1).map(|(first, _)| *first);
+        self.stretches
+            .iter()
+            .zip(starts.chain([end]))
+            .filter_map(|((_, last), next)| Some((last.succ_opt()?, next.pred_opt()?)))
+            .filter(|(first, last)| first <= last)
+            .collect()
+    }
+
+    /// Adds a day that is later than all before.
+    fn push(&mut self, day: NaiveDate, revisions: u32) {
+        self.revisions += u64::from(revisions);
+        match self.stretches.last_mut() {
+            Some((_, last)) if last.succ_opt() == Some(day) => *last = day,
+            _ => self.stretches.push((day, day)),
+        }
+    }
+}
+
+/// Which entries are meant; an empty list means all.
+#[derive(Debug, Clone, Default)]
+pub struct Selection {
+    /// Whose.
+    pub appids: Vec<AppId>,
+    /// Over which windows.
+    pub windows: Vec<Window>,
+    /// The first reference date.
+    pub from: Option<NaiveDate>,
+    /// The last reference date.
+    pub to: Option<NaiveDate>,
+}
+
+impl Selection {
+    /// The condition of [`Selection::values`].
+    const SQL: &str = "(?1 = '[]' OR appid IN (SELECT value FROM json_each(?1)))
+        AND (?2 = '[]' OR window IN (SELECT value FROM json_each(?2)))
+        AND reference_date BETWEEN ?3 AND ?4";
+
+    fn values(&self) -> [String; 4] {
+        let date = |date: Option<NaiveDate>, or: &str| {
+            date.map_or_else(|| or.to_owned(), |date| date.to_string())
+        };
+        [
+            serde_json::json!(self.appids).to_string(),
+            serde_json::json!(self.windows).to_string(),
+            date(self.from, "0000-01-01"),
+            date(self.to, "9999-12-31"),
+        ]
+    }
+}
+
 /// The file, opened when it is first needed and again after it failed.
 pub struct Archive {
     path: PathBuf,
+    /// Whether this program is the one that keeps the archive, and may set a damaged file aside.
+    is_keeper: bool,
     clock: Clock,
     connection: Mutex<Option<Connection>>,
     troubles: Mutex<Troubles>,
@@ -173,10 +257,21 @@ impl Archive {
     pub fn new(folder: &Path, clock: Clock) -> Self {
         Self {
             path: folder.join(FILE_NAME),
+            is_keeper: true,
             clock,
             connection: Mutex::new(None),
             troubles: Mutex::default(),
             generation: AtomicU64::new(0),
+        }
+    }
+
+    /// Names the archive that an exporter may be keeping at the same time: what is damaged is left to
+    /// that one.
+    #[must_use]
+    pub fn of_another(folder: &Path, clock: Clock) -> Self {
+        Self {
+            is_keeper: false,
+            ..Self::new(folder, clock)
         }
     }
 
@@ -251,27 +346,43 @@ impl Archive {
     ///
     /// None of them is stored then, and what was stored before is unchanged.
     pub fn put(&self, entries: &[Entry]) -> Result<(), Error> {
+        let again = "UPDATE SET answer = excluded.answer, answered_at = excluded.answered_at,
+             settled = excluded.settled, revisions = excluded.revisions";
+        self.insert(entries, again).map(drop)
+    }
+
+    /// Stores those answers whose day is not held yet, all or none, durably; answers how many.
+    ///
+    /// # Errors
+    ///
+    /// None of them is stored then.
+    pub fn add(&self, entries: &[Entry]) -> Result<usize, Error> {
+        self.insert(entries, "NOTHING")
+    }
+
+    /// Stores answers; says in SQL what to do with days that are held already.
+    fn insert(&self, entries: &[Entry], again: &str) -> Result<usize, Error> {
+        let sql = format!(
+            "INSERT INTO answers (appid, window, reference_date, answer, first_answered_at, answered_at, settled, revisions)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT DO {again}"
+        );
         self.with(Operation::Write, |connection| {
             let transaction = connection.transaction()?;
+            let mut rows = 0;
             for entry in entries {
-                transaction
-                    .prepare_cached(
-                        "INSERT INTO answers VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
-                         ON CONFLICT DO UPDATE SET answer = excluded.answer, answered_at = excluded.answered_at,
-                             settled = excluded.settled, revisions = excluded.revisions",
-                    )?
-                    .execute(params![
-                        entry.appid.as_str(),
-                        entry.window.as_str(),
-                        entry.reference_date.to_string(),
-                        entry.answer,
-                        entry.first_answered_at.timestamp(),
-                        entry.answered_at.timestamp(),
-                        entry.settled,
-                        entry.revisions,
-                    ])?;
+                rows += transaction.prepare_cached(&sql)?.execute(params![
+                    entry.appid.as_str(),
+                    entry.window.as_str(),
+                    entry.reference_date.to_string(),
+                    entry.answer,
+                    entry.first_answered_at.timestamp(),
+                    entry.answered_at.timestamp(),
+                    entry.settled,
+                    entry.revisions,
+                ])?;
             }
-            transaction.commit()
+            transaction.commit()?;
+            Ok(rows)
         })
     }
 
@@ -283,36 +394,69 @@ impl Archive {
     pub fn newest(&self, appid: &AppId, window: Window, limit: u32) -> Result<Vec<Entry>, Error> {
         self.with(Operation::Read, |connection| {
             connection
-                .prepare_cached(
-                    "SELECT reference_date, answer, first_answered_at, answered_at, settled, revisions FROM answers
-                     WHERE appid = ?1 AND window = ?2 ORDER BY reference_date DESC LIMIT ?3",
-                )?
-                .query_map(params![appid.as_str(), window.as_str(), limit], |row| {
-                    Ok(Entry {
-                        appid: appid.clone(),
-                        window,
-                        reference_date: column(row, 0, |text: String| text.parse().ok())?,
-                        answer: row.get(1)?,
-                        first_answered_at: column(row, 2, |seconds| DateTime::from_timestamp(seconds, 0))?,
-                        answered_at: column(row, 3, |seconds| DateTime::from_timestamp(seconds, 0))?,
-                        settled: row.get(4)?,
-                        revisions: row.get(5)?,
-                    })
-                })?
+                .prepare_cached(&format!(
+                    "SELECT {ENTRY} FROM answers WHERE appid = ?1 AND window = ?2
+                     ORDER BY reference_date DESC LIMIT ?3"
+                ))?
+                .query_map(params![appid.as_str(), window.as_str(), limit], entry)?
                 .collect()
         })
     }
 
-    /// Returns how many days of an app and window are stored.
+    /// Returns what is held of an app and window.
+    ///
+    /// # Errors
+    ///
+    /// It can't be read now.
+    pub fn holdings(&self, appid: &AppId, window: Window) -> Result<Holdings, Error> {
+        self.with(Operation::Read, |connection| {
+            let mut query = connection.prepare_cached(
+                "SELECT reference_date, revisions FROM answers
+                 WHERE appid = ?1 AND window = ?2 ORDER BY reference_date",
+            )?;
+            let mut rows = query.query(params![appid.as_str(), window.as_str()])?;
+            let mut holdings = Holdings::default();
+            while let Some(row) = rows.next()? {
+                holdings.push(column(row, 0, date)?, row.get(1)?);
+            }
+            Ok(holdings)
+        })
+    }
+
+    /// Returns how many entries are selected.
     ///
     /// # Errors
     ///
     /// They can't be read now.
-    pub fn days(&self, appid: &AppId, window: Window) -> Result<u32, Error> {
+    pub fn count(&self, selection: &Selection) -> Result<u32, Error> {
         self.with(Operation::Read, |connection| {
-            connection
-                .prepare_cached("SELECT count(*) FROM answers WHERE appid = ?1 AND window = ?2")?
-                .query_row(params![appid.as_str(), window.as_str()], |row| row.get(0))
+            let query = format!("SELECT count(*) FROM answers WHERE {}", Selection::SQL);
+            connection.query_row(&query, selection.values(), |row| row.get(0))
+        })
+    }
+
+    /// Passes the selected entries on, one by one and as they are at this moment, sorted by appid,
+    /// window and reference date, until `each` breaks off; answers what it broke off with.
+    ///
+    /// # Errors
+    ///
+    /// They can't be read to the end.
+    pub fn read<B>(
+        &self,
+        selection: &Selection,
+        mut each: impl FnMut(Entry) -> ControlFlow<B>,
+    ) -> Result<ControlFlow<B>, Error> {
+        self.with(Operation::Read, |connection| {
+            let mut query = connection.prepare(&format!(
+                "SELECT {ENTRY} FROM answers WHERE {} ORDER BY appid, window, reference_date",
+                Selection::SQL
+            ))?;
+            for row in query.query_map(selection.values(), entry)? {
+                if let ControlFlow::Break(end) = each(row?) {
+                    return Ok(ControlFlow::Break(end));
+                }
+            }
+            Ok(ControlFlow::Continue(()))
         })
     }
 
@@ -404,7 +548,9 @@ impl Archive {
 
     /// Puts an error into words, and a damaged file aside.
     fn failed(&self, operation: Operation, source: &rusqlite::Error) -> Error {
-        let moved_to = is_damage(source).then(|| self.set_aside()).flatten();
+        let moved_to = (self.is_keeper && is_damage(source))
+            .then(|| self.set_aside())
+            .flatten();
         let path = self.path.clone();
         match moved_to {
             Some(moved_to) => Error::Damaged { path, moved_to },
@@ -511,6 +657,32 @@ fn prepare(connection: &mut Connection) -> rusqlite::Result<Owner> {
     Ok(Owner::Us(SCHEMA_VERSION))
 }
 
+/// The columns that [`entry`] reads.
+const ENTRY: &str =
+    "appid, window, reference_date, answer, first_answered_at, answered_at, settled, revisions";
+
+fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
+    let time = |seconds| DateTime::from_timestamp(seconds, 0);
+    Ok(Entry {
+        appid: column(row, 0, |text: String| text.parse().ok())?,
+        window: column(row, 1, |text: String| text.parse().ok())?,
+        reference_date: column(row, 2, date)?,
+        answer: row.get(3)?,
+        first_answered_at: column(row, 4, time)?,
+        answered_at: column(row, 5, time)?,
+        settled: row.get(6)?,
+        revisions: row.get(7)?,
+    })
+}
+
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "a column gives the text away"
+)]
+fn date(text: String) -> Option<NaiveDate> {
+    text.parse().ok()
+}
+
 /// Reads a column whose type SQLite does not have.
 fn column<F: rusqlite::types::FromSql, T>(
     row: &Row<'_>,
@@ -567,19 +739,111 @@ mod tests {
             .unwrap();
         let archive = archive(folder.path());
         assert_eq!(newest(&archive), [entry("2026-11-21"), entry("2026-11-20")]);
-        assert_eq!(
-            archive
-                .days(&entry("2026-11-21").appid, Window::OneDay)
-                .unwrap(),
-            2
-        );
-        assert_eq!(
-            archive
-                .days(&entry("2026-11-21").appid, Window::SevenDays)
-                .unwrap(),
-            0
-        );
         assert!(archive.size() > 0);
+    }
+
+    #[test]
+    fn holdings_tell_the_days_the_gaps_and_the_revisions() {
+        let folder = tempfile::tempdir().unwrap();
+        let archive = archive(folder.path());
+        let day = |day: u32| NaiveDate::from_ymd_opt(2026, 11, day).unwrap();
+        let held = |day: u32| Entry {
+            revisions: day,
+            ..entry(&format!("2026-11-{day:02}"))
+        };
+        archive
+            .put(&[held(5), held(2), held(3), held(11), held(12)])
+            .unwrap();
+        let appid = entry("2026-11-02").appid;
+        let holdings = archive.holdings(&appid, Window::OneDay).unwrap();
+        assert_eq!(holdings.days(), 5);
+        assert_eq!(holdings.ends(), Some((day(2), day(12))));
+        assert_eq!(holdings.revisions, 33);
+        let gaps = [(day(4), day(4)), (day(6), day(10))];
+        assert_eq!(holdings.gaps(day(13)), gaps);
+        assert_eq!(holdings.gaps(day(10)), gaps);
+        assert_eq!(holdings.gaps(day(15))[2], (day(13), day(14)));
+        let none = archive.holdings(&appid, Window::SevenDays).unwrap();
+        assert_eq!(
+            (none.days(), none.ends(), none.gaps(day(15))),
+            (0, None, vec![])
+        );
+    }
+
+    #[test]
+    fn a_selection_is_passed_on_in_order_until_it_is_broken_off() {
+        let folder = tempfile::tempdir().unwrap();
+        let archive = archive(folder.path());
+        let other = |day| Entry {
+            appid: "wx1123456789abcdef".parse().unwrap(),
+            ..entry(day)
+        };
+        let week = Entry {
+            window: Window::SevenDays,
+            ..entry("2026-11-20")
+        };
+        let entries = [
+            entry("2026-11-19"),
+            entry("2026-11-20"),
+            week,
+            other("2026-11-20"),
+        ];
+        let mut shuffled = entries.clone();
+        shuffled.reverse();
+        archive.put(&shuffled).unwrap();
+        let select = |selection: &Selection| {
+            let mut found = Vec::new();
+            let end = archive.read(selection, |entry| {
+                found.push(entry);
+                ControlFlow::<()>::Continue(())
+            });
+            assert_eq!(end.unwrap(), ControlFlow::Continue(()));
+            assert_eq!(archive.count(selection).unwrap() as usize, found.len());
+            found
+        };
+        assert_eq!(select(&Selection::default()), entries);
+        let of_one = Selection {
+            appids: vec![entries[0].appid.clone()],
+            windows: vec![Window::OneDay],
+            ..Selection::default()
+        };
+        assert_eq!(select(&of_one), entries[..2]);
+        let day = Some(entries[1].reference_date);
+        let of_day = Selection {
+            from: day,
+            to: day,
+            ..Selection::default()
+        };
+        assert_eq!(select(&of_day), entries[1..]);
+        let first = archive.read(&Selection::default(), ControlFlow::Break);
+        assert_eq!(first.unwrap(), ControlFlow::Break(entries[0].clone()));
+    }
+
+    #[test]
+    fn adding_leaves_what_is_held() {
+        let folder = tempfile::tempdir().unwrap();
+        let archive = archive(folder.path());
+        archive.put(&[entry("2026-11-20")]).unwrap();
+        let other_answer = Entry {
+            answer: "{}".to_owned(),
+            ..entry("2026-11-20")
+        };
+        assert_eq!(
+            archive.add(&[other_answer, entry("2026-11-21")]).unwrap(),
+            1
+        );
+        assert_eq!(newest(&archive), [entry("2026-11-21"), entry("2026-11-20")]);
+    }
+
+    #[test]
+    fn another_program_does_not_set_a_damaged_file_aside() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(FILE_NAME);
+        std::fs::write(&path, "no database\n".repeat(1000)).unwrap();
+        let archive = Archive::of_another(folder.path(), Arc::new(now));
+        let message = archive.open().unwrap_err().to_string();
+        assert!(message.contains("it is damaged"), "{message}");
+        assert!(path.is_file());
     }
 
     #[test]

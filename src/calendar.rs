@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use chrono::{DateTime, Days, FixedOffset, NaiveDate, NaiveTime, Utc};
+use chrono::{DateTime, Days, FixedOffset, NaiveDate, NaiveTime, TimeDelta, Utc};
 
 use crate::portrait::Window;
 
@@ -30,6 +30,18 @@ pub fn today(now: DateTime<Utc>) -> NaiveDate {
 #[must_use]
 pub fn yesterday(now: DateTime<Utc>) -> NaiveDate {
     before(today(now), 1)
+}
+
+/// Returns the oldest Beijing day of which WeChat still tells the users.
+#[must_use]
+pub fn oldest_told(now: DateTime<Utc>) -> NaiveDate {
+    before(today(now), 2)
+}
+
+/// Returns when the users of `day` usually are known: at 10:00 of the next day in Beijing.
+#[must_use]
+pub fn usually_known(day: NaiveDate) -> DateTime<Utc> {
+    midnight(day) + TimeDelta::hours(24 + 10)
 }
 
 /// Returns the day that many days before `day`.
@@ -69,8 +81,6 @@ pub fn range(window: Window, reference_date: NaiveDate) -> (NaiveDate, NaiveDate
 
 #[cfg(test)]
 mod tests {
-    use chrono::TimeDelta;
-
     use super::*;
 
     fn utc(text: &str) -> DateTime<Utc> {

@@ -97,6 +97,29 @@ pub struct App {
     pub dimensions: Vec<Dimension>,
     /// How many names a dimension shows before the rest is added up; no entry, no limit.
     pub top_names: BTreeMap<Dimension, usize>,
+    /// Which past days are on the page beside the newest.
+    pub past: Past,
+}
+
+/// How many past days have a say in what is on the page.
+pub const PAST_DAYS: u32 = 28;
+
+/// Which past days are on the page.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Past {
+    /// In these dimensions, as far as the app shows them.
+    pub dimensions: Vec<Dimension>,
+    /// So many days before the reference date, from 1 to [`PAST_DAYS`]; may be empty.
+    pub days_ago: Vec<u32>,
+}
+
+impl Default for Past {
+    fn default() -> Self {
+        Self {
+            dimensions: vec![Dimension::Platform, Dimension::Gender, Dimension::Age],
+            days_ago: vec![1, 7, 14, 21, 28],
+        }
+    }
 }
 
 /// Why the configuration can't be used: every problem that was found, a line each.
@@ -149,7 +172,7 @@ struct RawFile {
     windows: Option<Texts>,
     dimensions: Option<Texts>,
     top_names: Option<BTreeMap<String, Text>>,
-    past: Later,
+    past: Option<RawPast>,
     swing: Later,
     archive: Option<RawArchive>,
     stale_after: Option<Text>,
@@ -177,6 +200,13 @@ struct RawArchive {
     retention: Option<Text>,
 }
 
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct RawPast {
+    dimensions: Option<Texts>,
+    days_ago: Option<Vec<Text>>,
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawApp {
@@ -187,7 +217,7 @@ struct RawApp {
     windows: Option<Texts>,
     dimensions: Option<Texts>,
     top_names: Option<BTreeMap<String, Text>>,
-    past: Later,
+    past: Option<RawPast>,
     swing: Later,
     token_file: Later,
     token_parameter: Later,
@@ -205,6 +235,7 @@ struct Defaults {
     windows: Vec<Window>,
     dimensions: Vec<Dimension>,
     top_names: BTreeMap<Dimension, usize>,
+    past: Past,
 }
 
 /// Collects problems and warnings while raw values become settings.
@@ -277,7 +308,7 @@ impl Check<'_> {
     }
 
     fn config(&mut self, file: RawFile) -> Config {
-        self.later("", &[("past", file.past), ("swing", file.swing)]);
+        self.later("", &[("swing", file.swing)]);
         let wechat = file.wechat.unwrap_or_default();
         let poll = file.poll.unwrap_or_default();
         let archive = file.archive.unwrap_or_default();
@@ -292,6 +323,7 @@ impl Check<'_> {
             top_names: self
                 .top_names("top_names", file.top_names)
                 .unwrap_or_default(),
+            past: self.past("past", file.past, Past::default()),
         };
         Config {
             wechat: WeChat {
@@ -416,14 +448,13 @@ impl Check<'_> {
         None
     }
 
-    fn number(&mut self, key: &str, text: Option<Text>, most: usize) -> Option<usize> {
+    fn number<N>(&mut self, key: &str, text: Option<Text>, most: N) -> Option<N>
+    where
+        N: FromStr + Copy + PartialOrd + From<u8> + fmt::Display,
+    {
         let text = text?;
-        if let Some(number) = text
-            .value
-            .parse()
-            .ok()
-            .filter(|number| (1..=most).contains(number))
-        {
+        let number = text.value.parse().ok();
+        if let Some(number) = number.filter(|number| (N::from(1)..=most).contains(number)) {
             return Some(number);
         }
         let problem = format!("`{}` is not a whole number from 1 to {most}", text.value);
@@ -475,6 +506,31 @@ impl Check<'_> {
             }
         }
         Some(top_names)
+    }
+
+    fn past(&mut self, key: &str, raw: Option<RawPast>, defaults: Past) -> Past {
+        let raw = raw.unwrap_or_default();
+        let key_of_days = format!("{key}.days_ago");
+        let days_ago = raw.days_ago.map(|texts| {
+            let mut days_ago = Vec::new();
+            for text in texts {
+                let line = text.referenced.line();
+                match self.number(&key_of_days, Some(text), PAST_DAYS) {
+                    Some(days) if days_ago.contains(&days) => {
+                        let problem = format!("`{days}` stands there twice: remove one");
+                        self.problem(line, &key_of_days, problem);
+                    }
+                    days => days_ago.extend(days),
+                }
+            }
+            days_ago
+        });
+        Past {
+            dimensions: self
+                .names(&format!("{key}.dimensions"), raw.dimensions)
+                .unwrap_or(defaults.dimensions),
+            days_ago: days_ago.unwrap_or(defaults.days_ago),
+        }
     }
 
     fn apps(&mut self, apps: Vec<RawApp>, patterns: &[Text], defaults: &Defaults) -> Vec<App> {
@@ -548,7 +604,6 @@ impl Check<'_> {
         let has_later = self.later(
             &of(""),
             &[
-                ("past", raw.past),
                 ("swing", raw.swing),
                 ("token_file", raw.token_file),
                 ("token_parameter", raw.token_parameter),
@@ -582,6 +637,7 @@ impl Check<'_> {
         let windows = self.names(&of("windows"), raw.windows);
         let dimensions = self.names(&of("dimensions"), raw.dimensions);
         let top_names = self.top_names(&of("top_names"), raw.top_names);
+        let past = self.past(&of("past"), raw.past, defaults.past.clone());
         let appid = appid?;
         Some(App {
             name: raw
@@ -592,6 +648,7 @@ impl Check<'_> {
             windows: windows.unwrap_or_else(|| defaults.windows.clone()),
             dimensions: dimensions.unwrap_or_else(|| defaults.dimensions.clone()),
             top_names: top_names.unwrap_or_else(|| defaults.top_names.clone()),
+            past,
         })
     }
 
@@ -708,7 +765,6 @@ fn beside(file: &Path, name: &str) -> PathBuf {
 
 /// Keys that are read only to be refused, so that nobody is told to use them.
 const LATER: &[&str] = &[
-    "past",
     "swing",
     "token_file",
     "token_parameter",
@@ -893,6 +949,9 @@ mod tests {
         assert_eq!(app.windows, [Window::OneDay]);
         assert_eq!(app.dimensions, Dimension::ALL);
         assert_eq!(app.top_names, BTreeMap::new());
+        let dimensions = [Dimension::Platform, Dimension::Gender, Dimension::Age];
+        assert_eq!(app.past.dimensions, dimensions);
+        assert_eq!(app.past.days_ago, [1, 7, 14, 21, 28]);
     }
 
     #[test]
@@ -904,6 +963,7 @@ poll: {interval: 1h 30m, concurrency: 256}
 windows: [7d, 1d]
 dimensions: [platform, city]
 top_names: {city: 100}
+past: {dimensions: [city], days_ago: [7]}
 archive: {retention: 2years}
 stale_after: 5d
 apps:
@@ -914,6 +974,7 @@ apps:
     windows: [30d]
     dimensions: [age]
     top_names: {city: 1, device: 5}
+    past: {days_ago: []}
 ",
         )
         .unwrap();
@@ -938,6 +999,11 @@ apps:
         assert_eq!(second.dimensions, [Dimension::Age]);
         let limits = [(Dimension::City, 1), (Dimension::Device, 5)];
         assert_eq!(second.top_names, BTreeMap::from(limits));
+        let past = |days_ago: &[u32]| Past {
+            dimensions: vec![Dimension::City],
+            days_ago: days_ago.to_vec(),
+        };
+        assert_eq!((&first.past, &second.past), (&past(&[7]), &past(&[])));
     }
 
     #[test]
@@ -960,17 +1026,27 @@ apps:
     }
 
     #[test]
-    fn a_key_whose_work_comes_later_is_refused_and_never_ignored() {
+    fn past_days_are_counted_from_1_to_28() {
         assert_problems(&[
             (
-                "past: {days_ago: [7]}",
-                "1: past: not supported yet: remove it",
+                "past: {days_ago: [7, 0, 29, 7]}",
+                "1: past.days_ago: `0` is not a whole number from 1 to 28\n\
+                 wxapp-portrait.yml:1: past.days_ago: `29` is not a whole number from 1 to 28\n\
+                 wxapp-portrait.yml:1: past.days_ago: `7` stands there twice: remove one",
             ),
             (
-                "\nswing: {threshold_ratio: 0.3}",
-                "2: swing: not supported yet: remove it",
+                "past: {dimensions: [town]}",
+                "1: past.dimensions: unknown dimension `town`: expected one of province, city, gender, platform, device, age",
             ),
         ]);
+    }
+
+    #[test]
+    fn a_key_whose_work_comes_later_is_refused_and_never_ignored() {
+        assert_problems(&[(
+            "\nswing: {threshold_ratio: 0.3}",
+            "2: swing: not supported yet: remove it",
+        )]);
         for key in LATER {
             let text = app(&format!("name: x\n    {key}: {{a: [b]}}"));
             let expected = format!("4: apps[0].{key}: not supported yet: remove it");
@@ -980,9 +1056,9 @@ apps:
 
     #[test]
     fn an_unknown_key_is_told_with_the_right_ones() {
-        const FILE: &str =
-            "wechat, poll, windows, dimensions, top_names, archive, stale_after, apps_files, apps";
-        const APP: &str = "appid, name, secret_file, secret_env, windows, dimensions, top_names";
+        const FILE: &str = "wechat, poll, windows, dimensions, top_names, past, archive, stale_after, apps_files, apps";
+        const APP: &str =
+            "appid, name, secret_file, secret_env, windows, dimensions, top_names, past";
         assert_problems(&[
             (
                 "Apps: []",

@@ -3,6 +3,7 @@
 //! A portrait is a plain value. It knows neither where it came from (`wechat`), nor when it is
 //! asked for (`poll`), nor how it is kept or shown (`archive`, `exposition`).
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::collections::hash_map::DefaultHasher;
 use std::fmt;
@@ -12,7 +13,8 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use chrono::NaiveDate;
-use serde::Serialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// Stands for users of whom WeChat knows no name in a dimension; also for blank names.
 pub const UNKNOWN_NAME: &str = "未知";
@@ -41,6 +43,12 @@ impl AppId {
                     .bytes()
                     .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
         })
+    }
+}
+
+impl<'de> Deserialize<'de> for AppId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        parsed(deserializer)
     }
 }
 
@@ -107,10 +115,26 @@ macro_rules! spelled {
                 serializer.serialize_str(self.as_str())
             }
         }
+
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                $crate::portrait::parsed(deserializer)
+            }
+        }
     };
 }
 
 pub(crate) use spelled;
+
+/// Reads what is written as one word.
+pub(crate) fn parsed<'de, T, D>(deserializer: D) -> Result<T, D::Error>
+where
+    T: FromStr<Err: fmt::Display>,
+    D: Deserializer<'de>,
+{
+    let text = Cow::<str>::deserialize(deserializer)?;
+    text.parse().map_err(D::Error::custom)
+}
 
 spelled! {
     /// How many Beijing days a portrait covers.
@@ -163,6 +187,15 @@ spelled! {
         UnreadableValue = "unreadable_value",
         /// A name went into [`OTHER_NAME`], as `top_names` asks.
         FoldedName = "folded_name",
+    }
+}
+
+impl Dimension {
+    /// Tells whether WeChat lists every name that has users: where it lists any at all, a name that
+    /// is not among them has none.
+    #[must_use]
+    pub fn is_complete(self) -> bool {
+        matches!(self, Self::Gender | Self::Platform | Self::Age)
     }
 }
 
@@ -266,6 +299,14 @@ impl Division {
         self.add(OTHER_NAME.to_owned(), users);
         folded
     }
+
+    /// Keeps the names of `other`, which is folded, and adds the rest up as it does.
+    pub fn fold_like(&mut self, other: &Self) {
+        for (name, users) in std::mem::take(&mut self.0) {
+            let is_kept = other.0.contains_key(&name);
+            self.add(if is_kept { name } else { OTHER_NAME.to_owned() }, users);
+        }
+    }
 }
 
 /// Who used one mini program in one window, as WeChat told it.
@@ -298,6 +339,19 @@ impl Portrait {
     /// Returns the division to fill or fold it.
     pub fn division_mut(&mut self, cohort: Cohort, dimension: Dimension) -> &mut Division {
         &mut self.divisions[cohort as usize][dimension as usize]
+    }
+
+    /// Iterates over all figures in these dimensions, in the order of the page.
+    pub fn rows(
+        &self,
+        dimensions: &[Dimension],
+    ) -> impl Iterator<Item = (Cohort, Dimension, &str, u64)> {
+        Cohort::ALL.into_iter().flat_map(move |cohort| {
+            dimensions.iter().flat_map(move |dimension| {
+                let rows = self.division(cohort, *dimension).iter();
+                rows.map(move |(name, users)| (cohort, *dimension, name, users))
+            })
+        })
     }
 
     /// Tells whether no cohort has a figure in any dimension: not computed yet, never "no users".
@@ -361,6 +415,14 @@ mod tests {
         let mut cities = division(&[("(other)", 10), ("b", 5), ("c", 3)]);
         assert_eq!(cities.fold(2), 1);
         assert_eq!(cities, division(&[("(other)", 13), ("b", 5)]));
+    }
+
+    #[test]
+    fn another_day_is_folded_to_the_same_names() {
+        let shown = division(&[("(other)", 2), ("b", 5)]);
+        let mut past = division(&[("a", 1), ("b", 4), ("c", 3)]);
+        past.fold_like(&shown);
+        assert_eq!(past, division(&[("(other)", 4), ("b", 4)]));
     }
 
     #[test]

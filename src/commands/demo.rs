@@ -166,6 +166,7 @@ fn config(base_url: &str) -> config::Config {
             windows: Window::ALL.to_vec(),
             dimensions: Dimension::ALL.to_vec(),
             top_names: BTreeMap::new(),
+            past: config::Past::default(),
         });
     let defaults = config::WeChat::default();
     config::Config {

@@ -12,6 +12,7 @@ use std::sync::{Arc, LazyLock, PoisonError, RwLock};
 use chrono::{DateTime, NaiveDate, Utc};
 
 use super::deflate::{Member, Piece};
+use crate::archive::Holdings;
 use crate::calendar;
 use crate::portrait::{AppId, Cohort, Dimension, Portrait, Repair, Repairs, Window};
 use crate::wechat::errcode::Reason;
@@ -40,6 +41,8 @@ pub struct WindowRecord {
     pub reference_date: Option<NaiveDate>,
     /// The lines of that portrait, unless it is stale.
     pub users: Option<Piece>,
+    /// The lines of the days before it, unless it is stale.
+    pub past_users: Option<Piece>,
     /// Whether the last two answers for the reference date agree.
     pub settled: bool,
     /// When a valid portrait last arrived.
@@ -54,8 +57,8 @@ pub struct WindowRecord {
     pub failures: [u64; Reason::ALL.len()],
     /// How often a day already held came back with other figures.
     pub revisions: u64,
-    /// How many days the archive holds.
-    pub archive_days: u32,
+    /// What the archive holds.
+    pub holdings: Holdings,
 }
 
 impl AppRecord {
@@ -95,6 +98,7 @@ impl WindowRecord {
             window,
             reference_date: None,
             users: None,
+            past_users: None,
             settled: false,
             last_success_at: None,
             last_poll_success: None,
@@ -102,7 +106,7 @@ impl WindowRecord {
             polls: 0,
             failures: [0; Reason::ALL.len()],
             revisions: 0,
-            archive_days: 0,
+            holdings: Holdings::default(),
         }
     }
 }
@@ -112,85 +116,109 @@ struct Family {
     name: &'static str,
     kind: &'static str,
     help: &'static str,
-    lines: fn(&AppRecord, &mut Lines),
+    content: Content,
 }
 
-const USERS: &str = "wxapp_portrait_users";
+/// Where the lines of a family come from.
+enum Content {
+    /// They were rendered when a portrait arrived.
+    Ready(fn(&WindowRecord) -> Option<&Piece>),
+    /// They are written whenever the app is published.
+    Written(fn(&AppRecord, &mut Lines)),
+}
+
+use Content::{Ready, Written};
+
+/// The metric of the users of the newest portrait.
+pub const USERS: &str = "wxapp_portrait_users";
+
+const PAST_USERS: &str = "wxapp_portrait_past_users";
+
+/// What people must know about [`USERS`].
+pub const USERS_HELP: &str = "Users as WeChat counted them up to the reference date (Beijing days); cached, refreshed once a day. \
+     Every dimension divides the same people, and new users are part of the active ones: \
+     a sum must fix cohort, window and dimension.";
 
 /// Every family that has an appid, in the order of the page.
 const FAMILIES: &[Family] = &[
     Family {
         name: USERS,
         kind: "gauge",
-        help: "Users as WeChat counted them up to the reference date (Beijing days); cached, refreshed once a day. \
-               Every dimension divides the same people, and new users are part of the active ones: \
-               a sum must fix cohort, window and dimension.",
-        // Rendered when a portrait arrives, see `users`.
-        lines: |_, _| {},
+        help: USERS_HELP,
+        content: Ready(|window| window.users.as_ref()),
+    },
+    Family {
+        name: PAST_USERS,
+        kind: "gauge",
+        help: "Users of the window 1d that many days before the reference date, from the archive; \
+               absent for days that are not archived.",
+        content: Ready(|window| window.past_users.as_ref()),
     },
     Family {
         name: "wxapp_portrait_reference_date_timestamp_seconds",
         kind: "gauge",
         help: "Midnight in Beijing at which the last day covered by the portrait began.",
-        lines: |app, lines| {
+        content: Written(|app, lines| {
             lines.of_windows(app, |window| {
                 window
                     .reference_date
                     .map(|day| calendar::midnight(day).timestamp())
             });
-        },
+        }),
     },
     Family {
         name: "wxapp_portrait_last_success_timestamp_seconds",
         kind: "gauge",
         help: "When a valid portrait last arrived.",
-        lines: |app, lines| {
+        content: Written(|app, lines| {
             lines.of_windows(app, |window| {
                 window.last_success_at.map(|at| at.timestamp())
             });
-        },
+        }),
     },
     Family {
         name: "wxapp_portrait_last_poll_success",
         kind: "gauge",
         help: "Whether the last poll went as it should: it brought a portrait, or WeChat has not computed the day yet.",
-        lines: |app, lines| lines.of_windows(app, |window| window.last_poll_success.map(u8::from)),
+        content: Written(|app, lines| {
+            lines.of_windows(app, |window| window.last_poll_success.map(u8::from));
+        }),
     },
     Family {
         name: "wxapp_portrait_settled",
         kind: "gauge",
         help: "Whether the last two answers for the reference date agree; until then figures can still change.",
-        lines: |app, lines| {
+        content: Written(|app, lines| {
             lines.of_windows(app, |window| {
                 window.reference_date.map(|_| u8::from(window.settled))
             });
-        },
+        }),
     },
     Family {
         name: "wxapp_portrait_next_poll_timestamp_seconds",
         kind: "gauge",
         help: "When WeChat will be asked again.",
-        lines: |app, lines| {
+        content: Written(|app, lines| {
             lines.add(&[], app.next_poll_at.timestamp());
-        },
+        }),
     },
     Family {
         name: "wxapp_portrait_app_info",
         kind: "gauge",
         help: "The configured name of the app, always 1.",
-        lines: |app, lines| lines.add(&[("app", &app.name)], 1),
+        content: Written(|app, lines| lines.add(&[("app", &app.name)], 1)),
     },
     Family {
         name: "wxapp_portrait_polls_total",
         kind: "counter",
         help: "Portraits asked for.",
-        lines: |app, lines| lines.of_windows(app, |window| Some(window.polls)),
+        content: Written(|app, lines| lines.of_windows(app, |window| Some(window.polls))),
     },
     Family {
         name: "wxapp_portrait_poll_failures_total",
         kind: "counter",
         help: "Portraits asked for that did not come, by reason; not_ready and empty are normal in the morning.",
-        lines: |app, lines| {
+        content: Written(|app, lines| {
             for window in &app.windows {
                 for reason in Reason::ALL {
                     let labels = [
@@ -200,29 +228,29 @@ const FAMILIES: &[Family] = &[
                     lines.add(&labels, window.failures[reason as usize]);
                 }
             }
-        },
+        }),
     },
     Family {
         name: "wxapp_portrait_revisions_total",
         kind: "counter",
         help: "Portraits that came with other figures than the same day had before.",
-        lines: |app, lines| lines.of_windows(app, |window| Some(window.revisions)),
+        content: Written(|app, lines| lines.of_windows(app, |window| Some(window.revisions))),
     },
     Family {
         name: "wxapp_portrait_repairs_total",
         kind: "counter",
         help: "What had to be mended in answers that brought new figures.",
-        lines: |app, lines| {
+        content: Written(|app, lines| {
             for repair in Repair::ALL {
                 lines.add(&[("repair", repair.as_str())], app.repairs[repair]);
             }
-        },
+        }),
     },
     Family {
         name: "wxapp_portrait_archive_days",
         kind: "gauge",
         help: "Days that the archive holds.",
-        lines: |app, lines| lines.of_windows(app, |window| Some(window.archive_days)),
+        content: Written(|app, lines| lines.of_windows(app, |window| Some(window.holdings.days()))),
     },
 ];
 
@@ -255,11 +283,17 @@ impl Lines {
 
     /// Adds a line with these labels behind the appid.
     fn add(&mut self, labels: &[(&str, &str)], value: impl std::fmt::Display) {
+        self.add_series(labels);
+        let _ = writeln!(self.text, " {value}");
+    }
+
+    /// Adds what stands before the value.
+    fn add_series(&mut self, labels: &[(&str, &str)]) {
         self.text += &self.start;
         for (label, value) in labels {
             let _ = write!(self.text, ",{label}=\"{}\"", escape(value));
         }
-        let _ = writeln!(self.text, "}} {value}");
+        self.text.push('}');
     }
 
     /// Adds a line for each window that has a value.
@@ -294,17 +328,57 @@ fn escape(value: &str) -> Cow<'_, str> {
 #[must_use]
 pub fn users(appid: &AppId, portrait: &Portrait, dimensions: &[Dimension]) -> Piece {
     let mut lines = Lines::new(USERS, appid);
-    for cohort in Cohort::ALL {
-        for dimension in dimensions {
-            for (name, users) in portrait.division(cohort, *dimension).iter() {
-                let labels = [
-                    ("window", portrait.window.as_str()),
-                    ("cohort", cohort.as_str()),
-                    ("dimension", dimension.as_str()),
-                    ("name", name),
-                ];
-                lines.add(&labels, users);
-            }
+    for (cohort, dimension, name, users) in portrait.rows(dimensions) {
+        lines.add(
+            &labels_of_users(portrait.window, cohort, dimension, name),
+            users,
+        );
+    }
+    Piece::new(&lines.text)
+}
+
+/// Writes the series of users as they stand on the page, without a value.
+#[must_use]
+pub fn series_of_users(
+    appid: &AppId,
+    window: Window,
+    cohort: Cohort,
+    dimension: Dimension,
+    name: &str,
+) -> String {
+    let mut lines = Lines::new(USERS, appid);
+    lines.add_series(&labels_of_users(window, cohort, dimension, name));
+    lines.text
+}
+
+fn labels_of_users(
+    window: Window,
+    cohort: Cohort,
+    dimension: Dimension,
+    name: &str,
+) -> [(&'static str, &str); 4] {
+    [
+        ("window", window.as_str()),
+        ("cohort", cohort.as_str()),
+        ("dimension", dimension.as_str()),
+        ("name", name),
+    ]
+}
+
+/// Renders the users of days before the one that is shown, each with how many days before.
+#[must_use]
+pub fn past_users(appid: &AppId, past: &[(u32, &Portrait)], dimensions: &[Dimension]) -> Piece {
+    let mut lines = Lines::new(PAST_USERS, appid);
+    for (days_ago, portrait) in past {
+        let days_ago = days_ago.to_string();
+        for (cohort, dimension, name, users) in portrait.rows(dimensions) {
+            let labels = [
+                ("cohort", cohort.as_str()),
+                ("dimension", dimension.as_str()),
+                ("name", name),
+                ("days_ago", &days_ago),
+            ];
+            lines.add(&labels, users);
         }
     }
     Piece::new(&lines.text)
@@ -319,17 +393,13 @@ struct Sheet {
 
 impl Sheet {
     fn new(record: AppRecord) -> Self {
-        let pieces = FAMILIES.iter().map(|family| {
-            if family.name == USERS {
-                return record
-                    .windows
-                    .iter()
-                    .filter_map(|window| window.users.clone())
-                    .collect();
+        let pieces = FAMILIES.iter().map(|family| match family.content {
+            Ready(piece) => record.windows.iter().filter_map(piece).cloned().collect(),
+            Written(render) => {
+                let mut lines = Lines::new(family.name, &record.appid);
+                render(&record, &mut lines);
+                vec![Piece::new(&lines.text)]
             }
-            let mut lines = Lines::new(family.name, &record.appid);
-            (family.lines)(&record, &mut lines);
-            vec![Piece::new(&lines.text)]
         });
         Self {
             pieces: pieces.collect(),
@@ -677,11 +747,18 @@ mod tests {
         let answer = json!({"ref_date": "20261121", "visit_uv_new": half(3), "visit_uv": half(40)});
         let shown = [Dimension::Platform, Dimension::Province, Dimension::Device];
         let lines = users(&record.appid, &portrait(&answer, Window::OneDay), &shown);
+        let past = portrait(&answer, Window::OneDay);
+        let past_lines = past_users(
+            &record.appid,
+            &[(1, &past), (28, &past)],
+            &[Dimension::Platform],
+        );
         record.repairs[Repair::BlankName] = 2;
         let [day_record, week] = &mut record.windows[..] else {
             panic!("two windows")
         };
         day_record.users = Some(lines);
+        day_record.past_users = Some(past_lines);
         day_record.reference_date = Some(day());
         day_record.settled = true;
         day_record.last_success_at = Some(at(8));
@@ -689,7 +766,6 @@ mod tests {
         day_record.polls = 5;
         day_record.failures[Reason::NotReady as usize] = 3;
         day_record.revisions = 1;
-        day_record.archive_days = 60;
         week.last_poll_success = Some(false);
         week.last_problem = Some("never on the page".to_owned());
         week.polls = 1;

@@ -4,6 +4,7 @@
 //! bounds how many requests are under way. An answer goes into the archive before it is
 //! published. If the archive fails, the answer is published all the same and stored later.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,13 +13,14 @@ use futures_util::{StreamExt as _, stream};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use super::history;
 use super::schedule::{self, Change, Days, Held};
 use crate::archive::{self, Archive, Entry};
 use crate::calendar::{self, Clock};
-use crate::config::App;
+use crate::config::{self, App};
 use crate::exposition::page::{self, AppRecord, Page};
 use crate::exposition::telemetry::Telemetry;
-use crate::portrait::{Cohort, Portrait, Repair, Window};
+use crate::portrait::{Portrait, Repair, Window};
 use crate::wechat::errcode::Then;
 use crate::wechat::wire::{self, Answer};
 use crate::wechat::{Access, Client, Error};
@@ -56,7 +58,12 @@ pub struct Followed {
     days: Vec<Days>,
     /// What the archive did not take yet.
     unstored: Vec<Entry>,
+    /// Whether all that the archive holds of it is known.
     is_restored: bool,
+    /// When the next poll was planned.
+    planned_at: DateTime<Utc>,
+    /// Of days before this one has been told which are lost.
+    told_before: Option<NaiveDate>,
     /// Of the archive that knows the days.
     generation: u64,
 }
@@ -113,30 +120,35 @@ impl Poller {
     }
 
     async fn follow(self: &Arc<Self>, app: &mut Followed) {
-        let mut planned_at = (self.clock)();
         loop {
-            if !app.unstored.is_empty() {
-                self.store(app).await;
-            }
-            let now = (self.clock)();
-            // What was planned by a clock that was wrong, and was set back, would come too late.
-            if now >= app.record.next_poll_at || now + LONGEST_SLEEP < planned_at {
-                if !app.is_restored {
-                    self.restore_app(app).await;
-                }
-                self.poll(app).await;
-            }
-            planned_at = (self.clock)();
-            self.hide_stale(app, planned_at);
-            self.page.publish(app.record.clone());
-            let stale_at = app
-                .shown_days()
-                .map(|day| schedule::stale_at(day, self.stale_after));
-            let store_at = (!app.unstored.is_empty()).then(|| planned_at + self.interval);
-            let next_poll_at = app.record.next_poll_at;
-            self.sleep_until(stale_at.chain(store_at).fold(next_poll_at, DateTime::min))
-                .await;
+            let next_step_at = self.step(app).await;
+            self.sleep_until(next_step_at).await;
         }
+    }
+
+    /// Does what is to be done now for one app, and answers when there will be more to do.
+    pub async fn step(self: &Arc<Self>, app: &mut Followed) -> DateTime<Utc> {
+        if !app.unstored.is_empty() {
+            self.store(app).await;
+        }
+        let now = (self.clock)();
+        // What was planned by a clock that was wrong, and was set back, would come too late.
+        if now >= app.record.next_poll_at || now + LONGEST_SLEEP < app.planned_at {
+            if !app.is_restored {
+                self.restore_app(app).await;
+            }
+            self.poll(app).await;
+        }
+        app.planned_at = (self.clock)();
+        self.hide_stale(app, app.planned_at);
+        app.tell_lost_days(app.planned_at);
+        self.page.publish(app.record.clone());
+        let stale_at = app
+            .shown_days()
+            .map(|day| schedule::stale_at(day, self.stale_after));
+        let store_at = (!app.unstored.is_empty()).then(|| app.planned_at + self.interval);
+        let next_poll_at = app.record.next_poll_at;
+        stale_at.chain(store_at).fold(next_poll_at, DateTime::min)
     }
 
     /// Checks the archive, and deletes what is beyond the retention, now and after every midnight
@@ -272,7 +284,7 @@ impl Poller {
         app: &mut Followed,
         index: usize,
         day: NaiveDate,
-        answer: Answer,
+        mut answer: Answer,
     ) {
         let now = (self.clock)();
         let (change, held) = app.days[index].answer(day, answer.portrait.fingerprint(), now);
@@ -289,6 +301,7 @@ impl Poller {
             settled: held.settled,
             revisions: held.revisions,
         });
+        let known = app.record.windows[index].holdings.clone();
         self.store(app).await;
 
         let record = &mut app.record.windows[index];
@@ -296,14 +309,17 @@ impl Poller {
         if change == Change::Revised {
             record.revisions += 1;
         }
-        if change == Change::Same && record.users.is_some() && record.reference_date == Some(day) {
+        if change != Change::Same {
+            let folded = history::fold(&mut answer.portrait, &app.app.top_names);
+            app.record.repairs.add(&answer.repairs);
+            app.record.repairs[Repair::FoldedName] += folded;
+        }
+        let is_shown = record.users.is_some() && record.reference_date == Some(day);
+        if change == Change::Same && is_shown && record.holdings == known {
             record.settled = held.settled;
         } else {
-            let folded = app.show(index, answer.portrait, held.settled);
-            if change != Change::Same {
-                app.record.repairs.add(&answer.repairs);
-                app.record.repairs[Repair::FoldedName] += folded;
-            }
+            // Any of the days that are held may be on the page, if only as a past one.
+            self.show_window(app, index).await;
         }
         let change = match change {
             Change::First => "first",
@@ -313,56 +329,74 @@ impl Poller {
         tracing::info!(appid = %app.app.appid, %window, %day, change, settled = held.settled, "portrait arrived");
     }
 
-    /// Stores what waits, and counts the days that are held; failures are told and tried again.
+    /// Stores what waits, and learns what is held; failures are told and tried again.
     async fn store(self: &Arc<Self>, app: &mut Followed) {
         let entries = app.unstored.clone();
         let (appid, windows) = (app.app.appid.clone(), app.app.windows.clone());
         let stored = self
             .archived(move |archive| {
                 archive.put(&entries)?;
-                let days = windows.iter().map(|window| archive.days(&appid, *window));
-                days.collect::<Result<Vec<_>, _>>()
+                let holdings = windows
+                    .iter()
+                    .map(|window| archive.holdings(&appid, *window));
+                holdings.collect::<Result<Vec<_>, _>>()
             })
             .await;
-        if let Some(days) = stored {
+        if let Some(holdings) = stored {
             app.unstored.clear();
-            for (record, days) in app.record.windows.iter_mut().zip(days) {
-                record.archive_days = days;
+            for (record, holdings) in app.record.windows.iter_mut().zip(holdings) {
+                record.holdings = holdings;
             }
         }
     }
 
-    /// Reads the newest days of an app from the archive and puts them on its record, as far as
-    /// nothing newer is there.
+    /// Puts everything that the archive holds of an app on its record, as far as nothing newer is
+    /// there.
     async fn restore_app(self: &Arc<Self>, app: &mut Followed) {
-        let (appid, windows) = (app.app.appid.clone(), app.app.windows.clone());
-        let read = self
-            .archived(move |archive| {
-                let of_window = |window: &Window| {
-                    Ok((
-                        archive.newest(&appid, *window, 2)?,
-                        archive.days(&appid, *window)?,
-                    ))
-                };
-                windows.iter().map(of_window).collect::<Result<Vec<_>, _>>()
-            })
-            .await;
-        for (index, (entries, days)) in read.iter().flatten().enumerate() {
-            app.record.windows[index].archive_days = *days;
-            // The newest comes first, and only its lines are rendered.
-            for entry in entries {
-                let (window, day) = (entry.window, entry.reference_date);
-                match wire::portrait(entry.answer.as_bytes(), window, day) {
-                    Ok(answer) => app.restore_day(index, entry, answer.portrait),
-                    Err(error) => tracing::error!(
-                        appid = %app.app.appid, %window, %day,
-                        "an archived answer cannot be read and is left as it is: {error}"
-                    ),
+        app.is_restored = true;
+        for index in 0..app.record.windows.len() {
+            self.show_window(app, index).await;
+        }
+        self.hide_stale(app, (self.clock)());
+    }
+
+    /// Shows the newest day of a window and the days before it, from the archive and from what it
+    /// did not take yet; what can't be read now is tried again with the next poll.
+    async fn show_window(self: &Arc<Self>, app: &mut Followed, index: usize) {
+        let (appid, window) = (app.app.appid.clone(), app.record.windows[index].window);
+        let mut entries: Vec<Entry> = app
+            .unstored
+            .iter()
+            .filter(|entry| entry.window == window)
+            .cloned()
+            .collect();
+        let read = self.archived(move |archive| {
+            let archived = archive.newest(&appid, window, 1 + config::PAST_DAYS)?;
+            Ok((archived, archive.holdings(&appid, window)?))
+        });
+        match read.await {
+            Some((archived, holdings)) => {
+                app.record.windows[index].holdings = holdings;
+                for entry in archived {
+                    let is_newer = |newer: &Entry| newer.reference_date == entry.reference_date;
+                    if !entries.iter().any(is_newer) {
+                        entries.push(entry);
+                    }
                 }
             }
+            None => app.is_restored = false,
         }
-        app.is_restored = read.is_some();
-        self.hide_stale(app, (self.clock)());
+        entries.sort_by_key(|entry| Reverse(entry.reference_date));
+        let read = tokio::task::spawn_blocking(move || {
+            let days = entries.into_iter().filter_map(|entry| {
+                let portrait = read_archived(&entry)?;
+                Some((entry, portrait))
+            });
+            days.collect::<Vec<_>>()
+        });
+        if let Ok(days) = read.await {
+            app.show(index, days);
+        }
     }
 
     /// Takes users off the record whose day is too far in the past.
@@ -372,6 +406,7 @@ impl Poller {
                 .reference_date
                 .is_some_and(|day| now >= schedule::stale_at(day, self.stale_after));
             if is_stale && window.users.take().is_some() {
+                window.past_users = None;
                 tracing::warn!(
                     appid = %app.app.appid, window = %window.window, day = window.reference_date.map(tracing::field::display),
                     "the newest portrait is too old to be shown"
@@ -417,6 +452,8 @@ impl Followed {
             days: vec![Days::default(); app.windows.len()],
             unstored: Vec::new(),
             is_restored: false,
+            planned_at: now,
+            told_before: None,
             generation,
             app,
         }
@@ -430,46 +467,90 @@ impl Followed {
             .filter_map(|window| window.reference_date)
     }
 
-    fn restore_day(&mut self, index: usize, entry: &Entry, portrait: Portrait) {
-        let held = Held {
-            fingerprint: portrait.fingerprint(),
-            first_answered_at: entry.first_answered_at,
-            answered_at: entry.answered_at,
-            settled: entry.settled,
-            revisions: entry.revisions,
+    /// Puts the newest of these days, and the days before it, on the record unless a newer one is
+    /// there; they come newest first.
+    fn show(&mut self, index: usize, days: Vec<(Entry, Portrait)>) {
+        for (entry, portrait) in days.iter().take(2) {
+            let held = Held {
+                fingerprint: portrait.fingerprint(),
+                first_answered_at: entry.first_answered_at,
+                answered_at: entry.answered_at,
+                settled: entry.settled,
+                revisions: entry.revisions,
+            };
+            self.days[index].restore(entry.reference_date, held);
+        }
+        let record = &mut self.record.windows[index];
+        let answered_at = days.iter().map(|(entry, _)| entry.answered_at).max();
+        record.last_success_at = record.last_success_at.max(answered_at);
+        let mut days = days.into_iter();
+        let Some((entry, mut shown)) = days.next() else {
+            return;
         };
-        if !self.days[index].restore(entry.reference_date, held) {
+        if record.reference_date > Some(entry.reference_date) {
             return;
         }
-        let record = &mut self.record.windows[index];
-        record.last_success_at = record.last_success_at.max(Some(entry.answered_at));
-        self.show(index, portrait, entry.settled);
+        let mut past: Vec<Portrait> = days.map(|(_, portrait)| portrait).collect();
+        history::align(&mut shown, &mut past, &self.app.top_names);
+        record.reference_date = Some(entry.reference_date);
+        record.settled = entry.settled;
+        let (appid, dimensions) = (&self.app.appid, &self.app.dimensions);
+        record.users = Some(page::users(appid, &shown, dimensions));
+        record.past_users = (record.window == Window::OneDay).then(|| {
+            let mut dimensions = dimensions.clone();
+            dimensions.retain(|dimension| self.app.past.dimensions.contains(dimension));
+            let of_day = |days_ago: &u32| {
+                let day = calendar::before(entry.reference_date, (*days_ago).into());
+                let portrait = past.iter().find(|past| past.reference_date == day)?;
+                Some((*days_ago, portrait))
+            };
+            let past: Vec<_> = self.app.past.days_ago.iter().filter_map(of_day).collect();
+            page::past_users(appid, &past, &dimensions)
+        });
     }
 
-    /// Puts a portrait on the record unless a newer one is there; answers how many names were
-    /// folded.
-    fn show(&mut self, index: usize, mut portrait: Portrait, settled: bool) -> u64 {
-        let record = &mut self.record.windows[index];
-        if record
-            .reference_date
-            .is_some_and(|shown| shown > portrait.reference_date)
-        {
-            return 0;
+    /// Tells, once, of the days that WeChat has forgotten before they were archived.
+    fn tell_lost_days(&mut self, now: DateTime<Utc>) {
+        // What the archive holds is not known.
+        if !self.is_restored || !self.unstored.is_empty() {
+            return;
         }
-        let mut folded = 0;
-        for (dimension, limit) in &self.app.top_names {
-            for cohort in Cohort::ALL {
-                folded += portrait.division_mut(cohort, *dimension).fold(*limit) as u64;
+        let end = schedule::oldest_due(now);
+        let told_before = self.told_before.replace(end);
+        let mut lost = Vec::new();
+        for record in &self.record.windows {
+            let Some((_, newest)) = record.holdings.ends() else {
+                continue;
+            };
+            // Gaps before the newest day were told when they came to be.
+            let begin = told_before.unwrap_or(newest);
+            for (first, last) in record.holdings.gaps(end) {
+                if last >= begin {
+                    lost.push(format!("{} {} to {last}", record.window, first.max(begin)));
+                }
             }
         }
-        record.reference_date = Some(portrait.reference_date);
-        record.settled = settled;
-        record.users = Some(page::users(
-            &self.app.appid,
-            &portrait,
-            &self.app.dimensions,
-        ));
-        folded
+        if !lost.is_empty() {
+            tracing::error!(
+                appid = %self.app.appid, days = lost.join(", "),
+                "days are lost for good: WeChat no longer tells them, and they are not in the archive"
+            );
+        }
+    }
+}
+
+/// Reads an archived answer again.
+fn read_archived(entry: &Entry) -> Option<Portrait> {
+    let (window, day) = (entry.window, entry.reference_date);
+    match wire::portrait(entry.answer.as_bytes(), window, day) {
+        Ok(answer) => Some(answer.portrait),
+        Err(error) => {
+            tracing::error!(
+                appid = %entry.appid, %window, %day,
+                "an archived answer cannot be read and is left as it is: {error}"
+            );
+            None
+        }
     }
 }
 
@@ -478,10 +559,10 @@ mod tests {
     use secrecy::SecretString;
 
     use super::*;
-    use crate::portrait::{AppId, Dimension};
+    use crate::portrait::{AppId, Cohort, Dimension};
 
     #[test]
-    fn a_late_restore_does_not_replace_a_newer_answer() {
+    fn an_older_day_does_not_take_the_place_of_a_newer_one() {
         let now = "2026-11-22T02:00:00Z".parse().unwrap();
         let day = "2026-11-21".parse().unwrap();
         let appid: AppId = "wx0123456789abcdef".parse().unwrap();
@@ -498,22 +579,22 @@ mod tests {
             windows: vec![Window::OneDay],
             dimensions: Dimension::ALL.to_vec(),
             top_names: std::collections::BTreeMap::new(),
+            past: config::Past::default(),
         };
         let mut app = Followed::new(app, now, 0);
-        app.days[0].answer(day, portrait(2).fingerprint(), now);
-        app.show(0, portrait(2), false);
-        let archived = Entry {
-            appid,
+        let entry = |reference_date| Entry {
+            appid: appid.clone(),
             window: Window::OneDay,
-            reference_date: day,
+            reference_date,
             answer: String::new(),
             first_answered_at: now,
             answered_at: now,
             settled: true,
             revisions: 0,
         };
-        app.restore_day(0, &archived, portrait(1));
-        assert!(!app.record.windows[0].settled);
+        app.show(0, vec![(entry(day), portrait(2))]);
+        app.show(0, vec![(entry(calendar::before(day, 1)), portrait(1))]);
+        assert_eq!(app.record.windows[0].reference_date, Some(day));
         let newer = page::users(&app.app.appid, &portrait(2), &Dimension::ALL);
         let shown = app.record.windows[0].users.clone().unwrap();
         let text = |piece| {

@@ -62,14 +62,9 @@ pub struct Days {
 }
 
 impl Days {
-    /// Takes over what was known before a restart, unless an answer has come since; answers
-    /// whether it did.
-    pub fn restore(&mut self, day: NaiveDate, held: Held) -> bool {
-        let is_new = !self.held.contains_key(&day);
-        if is_new {
-            self.held.insert(day, held);
-        }
-        is_new
+    /// Takes over what was known before a restart, unless an answer has come since.
+    pub fn restore(&mut self, day: NaiveDate, held: Held) {
+        self.held.entry(day).or_insert(held);
     }
 
     /// Takes an answer for `day`; answers how it relates to the one before, and what is known now.
@@ -113,7 +108,7 @@ impl Days {
             }
         };
         self.held.insert(day, held);
-        let oldest = calendar::before(calendar::today(now), 2);
+        let oldest = calendar::oldest_told(now);
         self.held.retain(|day, _| *day >= oldest);
         self.refused.retain(|day, _| *day >= oldest);
         (change, held)
@@ -134,12 +129,17 @@ impl Days {
             !self.held.get(day).is_some_and(|held| held.is_final(*day))
                 && self.refused.get(day) != Some(&today)
         };
-        [2, 1]
-            .map(|days| calendar::before(today, days))
+        [oldest_due(now), calendar::before(today, 1)]
             .into_iter()
             .filter(is_due)
             .collect()
     }
+}
+
+/// Returns the oldest day that may be due; what is missing before it is lost.
+#[must_use]
+pub fn oldest_due(now: DateTime<Utc>) -> NaiveDate {
+    calendar::oldest_told(now - CLOCK_TOLERANCE)
 }
 
 /// Returns the time before which an app is not asked again after an error, if there is one.

@@ -3,11 +3,14 @@
 //! Both show the same value. Times are UTC in JSON and Beijing time on the page, as people who
 //! read WeChat's figures think in Beijing days.
 
+use std::fmt;
+
 use askama::Template;
 use chrono::{DateTime, NaiveDate, SecondsFormat, Utc};
 use serde::{Serialize, Serializer};
 
 use super::Site;
+use crate::archive::Holdings;
 use crate::calendar;
 use crate::exposition::page::{AppRecord, WindowRecord};
 use crate::portrait::Window;
@@ -53,7 +56,26 @@ struct WindowStatus {
     last_success: Option<DateTime<Utc>>,
     last_poll_success: Option<bool>,
     problem: Option<String>,
-    archive_days: u32,
+    archived: Archived,
+}
+
+/// What the archive holds, all in reference dates.
+#[derive(Debug, Serialize)]
+struct Archived {
+    days: u64,
+    first_day: Option<NaiveDate>,
+    last_day: Option<NaiveDate>,
+    /// Days that are lost, the newest first.
+    gaps: Vec<Gap>,
+    /// How often figures of these days changed.
+    revisions: u64,
+}
+
+/// A stretch of days.
+#[derive(Debug, Serialize)]
+struct Gap {
+    first_day: NaiveDate,
+    last_day: NaiveDate,
 }
 
 impl Status {
@@ -122,8 +144,39 @@ impl WindowStatus {
             last_success: record.last_success_at,
             last_poll_success: record.last_poll_success,
             problem: record.last_problem.clone(),
-            archive_days: record.archive_days,
+            archived: Archived::new(&record.holdings, now),
         }
+    }
+}
+
+impl Archived {
+    fn new(holdings: &Holdings, now: DateTime<Utc>) -> Self {
+        let ends = holdings.ends();
+        let gaps = holdings.gaps(calendar::oldest_told(now));
+        Self {
+            days: holdings.days(),
+            first_day: ends.map(|(first, _)| first),
+            last_day: ends.map(|(_, last)| last),
+            gaps: gaps
+                .into_iter()
+                .rev()
+                .map(|(first_day, last_day)| Gap {
+                    first_day,
+                    last_day,
+                })
+                .collect(),
+            revisions: holdings.revisions,
+        }
+    }
+}
+
+impl fmt::Display for Gap {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}", self.first_day)?;
+        if self.last_day > self.first_day {
+            write!(formatter, " to {}", self.last_day)?;
+        }
+        Ok(())
     }
 }
 

@@ -626,6 +626,7 @@ impl Inside {
             windows: windows.to_vec(),
             dimensions: Dimension::ALL.to_vec(),
             top_names: BTreeMap::new(),
+            past: config::Past::default(),
         };
         let followed = self.poller.restore(vec![app]).await;
         let stop = CancellationToken::new();

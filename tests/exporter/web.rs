@@ -156,7 +156,7 @@ async fn people_and_programs_read_the_same_state_of_every_app() {
     assert_eq!(status["archive"]["problem"], Value::Null);
     let window = exporter.window_status(APP).await;
     assert_eq!(window["freshness"], "fresh");
-    assert_eq!(window["archive_days"], 2);
+    assert_eq!(window["archived"]["days"], 2);
     assert_eq!(window["problem"], Value::Null);
     let problem = exporter.window_status(OTHER).await["problem"].clone();
     let problem = problem.as_str().unwrap();
