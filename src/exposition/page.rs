@@ -707,7 +707,9 @@ mod tests {
                 Ok(answer) => {
                     assert_shown(&answer.portrait);
                     let again = wire::portrait(answer.text.as_bytes(), Window::OneDay, day());
-                    prop_assert_eq!(&again.unwrap(), &answer, "read again from the archive");
+                    prop_assert_eq!(&again.unwrap(), &answer, "read again");
+                    let archived = wire::archived(&answer.text, Window::OneDay, day(), &Dimension::ALL);
+                    prop_assert_eq!(&archived.unwrap(), &answer.portrait, "read from the archive");
                     let mut folded = answer.portrait;
                     for dimension in Dimension::ALL {
                         folded.division_mut(Cohort::Active, dimension).fold(limit);

@@ -20,13 +20,16 @@ use crate::calendar::{self, Clock};
 use crate::config::{self, App};
 use crate::exposition::page::{self, AppRecord, Page};
 use crate::exposition::telemetry::Telemetry;
-use crate::portrait::{Portrait, Repair, Window};
+use crate::portrait::{Dimension, Portrait, Repair, Window};
 use crate::wechat::errcode::Then;
 use crate::wechat::wire::{self, Answer};
 use crate::wechat::{Access, Client, Error};
 
 /// No sleep is longer, so that a clock that was set is noticed.
 const LONGEST_SLEEP: Duration = Duration::from_mins(1);
+
+/// WeChat tells of so many days, so the newest ones may be asked for again and compared.
+const ASKED_FOR: usize = 2;
 
 /// What polling works with.
 pub struct Poller {
@@ -387,11 +390,23 @@ impl Poller {
             None => app.is_restored = false,
         }
         entries.sort_by_key(|entry| Reverse(entry.reference_date));
+        let mut of_past = Dimension::ALL.to_vec();
+        of_past.retain(|dimension| {
+            dimension.is_complete() || app.app.past.dimensions.contains(dimension)
+        });
         let read = tokio::task::spawn_blocking(move || {
-            let days = entries.into_iter().filter_map(|entry| {
-                let portrait = read_archived(&entry)?;
-                Some((entry, portrait))
-            });
+            let days = entries
+                .into_iter()
+                .enumerate()
+                .filter_map(|(index, entry)| {
+                    let dimensions = if index < ASKED_FOR {
+                        &Dimension::ALL[..]
+                    } else {
+                        &of_past
+                    };
+                    let portrait = read_archived(&entry, dimensions)?;
+                    Some((entry, portrait))
+                });
             days.collect::<Vec<_>>()
         });
         if let Ok(days) = read.await {
@@ -470,7 +485,7 @@ impl Followed {
     /// Puts the newest of these days, and the days before it, on the record unless a newer one is
     /// there; they come newest first.
     fn show(&mut self, index: usize, days: Vec<(Entry, Portrait)>) {
-        for (entry, portrait) in days.iter().take(2) {
+        for (entry, portrait) in days.iter().take(ASKED_FOR) {
             let held = Held {
                 fingerprint: portrait.fingerprint(),
                 first_answered_at: entry.first_answered_at,
@@ -540,10 +555,10 @@ impl Followed {
 }
 
 /// Reads an archived answer again.
-fn read_archived(entry: &Entry) -> Option<Portrait> {
+fn read_archived(entry: &Entry, dimensions: &[Dimension]) -> Option<Portrait> {
     let (window, day) = (entry.window, entry.reference_date);
-    match wire::portrait(entry.answer.as_bytes(), window, day) {
-        Ok(answer) => Some(answer.portrait),
+    match wire::archived(&entry.answer, window, day, dimensions) {
+        Ok(portrait) => Some(portrait),
         Err(error) => {
             tracing::error!(
                 appid = %entry.appid, %window, %day,
