@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use chrono::NaiveTime;
+use chrono::{NaiveDate, NaiveTime};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::portrait::AppId;
+use crate::portrait::{AppId, Dimension, Window};
 use crate::simulator::{App, Event, Fault};
 use crate::web;
 
@@ -43,6 +43,24 @@ pub enum Command {
     Demo(Demo),
     /// Runs the simulated WeChat alone, for tests, load, and trying out alert rules.
     Simulate(Simulate),
+    /// Writes archived days, also while the exporter runs.
+    Export(Export),
+    /// Puts history that was kept elsewhere into the archive, also while the exporter runs.
+    Import(Import),
+}
+
+impl Command {
+    /// Returns what is logged and how.
+    #[must_use]
+    pub fn log(&self) -> Log {
+        match self {
+            Self::Serve(flags) => flags.log,
+            Self::Demo(flags) => flags.log,
+            Self::Simulate(flags) => flags.log,
+            Self::Export(flags) => flags.log,
+            Self::Import(flags) => flags.log,
+        }
+    }
 }
 
 /// Flags of `serve`.
@@ -129,6 +147,79 @@ pub struct Simulate {
     pub log: Log,
 }
 
+/// Flags of `export`.
+#[derive(Debug, Clone, Args)]
+pub struct Export {
+    /// What is written.
+    // The log has a format, too, by another name on the command line.
+    #[arg(id = "export_format", long = "format", value_name = "FORMAT")]
+    pub format: ExportFormat,
+    /// The first reference date, such as 2026-11-01; without it, the oldest day.
+    #[arg(long, value_name = "DAY")]
+    pub from: Option<NaiveDate>,
+    /// The last reference date; without it, the newest day.
+    #[arg(long, value_name = "DAY")]
+    pub to: Option<NaiveDate>,
+    /// Whose days; repeatable; without it, those of all apps in the archive.
+    #[arg(long)]
+    pub appid: Vec<AppId>,
+    /// Which windows: 1d, 7d, 30d; repeatable; without it, all.
+    #[arg(long)]
+    pub window: Vec<Window>,
+    /// Which dimensions: province, city, gender, platform, device, age; repeatable; without it, all.
+    #[arg(long)]
+    pub dimension: Vec<Dimension>,
+    /// Time between two samples of openmetrics, from 1m to 1d [default: 1h].
+    #[arg(long, value_name = "TIME", value_parser = parse_step)]
+    pub step: Option<Duration>,
+    /// File that is written, in one piece or not at all; without it, standard output.
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Folder of the archive.
+    #[arg(long = "storage.path", value_name = "FOLDER", default_value = "data")]
+    pub storage_path: PathBuf,
+    /// What is logged and how.
+    #[command(flatten)]
+    pub log: Log,
+}
+
+/// What `export` writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ExportFormat {
+    /// Samples for `promtool tsdb create-blocks-from openmetrics`.
+    #[value(name = "openmetrics")]
+    OpenMetrics,
+    /// A row per series and day.
+    Csv,
+    /// A line per series and day, which `import` reads.
+    #[value(name = "jsonl")]
+    JsonLines,
+}
+
+/// Flags of `import`.
+#[derive(Debug, Clone, Args)]
+pub struct Import {
+    /// JSON lines of `export`, answers of WeChat (one in a file, or one in a line), or folders of such
+    /// files, whose names end in .json or .jsonl.
+    #[arg(required = true, value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+    /// Whose answers these are; lines of `export` tell it themselves.
+    #[arg(long)]
+    pub appid: Option<AppId>,
+    /// The window of an answer whose `ref_date` does not tell it: 1d, 7d, 30d.
+    #[arg(long, requires = "reference_date")]
+    pub window: Option<Window>,
+    /// The last day of that answer; for a single file.
+    #[arg(long, value_name = "DAY", requires = "window")]
+    pub reference_date: Option<NaiveDate>,
+    /// Folder of the archive, made if it is not there.
+    #[arg(long = "storage.path", value_name = "FOLDER", default_value = "data")]
+    pub storage_path: PathBuf,
+    /// What is logged and how.
+    #[command(flatten)]
+    pub log: Log,
+}
+
 /// What is served and where.
 #[derive(Debug, Clone, Args)]
 pub struct Web {
@@ -195,6 +286,14 @@ fn parse_address(text: &str) -> Result<String, String> {
     match text.rsplit_once(':') {
         Some((_, port)) if port.parse::<u16>().is_ok() => Ok(text.to_owned()),
         _ => Err("expected HOST:PORT or :PORT, such as :10690".to_owned()),
+    }
+}
+
+fn parse_step(text: &str) -> Result<Duration, String> {
+    let range = Duration::from_mins(1)..=Duration::from_hours(24);
+    match humantime::parse_duration(text) {
+        Ok(step) if range.contains(&step) && step.subsec_nanos() == 0 => Ok(step),
+        _ => Err("expected whole seconds from 1m to 1d, such as 15m".to_owned()),
     }
 }
 

@@ -17,6 +17,7 @@
 //! - [`portrait`] and [`calendar`] are the vocabulary: users, windows, dimensions, Beijing days.
 //! - [`cli`] and [`config`] say what is wanted; [`commands`] put the rooms together.
 //! - [`wechat`] asks, [`archive`] keeps, [`poll`] decides, [`exposition`] shows, [`web`] serves.
+//! - [`export`] and [`import`] carry archived days out and in.
 //! - [`simulator`] stands in for WeChat, in `demo` and in the tests.
 //!
 //! A module imports only what stands above it in the way of the data. Time, the environment,
@@ -27,7 +28,9 @@ pub mod calendar;
 pub mod cli;
 pub mod commands;
 pub mod config;
+pub mod export;
 pub mod exposition;
+pub mod import;
 pub mod poll;
 pub mod portrait;
 pub mod simulator;

@@ -19,12 +19,7 @@ const GRACE: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    start_log(match &cli.command {
-        None => cli.serve.log,
-        Some(Command::Serve(flags)) => flags.log,
-        Some(Command::Demo(flags)) => flags.log,
-        Some(Command::Simulate(flags)) => flags.log,
-    });
+    start_log(cli.command.as_ref().map_or(cli.serve.log, Command::log));
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -39,7 +34,7 @@ fn main() -> ExitCode {
     runtime.shutdown_timeout(GRACE);
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error @ (Error::Config(_) | Error::NotSimulated(_))) => {
+        Err(error @ (Error::Config(_) | Error::NotSimulated(_) | Error::Usage(_))) => {
             for problem in error.to_string().lines() {
                 tracing::error!("{problem}");
             }

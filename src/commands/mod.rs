@@ -1,15 +1,21 @@
 //! What the program can do: a file for each command, wiring only.
 
 pub mod demo;
+mod export;
+mod import;
 pub mod serve;
 pub mod simulate;
 
 use std::future::Future;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::pin::pin;
 use std::time::Duration;
 
+use indicatif::{ProgressBar, ProgressStyle};
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 use crate::calendar::Clock;
 use crate::cli::{Cli, Command};
@@ -46,9 +52,30 @@ pub enum Error {
     /// A fault or an event is of an app that is not simulated.
     #[error("{0} is not simulated: add --app {0}")]
     NotSimulated(AppId),
-    /// The archive must not be touched.
+    /// Flags contradict each other.
+    #[error("{0}")]
+    Usage(String),
+    /// The archive must not be touched, or can't be used.
     #[error(transparent)]
     Archive(#[from] archive::Error),
+    /// There is no archive to read.
+    #[error("there is no archive {}: name its folder with --storage.path", .0.display())]
+    NoArchive(PathBuf),
+    /// The output can't be written.
+    #[error("cannot write {}", .0.display())]
+    Output(PathBuf, #[source] io::Error),
+    /// A file to import can't be read.
+    #[error("cannot read {}", .0.display())]
+    Input(PathBuf, #[source] io::Error),
+    /// Archived answers can't be read; each was logged.
+    #[error("{0} archived answers cannot be read and were left out")]
+    Unreadable(usize),
+    /// Files to import are wrong; each was logged.
+    #[error("nothing was imported: mend these files, or leave them out")]
+    Import,
+    /// Somebody ended it.
+    #[error("interrupted before it was done")]
+    Interrupted,
     /// HTTP can't be spoken: certificates or proxy settings of the system are unusable.
     #[error(
         "cannot prepare requests to WeChat; check the system's certificates and proxy variables"
@@ -82,7 +109,48 @@ where
         Command::Serve(flags) => serve::run(&flags, outside).await,
         Command::Demo(flags) => demo::run(&flags, outside).await,
         Command::Simulate(flags) => simulate::run(&flags, outside).await,
+        Command::Export(flags) => {
+            blocking(outside, move |clock, ending| {
+                export::run(&flags, &clock, &ending)
+            })
+            .await
+        }
+        Command::Import(flags) => {
+            blocking(outside, move |clock, ending| {
+                import::run(&flags, &clock, &ending)
+            })
+            .await
+        }
     }
+}
+
+/// Does something that waits for files, and cancels the token when it shall end early.
+async fn blocking<E, S>(
+    outside: Outside<E, S>,
+    work: impl FnOnce(Clock, CancellationToken) -> Result<(), Error> + Send + 'static,
+) -> Result<(), Error>
+where
+    S: Future<Output = ()>,
+{
+    let ending = CancellationToken::new();
+    let ended = ending.clone();
+    let work = tokio::task::spawn_blocking(move || work(outside.clock, ended));
+    let mut work = pin!(work);
+    let result = tokio::select! {
+        result = &mut work => result,
+        () = outside.shutdown => {
+            ending.cancel();
+            work.await
+        }
+    };
+    result.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+}
+
+/// Shows how far something has come, if standard error is a terminal.
+fn progress(total: u64, what: &str) -> ProgressBar {
+    let template = format!("{{wide_bar}} {{human_pos}}/{{human_len}} {what}, {{eta}} left");
+    let style = ProgressStyle::with_template(&template);
+    ProgressBar::new(total).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
 /// Listens on `HOST:PORT`, or on all addresses with `:PORT`.

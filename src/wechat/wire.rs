@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 use chrono::NaiveDate;
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::{Endpoint, Error, Refusal};
 use crate::calendar;
@@ -39,7 +39,7 @@ pub(super) struct Token {
 /// Returns the body of a request for the portrait of the window that ends on `reference_date`.
 pub(super) fn portrait_request(window: Window, reference_date: NaiveDate) -> Value {
     let (begin, end) = calendar::range(window, reference_date);
-    serde_json::json!({ "begin_date": compact(begin), "end_date": compact(end) })
+    json!({ "begin_date": compact(begin), "end_date": compact(end) })
 }
 
 /// Reads the portrait that was asked for.
@@ -118,6 +118,50 @@ pub fn portrait(body: &[u8], window: Window, reference_date: NaiveDate) -> Resul
         text: text.into_owned(),
         repairs,
     })
+}
+
+/// Returns the window that an answer says it covers and its last day, if it tells.
+///
+/// # Errors
+///
+/// It is no answer, or covers days that are no window.
+pub fn covered(body: &[u8]) -> Result<Option<(Window, NaiveDate)>, Error> {
+    let (_, answer) = object(body, Endpoint::Portrait)?;
+    let Some(told) = field(&answer, &["ref_date", "refDate"]) else {
+        return Ok(None);
+    };
+    let digits = digits_of_date(told).unwrap_or_default();
+    let last = digits
+        .get(digits.len().saturating_sub(8)..)
+        .unwrap_or_default();
+    if let Ok(last) = NaiveDate::parse_from_str(last, "%Y%m%d") {
+        let is_told = |window: &Window| without_dashes(&ref_date(*window, last)) == digits;
+        if let Some(window) = Window::ALL.into_iter().find(is_told) {
+            return Ok(Some((window, last)));
+        }
+    }
+    let problem = "its ref_date is neither a day, nor 7 days, nor 30 days";
+    Err(Error::Decode(Endpoint::Portrait, problem.to_owned()))
+}
+
+/// Writes figures as WeChat would have sent them.
+#[must_use]
+pub fn written(portrait: &Portrait) -> String {
+    let half = |cohort| -> Map<String, Value> {
+        let list = |dimension: Dimension| {
+            let rows = portrait.division(cohort, dimension).iter();
+            let rows = rows.map(|(name, users)| json!({"name": name, "value": users}));
+            let name = field_names(dimension)[0].to_owned();
+            (name, rows.collect())
+        };
+        Dimension::ALL.into_iter().map(list).collect()
+    };
+    json!({
+        "ref_date": ref_date(portrait.window, portrait.reference_date),
+        "visit_uv_new": half(Cohort::New),
+        "visit_uv": half(Cohort::Active),
+    })
+    .to_string()
 }
 
 /// Reads some dimensions of an answer that [`portrait`] has read before, and passes over the rest of
@@ -343,36 +387,53 @@ fn check_reference_date(
     window: Window,
     reference_date: NaiveDate,
 ) -> Result<(), Error> {
+    let asked = ref_date(window, reference_date);
     let (begin, end) = calendar::range(window, reference_date);
-    let asked = if begin == end {
-        compact(end)
-    } else {
-        format!("{}-{}", compact(begin), compact(end))
-    };
-    let told = match told {
-        Value::String(told) => told.clone(),
-        told => told.to_string(),
-    };
-    let digits = |text: &str| {
-        text.chars()
-            .filter(char::is_ascii_digit)
-            .collect::<String>()
-    };
-    let is_date = told
-        .chars()
-        .all(|character| character.is_ascii_digit() || character == '-');
-    if is_date && [digits(&asked), compact(begin), compact(end)].contains(&digits(&told)) {
+    let digits = digits_of_date(told);
+    let accepted = [without_dashes(&asked), compact(begin), compact(end)];
+    if digits
+        .as_ref()
+        .is_some_and(|digits| accepted.contains(digits))
+    {
         return Ok(());
     }
-    let told: String = told
+    let told: String = text_of_date(told)
         .chars()
-        .filter(|character| is_date || character.is_ascii_alphanumeric())
+        .filter(|character| digits.is_some() || character.is_ascii_alphanumeric())
         .take(40)
         .collect();
     Err(Error::Decode(
         Endpoint::Portrait,
         format!("asked for {asked}, its ref_date is {told}"),
     ))
+}
+
+/// Returns `ref_date` as WeChat writes it.
+fn ref_date(window: Window, reference_date: NaiveDate) -> String {
+    let (begin, end) = calendar::range(window, reference_date);
+    if begin == end {
+        compact(end)
+    } else {
+        format!("{}-{}", compact(begin), compact(end))
+    }
+}
+
+fn text_of_date(told: &Value) -> String {
+    told.as_str()
+        .map_or_else(|| told.to_string(), str::to_owned)
+}
+
+/// Returns the digits of a `ref_date` that has nothing else but dashes in it.
+fn digits_of_date(told: &Value) -> Option<String> {
+    let digits = without_dashes(&text_of_date(told));
+    digits
+        .bytes()
+        .all(|byte| byte.is_ascii_digit())
+        .then_some(digits)
+}
+
+fn without_dashes(text: &str) -> String {
+    text.replace('-', "")
 }
 
 fn compact(day: NaiveDate) -> String {
@@ -824,6 +885,49 @@ mod tests {
         )]);
         let week = text("\"20261115-20261121\"");
         assert!(read(&week).is_err(), "a week is no day");
+    }
+
+    #[test]
+    fn an_answer_tells_which_days_it_covers() {
+        let covered = |ref_date: &str| {
+            let covered = covered(json!({ "ref_date": ref_date }).to_string().as_bytes());
+            covered
+                .ok()
+                .flatten()
+                .map(|(window, day)| format!("{window} {day}"))
+        };
+        for (ref_date, expected) in [
+            ("20261121", "1d 2026-11-21"),
+            ("2026-11-21", "1d 2026-11-21"),
+            ("20261115-20261121", "7d 2026-11-21"),
+            ("20261023-20261121", "30d 2026-11-21"),
+        ] {
+            assert_eq!(covered(ref_date).as_deref(), Some(expected));
+        }
+        for bad in [
+            "20261114-20261121",
+            "20261131",
+            "20261121-20261121",
+            "1",
+            "商城",
+        ] {
+            assert_eq!(covered(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn figures_that_are_written_are_read_back() {
+        for window in Window::ALL {
+            let mut portrait = Portrait::new(window, day());
+            let ages = portrait.division_mut(Cohort::New, Dimension::Age);
+            ages.add("\"17岁\\\n".to_owned(), u64::MAX);
+            ages.add("b".to_owned(), 0);
+            let platforms = portrait.division_mut(Cohort::Active, Dimension::Platform);
+            platforms.add("iPhone".to_owned(), 3);
+            let text = written(&portrait);
+            let read = super::portrait(text.as_bytes(), window, day()).unwrap();
+            assert_eq!(read.portrait, portrait, "{text}");
+        }
     }
 
     #[test]

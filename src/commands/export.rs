@@ -1,0 +1,183 @@
+//! `export`: writes archived days.
+
+use std::fs;
+use std::io::{self, BufWriter, IsTerminal as _, Write};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use chrono::{Days, NaiveDate, TimeDelta};
+use tempfile::NamedTempFile;
+use tokio_util::sync::CancellationToken;
+
+use super::{Error, progress};
+use crate::archive::{Archive, Entry, Selection};
+use crate::calendar::Clock;
+use crate::cli::{self, ExportFormat};
+use crate::export::Writer;
+use crate::portrait::Dimension;
+use crate::wechat::wire;
+
+/// For so many days after the last one an entry may tell when that one was over.
+const DAYS_SHOWN: Days = Days::new(5);
+
+const STEP: TimeDelta = TimeDelta::hours(1);
+
+/// Writes the days that are asked for, or breaks off without an output file.
+///
+/// # Errors
+///
+/// The archive can't be read, or the output can't be written.
+pub(super) fn run(
+    flags: &cli::Export,
+    clock: &Clock,
+    ending: &CancellationToken,
+) -> Result<(), Error> {
+    if flags.step.is_some() && flags.format != ExportFormat::OpenMetrics {
+        return Err(Error::Usage(
+            "--step is for --format openmetrics only".to_owned(),
+        ));
+    }
+    if let (Some(from), Some(to)) = (flags.from, flags.to)
+        && from > to
+    {
+        return Err(Error::Usage(format!(
+            "--from {from} is later than --to {to}"
+        )));
+    }
+    let archive = Archive::of_another(&flags.storage_path, Arc::clone(clock));
+    if !archive.path().is_file() {
+        return Err(Error::NoArchive(archive.path().to_owned()));
+    }
+    let Some(path) = &flags.output else {
+        let output = io::stdout().lock();
+        let is_alone = !output.is_terminal();
+        return match write(
+            flags,
+            &archive,
+            clock,
+            ending,
+            BufWriter::new(output),
+            is_alone,
+        ) {
+            // Whoever reads has had enough.
+            Err(Error::Output(_, error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            result => result,
+        };
+    };
+    let failed = |error| Error::Output(path.clone(), error);
+    let (path, mut file) = beside(path).map_err(failed)?;
+    let result = write(
+        flags,
+        &archive,
+        clock,
+        ending,
+        BufWriter::new(&mut file),
+        true,
+    );
+    if let Ok(()) | Err(Error::Unreadable(_)) = result {
+        file.as_file().sync_all().map_err(failed)?;
+        file.persist(path).map_err(|error| failed(error.error))?;
+    }
+    result
+}
+
+/// Returns where the output goes in the end, and the file beside it that is written first.
+fn beside(path: &Path) -> io::Result<(PathBuf, NamedTempFile)> {
+    let path = match fs::canonicalize(path) {
+        Ok(path) if path.is_file() => path,
+        // To take the place of a device would take it from everybody.
+        Ok(_) => return Err(io::Error::other("it is there and no file")),
+        Err(_) => path.to_owned(),
+    };
+    let folder = match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    let mut builder = tempfile::Builder::new();
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let file = builder.tempfile_in(folder)?;
+    Ok((path, file))
+}
+
+fn write(
+    flags: &cli::Export,
+    archive: &Archive,
+    clock: &Clock,
+    ending: &CancellationToken,
+    output: impl Write,
+    with_progress: bool,
+) -> Result<(), Error> {
+    let to_output = flags
+        .output
+        .clone()
+        .unwrap_or_else(|| "standard output".into());
+    let failed = |error| Error::Output(to_output.clone(), error);
+    let now = clock();
+    let is_samples = flags.format == ExportFormat::OpenMetrics;
+    let mut writer = match flags.format {
+        ExportFormat::OpenMetrics => {
+            let step = flags.step.and_then(|step| TimeDelta::from_std(step).ok());
+            Writer::open_metrics(output, step.unwrap_or(STEP), now)
+        }
+        ExportFormat::Csv => Writer::csv(output),
+        ExportFormat::JsonLines => Ok(Writer::json_lines(output)),
+    }
+    .map_err(failed)?;
+    let mut selection = Selection {
+        appids: flags.appid.clone(),
+        windows: flags.window.clone(),
+        from: flags.from,
+        to: flags.to,
+    };
+    let mut dimensions = Dimension::ALL.to_vec();
+    dimensions
+        .retain(|dimension| flags.dimension.is_empty() || flags.dimension.contains(dimension));
+    let days = archive.count(&selection)?;
+    if days == 0 {
+        tracing::warn!(archive = %archive.path().display(), "no archived day is like that");
+    }
+    if is_samples {
+        selection.to = selection.to.and_then(|to| to.checked_add_days(DAYS_SHOWN));
+    }
+    let last_day = flags.to.unwrap_or(NaiveDate::MAX);
+    let progress = if with_progress {
+        progress(days.into(), "days")
+    } else {
+        indicatif::ProgressBar::hidden()
+    };
+    let mut unreadable = 0;
+    let mut each = |entry: &Entry| -> Result<(), Error> {
+        if ending.is_cancelled() {
+            return Err(Error::Interrupted);
+        }
+        writer.proceed(entry).map_err(failed)?;
+        if entry.reference_date > last_day {
+            return Ok(());
+        }
+        progress.inc(1);
+        let (window, day) = (entry.window, entry.reference_date);
+        match wire::archived(&entry.answer, window, day, &dimensions) {
+            Ok(portrait) => writer.add(entry, portrait, &dimensions).map_err(failed),
+            Err(error) => {
+                tracing::error!(appid = %entry.appid, %window, %day, "an archived answer is left out: {error}");
+                unreadable += 1;
+                Ok(())
+            }
+        }
+    };
+    let end = archive.read(&selection, |entry| match each(&entry) {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(error) => ControlFlow::Break(error),
+    })?;
+    if let ControlFlow::Break(error) = end {
+        return Err(error);
+    }
+    writer.finish().map_err(failed)?;
+    progress.finish_and_clear();
+    if unreadable > 0 {
+        return Err(Error::Unreadable(unreadable));
+    }
+    Ok(())
+}

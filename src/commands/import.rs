@@ -1,0 +1,195 @@
+//! `import`: puts history that was kept elsewhere into the archive.
+//!
+//! Everything is read twice: what is wrong is found before anything is stored, and however much it is,
+//! little of it is held in memory.
+#![expect(clippy::print_stdout, reason = "what was done is told there")]
+
+use std::collections::{BTreeSet, HashMap};
+use std::fs::{self, File};
+use std::io::BufReader;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use chrono::{DateTime, NaiveDate, Utc};
+use indicatif::ProgressBar;
+use tokio_util::sync::CancellationToken;
+
+use super::{Error, progress};
+use crate::archive::{Archive, Entry};
+use crate::calendar::Clock;
+use crate::cli;
+use crate::import::{self, Given, Item};
+use crate::portrait::{AppId, Window};
+
+/// So many entries are stored in one transaction.
+const BATCH: usize = 64;
+
+/// Imports what the paths hold, or nothing if anything of it is wrong.
+///
+/// # Errors
+///
+/// Something is wrong with a file, or the archive can't be written.
+pub(super) fn run(
+    flags: &cli::Import,
+    clock: &Clock,
+    ending: &CancellationToken,
+) -> Result<(), Error> {
+    let covers = flags.window.zip(flags.reference_date);
+    if covers.is_some() && (flags.paths.len() > 1 || flags.paths.iter().any(|path| path.is_dir())) {
+        let problem = "--window and --reference-date are for a single file";
+        return Err(Error::Usage(problem.to_owned()));
+    }
+    let files: Result<Vec<_>, Error> = flags.paths.iter().map(|path| files_in(path)).collect();
+    let files = files?.concat();
+    let bytes = files
+        .iter()
+        .map(|file| fs::metadata(file).map_or(0, |file| file.len()));
+    let source = Source {
+        given: Given {
+            appid: flags.appid.clone(),
+            covers,
+        },
+        now: clock(),
+        progress: progress(bytes.sum::<u64>() * 2, "bytes"),
+        files,
+        ending,
+    };
+
+    let mut problems = 0_u32;
+    let mut without_portrait = 0;
+    // Scripts that ask several times a day leave several answers for it: the last one counts.
+    let mut last_places = HashMap::new();
+    let mut place = 0_usize;
+    source.read(|file, line, item| {
+        match item {
+            Ok(Item::Day(entry)) => {
+                last_places.insert(day(&entry), place);
+                place += 1;
+            }
+            Ok(Item::NoPortrait(problem)) => {
+                tracing::info!("{}:{line}: no portrait: {problem}", file.display());
+                without_portrait += 1;
+            }
+            Err(problem) => {
+                tracing::error!("{}:{line}: {problem}", file.display());
+                problems += 1;
+            }
+        }
+        Ok(())
+    })?;
+    if problems > 0 {
+        return Err(Error::Import);
+    }
+
+    let archive = Archive::of_another(&flags.storage_path, Arc::clone(clock));
+    let mut batch = Vec::new();
+    let mut stored = 0;
+    let mut place = 0_usize;
+    let mut store = |batch: &mut Vec<Entry>| -> Result<(), Error> {
+        stored += archive.add(batch)?;
+        batch.clear();
+        Ok(())
+    };
+    source.read(|_, _, item| {
+        if let Ok(Item::Day(entry)) = item {
+            if last_places.get(&day(&entry)) == Some(&place) {
+                batch.push(entry);
+            }
+            place += 1;
+        }
+        if batch.len() >= BATCH {
+            store(&mut batch)?;
+        }
+        Ok(())
+    })?;
+    store(&mut batch)?;
+    source.progress.finish_and_clear();
+
+    let apps: BTreeSet<&AppId> = last_places.keys().map(|(appid, ..)| appid).collect();
+    println!(
+        "Imported {stored} of {} of {} in {} into {}.",
+        counted(last_places.len(), "day"),
+        counted(apps.len(), "app"),
+        counted(source.files.len(), "file"),
+        archive.path().display(),
+    );
+    if stored < last_places.len() {
+        println!("The archive holds the others already; they were left as they are.");
+    }
+    if without_portrait > 0 {
+        println!("{} had no portrait.", counted(without_portrait, "answer"));
+    }
+    Ok(())
+}
+
+fn counted(number: usize, what: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {what}{plural}")
+}
+
+/// Which day an entry is about.
+fn day(entry: &Entry) -> (AppId, Window, NaiveDate) {
+    (entry.appid.clone(), entry.window, entry.reference_date)
+}
+
+/// Returns a file itself, or the files in a folder and its folders whose names say JSON, sorted.
+fn files_in(path: &Path) -> Result<Vec<PathBuf>, Error> {
+    if !path.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let pattern = format!("{}/**/*", glob::Pattern::escape(&path.to_string_lossy()));
+    let paths = glob::glob(&pattern).map_err(|error| Error::Usage(error.to_string()))?;
+    let files = paths.filter_map(Result::ok).filter(|path| path.is_file());
+    let (files, others): (Vec<_>, Vec<_>) = files.partition(|path| {
+        let ending = path.extension().unwrap_or_default();
+        ending == "json" || ending == "jsonl"
+    });
+    if files.is_empty() || !others.is_empty() {
+        tracing::warn!(
+            read = files.len(),
+            left_out = others.len(),
+            "{}: only files that end in .json or .jsonl are read",
+            path.display()
+        );
+    }
+    Ok(files)
+}
+
+/// What is imported.
+struct Source<'a> {
+    files: Vec<PathBuf>,
+    given: Given,
+    now: DateTime<Utc>,
+    progress: ProgressBar,
+    ending: &'a CancellationToken,
+}
+
+impl Source<'_> {
+    /// Passes on everything that stands in the files, with file and line.
+    fn read(
+        &self,
+        mut each: impl FnMut(&Path, usize, Result<Item, String>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        for file in &self.files {
+            let mut end = Ok(());
+            let pass_on = |line, item| {
+                end = if self.ending.is_cancelled() {
+                    Err(Error::Interrupted)
+                } else {
+                    each(file, line, item)
+                };
+                match end {
+                    Ok(()) => ControlFlow::Continue(()),
+                    Err(_) => ControlFlow::Break(()),
+                }
+            };
+            let opened = File::open(file).map(|open| BufReader::new(self.progress.wrap_read(open)));
+            opened
+                .and_then(|open| import::read(open, &self.given, self.now, pass_on))
+                .map_err(|source| Error::Input(file.clone(), source))?;
+            end?;
+        }
+        Ok(())
+    }
+}

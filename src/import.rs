@@ -1,0 +1,518 @@
+//! Reads history that was kept elsewhere: JSON lines of `export`, and answers of WeChat as they came.
+//!
+//! Knows no flags, no files and no archive: lines in, entries out, or what is wrong, each with the number
+//! of its line.
+
+use std::collections::HashSet;
+use std::io::{self, BufRead};
+use std::ops::ControlFlow;
+
+use chrono::{DateTime, NaiveDate, Utc};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+use crate::archive::Entry;
+use crate::calendar;
+use crate::export::Row;
+use crate::portrait::{AppId, Portrait, Window};
+use crate::wechat::{Error, wire};
+
+/// What is known of answers besides what they say.
+#[derive(Debug, Clone, Default)]
+pub struct Given {
+    /// Whose they are.
+    pub appid: Option<AppId>,
+    /// The days that they cover: the window and the last day. Without it their `ref_date` tells.
+    pub covers: Option<(Window, NaiveDate)>,
+}
+
+/// What stands in a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Item {
+    /// A day.
+    Day(Entry),
+    /// An answer without users, and what it says in place of them.
+    NoPortrait(String),
+}
+
+/// Reads a file, and passes on what stands there with the number of its line, until `each` breaks off.
+///
+/// A file has one answer, or lines, each of them a row of `export` or an answer. The rows of a day follow
+/// each other. `now` tells which days may be over. What is wrong is passed on in sentences for the operator.
+///
+/// # Errors
+///
+/// The file can't be read to its end.
+pub fn read(
+    mut file: impl BufRead,
+    given: &Given,
+    now: DateTime<Utc>,
+    each: impl FnMut(usize, Result<Item, String>) -> ControlFlow<()>,
+) -> io::Result<()> {
+    let mut reading = Reading {
+        given,
+        now,
+        each,
+        flow: ControlFlow::Continue(()),
+        rows: None,
+        finished: HashSet::new(),
+    };
+    let mut line = Vec::new();
+    let mut number = 0;
+    let mut is_first = true;
+    while reading.flow.is_continue() {
+        line.clear();
+        number += 1;
+        if file.read_until(b'\n', &mut line)? == 0 {
+            if is_first {
+                reading.pass_on(number, Err("nothing stands in it".to_owned()));
+            }
+            reading.finish_rows();
+            break;
+        }
+        let text = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&line);
+        if text.iter().all(u8::is_ascii_whitespace) {
+            continue;
+        }
+        if is_first && serde_json::from_slice::<IgnoredAny>(text).is_err() {
+            file.read_to_end(&mut line)?;
+            let item = reading.answer(&line);
+            reading.pass_on(number, item);
+            break;
+        }
+        is_first = false;
+        reading.line(number, text);
+    }
+    Ok(())
+}
+
+/// A file that is being read.
+struct Reading<'a, F> {
+    given: &'a Given,
+    now: DateTime<Utc>,
+    each: F,
+    flow: ControlFlow<()>,
+    /// The day whose rows are being read.
+    rows: Option<Rows>,
+    /// Days whose rows have been read.
+    finished: HashSet<Day>,
+}
+
+type Day = (AppId, Window, NaiveDate);
+
+struct Rows {
+    line: usize,
+    /// Without its answer.
+    entry: Entry,
+    portrait: Portrait,
+}
+
+/// Tells a row from an answer.
+#[derive(Deserialize)]
+struct Kind {
+    cohort: Option<IgnoredAny>,
+}
+
+impl<F: FnMut(usize, Result<Item, String>) -> ControlFlow<()>> Reading<'_, F> {
+    fn pass_on(&mut self, number: usize, item: Result<Item, String>) {
+        if self.flow.is_continue() {
+            self.flow = (self.each)(number, item);
+        }
+    }
+
+    fn line(&mut self, number: usize, text: &[u8]) {
+        if let Ok(Kind { cohort: Some(_) }) = serde_json::from_slice(text) {
+            if let Err(problem) = self.row(number, text) {
+                self.pass_on(number, Err(problem));
+            }
+        } else {
+            let item = self.answer(text);
+            self.pass_on(number, item);
+        }
+    }
+
+    /// Reads an answer of WeChat.
+    fn answer(&self, text: &[u8]) -> Result<Item, String> {
+        let read = || {
+            let (window, reference_date) = match self.given.covers {
+                Some(covers) => covers,
+                // One that does not tell its day is no portrait, or none that can be read.
+                None => wire::covered(text)?.unwrap_or((Window::OneDay, NaiveDate::MIN)),
+            };
+            wire::portrait(text, window, reference_date)
+        };
+        let answer = match read() {
+            Ok(answer) => answer,
+            Err(error @ (Error::Empty | Error::Refused(_))) => {
+                return Ok(Item::NoPortrait(error.to_string()));
+            }
+            Err(error) => return Err(error.to_string()),
+        };
+        let Some(appid) = self.given.appid.clone() else {
+            return Err(
+                "this is an answer of WeChat, which does not tell its app: add --appid".to_owned(),
+            );
+        };
+        let Portrait {
+            window,
+            reference_date,
+            ..
+        } = answer.portrait;
+        self.check_day(reference_date)?;
+        let answered_at = calendar::usually_known(reference_date).min(self.now);
+        Ok(Item::Day(Entry {
+            appid,
+            window,
+            reference_date,
+            answer: answer.text,
+            first_answered_at: answered_at,
+            answered_at,
+            settled: false,
+            revisions: 0,
+        }))
+    }
+
+    /// Reads a row of an export.
+    fn row(&mut self, number: usize, text: &[u8]) -> Result<(), String> {
+        let row: Row<'_> = serde_json::from_slice(text)
+            .map_err(|error| format!("is no row of an export: {error}"))?;
+        if row.name.trim().is_empty() {
+            return Err("the name is blank".to_owned());
+        }
+        if let Some(given) = self
+            .given
+            .appid
+            .as_ref()
+            .filter(|given| **given != row.appid)
+        {
+            return Err(format!("is of {}, not of the given {given}", row.appid));
+        }
+        self.check_day(row.reference_date)?;
+        let day = (row.appid.clone(), row.window, row.reference_date);
+        if self.rows.as_ref().is_none_or(|rows| rows.day() != day) {
+            self.finish_rows();
+            if self.finished.contains(&day) {
+                return Err(format!(
+                    "further rows of {} {} {}: keep the rows of a day together",
+                    row.appid, row.window, row.reference_date
+                ));
+            }
+            let usually = calendar::usually_known(row.reference_date).min(self.now);
+            let first_answered_at = row.first_answered_at.unwrap_or(usually);
+            self.rows = Some(Rows {
+                line: number,
+                entry: Entry {
+                    appid: row.appid.clone(),
+                    window: row.window,
+                    reference_date: row.reference_date,
+                    answer: String::new(),
+                    first_answered_at,
+                    answered_at: row.answered_at.unwrap_or(first_answered_at),
+                    settled: row.settled,
+                    revisions: row.revisions,
+                },
+                portrait: Portrait::new(row.window, row.reference_date),
+            });
+        }
+        let is_twice = self.rows.as_mut().is_some_and(|rows| {
+            let division = rows.portrait.division_mut(row.cohort, row.dimension);
+            division.add(row.name.clone().into_owned(), row.users)
+        });
+        if is_twice {
+            return Err(format!("`{}` stands there twice for that day", row.name));
+        }
+        Ok(())
+    }
+
+    /// Passes on the day whose rows have been read.
+    fn finish_rows(&mut self) {
+        if let Some(rows) = self.rows.take() {
+            self.finished.insert(rows.day());
+            let answer = wire::written(&rows.portrait);
+            let entry = Entry {
+                answer,
+                ..rows.entry
+            };
+            self.pass_on(rows.line, Ok(Item::Day(entry)));
+        }
+    }
+
+    fn check_day(&self, day: NaiveDate) -> Result<(), String> {
+        if day > calendar::yesterday(self.now) {
+            return Err(format!("{day} is not over yet in Beijing"));
+        }
+        Ok(())
+    }
+}
+
+impl Rows {
+    fn day(&self) -> Day {
+        let Entry {
+            appid,
+            window,
+            reference_date,
+            ..
+        } = &self.entry;
+        (appid.clone(), *window, *reference_date)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::portrait::{Cohort, Dimension};
+
+    const APP: &str = "wx0123456789abcdef";
+
+    fn now() -> DateTime<Utc> {
+        "2026-11-22T01:00:00Z".parse().unwrap()
+    }
+
+    fn given() -> Given {
+        Given {
+            appid: Some(APP.parse().unwrap()),
+            covers: None,
+        }
+    }
+
+    fn items(text: impl AsRef<[u8]>, given: &Given) -> Vec<(usize, Result<Item, String>)> {
+        let mut items = Vec::new();
+        let each = |line, item| {
+            items.push((line, item));
+            ControlFlow::Continue(())
+        };
+        read(text.as_ref(), given, now(), each).unwrap();
+        items
+    }
+
+    /// Answers the days that a text has, as line, window and reference date.
+    fn days(text: impl AsRef<[u8]>, given: &Given) -> Vec<(usize, String)> {
+        let day = |(line, item)| match item {
+            Ok(Item::Day(entry)) => (line, format!("{} {}", entry.window, entry.reference_date)),
+            other => panic!("{line}: {other:?}"),
+        };
+        items(text, given).into_iter().map(day).collect()
+    }
+
+    /// Answers the line and the sentence of the one thing that is wrong.
+    #[track_caller]
+    fn problem(text: impl AsRef<[u8]>, given: &Given) -> (usize, String) {
+        let items = items(text, given).into_iter();
+        let mut problems = items.filter_map(|(line, item)| Some((line, item.err()?)));
+        let problem = problems.next().unwrap();
+        assert_eq!(problems.next(), None);
+        problem
+    }
+
+    fn answer(ref_date: &str) -> Value {
+        json!({"ref_date": ref_date, "visit_uv": {"ages": [{"name": "18-24岁", "value": 3}]}})
+    }
+
+    fn row(day: &str, name: &str) -> Value {
+        json!({
+            "appid": APP, "window": "1d", "reference_date": day,
+            "cohort": "new", "dimension": "platform", "name": name, "users": 5,
+        })
+    }
+
+    fn lines(values: &[Value]) -> String {
+        values.iter().map(|value| format!("{value}\n")).collect()
+    }
+
+    #[test]
+    fn an_answer_may_fill_the_file_or_stand_in_a_line() {
+        let pretty = serde_json::to_string_pretty(&answer("20261120")).unwrap();
+        for text in [
+            pretty.clone(),
+            format!("\u{feff}\n{pretty}"),
+            answer("2026-11-20").to_string(),
+        ] {
+            assert_eq!(
+                days(&text, &given()).last().unwrap().1,
+                "1d 2026-11-20",
+                "{text}"
+            );
+        }
+        let text = lines(&[answer("20261120"), answer("20261115-20261121")]);
+        let expected = [
+            (1, "1d 2026-11-20".to_owned()),
+            (2, "7d 2026-11-21".to_owned()),
+        ];
+        assert_eq!(days(text, &given()), expected);
+    }
+
+    #[test]
+    fn an_answer_is_kept_as_it_came_with_the_usual_time() {
+        let text = answer("20261119").to_string();
+        let [(1, Ok(Item::Day(entry)))] = &items(&text, &given())[..] else {
+            panic!("one day")
+        };
+        let known_at: DateTime<Utc> = "2026-11-20T02:00:00Z".parse().unwrap();
+        assert_eq!(entry.answer, text);
+        assert_eq!(
+            (entry.first_answered_at, entry.answered_at),
+            (known_at, known_at)
+        );
+        assert!(!entry.settled);
+        let [(1, Ok(Item::Day(entry)))] = &items(answer("20261121").to_string(), &given())[..]
+        else {
+            panic!("one day")
+        };
+        assert_eq!(
+            entry.first_answered_at,
+            now(),
+            "ten o'clock is still to come"
+        );
+    }
+
+    #[test]
+    fn the_days_of_a_carelessly_dated_answer_can_be_given() {
+        let day = "2026-11-21".parse().unwrap();
+        let given = Given {
+            covers: Some((Window::SevenDays, day)),
+            ..given()
+        };
+        let text = answer("20261115").to_string();
+        assert_eq!(days(text, &given), [(1, "7d 2026-11-21".to_owned())]);
+        let (_, other) = problem(answer("20261101").to_string(), &given);
+        assert_eq!(
+            other,
+            "unreadable answer: asked for 20261115-20261121, its ref_date is 20261101"
+        );
+    }
+
+    #[test]
+    fn answers_without_users_are_no_days_and_nothing_wrong() {
+        let refused = json!({"errcode": 61503, "errmsg": "not ready"});
+        let empty = json!({"ref_date": "20261120", "visit_uv": {}, "visit_uv_new": {}});
+        let items = items(lines(&[refused, empty, json!({})]), &given());
+        let sentences: Vec<_> = items.into_iter().map(|(_, item)| item.unwrap()).collect();
+        let none = |sentence: &str| Item::NoPortrait(sentence.to_owned());
+        assert_eq!(
+            sentences,
+            [
+                none("WeChat answered errcode 61503"),
+                none("WeChat answered an empty portrait"),
+                none("WeChat answered an empty portrait"),
+            ]
+        );
+    }
+
+    #[test]
+    fn rows_of_a_day_become_one_answer() {
+        let mut second = row("2026-11-20", "iPhone");
+        second["cohort"] = json!("active");
+        let text = lines(&[
+            row("2026-11-20", "Android"),
+            second,
+            row("2026-11-21", "iPhone"),
+        ]);
+        let items = items(text, &Given::default());
+        let [(1, Ok(Item::Day(first))), (3, Ok(Item::Day(second)))] = &items[..] else {
+            panic!("{items:?}")
+        };
+        assert_eq!(second.reference_date, "2026-11-21".parse().unwrap());
+        let read = wire::portrait(first.answer.as_bytes(), first.window, first.reference_date);
+        let portrait = read.unwrap().portrait;
+        let rows = |cohort| {
+            portrait
+                .division(cohort, Dimension::Platform)
+                .iter()
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(rows(Cohort::New), [("Android", 5)]);
+        assert_eq!(rows(Cohort::Active), [("iPhone", 5)]);
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_with_its_line() {
+        let with = |key: &str, value: Value| {
+            let mut row = row("2026-11-20", "iPhone");
+            row[key] = value;
+            row.to_string()
+        };
+        let good = row("2026-11-20", "iPhone");
+        let cases = [
+            (String::new(), 1, "nothing stands in it"),
+            ("not JSON".to_owned(), 1, "8 bytes that are no JSON"),
+            (format!("{good}\n{{\"ref"), 2, "no JSON"),
+            (
+                lines(&[good.clone(), good.clone()]),
+                2,
+                "`iPhone` stands there twice for that day",
+            ),
+            (
+                lines(&[
+                    good.clone(),
+                    row("2026-11-21", "iPhone"),
+                    row("2026-11-20", "Android"),
+                ]),
+                3,
+                "further rows of wx0123456789abcdef 1d 2026-11-20: keep the rows of a day together",
+            ),
+            (
+                with("users", json!(-1)),
+                1,
+                "is no row of an export: invalid value: integer `-1`",
+            ),
+            (
+                with("window", json!("2d")),
+                1,
+                "unknown window `2d`: expected one of 1d, 7d, 30d",
+            ),
+            (with("appid", json!("a b")), 1, "not an appid"),
+            (with("name", json!(" ")), 1, "the name is blank"),
+            (
+                with("reference_date", json!("2026-11-22")),
+                1,
+                "2026-11-22 is not over yet in Beijing",
+            ),
+            (
+                with("appid", json!("wx1")),
+                1,
+                "is of wx1, not of the given wx0123456789abcdef",
+            ),
+            (
+                answer("20261122").to_string(),
+                1,
+                "2026-11-22 is not over yet in Beijing",
+            ),
+            (
+                answer("20261101-20261103").to_string(),
+                1,
+                "neither a day, nor 7 days, nor 30 days",
+            ),
+            (
+                json!({"visit_uv": {"ages": [{"name": "a", "value": 1}]}}).to_string(),
+                1,
+                "ref_date is missing",
+            ),
+            (
+                json!({"list": []}).to_string(),
+                1,
+                "neither ref_date nor visit_uv is in it",
+            ),
+        ];
+        for (text, line, expected) in cases {
+            let (told, sentence) = problem(&text, &given());
+            assert!(sentence.contains(expected), "{text}: {sentence}");
+            assert_eq!(told, line, "{text}");
+        }
+        let (_, sentence) = problem(answer("20261120").to_string(), &Given::default());
+        assert!(sentence.ends_with("add --appid"), "{sentence}");
+    }
+
+    #[test]
+    fn reading_ends_when_it_is_broken_off() {
+        let text = lines(&[answer("20261119"), answer("20261120"), answer("20261121")]);
+        let mut seen = 0;
+        let each = |_, _| {
+            seen += 1;
+            ControlFlow::Break(())
+        };
+        read(text.as_bytes(), &given(), now(), each).unwrap();
+        assert_eq!(seen, 1);
+    }
+}
