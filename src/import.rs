@@ -318,7 +318,8 @@ mod tests {
     }
 
     fn lines(values: &[Value]) -> String {
-        values.iter().map(|value| format!("{value}\n")).collect()
+        let lines: Vec<String> = values.iter().map(Value::to_string).collect();
+        lines.join("\n")
     }
 
     #[test]

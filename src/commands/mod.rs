@@ -140,7 +140,11 @@ where
         result = &mut work => result,
         () = outside.shutdown => {
             ending.cancel();
-            work.await
+            // It may wait for a reader that does not read.
+            match tokio::time::timeout(GRACE, work).await {
+                Ok(result) => result,
+                Err(_) => return Err(Error::Interrupted),
+            }
         }
     };
     result.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))

@@ -1,6 +1,7 @@
 //! What the archive holds survives the process, and its troubles stop nobody.
 
 use std::os::unix::process::ExitStatusExt as _;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use chrono::TimeDelta;
@@ -164,6 +165,27 @@ async fn what_waits_for_the_archive_is_stored_although_nothing_is_due() {
     })
     .await;
     assert_eq!(wechat.simulator.requests()[APP].portrait, asked);
+}
+
+#[tokio::test]
+async fn a_copy_made_while_the_exporter_runs_is_whole() {
+    let wechat = WeChat::of(&[APP]).await;
+    let home = Home::of(&wechat, &[APP]);
+    let exporter = home.start().await;
+    let before = exporter.ready().await;
+    let copy = home.path("backup/portraits.db");
+    std::fs::create_dir(home.path("backup")).unwrap();
+    let mut sqlite = Command::new("sqlite3");
+    sqlite.arg(home.archive_file());
+    sqlite.arg(format!(".backup '{}'", copy.display()));
+    let output = sqlite.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+
+    let mut restored = Home::of(&wechat, &[APP]);
+    restored.config["wechat"]["base_url"] = json!("http://127.0.0.1:1");
+    std::fs::rename(home.path("backup"), restored.path("data")).unwrap();
+    let after = restored.start().await.metrics().await;
+    assert_eq!(after.users(None), before.users(None));
 }
 
 #[tokio::test]

@@ -25,7 +25,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
-use wxapp_portrait_exporter::archive::Archive;
+use wxapp_portrait_exporter::archive::{Archive, Entry};
 use wxapp_portrait_exporter::calendar::{self, Clock};
 use wxapp_portrait_exporter::config;
 use wxapp_portrait_exporter::exposition::page;
@@ -421,6 +421,43 @@ impl Home {
             .args(["--web.listen-address", "127.0.0.1:0"])
             .args(["--log.level", "debug"]);
         command
+    }
+
+    /// Answers how to run a command that works on the archive.
+    pub(crate) fn command_of(&self, name: &str) -> Command {
+        let mut command = program();
+        command
+            .arg(name)
+            .arg("--storage.path")
+            .arg(self.path("data"));
+        command
+    }
+
+    /// Archives the final figures of days up to yesterday, as an exporter would have done.
+    pub(crate) fn archive(&self, wechat: &WeChat, apps: &[&str], days: u64) {
+        let archive = Archive::new(&self.path("data"), Arc::new(now));
+        for app in apps {
+            for window in Window::ALL {
+                let entries: Vec<Entry> = (0..days)
+                    .map(|days| {
+                        let day = calendar::before(yesterday(), days);
+                        let answer = wechat.simulator.answer(&appid(app), window, day);
+                        let known_at = calendar::midnight(day) + TimeDelta::minutes(34 * 60 + 20);
+                        Entry {
+                            appid: appid(app),
+                            window,
+                            reference_date: day,
+                            answer: answer.unwrap().to_string(),
+                            first_answered_at: known_at,
+                            answered_at: known_at + TimeDelta::hours(6),
+                            settled: days > 0,
+                            revisions: u32::try_from(days % 3).unwrap(),
+                        }
+                    })
+                    .collect();
+                archive.put(&entries).unwrap();
+            }
+        }
     }
 
     pub(crate) async fn start(&self) -> Exporter {

@@ -19,5 +19,7 @@ mod prometheus;
 mod samples;
 /// The simulated WeChat, as a client meets it.
 mod simulator;
+/// History that goes out of the archive and into it.
+mod transfer;
 /// What is served, path by path.
 mod web;

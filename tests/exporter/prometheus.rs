@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use wxapp_portrait_exporter::calendar;
 use wxapp_portrait_exporter::portrait::Window;
 
 use crate::harness::{
@@ -13,7 +14,7 @@ use crate::harness::{
     users, yesterday,
 };
 
-/// A Prometheus that scrapes one exporter every second.
+/// A Prometheus with data of its own.
 struct Prometheus {
     _running: Running,
     url: String,
@@ -22,8 +23,8 @@ struct Prometheus {
 }
 
 impl Prometheus {
+    /// Starts one that scrapes an exporter every second.
     fn start(exporter: &Exporter) -> Self {
-        let folder = tempfile::tempdir().unwrap();
         let config = json!({
             "global": {"scrape_interval": "1s", "scrape_timeout": "1s"},
             "scrape_configs": [{
@@ -31,6 +32,11 @@ impl Prometheus {
                 "static_configs": [{"targets": [exporter.url.strip_prefix("http://")]}],
             }],
         });
+        Self::over(tempfile::tempdir().unwrap(), &config)
+    }
+
+    /// Starts one over the blocks in a folder.
+    fn over(folder: TempDir, config: &Value) -> Self {
         let file = folder.path().join("prometheus.yml");
         std::fs::write(&file, config.to_string()).unwrap();
         // It does not tell which port it got; this one is free.
@@ -41,6 +47,7 @@ impl Prometheus {
         command
             .arg(format!("--config.file={}", file.display()))
             .arg(format!("--storage.tsdb.path={}", folder.path().display()))
+            .arg("--storage.tsdb.retention.time=100y")
             .arg(format!("--web.listen-address={address}"));
         Self {
             url: format!("http://{address}"),
@@ -94,6 +101,47 @@ async fn prometheus_answers_the_exact_figures_of_wechat() {
     expected.retain(|labels, _| labels["cohort"] == "new" && labels["dimension"] == "platform");
     assert!(expected.len() >= 4, "{expected:?}");
     assert_eq!(found, expected);
+}
+
+#[tokio::test]
+async fn an_export_backfills_prometheus_with_the_exact_figures() {
+    let wechat = WeChat::of(&["wx0123456789abcdef=200", "wx1123456789abcdef=80"]).await;
+    let home = Home::of(&wechat, &[]);
+    home.archive(&wechat, &[APP, OTHER], 60);
+    let (samples, blocks) = (home.path("samples"), tempfile::tempdir().unwrap());
+    let mut export = home.command_of("export");
+    export
+        .args(["--format", "openmetrics", "--output"])
+        .arg(&samples);
+    let output = export.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let mut promtool = Command::new("promtool");
+    promtool
+        .args([
+            "tsdb",
+            "create-blocks-from",
+            "--max-block-duration=720h",
+            "openmetrics",
+        ])
+        .args([&samples, blocks.path()]);
+    let output = promtool.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+
+    let prometheus = Prometheus::over(blocks, &json!({}));
+    for days_ago in [30, 31, 58] {
+        let day = calendar::before(yesterday(), days_ago);
+        // Noon of the next day in Beijing.
+        let time = calendar::midnight(day).timestamp() + 36 * 3600;
+        let found = prometheus
+            .query(&format!("wxapp_portrait_users @ {time}"))
+            .await;
+        let mut expected = Series::new();
+        for window in Window::ALL {
+            expected.extend(wechat.users(APP, window, day));
+            expected.extend(wechat.users(OTHER, window, day));
+        }
+        assert_eq!(found, expected, "{day}");
+    }
 }
 
 #[tokio::test]

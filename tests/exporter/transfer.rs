@@ -1,0 +1,479 @@
+//! What `export` writes and `import` takes, as those see it who call the program.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use rusqlite::Connection;
+use serde_json::{Value, json};
+use wxapp_portrait_exporter::calendar;
+use wxapp_portrait_exporter::portrait::Window;
+
+use crate::harness::{APP, Home, OTHER, WeChat, yesterday};
+
+fn export(home: &Home, arguments: &[&str]) -> Output {
+    home.command_of("export").args(arguments).output().unwrap()
+}
+
+/// Answers what an export writes that goes well.
+fn exported(home: &Home, arguments: &[&str]) -> String {
+    let output = export(home, arguments);
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn import(home: &Home, arguments: &[&str], path: &Path) -> Output {
+    let mut command = home.command_of("import");
+    command.args(arguments).arg(path).output().unwrap()
+}
+
+/// Answers what a command told that had to fail, and its exit code.
+#[track_caller]
+fn failed(output: &Output, code: i32) -> String {
+    assert_eq!(output.status.code(), Some(code), "{output:?}");
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+fn days_ago(days: u64) -> String {
+    calendar::before(yesterday(), days).to_string()
+}
+
+#[tokio::test]
+async fn what_is_exported_and_imported_is_exported_as_the_same_bytes() {
+    let wechat = WeChat::of(&["wx0123456789abcdef=60", "wx1123456789abcdef=300"]).await;
+    let home = Home::of(&wechat, &[]);
+    home.archive(&wechat, &[APP, OTHER], 12);
+    let lines = exported(&home, &["--format", "jsonl"]);
+    let other = Home::of(&wechat, &[]);
+    let file = other.path("history.jsonl");
+    fs::write(&file, &lines).unwrap();
+    let output = import(&other, &[], &file);
+    let told = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        told.starts_with("Imported 72 of 72 days of 2 apps in 1 file into "),
+        "{told}"
+    );
+    assert!(exported(&other, &["--format", "jsonl"]) == lines);
+    // Samples end now, unless the last day is over.
+    let to = days_ago(6);
+    for format in ["csv", "openmetrics"] {
+        let arguments = ["--format", format, "--to", &to];
+        assert!(
+            exported(&home, &arguments) == exported(&other, &arguments),
+            "{format}"
+        );
+    }
+
+    let output = import(&other, &[], &file);
+    let told = String::from_utf8(output.stdout).unwrap();
+    assert!(told.starts_with("Imported 0 of 72 days"), "{told}");
+    assert!(told.contains("holds the others already"), "{told}");
+    assert!(exported(&other, &["--format", "jsonl"]) == lines);
+}
+
+#[tokio::test]
+async fn an_export_has_what_was_selected_and_no_more() {
+    let wechat = WeChat::of(&[APP, OTHER]).await;
+    let home = Home::of(&wechat, &[]);
+    home.archive(&wechat, &[APP, OTHER], 10);
+    let (from, to) = (days_ago(7), days_ago(5));
+    let csv = exported(
+        &home,
+        &[
+            "--format",
+            "csv",
+            "--appid",
+            OTHER,
+            "--window",
+            "7d",
+            "--from",
+            &from,
+            "--to",
+            &to,
+            "--dimension",
+            "age",
+            "--dimension",
+            "gender",
+        ],
+    );
+    let mut lines = csv.lines();
+    assert_eq!(
+        lines.next(),
+        Some(
+            "appid,window,reference_date,cohort,dimension,name,users,first_answered_at,answered_at,settled,revisions"
+        )
+    );
+    let mut expected = Vec::new();
+    for days in [7, 6, 5] {
+        let day = calendar::before(yesterday(), days);
+        for (labels, users) in wechat.users(OTHER, Window::SevenDays, day) {
+            if ["age", "gender"].contains(&labels["dimension"].as_str()) {
+                let [cohort, dimension, name] =
+                    ["cohort", "dimension", "name"].map(|label| &labels[label]);
+                expected.push(format!(
+                    "{OTHER},7d,{day},{cohort},{dimension},{name},{users},"
+                ));
+            }
+        }
+    }
+    let mut found: Vec<String> = lines.map(str::to_owned).collect();
+    found.sort();
+    expected.sort();
+    assert_eq!(found.len(), expected.len());
+    for (found, expected) in found.iter().zip(&expected) {
+        assert!(found.starts_with(expected), "{found} {expected}");
+    }
+}
+
+#[tokio::test]
+async fn both_work_while_the_exporter_runs() {
+    let wechat = WeChat::of(&["wx0123456789abcdef=200"]).await;
+    let source = Home::of(&wechat, &[]);
+    source.archive(&wechat, &[APP], 30);
+    let home = Home::of(&wechat, &[APP]);
+    let exporter = home.start().await;
+    let page = exporter.ready().await;
+    assert_eq!(
+        page.value(
+            "wxapp_portrait_past_users",
+            &[("days_ago", "7"), ("cohort", "new"), ("name", "iPhone")]
+        ),
+        None
+    );
+
+    let lines = exported(&home, &["--format", "jsonl", "--from", &days_ago(0)]);
+    let found = lines.lines().map(|line| {
+        let row: Value = serde_json::from_str(line).unwrap();
+        row["users"].as_f64().unwrap()
+    });
+    let shown = wechat.users(APP, Window::OneDay, yesterday());
+    // Whole numbers, so the order does not matter.
+    let sums = [found.sum::<f64>(), shown.values().sum()];
+    assert_eq!(sums[0].to_string(), sums[1].to_string());
+
+    let file = home.path("history.jsonl");
+    fs::write(&file, exported(&source, &["--format", "jsonl"])).unwrap();
+    let output = import(&home, &[], &file);
+    assert!(output.status.success(), "{output:?}");
+    let week_ago = calendar::before(yesterday(), 7);
+    let mut expected = wechat.users(APP, Window::OneDay, week_ago);
+    expected.retain(|labels, _| {
+        labels["dimension"] == "platform" && labels["name"] == "iPhone" && labels["cohort"] == "new"
+    });
+    let users = expected.into_values().next().unwrap();
+    exporter
+        .metrics_with("the imported days", |page| {
+            let labels = [("days_ago", "7"), ("cohort", "new"), ("name", "iPhone")];
+            let past = page.value("wxapp_portrait_past_users", &labels)?;
+            (past.to_string() == users.to_string()).then_some(())
+        })
+        .await;
+    let status = exporter.window_status(APP).await;
+    assert_eq!(status["archived"]["days"], 30);
+    assert_eq!(status["archived"]["first_day"], days_ago(29));
+    assert_eq!(status["archived"]["last_day"], days_ago(0));
+    assert_eq!(status["archived"]["gaps"], json!([]));
+}
+
+#[tokio::test]
+async fn an_export_that_fails_leaves_the_file_of_the_last_one() {
+    let wechat = WeChat::of(&[APP]).await;
+    let home = Home::of(&wechat, &[]);
+    let output = export(&home, &["--format", "csv"]);
+    assert!(
+        failed(&output, 1).contains("there is no archive"),
+        "{output:?}"
+    );
+    assert!(!home.path("data").exists());
+
+    home.archive(&wechat, &[APP], 3);
+    let file = home.path("users.csv");
+    let name = file.to_str().unwrap().to_owned();
+    exported(
+        &home,
+        &["--format", "csv", "--window", "1d", "--output", &name],
+    );
+    let whole = fs::read_to_string(&file).unwrap();
+    assert!(whole.lines().count() > 100);
+
+    // One answer that can't be read does not keep the others.
+    let archive = Connection::open(home.archive_file()).unwrap();
+    let day = days_ago(1);
+    archive
+        .execute(
+            "UPDATE answers SET answer = 'x' WHERE reference_date = ?1 AND window = '1d'",
+            [&day],
+        )
+        .unwrap();
+    let output = export(
+        &home,
+        &["--format", "csv", "--window", "1d", "--output", &name],
+    );
+    let told = failed(&output, 1);
+    assert!(
+        told.contains("1 archived answers cannot be read") && told.contains(&day),
+        "{told}"
+    );
+    let rest: String = whole
+        .lines()
+        .filter(|line| !line.contains(&format!(",{day},")))
+        .flat_map(|line| [line, "\n"])
+        .collect();
+    assert!(fs::read_to_string(&file).unwrap() == rest);
+
+    drop(archive);
+    fs::write(home.archive_file(), "no database\n".repeat(1000)).unwrap();
+    let output = export(&home, &["--format", "csv", "--output", &name]);
+    assert!(failed(&output, 1).contains("it is damaged"), "{output:?}");
+    assert!(fs::read_to_string(&file).unwrap() == rest);
+    assert!(
+        home.archive_file().is_file(),
+        "it is the exporter that sets it aside"
+    );
+    let files = fs::read_dir(home.path("")).unwrap().count();
+    assert_eq!(files, 2, "nothing but the archive and the last export");
+}
+
+#[tokio::test]
+async fn wrong_flags_and_outputs_are_told() {
+    let wechat = WeChat::of(&[APP]).await;
+    let home = Home::of(&wechat, &[]);
+    home.archive(&wechat, &[APP], 3);
+    for (arguments, code, expected) in [
+        (
+            &["--format", "csv", "--step", "5m"][..],
+            2,
+            "--step is for --format openmetrics only",
+        ),
+        (
+            &["--format", "openmetrics", "--step", "1s"],
+            2,
+            "expected whole seconds from 1m to 1d",
+        ),
+        (
+            &[
+                "--format",
+                "csv",
+                "--from",
+                "2026-02-02",
+                "--to",
+                "2026-02-01",
+            ],
+            2,
+            "--from 2026-02-02 is later than --to 2026-02-01",
+        ),
+        (
+            &["--format", "csv", "--window", "2d"],
+            2,
+            "unknown window `2d`: expected one of 1d, 7d, 30d",
+        ),
+        (
+            &["--format", "csv", "--output", "/dev/null"],
+            1,
+            "cannot write /dev/null: it is there and no file",
+        ),
+        (
+            &["--format", "csv", "--output", "no/such/folder"],
+            1,
+            "cannot write no/such/folder: No such file",
+        ),
+    ] {
+        let told = failed(&export(&home, arguments), code);
+        assert!(told.contains(expected), "{told}");
+    }
+    let output = export(&home, &["--format", "csv", "--appid", OTHER]);
+    assert_eq!(output.status.code(), Some(0));
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(told.contains("no archived day is like that"), "{told}");
+}
+
+#[tokio::test]
+async fn an_export_ends_with_its_reader_or_when_it_is_told_to() {
+    let wechat = WeChat::of(&[APP]).await;
+    let home = Home::of(&wechat, &[]);
+    home.archive(&wechat, &[APP], 20);
+    for format in ["csv", "jsonl", "openmetrics"] {
+        let mut command = home.command_of("export");
+        let mut child = command
+            .args(["--format", format])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        assert!(child.wait().unwrap().success(), "{format} {line}");
+    }
+
+    // Its reader reads one line, and no more.
+    let mut command = home.command_of("export");
+    command
+        .args(["--format", "csv"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut reader = BufReader::new(child.stdout.take().unwrap());
+    reader.read_line(&mut String::new()).unwrap();
+    let mut kill = Command::new("kill");
+    assert!(kill.arg(child.id().to_string()).status().unwrap().success());
+    let told = failed(&child.wait_with_output().unwrap(), 1);
+    assert!(told.contains("interrupted before it was done"), "{told}");
+}
+
+#[tokio::test]
+async fn progress_is_shown_on_a_terminal() {
+    let wechat = WeChat::of(&[APP]).await;
+    let home = Home::of(&wechat, &[]);
+    home.archive(&wechat, &[APP], 3);
+    let file = home.path("users.jsonl");
+    let quoted = |command: Command| {
+        let words = [command.get_program()]
+            .into_iter()
+            .chain(command.get_args());
+        words
+            .map(|word| format!("'{}'", word.to_str().unwrap()))
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
+    let on_terminal = |command| {
+        let mut script = Command::new("script");
+        script.args([
+            "--quiet",
+            "--return",
+            "--command",
+            &quoted(command),
+            "/dev/null",
+        ]);
+        let output = script.stdin(Stdio::null()).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let mut command = home.command_of("export");
+    command.args(["--format", "jsonl", "--output"]).arg(&file);
+    let told = on_terminal(command);
+    assert!(told.contains("/9 days"), "{told}");
+    let other = Home::of(&wechat, &[]);
+    let mut command = other.command_of("import");
+    command.arg(&file);
+    let told = on_terminal(command);
+    assert!(told.contains(" bytes"), "{told}");
+    assert!(told.contains("Imported 9 of 9 days"), "{told}");
+}
+
+#[tokio::test]
+async fn answers_saved_by_scripts_become_history() {
+    let wechat = WeChat::of(&[APP]).await;
+    let home = Home::of(&wechat, &[]);
+    let folder = home.path("saved");
+    let answer = |days| {
+        let day = calendar::before(yesterday(), days);
+        wechat
+            .simulator
+            .answer(&APP.parse().unwrap(), Window::OneDay, day)
+            .unwrap()
+    };
+    let write = |name: &str, text: String| {
+        let path = folder.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    };
+    // Figures of the morning, then final ones.
+    let mut morning = answer(3);
+    morning["visit_uv"]["platforms"][0]["value"] = json!(1);
+    write("2026/a-10.json", morning.to_string());
+    write(
+        "2026/a-16.json",
+        serde_json::to_string_pretty(&answer(3)).unwrap(),
+    );
+    write("lines.jsonl", format!("{}\n{}\n", answer(5), answer(4)));
+    write(
+        "empty.json",
+        json!({"errcode": 61503, "errmsg": "not ready"}).to_string(),
+    );
+    write("notes.txt", "not read".to_owned());
+
+    let output = import(&home, &[], &folder);
+    let told = failed(&output, 1);
+    assert!(
+        told.contains(
+            "a-10.json:1: this is an answer of WeChat, which does not tell its app: add --appid"
+        ),
+        "{told}"
+    );
+    assert!(told.contains("nothing was imported"), "{told}");
+    assert!(!home.archive_file().exists());
+
+    let output = import(&home, &["--appid", APP], &folder);
+    let told = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        told.starts_with("Imported 3 of 3 days of 1 app in 4 files into "),
+        "{told}"
+    );
+    assert!(told.contains("1 answer had no portrait"), "{told}");
+    let log = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        log.contains("empty.json:1: no portrait: WeChat answered errcode 61503"),
+        "{log}"
+    );
+    assert!(log.contains("left_out=1"), "{log}");
+    let csv = exported(&home, &["--format", "csv"]);
+    let mut expected = wechat.users(APP, Window::OneDay, calendar::before(yesterday(), 3));
+    expected.retain(|labels, _| labels["dimension"] == "platform" && labels["cohort"] == "active");
+    for (labels, users) in expected {
+        let row = format!(
+            "{APP},1d,{},active,platform,{},{users},",
+            days_ago(3),
+            labels["name"]
+        );
+        assert!(csv.contains(&row), "{row}");
+    }
+}
+
+#[tokio::test]
+async fn wrong_files_change_nothing() {
+    let wechat = WeChat::of(&[APP]).await;
+    let home = Home::of(&wechat, &[]);
+    home.archive(&wechat, &[APP], 3);
+    let before = exported(&home, &["--format", "jsonl"]);
+    let folder = home.path("saved");
+    fs::create_dir(&folder).unwrap();
+    let good = wechat.simulator.answer(
+        &APP.parse().unwrap(),
+        Window::OneDay,
+        calendar::before(yesterday(), 9),
+    );
+    fs::write(folder.join("1.json"), good.unwrap().to_string()).unwrap();
+    let retain = json!({"ref_date": "20260101", "visit_uv": [{"key": 0, "value": 3}]});
+    fs::write(folder.join("2.json"), retain.to_string()).unwrap();
+    fs::write(folder.join("3.json"), "<html>Bad Gateway</html>").unwrap();
+    let lines = format!(
+        "{}{{\"appid\":\"{APP}\",\"cohort\":\"new\"}}\n",
+        &before[..=before.find('\n').unwrap()]
+    );
+    fs::write(folder.join("4.jsonl"), lines).unwrap();
+
+    let told = failed(&import(&home, &["--appid", APP], &folder), 1);
+    for expected in [
+        "2.json:1: unreadable answer: visit_uv is a list",
+        "3.json:1: unreadable answer: 24 bytes that are no JSON",
+        "4.jsonl:2: is no row of an export: missing field `window`",
+        "nothing was imported: mend these files, or leave them out",
+    ] {
+        assert!(told.contains(expected), "{expected}: {told}");
+    }
+    assert!(exported(&home, &["--format", "jsonl"]) == before);
+    let told = failed(&import(&home, &[], &home.path("none.json")), 1);
+    assert!(told.contains("none.json: No such file"), "{told}");
+    let given = [
+        "--appid",
+        APP,
+        "--window",
+        "7d",
+        "--reference-date",
+        "2026-01-01",
+    ];
+    let told = failed(&import(&home, &given, &folder), 2);
+    assert!(told.contains("are for a single file"), "{told}");
+}
