@@ -83,6 +83,9 @@ where
     println!(
         "  wxapp_portrait_users{{appid=\"{SWINGING}\",window=\"1d\",cohort=\"active\",dimension=\"platform\"}}"
     );
+    println!(
+        "  wxapp_portrait_past_users{{appid=\"{SWINGING}\",cohort=\"active\",dimension=\"platform\",days_ago=\"1\"}}"
+    );
     println!("Ctrl-C ends the demo.");
     let result = exporter.run(shutdown).await;
     ending.cancel();

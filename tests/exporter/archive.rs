@@ -1,6 +1,7 @@
 //! What the archive holds survives the process, and its troubles stop nobody.
 
 use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -173,19 +174,51 @@ async fn a_copy_made_while_the_exporter_runs_is_whole() {
     let home = Home::of(&wechat, &[APP]);
     let exporter = home.start().await;
     let before = exporter.ready().await;
-    let copy = home.path("backup/portraits.db");
-    std::fs::create_dir(home.path("backup")).unwrap();
-    let mut sqlite = Command::new("sqlite3");
-    sqlite.arg(home.archive_file());
-    sqlite.arg(format!(".backup '{}'", copy.display()));
-    let output = sqlite.output().unwrap();
-    assert!(output.status.success(), "{output:?}");
+    let copy = home.path("backup.db");
+    let sqlite = |archive: &Path, command: &str| {
+        let mut sqlite = Command::new("sqlite3");
+        sqlite
+            .arg(archive)
+            .arg(format!("{command} '{}'", copy.display()));
+        let output = sqlite.output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    };
+    sqlite(&home.archive_file(), ".backup");
 
     let mut restored = Home::of(&wechat, &[APP]);
     restored.config["wechat"]["base_url"] = json!("http://127.0.0.1:1");
-    std::fs::rename(home.path("backup"), restored.path("data")).unwrap();
+    std::fs::create_dir(restored.path("data")).unwrap();
+    sqlite(&restored.archive_file(), ".restore");
     let after = restored.start().await.metrics().await;
     assert_eq!(after.users(None), before.users(None));
+}
+
+#[tokio::test]
+async fn days_beyond_the_retention_are_deleted_from_the_start() {
+    let wechat = WeChat::of(&[APP]).await;
+    let mut home = Home::of(&wechat, &[APP]);
+    home.archive(&wechat, &[APP], 60);
+    home.config["archive"] = json!({"retention": "30d"});
+    let exporter = home.start().await;
+    exporter
+        .metrics_with("the days that are left", |page| {
+            (days(page) == Some(30.0)).then_some(())
+        })
+        .await;
+    let log = exporter.running.output();
+    assert!(log.contains("deleted days beyond the retention"), "{log}");
+    // Two windows of this app are not configured; their days are deleted all the same.
+    let archive = Connection::open(home.archive_file()).unwrap();
+    let count = |query| {
+        archive
+            .query_one(query, [], |row| row.get::<_, u32>(0))
+            .unwrap()
+    };
+    assert_eq!(count("SELECT count(*) FROM answers"), 90);
+    eventually("the space to be given back", async || {
+        (count("PRAGMA freelist_count") == 0).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
