@@ -183,7 +183,7 @@ impl Holdings {
         self.stretches
             .iter()
             .zip(starts.chain([end]))
-            .filter_map(|((_, last), next)| Some((last.succ_opt()?, next.pred_opt()?)))
+            .filter_map(|((_, last), next)| Some((last.succ_opt()?, next.min(end).pred_opt()?)))
             .filter(|(first, last)| first <= last)
             .collect()
     }
@@ -761,7 +761,8 @@ mod tests {
         assert_eq!(holdings.revisions, 33);
         let gaps = [(day(4), day(4)), (day(6), day(10))];
         assert_eq!(holdings.gaps(day(13)), gaps);
-        assert_eq!(holdings.gaps(day(10)), gaps);
+        assert_eq!(holdings.gaps(day(8)), [gaps[0], (day(6), day(7))]);
+        assert_eq!(holdings.gaps(day(6)), gaps[..1]);
         assert_eq!(holdings.gaps(day(15))[2], (day(13), day(14)));
         let none = archive.holdings(&appid, Window::SevenDays).unwrap();
         assert_eq!(
