@@ -14,7 +14,7 @@ use bytes::Bytes;
 use chrono::NaiveDate;
 use prometheus::{GaugeVec, Opts, Registry, TextEncoder};
 use wxapp_portrait_exporter::exposition::page::{self, AppRecord, Page};
-use wxapp_portrait_exporter::portrait::{AppId, Cohort, Dimension, Portrait, Window};
+use wxapp_portrait_exporter::portrait::{AppId, Dimension, Portrait, Window};
 use wxapp_portrait_exporter::simulator::{App, Settings, Simulator};
 use wxapp_portrait_exporter::wechat::wire;
 
@@ -27,7 +27,7 @@ fn main() {
     let portraits = portraits(apps);
     let series: usize = portraits
         .iter()
-        .map(|(_, portrait)| rows(portrait).count())
+        .map(|(_, portrait)| portrait.rows(&Dimension::ALL).count())
         .sum();
 
     let page = Page::default();
@@ -100,24 +100,13 @@ fn portraits(apps: usize) -> Vec<(AppId, Portrait)> {
     apps.into_iter().map(portrait).collect()
 }
 
-fn rows(portrait: &Portrait) -> impl Iterator<Item = (Cohort, Dimension, &str, u64)> {
-    Cohort::ALL.into_iter().flat_map(move |cohort| {
-        Dimension::ALL.into_iter().flat_map(move |dimension| {
-            portrait
-                .division(cohort, dimension)
-                .iter()
-                .map(move |(name, users)| (cohort, dimension, name, users))
-        })
-    })
-}
-
 /// Holds the same series in the usual way.
 fn registry(portraits: &[(AppId, Portrait)]) -> Registry {
     let options = Opts::new("wxapp_portrait_users", "Users.");
     let gauges =
         GaugeVec::new(options, &["appid", "window", "cohort", "dimension", "name"]).unwrap();
     for (appid, portrait) in portraits {
-        for (cohort, dimension, name, users) in rows(portrait) {
+        for (cohort, dimension, name, users) in portrait.rows(&Dimension::ALL) {
             let labels = [
                 appid.as_str(),
                 "1d",
