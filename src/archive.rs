@@ -40,8 +40,12 @@ CREATE TABLE answers (
 ) STRICT;
 ";
 
-/// How long to wait for another program that holds the file; everybody else waits meanwhile.
-const BUSY_TIMEOUT: Duration = Duration::from_millis(250);
+/// How long the keeper of the archive waits for another program that holds the file; all of its apps
+/// wait meanwhile.
+const KEEPERS_PATIENCE: Duration = Duration::from_millis(250);
+
+/// How long another program waits for the keeper.
+const OTHERS_PATIENCE: Duration = Duration::from_secs(30);
 
 spelled! {
     /// What the archive was doing when it failed, as a label value.
@@ -115,7 +119,7 @@ impl Error {
 fn words(error: &rusqlite::Error) -> String {
     match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
-            "another program holds it locked; it is tried again".to_owned()
+            "another program holds it locked; if that lasts, end that program".to_owned()
         }
         Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
             "it is read-only; make file and folder writable for this user".to_owned()
@@ -567,7 +571,14 @@ impl Archive {
         let opened = std::fs::create_dir_all(self.path.parent().unwrap_or(Path::new("")))
             .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
             .and_then(|()| Connection::open(&self.path))
-            .and_then(|mut connection| Ok((prepare(&mut connection)?, connection)));
+            .and_then(|mut connection| {
+                connection.busy_timeout(if self.is_keeper {
+                    KEEPERS_PATIENCE
+                } else {
+                    OTHERS_PATIENCE
+                })?;
+                Ok((prepare(&mut connection)?, connection))
+            });
         let path = self.path.clone();
         match opened {
             Ok((Owner::Us(SCHEMA_VERSION), connection)) => Ok(connection),
@@ -638,7 +649,6 @@ enum Owner {
 
 /// Looks at a file that was just opened, and makes a new one ready.
 fn prepare(connection: &mut Connection) -> rusqlite::Result<Owner> {
-    connection.busy_timeout(BUSY_TIMEOUT)?;
     let number = |query| connection.query_row(query, [], |row| row.get::<_, i64>(0));
     let version = number("PRAGMA user_version")?;
     if version != 0 || number("SELECT count(*) FROM sqlite_schema")? != 0 {
