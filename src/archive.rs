@@ -474,19 +474,24 @@ impl Archive {
     ///
     /// They can't be deleted now.
     pub fn delete_beyond(&self, days: u64, today: NaiveDate) -> Result<usize, Error> {
-        self.with(Operation::Delete, |connection| {
-            let rows = connection.execute(
+        let rows = self.with(Operation::Delete, |connection| {
+            connection.execute(
                 "DELETE FROM answers WHERE reference_date <
                      date(min(?1, (SELECT date(max(reference_date), '+1 day') FROM answers)),
                           '-' || ?2 || ' days')",
                 params![today.to_string(), days.to_string()],
-            )?;
-            // It frees a page for every step.
-            let mut vacuum = connection.prepare("PRAGMA incremental_vacuum")?;
+            )
+        })?;
+        // A part at a time, so that answers need not wait for long.
+        while self.with(Operation::Delete, |connection| {
+            let mut vacuum = connection.prepare("PRAGMA incremental_vacuum(1000)")?;
             let mut pages = vacuum.query([])?;
+            // It frees a page for every step.
             while pages.next()?.is_some() {}
-            Ok(rows)
-        })
+            connection.query_row("PRAGMA freelist_count", [], |row| row.get::<_, i64>(0))
+        })? > 0
+        {}
+        Ok(rows)
     }
 
     /// Returns the size of the file and its log, in bytes; 0 for what is not there.
@@ -677,7 +682,8 @@ fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
         appid: column(row, 0, |text: String| text.parse().ok())?,
         window: column(row, 1, |text: String| text.parse().ok())?,
         reference_date: column(row, 2, date)?,
-        answer: row.get(3)?,
+        // What is damaged in one answer must not keep the others from being read.
+        answer: String::from_utf8_lossy(row.get_ref(3)?.as_bytes()?).into_owned(),
         first_answered_at: column(row, 4, time)?,
         answered_at: column(row, 5, time)?,
         settled: row.get(6)?,

@@ -169,10 +169,11 @@ pub struct Export {
     /// Which dimensions: province, city, gender, platform, device, age; repeatable; without it, all.
     #[arg(long)]
     pub dimension: Vec<Dimension>,
-    /// Time between two samples of openmetrics, from 1m to 1d [default: 1h].
+    /// Time between two samples of openmetrics, from 1m to 1d [default: 1h]. A day that was the newest
+    /// for a shorter time may have none.
     #[arg(long, value_name = "TIME", value_parser = parse_step)]
     pub step: Option<Duration>,
-    /// File that is written, in one piece or not at all; without it, standard output.
+    /// File that is written, in one piece or not at all; without it, or with -, standard output.
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
     /// Folder of the archive.

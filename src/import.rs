@@ -14,8 +14,14 @@ use serde::de::IgnoredAny;
 use crate::archive::Entry;
 use crate::calendar;
 use crate::export::Row;
-use crate::portrait::{AppId, Portrait, Window};
+use crate::portrait::{AppId, Cohort, Dimension, Portrait, Window};
 use crate::wechat::{Error, wire};
+
+/// On this day WeChat opened the first mini programs.
+const FIRST_DAY: NaiveDate = match NaiveDate::from_ymd_opt(2017, 1, 9) {
+    Some(day) => day,
+    None => NaiveDate::MAX,
+};
 
 /// What is known of answers besides what they say.
 #[derive(Debug, Clone, Default)]
@@ -179,6 +185,12 @@ impl<F: FnMut(usize, Result<Item, String>) -> ControlFlow<()>> Reading<'_, F> {
         if row.name.trim().is_empty() {
             return Err("the name is blank".to_owned());
         }
+        if self.given.covers.is_some() {
+            return Err(
+                "rows tell their days themselves: leave out --window and --reference-date"
+                    .to_owned(),
+            );
+        }
         if let Some(given) = self
             .given
             .appid
@@ -199,6 +211,17 @@ impl<F: FnMut(usize, Result<Item, String>) -> ControlFlow<()>> Reading<'_, F> {
             }
             let usually = calendar::usually_known(row.reference_date).min(self.now);
             let first_answered_at = row.first_answered_at.unwrap_or(usually);
+            let answered_at = row.answered_at.unwrap_or(first_answered_at);
+            let end_of_day = calendar::next_midnight(calendar::midnight(row.reference_date));
+            if first_answered_at < end_of_day
+                || answered_at < first_answered_at
+                || answered_at > self.now
+            {
+                return Err(format!(
+                    "first_answered_at and answered_at must lie between the end of {} and now, in this order",
+                    row.reference_date
+                ));
+            }
             self.rows = Some(Rows {
                 line: number,
                 entry: Entry {
@@ -207,7 +230,7 @@ impl<F: FnMut(usize, Result<Item, String>) -> ControlFlow<()>> Reading<'_, F> {
                     reference_date: row.reference_date,
                     answer: String::new(),
                     first_answered_at,
-                    answered_at: row.answered_at.unwrap_or(first_answered_at),
+                    answered_at,
                     settled: row.settled,
                     revisions: row.revisions,
                 },
@@ -228,9 +251,17 @@ impl<F: FnMut(usize, Result<Item, String>) -> ControlFlow<()>> Reading<'_, F> {
     fn finish_rows(&mut self) {
         if let Some(rows) = self.rows.take() {
             self.finished.insert(rows.day());
-            let answer = wire::written(&rows.portrait);
+            let is_whole = |dimension: &Dimension| {
+                let of_cohort =
+                    |cohort: &Cohort| !rows.portrait.division(*cohort, *dimension).is_empty();
+                Cohort::ALL.iter().any(of_cohort)
+            };
+            // What WeChat can still complete shall be asked for.
+            let is_final = rows.entry.reference_date < calendar::oldest_told(self.now)
+                || Dimension::ALL.iter().all(is_whole);
             let entry = Entry {
-                answer,
+                answer: wire::written(&rows.portrait),
+                settled: rows.entry.settled && is_final,
                 ..rows.entry
             };
             self.pass_on(rows.line, Ok(Item::Day(entry)));
@@ -239,9 +270,12 @@ impl<F: FnMut(usize, Result<Item, String>) -> ControlFlow<()>> Reading<'_, F> {
 
     fn check_day(&self, day: NaiveDate) -> Result<(), String> {
         if day > calendar::yesterday(self.now) {
-            return Err(format!("{day} is not over yet in Beijing"));
+            Err(format!("{day} is not over yet in Beijing"))
+        } else if day < FIRST_DAY {
+            Err(format!("on {day} there were no mini programs"))
+        } else {
+            Ok(())
         }
-        Ok(())
     }
 }
 
@@ -262,8 +296,6 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::portrait::{Cohort, Dimension};
-
     const APP: &str = "wx0123456789abcdef";
 
     fn now() -> DateTime<Utc> {
@@ -428,6 +460,26 @@ mod tests {
     }
 
     #[test]
+    fn a_part_of_a_day_that_wechat_still_tells_is_not_settled() {
+        let rows = |day: &str, dimensions: &[Dimension]| {
+            let row = |dimension: &Dimension| {
+                let mut row = row(day, "a");
+                row["dimension"] = json!(dimension);
+                row["settled"] = json!(true);
+                row
+            };
+            let rows: Vec<Value> = dimensions.iter().map(row).collect();
+            match items(lines(&rows), &given()).remove(0).1 {
+                Ok(Item::Day(entry)) => entry.settled,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert!(rows("2026-11-20", &Dimension::ALL));
+        assert!(!rows("2026-11-20", &[Dimension::Platform]));
+        assert!(rows("2026-11-19", &[Dimension::Platform]));
+    }
+
+    #[test]
     fn what_is_wrong_is_told_with_its_line() {
         let with = |key: &str, value: Value| {
             let mut row = row("2026-11-20", "iPhone");
@@ -465,6 +517,21 @@ mod tests {
             ),
             (with("appid", json!("a b")), 1, "not an appid"),
             (with("name", json!(" ")), 1, "the name is blank"),
+            (
+                with("reference_date", json!("1926-11-20")),
+                1,
+                "on 1926-11-20 there were no mini programs",
+            ),
+            (
+                with("answered_at", json!("2026-11-22T01:00:01Z")),
+                1,
+                "must lie between the end of 2026-11-20 and now",
+            ),
+            (
+                with("first_answered_at", json!("2026-11-20T15:00:00Z")),
+                1,
+                "must lie between",
+            ),
             (
                 with("reference_date", json!("2026-11-22")),
                 1,

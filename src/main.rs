@@ -30,7 +30,9 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let result = runtime.block_on(async { commands::run(cli, outside()?).await });
+    // What serves goes on when its terminal is closed.
+    let is_lasting = !matches!(cli.command, Some(Command::Export(_) | Command::Import(_)));
+    let result = runtime.block_on(async { commands::run(cli, outside(is_lasting)?).await });
     runtime.shutdown_timeout(GRACE);
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -54,20 +56,24 @@ fn main() -> ExitCode {
     clippy::disallowed_methods,
     reason = "this is where the clock and the environment are read"
 )]
-fn outside() -> Result<
+fn outside(
+    is_lasting: bool,
+) -> Result<
     Outside<impl Fn(&str) -> Option<String>, impl Future<Output = ()> + Send + 'static>,
     Error,
 > {
     let mut terminate = signal(SignalKind::terminate()).map_err(Error::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Signals)?;
-    let mut hangup = signal(SignalKind::hangup()).map_err(Error::Signals)?;
-    tokio::spawn(async move {
-        while hangup.recv().await.is_some() {
-            tracing::warn!(
-                "SIGHUP is ignored: restart the exporter to read its configuration again"
-            );
-        }
-    });
+    if is_lasting {
+        let mut hangup = signal(SignalKind::hangup()).map_err(Error::Signals)?;
+        tokio::spawn(async move {
+            while hangup.recv().await.is_some() {
+                tracing::warn!(
+                    "SIGHUP is ignored: restart the exporter to read its configuration again"
+                );
+            }
+        });
+    }
     Ok(Outside {
         clock: Arc::new(chrono::Utc::now),
         environment: |name: &str| std::env::var(name).ok(),

@@ -4,8 +4,8 @@
 //! asked for (`poll`), nor how it is kept or shown (`archive`, `exposition`).
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::collections::hash_map::DefaultHasher;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::ops::{Index, IndexMut};
@@ -243,7 +243,11 @@ impl Window {
 /// Names are unique, never blank, and sorted, so equal divisions are equal values whatever order
 /// WeChat chose. A name that is absent is unknown, not zero.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
-pub struct Division(BTreeMap<String, u64>);
+pub struct Division {
+    users: BTreeMap<String, u64>,
+    /// Whether a row could not be read, so that a name may be missing that has users.
+    is_partial: bool,
+}
 
 impl Division {
     /// Adds people under a name; answers whether the name was there already.
@@ -251,7 +255,7 @@ impl Division {
     /// A sum beyond `u64` stays at its largest value.
     pub fn add(&mut self, name: String, users: u64) -> bool {
         use std::collections::btree_map::Entry;
-        match self.0.entry(name) {
+        match self.users.entry(name) {
             Entry::Occupied(mut held) => {
                 *held.get_mut() = held.get().saturating_add(users);
                 true
@@ -265,19 +269,35 @@ impl Division {
 
     /// Iterates over names and people, sorted by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, u64)> {
-        self.0.iter().map(|(name, users)| (name.as_str(), *users))
+        self.users
+            .iter()
+            .map(|(name, users)| (name.as_str(), *users))
+    }
+
+    /// Remembers that a row could not be read.
+    pub fn set_partial(&mut self) {
+        self.is_partial = true;
+    }
+
+    /// Adds names without users where there are others and no row is missing.
+    pub fn add_zeros(&mut self, names: &BTreeSet<String>) {
+        if !self.is_empty() && !self.is_partial {
+            for name in names {
+                self.add(name.clone(), 0);
+            }
+        }
     }
 
     /// Returns how many names there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.users.len()
     }
 
     /// Tells whether there is no name at all.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.users.is_empty()
     }
 
     /// Keeps the `limit` largest names and adds the rest up under [`OTHER_NAME`].
@@ -285,13 +305,13 @@ impl Division {
     /// Answers how many names were folded. Of equally large names the first in order stay, so
     /// that the same figures always keep the same names.
     pub fn fold(&mut self, limit: usize) -> usize {
-        if self.0.len() <= limit {
+        if self.users.len() <= limit {
             return 0;
         }
-        let mut by_size: Vec<(String, u64)> = std::mem::take(&mut self.0).into_iter().collect();
+        let mut by_size: Vec<(String, u64)> = std::mem::take(&mut self.users).into_iter().collect();
         by_size.sort_by_key(|(_, users)| std::cmp::Reverse(*users));
         let rest = by_size.split_off(limit);
-        self.0 = by_size.into_iter().collect();
+        self.users = by_size.into_iter().collect();
         let folded = rest.len();
         let users = rest
             .iter()
@@ -302,8 +322,8 @@ impl Division {
 
     /// Keeps the names of `other`, which is folded, and adds the rest up as it does.
     pub fn fold_like(&mut self, other: &Self) {
-        for (name, users) in std::mem::take(&mut self.0) {
-            let is_kept = other.0.contains_key(&name);
+        for (name, users) in std::mem::take(&mut self.users) {
+            let is_kept = other.users.contains_key(&name);
             self.add(if is_kept { name } else { OTHER_NAME.to_owned() }, users);
         }
     }

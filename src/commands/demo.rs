@@ -139,15 +139,18 @@ fn history(simulator: &Simulator, yesterday: NaiveDate, now: DateTime<Utc>) -> V
                 let Some(answer) = simulator.answer(&app.appid, window, reference_date) else {
                     continue;
                 };
-                // When it would have been settled; for yesterday that may be still to come.
-                let answered_at =
-                    (calendar::midnight(reference_date) + TimeDelta::hours(40)).min(now);
+                let known_at = calendar::usually_known(reference_date).min(now);
+                // Yesterday is still to be asked for, so that there is something to see.
+                let answered_at = match days {
+                    0 => known_at,
+                    _ => known_at + TimeDelta::hours(6),
+                };
                 entries.push(Entry {
                     appid: app.appid.clone(),
                     window,
                     reference_date,
                     answer: answer.to_string(),
-                    first_answered_at: answered_at,
+                    first_answered_at: known_at,
                     answered_at,
                     settled: true,
                     revisions: 0,

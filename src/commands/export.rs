@@ -6,20 +6,19 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use chrono::{Days, NaiveDate, TimeDelta};
+use chrono::{NaiveDate, TimeDelta};
 use tempfile::NamedTempFile;
 use tokio_util::sync::CancellationToken;
 
 use super::{Error, progress};
 use crate::archive::{Archive, Entry, Selection};
-use crate::calendar::Clock;
+use crate::calendar::{self, Clock};
 use crate::cli::{self, ExportFormat};
+use crate::config::STALE_AFTER;
 use crate::export::Writer;
+use crate::poll::schedule;
 use crate::portrait::Dimension;
 use crate::wechat::wire;
-
-/// For so many days after the last one an entry may tell when that one was over.
-const DAYS_SHOWN: Days = Days::new(5);
 
 const STEP: TimeDelta = TimeDelta::hours(1);
 
@@ -49,7 +48,7 @@ pub(super) fn run(
     if !archive.path().is_file() {
         return Err(Error::NoArchive(archive.path().to_owned()));
     }
-    let Some(path) = &flags.output else {
+    let Some(path) = flags.output.as_ref().filter(|path| *path != "-") else {
         let output = io::stdout().lock();
         let is_alone = !output.is_terminal();
         return match write(
@@ -66,7 +65,7 @@ pub(super) fn run(
         };
     };
     let failed = |error| Error::Output(path.clone(), error);
-    let (path, mut file) = beside(path).map_err(failed)?;
+    let (path, mut file) = beside(path, &archive).map_err(failed)?;
     let result = write(
         flags,
         &archive,
@@ -83,21 +82,39 @@ pub(super) fn run(
 }
 
 /// Returns where the output goes in the end, and the file beside it that is written first.
-fn beside(path: &Path) -> io::Result<(PathBuf, NamedTempFile)> {
-    let path = match fs::canonicalize(path) {
-        Ok(path) if path.is_file() => path,
-        // To take the place of a device would take it from everybody.
-        Ok(_) => return Err(io::Error::other("it is there and no file")),
-        Err(_) => path.to_owned(),
+fn beside(path: &Path, archive: &Archive) -> io::Result<(PathBuf, NamedTempFile)> {
+    let (path, permissions) = match fs::canonicalize(path) {
+        Ok(path) => {
+            let metadata = path.metadata()?;
+            if !metadata.is_file() {
+                // To take the place of a device would take it from everybody.
+                return Err(io::Error::other("it is there and no file"));
+            }
+            let archive = fs::canonicalize(archive.path())?;
+            // It has companions that begin with its name.
+            if path
+                .as_os_str()
+                .as_encoded_bytes()
+                .starts_with(archive.as_os_str().as_encoded_bytes())
+            {
+                return Err(io::Error::other("it is the archive"));
+            }
+            (path, Some(metadata.permissions()))
+        }
+        Err(_) => (path.to_owned(), None),
     };
     let folder = match path.parent() {
         Some(folder) if folder != Path::new("") => folder,
         _ => Path::new("."),
     };
     let mut builder = tempfile::Builder::new();
+    // As any new file.
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     let file = builder.tempfile_in(folder)?;
+    if let Some(permissions) = permissions {
+        file.as_file().set_permissions(permissions)?;
+    }
     Ok((path, file))
 }
 
@@ -139,7 +156,9 @@ fn write(
         tracing::warn!(archive = %archive.path().display(), "no archived day is like that");
     }
     if is_samples {
-        selection.to = selection.to.and_then(|to| to.checked_add_days(DAYS_SHOWN));
+        // What follows tells when the last day was over.
+        let stale_at = |to| schedule::stale_at(to, STALE_AFTER);
+        selection.to = selection.to.map(|to| calendar::today(stale_at(to)));
     }
     let last_day = flags.to.unwrap_or(NaiveDate::MAX);
     let progress = if with_progress {

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File};
-use std::io::BufReader;
+use std::io::{self, BufReader};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,6 +14,7 @@ use std::sync::Arc;
 use chrono::{DateTime, NaiveDate, Utc};
 use indicatif::ProgressBar;
 use tokio_util::sync::CancellationToken;
+use walkdir::WalkDir;
 
 use super::{Error, progress};
 use crate::archive::{Archive, Entry};
@@ -21,6 +22,9 @@ use crate::calendar::Clock;
 use crate::cli;
 use crate::import::{self, Given, Item};
 use crate::portrait::{AppId, Window};
+
+/// So many problems are told one by one.
+const PROBLEMS: usize = 20;
 
 /// So many entries are stored in one transaction.
 const BATCH: usize = 64;
@@ -56,7 +60,7 @@ pub(super) fn run(
         ending,
     };
 
-    let mut problems = 0_u32;
+    let mut problems = 0;
     let mut without_portrait = 0;
     // Scripts that ask several times a day leave several answers for it: the last one counts.
     let mut last_places = HashMap::new();
@@ -72,12 +76,17 @@ pub(super) fn run(
                 without_portrait += 1;
             }
             Err(problem) => {
-                tracing::error!("{}:{line}: {problem}", file.display());
                 problems += 1;
+                if problems <= PROBLEMS {
+                    tracing::error!("{}:{line}: {problem}", file.display());
+                }
             }
         }
         Ok(())
     })?;
+    if problems > PROBLEMS {
+        tracing::error!("and {} more", counted(problems - PROBLEMS, "problem"));
+    }
     if problems > 0 {
         return Err(Error::Import);
     }
@@ -91,12 +100,16 @@ pub(super) fn run(
         batch.clear();
         Ok(())
     };
-    source.read(|_, _, item| {
-        if let Ok(Item::Day(entry)) = item {
-            if last_places.get(&day(&entry)) == Some(&place) {
-                batch.push(entry);
+    source.read(|file, _, item| {
+        match item {
+            Ok(Item::Day(entry)) => {
+                if last_places.get(&day(&entry)) == Some(&place) {
+                    batch.push(entry);
+                }
+                place += 1;
             }
-            place += 1;
+            Ok(Item::NoPortrait(_)) => {}
+            Err(_) => return Err(Error::Changed(file.to_owned())),
         }
         if batch.len() >= BATCH {
             store(&mut batch)?;
@@ -135,20 +148,30 @@ fn day(entry: &Entry) -> (AppId, Window, NaiveDate) {
 
 /// Returns a file itself, or the files in a folder and its folders whose names say JSON, sorted.
 fn files_in(path: &Path) -> Result<Vec<PathBuf>, Error> {
-    if !path.is_dir() {
+    let failed = |error| Error::Input(path.to_owned(), error);
+    let metadata = fs::metadata(path).map_err(failed)?;
+    if metadata.is_file() {
         return Ok(vec![path.to_owned()]);
     }
-    let pattern = format!("{}/**/*", glob::Pattern::escape(&path.to_string_lossy()));
-    let paths = glob::glob(&pattern).map_err(|error| Error::Usage(error.to_string()))?;
-    let files = paths.filter_map(Result::ok).filter(|path| path.is_file());
-    let (files, others): (Vec<_>, Vec<_>) = files.partition(|path| {
-        let ending = path.extension().unwrap_or_default();
-        ending == "json" || ending == "jsonl"
-    });
-    if files.is_empty() || !others.is_empty() {
+    if !metadata.is_dir() {
+        let problem = "it is read twice, so it must be a file";
+        return Err(failed(io::Error::other(problem)));
+    }
+    let mut files = Vec::new();
+    let mut left_out = 0;
+    for entry in WalkDir::new(path).sort_by_file_name() {
+        let entry = entry.map_err(|error| failed(error.into()))?;
+        let ending = entry.path().extension().unwrap_or_default();
+        if entry.file_type().is_file() && (ending == "json" || ending == "jsonl") {
+            files.push(entry.into_path());
+        } else if !entry.file_type().is_dir() {
+            left_out += 1;
+        }
+    }
+    if files.is_empty() || left_out > 0 {
         tracing::warn!(
             read = files.len(),
-            left_out = others.len(),
+            left_out,
             "{}: only files that end in .json or .jsonl are read",
             path.display()
         );

@@ -67,6 +67,9 @@ pub enum Error {
     /// A file to import can't be read.
     #[error("cannot read {}", .0.display())]
     Input(PathBuf, #[source] io::Error),
+    /// A file to import is no longer what it was.
+    #[error("{} was changed while it was read: import it again", .0.display())]
+    Changed(PathBuf),
     /// Archived answers can't be read; each was logged.
     #[error("{0} archived answers cannot be read and were left out")]
     Unreadable(usize),

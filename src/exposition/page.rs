@@ -30,6 +30,8 @@ pub struct AppRecord {
     pub repairs: Repairs,
     /// When it will be asked again.
     pub next_poll_at: DateTime<Utc>,
+    /// How many answers wait for the archive to take them.
+    pub unstored: usize,
 }
 
 /// What is published about one window of an app.
@@ -80,6 +82,7 @@ impl AppRecord {
             windows,
             repairs: Repairs::default(),
             next_poll_at,
+            unstored: 0,
         }
     }
 

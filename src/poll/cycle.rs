@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::history;
 use super::schedule::{self, Change, Days, Held};
-use crate::archive::{self, Archive, Entry};
+use crate::archive::{self, Archive, Entry, Holdings};
 use crate::calendar::{self, Clock};
 use crate::config::{self, App};
 use crate::exposition::page::{self, AppRecord, Page};
@@ -63,6 +63,8 @@ pub struct Followed {
     unstored: Vec<Entry>,
     /// Whether all that the archive holds of it is known.
     is_restored: bool,
+    /// What the archive held of every window when it was shown.
+    shown: Vec<Holdings>,
     /// When the next poll was planned.
     planned_at: DateTime<Utc>,
     /// Of days before this one has been told which are lost.
@@ -131,10 +133,15 @@ impl Poller {
 
     /// Does what is to be done now for one app, and answers when there will be more to do.
     pub async fn step(self: &Arc<Self>, app: &mut Followed) -> DateTime<Utc> {
-        if !app.unstored.is_empty() {
-            self.store(app).await;
+        self.store(app).await;
+        for index in 0..app.shown.len() {
+            // An import, or the retention, changed it.
+            if app.is_restored && app.record.windows[index].holdings != app.shown[index] {
+                self.show_window(app, index, None).await;
+            }
         }
         let now = (self.clock)();
+        self.hide_stale(app, now);
         // What was planned by a clock that was wrong, and was set back, would come too late.
         if now >= app.record.next_poll_at || now + LONGEST_SLEEP < app.planned_at {
             if !app.is_restored {
@@ -149,9 +156,8 @@ impl Poller {
         let stale_at = app
             .shown_days()
             .map(|day| schedule::stale_at(day, self.stale_after));
-        let store_at = (!app.unstored.is_empty()).then(|| app.planned_at + self.interval);
-        let next_poll_at = app.record.next_poll_at;
-        stale_at.chain(store_at).fold(next_poll_at, DateTime::min)
+        let look_at = app.planned_at + self.interval;
+        stale_at.fold(app.record.next_poll_at.min(look_at), DateTime::min)
     }
 
     /// Checks the archive, and deletes what is beyond the retention, now and after every midnight
@@ -294,7 +300,7 @@ impl Poller {
         let window = answer.portrait.window;
         app.unstored
             .retain(|entry| entry.window != window || entry.reference_date != day);
-        app.unstored.push(Entry {
+        let entry = Entry {
             appid: app.app.appid.clone(),
             window,
             reference_date: day,
@@ -303,8 +309,8 @@ impl Poller {
             answered_at: held.answered_at,
             settled: held.settled,
             revisions: held.revisions,
-        });
-        let known = app.record.windows[index].holdings.clone();
+        };
+        app.unstored.push(entry.clone());
         self.store(app).await;
 
         let record = &mut app.record.windows[index];
@@ -318,11 +324,11 @@ impl Poller {
             app.record.repairs[Repair::FoldedName] += folded;
         }
         let is_shown = record.users.is_some() && record.reference_date == Some(day);
-        if change == Change::Same && is_shown && record.holdings == known {
+        if change == Change::Same && is_shown {
             record.settled = held.settled;
         } else {
             // Any of the days that are held may be on the page, if only as a past one.
-            self.show_window(app, index).await;
+            self.show_window(app, index, Some(entry)).await;
         }
         let change = match change {
             Change::First => "first",
@@ -332,13 +338,15 @@ impl Poller {
         tracing::info!(appid = %app.app.appid, %window, %day, change, settled = held.settled, "portrait arrived");
     }
 
-    /// Stores what waits, and learns what is held; failures are told and tried again.
+    /// Stores what waits, if anything does, and learns what is held; failures are told and tried again.
     async fn store(self: &Arc<Self>, app: &mut Followed) {
         let entries = app.unstored.clone();
         let (appid, windows) = (app.app.appid.clone(), app.app.windows.clone());
         let stored = self
             .archived(move |archive| {
-                archive.put(&entries)?;
+                if !entries.is_empty() {
+                    archive.put(&entries)?;
+                }
                 let holdings = windows
                     .iter()
                     .map(|window| archive.holdings(&appid, *window));
@@ -351,6 +359,7 @@ impl Poller {
                 record.holdings = holdings;
             }
         }
+        app.record.unstored = app.unstored.len();
     }
 
     /// Puts everything that the archive holds of an app on its record, as far as nothing newer is
@@ -358,33 +367,35 @@ impl Poller {
     async fn restore_app(self: &Arc<Self>, app: &mut Followed) {
         app.is_restored = true;
         for index in 0..app.record.windows.len() {
-            self.show_window(app, index).await;
+            self.show_window(app, index, None).await;
         }
         self.hide_stale(app, (self.clock)());
     }
 
-    /// Shows the newest day of a window and the days before it, from the archive and from what it
-    /// did not take yet; what can't be read now is tried again with the next poll.
-    async fn show_window(self: &Arc<Self>, app: &mut Followed, index: usize) {
+    /// Shows the newest day of a window and the days before it, from the archive, from what it did
+    /// not take yet, and from what has just come; what can't be read now is tried again with the next
+    /// poll.
+    async fn show_window(
+        self: &Arc<Self>,
+        app: &mut Followed,
+        index: usize,
+        arrived: Option<Entry>,
+    ) {
         let (appid, window) = (app.app.appid.clone(), app.record.windows[index].window);
-        let mut entries: Vec<Entry> = app
-            .unstored
-            .iter()
-            .filter(|entry| entry.window == window)
-            .cloned()
-            .collect();
+        let mut entries: Vec<Entry> = arrived.into_iter().collect();
+        for entry in app.unstored.iter().filter(|entry| entry.window == window) {
+            add_day(&mut entries, entry.clone());
+        }
         let read = self.archived(move |archive| {
             let archived = archive.newest(&appid, window, 1 + config::PAST_DAYS)?;
             Ok((archived, archive.holdings(&appid, window)?))
         });
         match read.await {
             Some((archived, holdings)) => {
+                app.shown[index] = holdings.clone();
                 app.record.windows[index].holdings = holdings;
                 for entry in archived {
-                    let is_newer = |newer: &Entry| newer.reference_date == entry.reference_date;
-                    if !entries.iter().any(is_newer) {
-                        entries.push(entry);
-                    }
+                    add_day(&mut entries, entry);
                 }
             }
             None => app.is_restored = false,
@@ -395,19 +406,20 @@ impl Poller {
             dimension.is_complete() || app.app.past.dimensions.contains(dimension)
         });
         let read = tokio::task::spawn_blocking(move || {
-            let days = entries
-                .into_iter()
-                .enumerate()
-                .filter_map(|(index, entry)| {
-                    let dimensions = if index < ASKED_FOR {
-                        &Dimension::ALL[..]
-                    } else {
-                        &of_past
-                    };
-                    let portrait = read_archived(&entry, dimensions)?;
-                    Some((entry, portrait))
-                });
-            days.collect::<Vec<_>>()
+            let mut days = Vec::new();
+            for entry in entries {
+                // The newest ones are shown, and compared with what comes.
+                let is_past = days.len() >= ASKED_FOR;
+                let dimensions = if is_past {
+                    &of_past
+                } else {
+                    &Dimension::ALL[..]
+                };
+                if let Some(portrait) = read_archived(&entry, dimensions) {
+                    days.push((entry, portrait));
+                }
+            }
+            days
         });
         if let Ok(days) = read.await {
             app.show(index, days);
@@ -467,6 +479,7 @@ impl Followed {
             days: vec![Days::default(); app.windows.len()],
             unstored: Vec::new(),
             is_restored: false,
+            shown: vec![Holdings::default(); app.windows.len()],
             planned_at: now,
             told_before: None,
             generation,
@@ -551,6 +564,14 @@ impl Followed {
                 "days are lost for good: WeChat no longer tells them, and they are not in the archive"
             );
         }
+    }
+}
+
+/// Adds an entry unless there is one of its day.
+fn add_day(entries: &mut Vec<Entry>, entry: Entry) {
+    let is_there = |other: &Entry| other.reference_date == entry.reference_date;
+    if !entries.iter().any(is_there) {
+        entries.push(entry);
     }
 }
 

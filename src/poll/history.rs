@@ -20,7 +20,8 @@ pub fn fold(portrait: &mut Portrait, top_names: &BTreeMap<Dimension, usize>) -> 
 /// Gives the portrait that is shown and the days before it the same names, as far as that is known.
 ///
 /// What is folded that day is folded in the past. Where WeChat lists every name, one that is on
-/// another of these days has 0 users on a day whose dimension is filled; an empty one stays unknown.
+/// another of these days has 0 users on a day whose dimension is filled; in an empty one, and in one that
+/// could not be read completely, it stays unknown.
 pub fn align(shown: &mut Portrait, past: &mut [Portrait], top_names: &BTreeMap<Dimension, usize>) {
     for cohort in Cohort::ALL {
         for (dimension, limit) in top_names {
@@ -41,13 +42,7 @@ pub fn align(shown: &mut Portrait, past: &mut [Portrait], top_names: &BTreeMap<D
                 .map(|(name, _)| name.to_owned())
                 .collect();
             for day in past.iter_mut().chain([&mut *shown]) {
-                let division = day.division_mut(cohort, dimension);
-                if division.is_empty() {
-                    continue;
-                }
-                for name in &names {
-                    division.add(name.clone(), 0);
-                }
+                day.division_mut(cohort, dimension).add_zeros(&names);
             }
         }
     }
@@ -110,6 +105,18 @@ mod tests {
         assert_eq!(rows(&shown, Dimension::Platform), []);
         assert_eq!(rows(&past[0], Dimension::Platform), [("iPhone", 4)]);
         assert_eq!(rows(&past[1], Dimension::Platform), []);
+    }
+
+    #[test]
+    fn where_a_row_could_not_be_read_there_are_no_zeros() {
+        let mut shown = portrait(&[("Android", 3)], &[]);
+        let platforms = shown.division_mut(Cohort::New, Dimension::Platform);
+        platforms.set_partial();
+        let mut past = [portrait(&[("iPhone", 4)], &[])];
+        align(&mut shown, &mut past, &BTreeMap::new());
+        assert_eq!(rows(&shown, Dimension::Platform), [("Android", 3)]);
+        let expected = [("Android", 0), ("iPhone", 4)];
+        assert_eq!(rows(&past[0], Dimension::Platform), expected);
     }
 
     #[test]

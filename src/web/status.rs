@@ -10,7 +10,6 @@ use chrono::{DateTime, NaiveDate, SecondsFormat, Utc};
 use serde::{Serialize, Serializer};
 
 use super::Site;
-use crate::archive::Holdings;
 use crate::calendar;
 use crate::exposition::page::{AppRecord, WindowRecord};
 use crate::portrait::Window;
@@ -122,20 +121,24 @@ impl AppStatus {
             windows: record
                 .windows
                 .iter()
-                .map(|window| WindowStatus::new(window, now))
+                .map(|window| WindowStatus::new(window, record.unstored == 0, now))
                 .collect(),
         }
     }
 }
 
 impl WindowStatus {
-    fn new(record: &WindowRecord, now: DateTime<Utc>) -> Self {
+    fn new(record: &WindowRecord, is_all_archived: bool, now: DateTime<Utc>) -> Self {
         let freshness = match record.reference_date {
             None => "none yet",
             Some(_) if record.users.is_none() => "stale",
             Some(day) if day >= calendar::yesterday(now) => "fresh",
             Some(_) => "waiting",
         };
+        let ends = record.holdings.ends();
+        // What waits for the archive is not lost.
+        let gaps = is_all_archived.then(|| record.holdings.gaps(calendar::oldest_told(now)));
+        let gaps = gaps.unwrap_or_default().into_iter().rev();
         Self {
             window: record.window,
             reference_date: record.reference_date,
@@ -144,28 +147,18 @@ impl WindowStatus {
             last_success: record.last_success_at,
             last_poll_success: record.last_poll_success,
             problem: record.last_problem.clone(),
-            archived: Archived::new(&record.holdings, now),
-        }
-    }
-}
-
-impl Archived {
-    fn new(holdings: &Holdings, now: DateTime<Utc>) -> Self {
-        let ends = holdings.ends();
-        let gaps = holdings.gaps(calendar::oldest_told(now));
-        Self {
-            days: holdings.days(),
-            first_day: ends.map(|(first, _)| first),
-            last_day: ends.map(|(_, last)| last),
-            gaps: gaps
-                .into_iter()
-                .rev()
-                .map(|(first_day, last_day)| Gap {
-                    first_day,
-                    last_day,
-                })
-                .collect(),
-            revisions: holdings.revisions,
+            archived: Archived {
+                days: record.holdings.days(),
+                first_day: ends.map(|(first, _)| first),
+                last_day: ends.map(|(_, last)| last),
+                gaps: gaps
+                    .map(|(first_day, last_day)| Gap {
+                        first_day,
+                        last_day,
+                    })
+                    .collect(),
+                revisions: record.holdings.revisions,
+            },
         }
     }
 }

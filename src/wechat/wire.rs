@@ -164,8 +164,8 @@ pub fn written(portrait: &Portrait) -> String {
     .to_string()
 }
 
-/// Reads some dimensions of an answer that [`portrait`] has read before, and passes over the rest of
-/// it, which takes most of the time.
+/// Reads some dimensions of an answer that [`portrait`] has read before, and mostly passes over the
+/// rest of it, which takes most of the time.
 ///
 /// # Errors
 ///
@@ -176,27 +176,29 @@ pub fn archived(
     reference_date: NaiveDate,
     dimensions: &[Dimension],
 ) -> Result<Portrait, Error> {
-    let unreadable =
-        |error: serde_json::Error| Error::Decode(Endpoint::Portrait, error.to_string());
-    let answer: Archived<'_> = serde_json::from_str(text).map_err(unreadable)?;
-    let halves = [
-        (
-            Cohort::New,
-            answer.visit_uv_new.or(answer.new_in_camel_case),
-        ),
-        (
-            Cohort::Active,
-            answer.visit_uv.or(answer.active_in_camel_case),
-        ),
-    ];
+    listed(text, window, reference_date, dimensions).or_else(|_| {
+        let answer = portrait(text.as_bytes(), window, reference_date)?;
+        Ok(answer.portrait)
+    })
+}
+
+fn listed(
+    text: &str,
+    window: Window,
+    reference_date: NaiveDate,
+    dimensions: &[Dimension],
+) -> serde_json::Result<Portrait> {
+    let answer: Archived<'_> = serde_json::from_str(text)?;
+    let new = answer.visit_uv_new.or(answer.new_in_camel_case);
+    let active = answer.visit_uv.or(answer.active_in_camel_case);
     let mut portrait = Portrait::new(window, reference_date);
-    for (cohort, half) in halves {
+    for (cohort, half) in [(Cohort::New, new), (Cohort::Active, active)] {
         let half = half.unwrap_or_default();
         for dimension in dimensions {
             let names = field_names(*dimension).iter();
             let mut lists = names.filter_map(|name| half.get(*name));
             if let Some(rows) = lists.find(|list| list.get() != "null") {
-                let rows: Vec<Value> = serde_json::from_str(rows.get()).map_err(unreadable)?;
+                let rows: Vec<Value> = serde_json::from_str(rows.get())?;
                 let division = portrait.division_mut(cohort, *dimension);
                 read_rows(&rows, division, &mut Repairs::default());
             }
@@ -341,6 +343,7 @@ fn read_rows(rows: &[Value], division: &mut Division, repairs: &mut Repairs) {
     for row in rows {
         let Some((name, users)) = read_row(row) else {
             repairs[Repair::UnreadableValue] += 1;
+            division.set_partial();
             continue;
         };
         let name = if name.trim().is_empty() {
@@ -474,8 +477,12 @@ mod tests {
         NaiveDate::from_ymd_opt(2026, 11, 21).unwrap()
     }
 
+    /// Reads an answer of the day, and from the archive again.
     fn read(body: impl AsRef<[u8]>) -> Result<Answer, Error> {
-        portrait(body.as_ref(), Window::OneDay, day())
+        let answer = portrait(body.as_ref(), Window::OneDay, day())?;
+        let archived = archived(&answer.text, Window::OneDay, day(), &Dimension::ALL);
+        assert_eq!(archived.unwrap(), answer.portrait, "{}", answer.text);
+        Ok(answer)
     }
 
     /// An answer of the day whose active users have these dimensions.

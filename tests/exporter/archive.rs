@@ -1,16 +1,18 @@
 //! What the archive holds survives the process, and its troubles stop nobody.
 
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use chrono::TimeDelta;
 use rusqlite::Connection;
 use serde_json::{Value, json};
+use wxapp_portrait_exporter::calendar;
 use wxapp_portrait_exporter::portrait::Window;
 
-use crate::harness::{APP, Hand, Home, Inside, OTHER, Page, Running, WeChat, apps_of, eventually};
+use crate::harness::{
+    APP, Hand, Home, Inside, OTHER, Page, Running, WeChat, apps_of, eventually, yesterday,
+};
 
 /// Answers how often the archive failed at something.
 fn failures(page: &Page, operation: &str) -> f64 {
@@ -174,23 +176,41 @@ async fn a_copy_made_while_the_exporter_runs_is_whole() {
     let home = Home::of(&wechat, &[APP]);
     let exporter = home.start().await;
     let before = exporter.ready().await;
-    let copy = home.path("backup.db");
-    let sqlite = |archive: &Path, command: &str| {
-        let mut sqlite = Command::new("sqlite3");
-        sqlite
-            .arg(archive)
-            .arg(format!("{command} '{}'", copy.display()));
-        let output = sqlite.output().unwrap();
-        assert!(output.status.success(), "{output:?}");
-    };
-    sqlite(&home.archive_file(), ".backup");
-
     let mut restored = Home::of(&wechat, &[APP]);
     restored.config["wechat"]["base_url"] = json!("http://127.0.0.1:1");
     std::fs::create_dir(restored.path("data")).unwrap();
-    sqlite(&restored.archive_file(), ".restore");
+    let mut sqlite = Command::new("sqlite3");
+    sqlite
+        .arg(home.archive_file())
+        .arg(format!(".backup '{}'", restored.archive_file().display()));
+    let output = sqlite.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
     let after = restored.start().await.metrics().await;
     assert_eq!(after.users(None), before.users(None));
+}
+
+#[tokio::test]
+async fn a_damaged_answer_does_not_keep_the_others_from_the_page() {
+    let wechat = WeChat::of(&[APP]).await;
+    let home = Home::of(&wechat, &[APP]);
+    home.archive(&wechat, &[APP], 30);
+    let archive = Connection::open(home.archive_file()).unwrap();
+    let damage = "UPDATE answers SET answer = CAST(x'7bff7d' AS TEXT) WHERE reference_date = ?1";
+    let day = calendar::before(yesterday(), 14).to_string();
+    archive.execute(damage, [day]).unwrap();
+    let exporter = home.start().await;
+    let page = exporter.ready().await;
+    assert!(!page.users(Some(APP)).is_empty());
+    let past = page.series("wxapp_portrait_past_users");
+    let mut days: Vec<&str> = past
+        .keys()
+        .map(|labels| labels["days_ago"].as_str())
+        .collect();
+    days.sort_unstable();
+    days.dedup();
+    assert_eq!(days, ["1", "21", "28", "7"]);
+    let log = exporter.running.output();
+    assert!(log.contains("an archived answer cannot be read"), "{log}");
 }
 
 #[tokio::test]

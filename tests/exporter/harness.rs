@@ -448,8 +448,8 @@ impl Home {
                             window,
                             reference_date: day,
                             answer: answer.unwrap().to_string(),
-                            first_answered_at: known_at,
-                            answered_at: known_at + TimeDelta::hours(6),
+                            first_answered_at: known_at.min(now()),
+                            answered_at: (known_at + TimeDelta::hours(6)).min(now()),
                             settled: days > 0,
                             revisions: u32::try_from(days % 3).unwrap(),
                         }

@@ -131,7 +131,9 @@ async fn both_work_while_the_exporter_runs() {
     let wechat = WeChat::of(&["wx0123456789abcdef=200"]).await;
     let source = Home::of(&wechat, &[]);
     source.archive(&wechat, &[APP], 30);
-    let home = Home::of(&wechat, &[APP]);
+    let mut home = Home::of(&wechat, &[APP]);
+    // The window of past users is not the first that is looked after.
+    home.config["windows"] = json!(["7d", "1d"]);
     let exporter = home.start().await;
     let page = exporter.ready().await;
     assert_eq!(
@@ -147,7 +149,8 @@ async fn both_work_while_the_exporter_runs() {
         let row: Value = serde_json::from_str(line).unwrap();
         row["users"].as_f64().unwrap()
     });
-    let shown = wechat.users(APP, Window::OneDay, yesterday());
+    let mut shown = wechat.users(APP, Window::OneDay, yesterday());
+    shown.extend(wechat.users(APP, Window::SevenDays, yesterday()));
     // Whole numbers, so the order does not matter.
     let sums = [found.sum::<f64>(), shown.values().sum()];
     assert_eq!(sums[0].to_string(), sums[1].to_string());
@@ -197,12 +200,25 @@ async fn an_export_that_fails_leaves_the_file_of_the_last_one() {
     let whole = fs::read_to_string(&file).unwrap();
     assert!(whole.lines().count() > 100);
 
+    let output = export(
+        &home,
+        &[
+            "--format",
+            "csv",
+            "--output",
+            home.archive_file().to_str().unwrap(),
+        ],
+    );
+    assert!(
+        failed(&output, 1).contains("it is the archive"),
+        "{output:?}"
+    );
     // One answer that can't be read does not keep the others.
     let archive = Connection::open(home.archive_file()).unwrap();
     let day = days_ago(1);
     archive
         .execute(
-            "UPDATE answers SET answer = 'x' WHERE reference_date = ?1 AND window = '1d'",
+            "UPDATE answers SET answer = CAST(x'7bff7d' AS TEXT) WHERE reference_date = ?1 AND window = '1d'",
             [&day],
         )
         .unwrap();
