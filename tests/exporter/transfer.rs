@@ -482,6 +482,18 @@ async fn wrong_files_change_nothing() {
     assert!(exported(&home, &["--format", "jsonl"]) == before);
     let told = failed(&import(&home, &[], &home.path("none.json")), 1);
     assert!(told.contains("none.json: No such file"), "{told}");
+    let many = home.path("many.jsonl");
+    fs::write(&many, "{}\n{\"cohort\":1}\n".repeat(50)).unwrap();
+    let told = failed(&import(&home, &[], &many), 1);
+    assert_eq!(told.matches("is no row of an export").count(), 20);
+    assert!(told.contains("and 30 problems more"), "{told}");
+    let mut command = home.command_of("import");
+    command.arg("/dev/stdin").stdin(Stdio::piped());
+    let told = failed(&command.output().unwrap(), 1);
+    assert!(
+        told.contains("/dev/stdin: it is read twice, so it must be a file"),
+        "{told}"
+    );
     let given = [
         "--appid",
         APP,
