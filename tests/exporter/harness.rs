@@ -43,7 +43,7 @@ pub(crate) const OTHER: &str = "wx1123456789abcdef";
 const TOKEN: &str = "85_a-token-that-nobody-may-tell";
 
 /// For what must happen; nothing that goes well takes as long.
-const DEADLINE: Duration = Duration::from_mins(1);
+pub(crate) const DEADLINE: Duration = Duration::from_mins(1);
 
 #[expect(
     clippy::disallowed_methods,
@@ -113,7 +113,13 @@ impl WeChat {
         clock: impl Fn() -> DateTime<Utc> + Send + Sync + 'static,
     ) -> Self {
         let simulator = Simulator::new(settings, clock);
-        let (address, stop) = serve(simulator::create_app(Arc::clone(&simulator))).await;
+        let app = simulator::create_app(Arc::clone(&simulator));
+        Self::behind(simulator, app).await
+    }
+
+    /// Serves a simulator through routes that may do more than its own.
+    pub(crate) async fn behind(simulator: Arc<Simulator>, app: Router) -> Self {
+        let (address, stop) = serve(app).await;
         Self {
             simulator,
             address,
@@ -279,7 +285,7 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    fn new(url: String, apps: Vec<AppId>, simulator: Option<&Arc<Simulator>>) -> Self {
+    pub(crate) fn new(url: String, apps: Vec<AppId>, simulator: Option<&Arc<Simulator>>) -> Self {
         Self {
             url,
             client: client(),
@@ -523,10 +529,10 @@ impl Running {
         (end, start.elapsed())
     }
 
-    fn stop(&mut self) {
-        // It may have ended already.
+    /// Kills it, unless it has ended already; answers how it ended.
+    pub(crate) fn stop(&mut self) -> ExitStatus {
         let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.child.wait().unwrap()
     }
 }
 

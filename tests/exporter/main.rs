@@ -11,6 +11,8 @@ mod archive;
 mod faults;
 /// What the others share.
 mod harness;
+/// What a kill at any moment leaves.
+mod kill;
 /// How the program starts and ends.
 mod program;
 /// The page, as Prometheus and promtool read it.
