@@ -369,7 +369,10 @@ impl Poller {
         for index in 0..app.record.windows.len() {
             self.show_window(app, index, None).await;
         }
-        self.hide_stale(app, (self.clock)());
+        let now = (self.clock)();
+        self.hide_stale(app, now);
+        // The next answer may be of a day after those that were lost meanwhile.
+        app.tell_lost_days(now);
     }
 
     /// Shows the newest day of a window and the days before it, from the archive, from what it did

@@ -145,7 +145,7 @@ async fn what_waits_for_the_archive_is_stored_although_nothing_is_due() {
     let _polling = inside.poll(APP, Window::OneDay).await;
     inside.ready().await;
 
-    let lock = Connection::open(inside.archive_file()).unwrap();
+    let lock = Connection::open(inside.archive().path()).unwrap();
     lock.execute_batch("BEGIN EXCLUSIVE").unwrap();
     hand.forward(TimeDelta::minutes(30));
     inside

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::io;
 use std::ops::Deref;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus};
 use std::sync::{Arc, LazyLock, Mutex, Once, PoisonError};
 use std::time::{Duration, Instant};
@@ -30,7 +30,7 @@ use wxapp_portrait_exporter::calendar::{self, Clock};
 use wxapp_portrait_exporter::config;
 use wxapp_portrait_exporter::exposition::page;
 use wxapp_portrait_exporter::exposition::telemetry::Telemetry;
-use wxapp_portrait_exporter::poll::cycle::Poller;
+use wxapp_portrait_exporter::poll::cycle::{Followed, Poller};
 use wxapp_portrait_exporter::portrait::{AppId, Dimension, Window};
 use wxapp_portrait_exporter::simulator::{self, Settings, Simulator, secret_of};
 use wxapp_portrait_exporter::web::{self, Site};
@@ -591,9 +591,17 @@ impl Hand {
         *self.0.lock().unwrap() += time;
     }
 
+    pub(crate) fn move_to(&self, time: DateTime<Utc>) {
+        *self.0.lock().unwrap() = time;
+    }
+
+    pub(crate) fn now(&self) -> DateTime<Utc> {
+        *self.0.lock().unwrap()
+    }
+
     pub(crate) fn clock(&self) -> impl Fn() -> DateTime<Utc> + Send + Sync + use<> {
         let hand = self.clone();
-        move || *hand.0.lock().unwrap()
+        move || hand.now()
     }
 }
 
@@ -606,8 +614,18 @@ pub(crate) struct Inside {
 }
 
 impl Inside {
-    /// Serves; polls nobody until told to.
+    /// Serves; polls nobody until told to, and then as often as the clock is moved.
     pub(crate) async fn start(base_url: &str, apps: &[&str], hand: &Hand) -> Self {
+        Self::with_interval(Duration::from_millis(50), base_url, apps, hand).await
+    }
+
+    /// Serves; polls nobody until told to, and then once in this time.
+    pub(crate) async fn with_interval(
+        interval: Duration,
+        base_url: &str,
+        apps: &[&str],
+        hand: &Hand,
+    ) -> Self {
         let clock: Clock = Arc::new(hand.clock());
         remember_log();
         let folder = tempfile::tempdir().unwrap();
@@ -626,7 +644,7 @@ impl Inside {
             page: Arc::new(page::Page::default()),
             telemetry,
             clock,
-            interval: Duration::from_millis(50),
+            interval,
             stale_after: config::STALE_AFTER,
             retention: config::RETENTION,
         });
@@ -652,8 +670,8 @@ impl Inside {
         self.reader.simulator = Some(Arc::clone(&wechat.simulator));
     }
 
-    pub(crate) fn archive_file(&self) -> &Path {
-        self.poller.archive.path()
+    pub(crate) fn archive(&self) -> &Archive {
+        &self.poller.archive
     }
 
     /// Reads an app's archive and polls it, as after a start.
@@ -662,6 +680,17 @@ impl Inside {
     }
 
     pub(crate) async fn poll_windows(&self, app: &str, windows: &[Window]) -> Polling {
+        let followed = vec![self.restore(app, windows).await];
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(Arc::clone(&self.poller).run(followed, stop.clone()));
+        Polling {
+            stop: stop.drop_guard(),
+            task,
+        }
+    }
+
+    /// Reads an app's archive, as after a start, for a test that moves the clock from step to step.
+    pub(crate) async fn restore(&self, app: &str, windows: &[Window]) -> Followed {
         let app = config::App {
             appid: appid(app),
             name: app.to_owned(),
@@ -671,13 +700,12 @@ impl Inside {
             top_names: BTreeMap::new(),
             past: config::Past::default(),
         };
-        let followed = self.poller.restore(vec![app]).await;
-        let stop = CancellationToken::new();
-        let task = tokio::spawn(Arc::clone(&self.poller).run(followed, stop.clone()));
-        Polling {
-            stop: stop.drop_guard(),
-            task,
-        }
+        self.poller.restore(vec![app]).await.pop().unwrap()
+    }
+
+    /// Does what is to be done now for an app; answers when there will be more to do.
+    pub(crate) async fn step(&self, app: &mut Followed) -> DateTime<Utc> {
+        self.poller.step(app).await
     }
 }
 
@@ -707,6 +735,15 @@ impl Drop for Inside {
         let log = LOG.lock().unwrap_or_else(PoisonError::into_inner);
         self.reader.saw(&String::from_utf8_lossy(&log));
     }
+}
+
+/// Answers the lines in which all of these words were logged in this process.
+pub(crate) fn logged(words: &[&str]) -> Vec<String> {
+    let log = LOG.lock().unwrap_or_else(PoisonError::into_inner);
+    let log = String::from_utf8_lossy(&log);
+    let lines = log.lines();
+    let lines = lines.filter(|line| words.iter().all(|word| line.contains(word)));
+    lines.map(str::to_owned).collect()
 }
 
 /// Everything that was logged in this process.

@@ -11,6 +11,8 @@ mod archive;
 mod faults;
 /// What the others share.
 mod harness;
+/// What the archive and the page hold as days go by.
+mod history;
 /// What a kill at any moment leaves.
 mod kill;
 /// How the program starts and ends.

@@ -1,0 +1,557 @@
+//! What the archive and the page hold as days go by: no day is lost that WeChat still tells, and the
+//! past beside it is what WeChat told.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Utc};
+use fastrand::Rng;
+use serde_json::{Value, json};
+use wxapp_portrait_exporter::archive::Selection;
+use wxapp_portrait_exporter::calendar;
+use wxapp_portrait_exporter::poll::cycle::Followed;
+use wxapp_portrait_exporter::portrait::Window::OneDay;
+use wxapp_portrait_exporter::simulator::Settings;
+
+use crate::harness::{Hand, Inside, Labels, Series, WeChat, appid, apps_of, logged, users};
+
+const USERS: &str = "wxapp_portrait_users";
+const PAST_USERS: &str = "wxapp_portrait_past_users";
+
+/// In Beijing it is the second of March: in the morning WeChat can still change the figures of the
+/// first, in the evening it can't.
+const MORNING: &str = "2026-03-02T03:00:00Z";
+const EVENING: &str = "2026-03-02T10:00:00Z";
+
+/// From 10:00 on WeChat has yesterday's figures, and from 15:00 on the final ones.
+const READY_AT: NaiveTime = NaiveTime::from_hms_opt(10, 0, 0).unwrap();
+const FINAL_AT: NaiveTime = NaiveTime::from_hms_opt(15, 0, 0).unwrap();
+
+/// So long after a day began they came.
+const FINAL_AFTER: TimeDelta = TimeDelta::hours(24 + 15);
+
+/// How many past days there are whose names are known.
+const PAST_DAYS: u32 = 28;
+
+/// Which of them are shown.
+const DAYS_AGO: [u64; 5] = [1, 7, 14, 21, 28];
+
+/// In these dimensions WeChat lists every name.
+const COMPLETE: [&str; 3] = ["gender", "platform", "age"];
+
+/// These faults last for some hours, and hold the exporter back for an hour more.
+const PASSING: &[&str] = &[
+    "http=502",
+    "http=403",
+    "http=429",
+    "cut",
+    "reset",
+    "garbage",
+    "empty",
+    "halves",
+    "wrong-date",
+    "retain",
+    "camel",
+    "leaky",
+    "errcode=-1",
+    "errcode=61503",
+    "errcode=61500",
+    "errcode=40001",
+    "errcode=42001",
+    "errcode=41001",
+    "errcode=40164",
+    "errcode=45011",
+    "errcode=12345",
+    "token:http=502",
+    "token:cut",
+    "token:reset",
+    "token:garbage",
+    "token:errcode=-1",
+    "token:errcode=40001",
+    "token:errcode=40125",
+    "token:errcode=40164",
+];
+
+/// These hold it back until the day changes in Beijing.
+const OF_THE_DAY: &[&str] = &["errcode=45009", "errcode=61501", "token:errcode=45009"];
+
+/// These hold it back for a day, and after a restart would do so once more.
+const FOR_A_DAY: &[&str] = &["errcode=48001*1", "errcode=61502*1", "errcode=89506*1"];
+
+/// An exporter that polls one app every hour, taken by its test from one thing to do to the next.
+struct Life {
+    app: &'static str,
+    hand: Hand,
+    wechat: WeChat,
+    inside: Inside,
+    /// None while the exporter is down.
+    followed: Option<Followed>,
+    /// When there is something to do.
+    next_at: DateTime<Utc>,
+    /// Whether WeChat does something wrong.
+    is_faulty: bool,
+    /// What was done.
+    steps: Vec<Step>,
+    /// When the exporter started.
+    starts: Vec<DateTime<Utc>>,
+    /// Of the days that were archived when somebody last looked.
+    told: BTreeMap<NaiveDate, Told>,
+}
+
+/// What WeChat told of a day.
+struct Told {
+    is_final: bool,
+    /// In the dimensions of which it lists every name.
+    complete: Series,
+    others: Series,
+}
+
+/// What was asked for at once.
+struct Step {
+    at: DateTime<Utc>,
+    portraits: u64,
+    is_faulty: bool,
+}
+
+impl Life {
+    /// Starts with an app so small that names come and go.
+    async fn start(app: &'static str, time: &str) -> Self {
+        let hand = Hand::at(time);
+        let settings = Settings {
+            ready_at: READY_AT,
+            final_at: FINAL_AT,
+            ..apps_of(&[&format!("{app}=40")])
+        };
+        let wechat = WeChat::start(settings, hand.clock()).await;
+        let hour = Duration::from_hours(1);
+        let mut life = Self {
+            app,
+            inside: Inside::with_interval(hour, &wechat.base_url(), &[app], &hand).await,
+            wechat,
+            followed: None,
+            next_at: hand.now(),
+            hand,
+            is_faulty: false,
+            steps: Vec::new(),
+            starts: Vec::new(),
+            told: BTreeMap::new(),
+        };
+        life.restart().await;
+        life
+    }
+
+    /// Forgets everything but the archive, as if killed.
+    async fn restart(&mut self) {
+        self.followed = Some(self.inside.restore(self.app, &[OneDay]).await);
+        self.next_at = self.hand.now();
+        self.starts.push(self.next_at);
+    }
+
+    fn set_fault(&mut self, fault: &str) {
+        self.wechat.set_fault(self.app, fault);
+        self.is_faulty = true;
+    }
+
+    fn clear_faults(&mut self) {
+        self.wechat.simulator.clear_faults(&appid(self.app));
+        self.is_faulty = false;
+    }
+
+    async fn stay_down(&mut self, time: TimeDelta) {
+        self.followed = None;
+        self.hand.forward(time);
+        self.restart().await;
+    }
+
+    /// Moves the clock to the next thing to do, and does it.
+    async fn step(&mut self) {
+        let asked = || {
+            let requests = self.wechat.simulator.requests();
+            requests
+                .get(self.app)
+                .map_or(0, |requests| requests.portrait)
+        };
+        self.hand.move_to(self.next_at);
+        let before = asked();
+        let next_at = self.inside.step(self.followed.as_mut().unwrap()).await;
+        self.steps.push(Step {
+            at: self.next_at,
+            portraits: asked() - before,
+            is_faulty: self.is_faulty,
+        });
+        self.next_at = next_at;
+    }
+
+    /// Does all that there is to do for some time.
+    async fn pass(&mut self, time: TimeDelta) {
+        let end = self.hand.now() + time;
+        while self.next_at < end {
+            self.step().await;
+        }
+        self.hand.move_to(end);
+    }
+
+    async fn series(&self) -> [Series; 2] {
+        let page = self.inside.metrics().await;
+        [USERS, PAST_USERS].map(|name| page.series(name))
+    }
+
+    async fn archived(&self) -> Value {
+        self.inside.window_status(self.app).await["archived"].clone()
+    }
+
+    fn lost_days(&self) -> Vec<String> {
+        logged(&[self.app, "days are lost for good"])
+    }
+
+    /// Answers the users and the past users that the page must show of the days that are archived.
+    fn expected(&mut self) -> [Series; 2] {
+        let archive = self.inside.archive();
+        let mut days = Vec::new();
+        for entry in archive
+            .newest(&appid(self.app), OneDay, 1 + PAST_DAYS)
+            .unwrap()
+        {
+            let day = entry.reference_date;
+            // The day before may still have figures of its morning after a downtime.
+            let is_final = entry.answered_at >= calendar::midnight(day) + FINAL_AFTER;
+            let told = self.told.get(&day);
+            if told.is_none_or(|told| told.is_final != is_final) {
+                let figures = self.wechat.users(self.app, OneDay, day);
+                self.told.insert(day, Told::new(figures, is_final));
+            }
+            days.push(day);
+        }
+        let Some(shown) = days.first() else {
+            return Default::default();
+        };
+        let names: BTreeSet<&Labels> = days
+            .iter()
+            .flat_map(|day| self.told[day].complete.keys())
+            .collect();
+        let with_zeros = |day: &NaiveDate| {
+            let mut figures = self.told[day].complete.clone();
+            let filled: BTreeSet<_> = figures.keys().map(division).collect();
+            for labels in &names {
+                if filled.contains(&division(labels)) {
+                    figures.entry((*labels).clone()).or_default();
+                }
+            }
+            figures
+        };
+        let mut users = self.told[shown].others.clone();
+        users.extend(with_zeros(shown));
+        let mut past = Series::new();
+        for days_ago in DAYS_AGO {
+            let day = calendar::before(*shown, days_ago);
+            if !days.contains(&day) {
+                continue;
+            }
+            for (mut labels, users) in with_zeros(&day) {
+                labels.remove("window");
+                labels.insert("days_ago".to_owned(), days_ago.to_string());
+                past.insert(labels, users);
+            }
+        }
+        [users, past]
+    }
+}
+
+impl Told {
+    fn new(mut figures: Series, is_final: bool) -> Self {
+        if !is_final {
+            scale(&mut figures, 0.97);
+            figures.retain(|_, users| *users > 0.0);
+        }
+        let is_complete =
+            |labels: &Labels, _: &mut f64| COMPLETE.contains(&labels["dimension"].as_str());
+        Self {
+            is_final,
+            complete: figures.extract_if(.., is_complete).collect(),
+            others: figures,
+        }
+    }
+}
+
+/// Answers what is divided into names.
+fn division(labels: &Labels) -> [String; 2] {
+    ["cohort", "dimension"].map(|label| labels[label].clone())
+}
+
+fn scale(figures: &mut Series, factor: f64) {
+    for users in figures.values_mut() {
+        *users = (*users * factor).round();
+    }
+}
+
+/// Answers how many days ago the past days were that a page shows.
+fn days_ago(past: &Series) -> BTreeSet<&str> {
+    past.keys()
+        .map(|labels| labels["days_ago"].as_str())
+        .collect()
+}
+
+/// A life with troubles, all drawn from a seed; `SEED=… cargo test` draws the same again.
+struct Year {
+    life: Life,
+    dice: Rng,
+    /// Stands in every message.
+    seed: u64,
+    start: DateTime<Utc>,
+    end: DateTime<Utc>,
+    look_at: DateTime<Utc>,
+    /// Beijing days that saw a trouble or its consequences.
+    troubled: BTreeSet<NaiveDate>,
+}
+
+impl Year {
+    async fn begin(seed: u64) -> Self {
+        let life = Life::start("wx-year", EVENING).await;
+        let start = life.hand.now();
+        Self {
+            life,
+            dice: Rng::with_seed(seed),
+            seed,
+            start,
+            end: start + TimeDelta::days(365),
+            look_at: start,
+            troubled: BTreeSet::new(),
+        }
+    }
+
+    async fn live(&mut self) {
+        // After midnight nobody tells the first day any more.
+        self.pass(TimeDelta::hours(3)).await;
+        while self.life.hand.now() < self.end - TimeDelta::days(7) {
+            self.trouble().await;
+        }
+        self.pass(self.end - self.life.hand.now()).await;
+        self.look().await;
+    }
+
+    /// Lets time pass, with a restart now and then, and looks at the page at least once a day.
+    async fn pass(&mut self, time: TimeDelta) {
+        let end = self.life.hand.now() + time;
+        while self.life.hand.now() < end {
+            let rest = end - self.life.hand.now();
+            let some_time = TimeDelta::minutes(self.dice.i64(10..110));
+            self.life.pass(some_time.min(rest)).await;
+            if self.dice.u8(..50) == 0 {
+                self.life.restart().await;
+            }
+            if self.life.hand.now() >= self.look_at {
+                self.look().await;
+                let some_time = TimeDelta::minutes(self.dice.i64(60..22 * 60));
+                self.look_at = self.life.hand.now() + some_time;
+            }
+        }
+    }
+
+    /// Compares what is served with what WeChat told.
+    async fn look(&mut self) {
+        let (seed, at) = (self.seed, self.life.hand.now());
+        let expected = self.life.expected();
+        assert_eq!(self.life.series().await, expected, "seed {seed}, {at}");
+        let archived = self.life.archived().await;
+        assert_eq!(archived["gaps"], json!([]), "seed {seed}, {at}");
+    }
+
+    /// Brings a trouble, and lets it pass.
+    ///
+    /// WeChat tells the final figures of a day for 33 hours, from 15:00 of the next day on, and two polls
+    /// in that time are enough. No trouble keeps the exporter from asking for more than 26 hours: a day of
+    /// downtime or of holding back, and up to an hour from the last poll and to the next. At least six
+    /// quiet hours follow, so any 33 hours have six of them.
+    async fn trouble(&mut self) {
+        let start = self.life.hand.now();
+        let hours = TimeDelta::minutes(self.dice.i64(60..8 * 60));
+        let rest_of_day = calendar::next_midnight(start) - start;
+        match self.dice.u8(..6) {
+            0 => {
+                let time = TimeDelta::minutes(self.dice.i64(1..24 * 60));
+                self.life.stay_down(time).await;
+            }
+            1 => self.suffer(OF_THE_DAY, hours.min(rest_of_day), 25).await,
+            2 => self.suffer(FOR_A_DAY, hours, 25).await,
+            _ => self.suffer(PASSING, hours, 2).await,
+        }
+        let days = calendar::today(start).iter_days();
+        let last = calendar::today(self.life.hand.now());
+        self.troubled.extend(days.take_while(|day| *day <= last));
+        let quiet = TimeDelta::hours(self.dice.i64(6..80));
+        self.pass(quiet).await;
+    }
+
+    /// Lets some faults last for a time, and then the hours pass that they may hold the exporter back.
+    async fn suffer(&mut self, faults: &[&str], time: TimeDelta, hold_hours: i64) {
+        for _ in 0..2 {
+            let fault = *self.dice.choice(faults).unwrap();
+            let times = self.dice.u8(1..20);
+            if self.dice.bool() && !fault.contains('*') {
+                self.life.set_fault(&format!("{fault}*{times}"));
+            } else {
+                self.life.set_fault(fault);
+            }
+        }
+        self.pass(time).await;
+        self.life.clear_faults();
+        self.pass(TimeDelta::hours(hold_hours)).await;
+    }
+
+    /// Compares the archive with the final figures of every day.
+    fn compare_archive(&self) {
+        let Self { life, seed, .. } = self;
+        let first = calendar::oldest_told(self.start);
+        let days = first.iter_days();
+        let mut days = days.take_while(|day| *day <= calendar::yesterday(self.end));
+        let of_app = Selection {
+            appids: vec![appid(life.app)],
+            ..Selection::default()
+        };
+        let read = life.inside.archive().read(&of_app, |entry| {
+            let day = entry.reference_date;
+            assert_eq!(Some(day), days.next(), "seed {seed}");
+            // The fault `camel` spells it otherwise.
+            let answer = entry.answer.replace("visitUvNew", "visit_uv_new");
+            let answer = answer.replace("visitUv", "visit_uv").parse().unwrap();
+            let figures = life.wechat.users(life.app, OneDay, day);
+            assert_eq!(
+                users(life.app, OneDay, &answer),
+                figures,
+                "seed {seed}, {day}"
+            );
+            assert!(entry.settled, "seed {seed}, {day}");
+            ControlFlow::<()>::Continue(())
+        });
+        assert!(read.unwrap().is_continue());
+        assert_eq!(days.next(), None, "seed {seed}");
+    }
+
+    /// Checks that WeChat was not asked more often than the rules say.
+    fn count_calls(&self) {
+        let Self { life, seed, .. } = self;
+        let mut calls: BTreeMap<NaiveDate, (usize, u64)> = BTreeMap::new();
+        for step in &life.steps {
+            let at = step.at;
+            // Two days, and up to three repetitions of what broke or was busy.
+            let most = if step.is_faulty { 2 * (1 + 3) } else { 2 };
+            assert!(
+                step.portraits <= most,
+                "seed {seed}, {at}: {} portraits",
+                step.portraits
+            );
+            let (steps, portraits) = calls.entry(calendar::today(at)).or_default();
+            // The others are to look for changes in the archive.
+            *steps += usize::from(step.portraits > 0);
+            *portraits += step.portraits;
+        }
+        let starts: Vec<NaiveDate> = life.starts.iter().map(|at| calendar::today(*at)).collect();
+        let mut quiet_days = 0;
+        for (day, (steps, portraits)) in calls {
+            let starts = starts.iter().filter(|start| **start == day).count();
+            // So no day has more than 8 * 24 calls and 8 for every start.
+            assert!(steps <= 24 + starts, "seed {seed}, {day}: {steps} polls");
+            let mut days = [day, calendar::before(day, 1)].into_iter();
+            let is_whole = day > calendar::today(self.start) && day < calendar::today(self.end);
+            if is_whole && starts == 0 && days.all(|day| !self.troubled.contains(&day)) {
+                // One every hour from 0:10 to 15:30, and one more for the figures to settle.
+                assert!(
+                    (16..=17).contains(&portraits),
+                    "seed {seed}, {day}: {portraits} portraits"
+                );
+                quiet_days += 1;
+            }
+        }
+        assert!(quiet_days > 0, "seed {seed}");
+    }
+}
+
+#[tokio::test]
+async fn in_a_year_of_faults_and_restarts_every_day_is_archived_with_its_final_figures() {
+    let seed = option_env!("SEED").map_or_else(|| fastrand::u64(..), |seed| seed.parse().unwrap());
+    let mut year = Year::begin(seed).await;
+    year.live().await;
+    year.compare_archive();
+    year.count_calls();
+    // On its first day WeChat still told the two days before.
+    let days = year.life.archived().await["days"].clone();
+    assert_eq!(days, 365 + 2, "seed {seed}");
+    assert_eq!(year.life.lost_days(), [""; 0], "seed {seed}");
+}
+
+#[tokio::test]
+async fn a_downtime_of_several_days_is_told_once_and_shown_as_a_gap() {
+    let mut life = Life::start("wx-downtime", EVENING).await;
+    life.pass(TimeDelta::hours(3)).await;
+    assert_eq!(life.archived().await["gaps"], json!([]));
+    life.stay_down(TimeDelta::days(6)).await;
+    life.pass(TimeDelta::hours(3)).await;
+    let gap = json!([{"first_day": "2026-03-02", "last_day": "2026-03-05"}]);
+    assert_eq!(life.archived().await["gaps"], gap);
+    let told = life.lost_days();
+    assert!(
+        told.len() == 1 && told[0].contains("1d 2026-03-02 to 2026-03-05"),
+        "{told:?}"
+    );
+    life.pass(TimeDelta::days(1)).await;
+    life.restart().await;
+    life.pass(TimeDelta::days(1)).await;
+    assert_eq!(life.archived().await["gaps"], gap);
+    assert_eq!(life.lost_days(), told);
+}
+
+#[tokio::test]
+async fn past_users_follow_a_late_or_revised_day_at_once() {
+    let mut life = Life::start("wx-past", MORNING).await;
+    life.set_fault("errcode=61503*1");
+    life.step().await;
+    let [users, past] = life.series().await;
+    assert!(
+        !users.is_empty() && past.is_empty(),
+        "the day before is late"
+    );
+
+    life.step().await;
+    let [users, mut past] = life.series().await;
+    assert_eq!([users.clone(), past.clone()], life.expected());
+    assert_eq!(days_ago(&past), ["1"].into());
+
+    life.set_fault("scaled=0.5*1");
+    life.step().await;
+    scale(&mut past, 0.5);
+    assert_eq!(life.series().await, [users, past]);
+}
+
+#[tokio::test]
+async fn stale_users_take_the_past_with_them_and_come_back() {
+    let mut life = Life::start("wx-stale", EVENING).await;
+    life.step().await;
+    let fresh = life.series().await;
+    let times = async |life: &Life| {
+        let page = life.inside.metrics().await;
+        ["reference_date", "last_success"]
+            .map(|what| page.value(&format!("wxapp_portrait_{what}_timestamp_seconds"), &[]))
+    };
+    let before = times(&life).await;
+    assert!(before.iter().all(Option::is_some), "{before:?}");
+
+    life.set_fault("http=502");
+    // The first of March is then four days behind yesterday.
+    let stale_at = calendar::midnight("2026-03-06".parse().unwrap());
+    life.pass(stale_at - life.hand.now()).await;
+    assert_eq!(life.series().await, fresh);
+    life.pass(TimeDelta::seconds(1)).await;
+    assert_eq!(life.series().await, [Series::new(), Series::new()]);
+    assert_eq!(times(&life).await, before);
+    life.restart().await;
+    assert_eq!(life.series().await, [Series::new(), Series::new()]);
+    assert_eq!(times(&life).await, before);
+
+    life.pass(TimeDelta::hours(3 * 24 + 18)).await;
+    life.clear_faults();
+    life.step().await;
+    let back = life.series().await;
+    assert_eq!(back, life.expected());
+    assert_eq!(days_ago(&back[1]), ["1", "7"].into());
+}
