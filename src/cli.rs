@@ -155,10 +155,10 @@ pub struct Export {
     #[arg(id = "export_format", long = "format", value_name = "FORMAT")]
     pub format: ExportFormat,
     /// The first reference date, such as 2026-11-01; without it, the oldest day.
-    #[arg(long, value_name = "DAY")]
+    #[arg(long, value_name = "DAY", value_parser = parse_day)]
     pub from: Option<NaiveDate>,
     /// The last reference date; without it, the newest day.
-    #[arg(long, value_name = "DAY")]
+    #[arg(long, value_name = "DAY", value_parser = parse_day)]
     pub to: Option<NaiveDate>,
     /// Whose days; repeatable; without it, those of all apps in the archive.
     #[arg(long)]
@@ -166,7 +166,8 @@ pub struct Export {
     /// Which windows: 1d, 7d, 30d; repeatable; without it, all.
     #[arg(long)]
     pub window: Vec<Window>,
-    /// Which dimensions: province, city, gender, platform, device, age; repeatable; without it, all.
+    /// Which dimensions: province, city, gender, platform, device, age; repeatable; without it, all. What
+    /// is to be imported again should have all.
     #[arg(long)]
     pub dimension: Vec<Dimension>,
     /// Time between two samples of openmetrics, from 1m to 1d [default: 1h]. A day that was the newest
@@ -207,11 +208,11 @@ pub struct Import {
     /// Whose answers these are; lines of `export` tell it themselves.
     #[arg(long)]
     pub appid: Option<AppId>,
-    /// The window of an answer whose `ref_date` does not tell it: 1d, 7d, 30d.
+    /// The window of an answer whose `ref_date` does not tell it: 1d, 7d, 30d; with --reference-date.
     #[arg(long, requires = "reference_date")]
     pub window: Option<Window>,
-    /// The last day of that answer; for a single file.
-    #[arg(long, value_name = "DAY", requires = "window")]
+    /// The last day of that answer; with --window, for a single file.
+    #[arg(long, value_name = "DAY", requires = "window", value_parser = parse_day)]
     pub reference_date: Option<NaiveDate>,
     /// Folder of the archive, made if it is not there.
     #[arg(long = "storage.path", value_name = "FOLDER", default_value = "data")]
@@ -288,6 +289,11 @@ fn parse_address(text: &str) -> Result<String, String> {
         Some((_, port)) if port.parse::<u16>().is_ok() => Ok(text.to_owned()),
         _ => Err("expected HOST:PORT or :PORT, such as :10690".to_owned()),
     }
+}
+
+fn parse_day(text: &str) -> Result<NaiveDate, String> {
+    text.parse()
+        .map_err(|_| "expected a day such as 2026-11-01".to_owned())
 }
 
 fn parse_step(text: &str) -> Result<Duration, String> {

@@ -197,7 +197,10 @@ impl<F: FnMut(usize, Result<Item, String>) -> ControlFlow<()>> Reading<'_, F> {
             .as_ref()
             .filter(|given| **given != row.appid)
         {
-            return Err(format!("is of {}, not of the given {given}", row.appid));
+            return Err(format!(
+                "is of {}, not of the given {given}: leave out --appid, or export with it",
+                row.appid
+            ));
         }
         self.check_day(row.reference_date)?;
         let day = (row.appid.clone(), row.window, row.reference_date);

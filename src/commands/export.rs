@@ -88,7 +88,7 @@ fn beside(path: &Path, archive: &Archive) -> io::Result<(PathBuf, NamedTempFile)
             let metadata = path.metadata()?;
             if !metadata.is_file() {
                 // To take the place of a device would take it from everybody.
-                return Err(io::Error::other("it is there and no file"));
+                return Err(io::Error::other("it is there, and is no file"));
             }
             let archive = fs::canonicalize(archive.path())?;
             // It has companions that begin with its name.
@@ -107,6 +107,10 @@ fn beside(path: &Path, archive: &Archive) -> io::Result<(PathBuf, NamedTempFile)
         Some(folder) if folder != Path::new("") => folder,
         _ => Path::new("."),
     };
+    if !folder.is_dir() {
+        let problem = format!("there is no folder {}", folder.display());
+        return Err(io::Error::other(problem));
+    }
     let mut builder = tempfile::Builder::new();
     // As any new file.
     #[cfg(unix)]
@@ -153,7 +157,7 @@ fn write(
         .retain(|dimension| flags.dimension.is_empty() || flags.dimension.contains(dimension));
     let days = archive.count(&selection)?;
     if days == 0 {
-        tracing::warn!(archive = %archive.path().display(), "no archived day is like that");
+        tracing::warn!(archive = %archive.path().display(), "no archived day is of these apps, windows and days");
     }
     if is_samples {
         // What follows tells when the last day was over.

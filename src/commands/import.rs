@@ -130,6 +130,9 @@ pub(super) fn run(
     if stored < last_places.len() {
         println!("The archive holds the others already; they were left as they are.");
     }
+    if stored > 0 {
+        println!("An exporter that runs shows what is new within its poll.interval.");
+    }
     if without_portrait > 0 {
         println!("{} had no portrait.", counted(without_portrait, "answer"));
     }
@@ -168,7 +171,11 @@ fn files_in(path: &Path) -> Result<Vec<PathBuf>, Error> {
             left_out += 1;
         }
     }
-    if files.is_empty() || left_out > 0 {
+    if files.is_empty() {
+        let problem = "no file in it ends in .json or .jsonl";
+        return Err(failed(io::Error::other(problem)));
+    }
+    if left_out > 0 {
         tracing::warn!(
             read = files.len(),
             left_out,

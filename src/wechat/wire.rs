@@ -191,6 +191,9 @@ fn listed(
     let answer: Archived<'_> = serde_json::from_str(text)?;
     let new = answer.visit_uv_new.or(answer.new_in_camel_case);
     let active = answer.visit_uv.or(answer.active_in_camel_case);
+    if new.is_none() && active.is_none() {
+        return Err(serde::de::Error::custom("no users are in it"));
+    }
     let mut portrait = Portrait::new(window, reference_date);
     for (cohort, half) in [(Cohort::New, new), (Cohort::Active, active)] {
         let half = half.unwrap_or_default();
@@ -892,6 +895,19 @@ mod tests {
         )]);
         let week = text("\"20261115-20261121\"");
         assert!(read(&week).is_err(), "a week is no day");
+    }
+
+    #[test]
+    fn an_archived_answer_without_users_is_unreadable() {
+        for text in [
+            "{}",
+            r#"{"errcode":61503}"#,
+            r#"{"ref_date":"20261121"}"#,
+            "x",
+        ] {
+            let read = archived(text, Window::OneDay, day(), &[Dimension::Age]);
+            assert!(read.is_err(), "{text}");
+        }
     }
 
     #[test]

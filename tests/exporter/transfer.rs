@@ -287,12 +287,12 @@ async fn wrong_flags_and_outputs_are_told() {
         (
             &["--format", "csv", "--output", "/dev/null"],
             1,
-            "cannot write /dev/null: it is there and no file",
+            "cannot write /dev/null: it is there, and is no file",
         ),
         (
             &["--format", "csv", "--output", "no/such/folder"],
             1,
-            "cannot write no/such/folder: No such file",
+            "cannot write no/such/folder: there is no folder no/such",
         ),
     ] {
         let told = failed(&export(&home, arguments), code);
@@ -301,7 +301,7 @@ async fn wrong_flags_and_outputs_are_told() {
     let output = export(&home, &["--format", "csv", "--appid", OTHER]);
     assert_eq!(output.status.code(), Some(0));
     let told = String::from_utf8(output.stderr).unwrap();
-    assert!(told.contains("no archived day is like that"), "{told}");
+    assert!(told.contains("no archived day is of these apps"), "{told}");
 }
 
 #[tokio::test]
