@@ -360,9 +360,10 @@ impl Year {
     /// Brings a trouble, and lets it pass.
     ///
     /// WeChat tells the final figures of a day for 33 hours, from 15:00 of the next day on, and two polls
-    /// in that time are enough. No trouble keeps the exporter from asking for more than 26 hours: a day of
-    /// downtime or of holding back, and up to an hour from the last poll and to the next. At least six
-    /// quiet hours follow, so any 33 hours have six of them.
+    /// in that time are enough. No trouble keeps the exporter from asking for more than 27 hours: a day of
+    /// downtime and faults or of holding back, an hour that a fault may hold it back beyond its end, and up
+    /// to an hour from the last poll and to the next. At least six quiet hours follow, so any 33 hours have
+    /// six of them.
     async fn trouble(&mut self) {
         let start = self.life.hand.now();
         let hours = TimeDelta::minutes(self.dice.i64(60..8 * 60));
@@ -371,6 +372,8 @@ impl Year {
             0 => {
                 let time = TimeDelta::minutes(self.dice.i64(1..24 * 60));
                 self.life.stay_down(time).await;
+                let rest = TimeDelta::days(1) - time;
+                self.suffer(PASSING, hours.min(rest), 2).await;
             }
             1 => self.suffer(OF_THE_DAY, hours.min(rest_of_day), 25).await,
             2 => self.suffer(FOR_A_DAY, hours, 25).await,
@@ -478,6 +481,29 @@ async fn in_a_year_of_faults_and_restarts_every_day_is_archived_with_its_final_f
     let days = year.life.archived().await["days"].clone();
     assert_eq!(days, 365 + 2, "seed {seed}");
     assert_eq!(year.life.lost_days(), [""; 0], "seed {seed}");
+}
+
+#[tokio::test]
+async fn a_failing_poll_asks_no_more_often_than_may_help() {
+    let mut life = Life::start("wx-failing", EVENING).await;
+    // Two days are due.
+    for (fault, portraits) in [
+        ("http=502", 2 * (1 + 3)),
+        ("reset", 2 * (1 + 3)),
+        ("cut", 2 * (1 + 3)),
+        ("errcode=-1", 2 * (1 + 3)),
+        ("garbage", 2),
+        ("errcode=61503", 2),
+        ("errcode=40001", 2),
+        ("token:http=502", 0),
+        ("errcode=45009", 1),
+    ] {
+        life.clear_faults();
+        life.set_fault(fault);
+        life.step().await;
+        let asked = life.steps.last().map(|step| step.portraits);
+        assert_eq!(asked, Some(portraits), "{fault}");
+    }
 }
 
 #[tokio::test]
