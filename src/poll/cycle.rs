@@ -111,9 +111,7 @@ impl Poller {
             tasks.spawn(async move {
                 let followed = shutdown.run_until_cancelled(poller.follow(&mut app)).await;
                 // A last chance for what the archive has not taken yet.
-                if !app.unstored.is_empty() {
-                    poller.store(&mut app).await;
-                }
+                poller.store(&mut app).await;
                 followed
             });
         }
@@ -134,6 +132,7 @@ impl Poller {
     /// Does what is to be done now for one app, and answers when there will be more to do.
     pub async fn step(self: &Arc<Self>, app: &mut Followed) -> DateTime<Utc> {
         self.store(app).await;
+        self.look(app).await;
         for index in 0..app.shown.len() {
             // An import, or the retention, changed it.
             if app.is_restored && app.record.windows[index].holdings != app.shown[index] {
@@ -312,6 +311,7 @@ impl Poller {
         };
         app.unstored.push(entry.clone());
         self.store(app).await;
+        self.look(app).await;
 
         let record = &mut app.record.windows[index];
         record.last_success_at = Some(now);
@@ -338,34 +338,43 @@ impl Poller {
         tracing::info!(appid = %app.app.appid, %window, %day, change, settled = held.settled, "portrait arrived");
     }
 
-    /// Stores what waits, if anything does, and learns what is held; failures are told and tried again.
+    /// Stores what waits, if anything does; a failure is told and tried again.
     async fn store(self: &Arc<Self>, app: &mut Followed) {
+        if app.unstored.is_empty() {
+            return;
+        }
         let entries = app.unstored.clone();
-        let (appid, windows) = (app.app.appid.clone(), app.app.windows.clone());
-        let stored = self
-            .archived(move |archive| {
-                if !entries.is_empty() {
-                    archive.put(&entries)?;
-                }
-                let holdings = windows
-                    .iter()
-                    .map(|window| archive.holdings(&appid, *window));
-                holdings.collect::<Result<Vec<_>, _>>()
-            })
-            .await;
-        if let Some(holdings) = stored {
+        let stored = self.archived(move |archive| archive.put(&entries)).await;
+        if stored.is_some() {
             app.unstored.clear();
-            for (record, holdings) in app.record.windows.iter_mut().zip(holdings) {
-                record.holdings = holdings;
-            }
         }
         app.record.unstored = app.unstored.len();
+    }
+
+    /// Learns what the archive holds; what can't be read now is tried again with the next poll.
+    async fn look(self: &Arc<Self>, app: &mut Followed) {
+        let (appid, windows) = (app.app.appid.clone(), app.app.windows.clone());
+        let read = self.archived(move |archive| {
+            let holdings = windows
+                .iter()
+                .map(|window| archive.holdings(&appid, *window));
+            holdings.collect::<Result<Vec<_>, _>>()
+        });
+        match read.await {
+            Some(holdings) => {
+                for (record, holdings) in app.record.windows.iter_mut().zip(holdings) {
+                    record.holdings = holdings;
+                }
+            }
+            None => app.is_restored = false,
+        }
     }
 
     /// Puts everything that the archive holds of an app on its record, as far as nothing newer is
     /// there.
     async fn restore_app(self: &Arc<Self>, app: &mut Followed) {
         app.is_restored = true;
+        self.look(app).await;
         for index in 0..app.record.windows.len() {
             self.show_window(app, index, None).await;
         }
@@ -389,14 +398,11 @@ impl Poller {
         for entry in app.unstored.iter().filter(|entry| entry.window == window) {
             add_day(&mut entries, entry.clone());
         }
-        let read = self.archived(move |archive| {
-            let archived = archive.newest(&appid, window, 1 + config::PAST_DAYS)?;
-            Ok((archived, archive.holdings(&appid, window)?))
-        });
+        let limit = 1 + config::PAST_DAYS;
+        let read = self.archived(move |archive| archive.newest(&appid, window, limit));
         match read.await {
-            Some((archived, holdings)) => {
-                app.shown[index] = holdings.clone();
-                app.record.windows[index].holdings = holdings;
+            Some(archived) => {
+                app.shown[index] = app.record.windows[index].holdings.clone();
                 for entry in archived {
                     add_day(&mut entries, entry);
                 }
