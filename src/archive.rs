@@ -156,6 +156,17 @@ pub struct Entry {
     pub revisions: u32,
 }
 
+/// What no two entries share: the app, the window, and the reference date.
+pub type Key = (AppId, Window, NaiveDate);
+
+impl Entry {
+    /// Returns what tells this entry from all others.
+    #[must_use]
+    pub fn key(&self) -> Key {
+        (self.appid.clone(), self.window, self.reference_date)
+    }
+}
+
 /// What is held of an app and window.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Holdings {

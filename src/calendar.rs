@@ -60,11 +60,13 @@ pub fn midnight(day: NaiveDate) -> DateTime<Utc> {
 /// Returns the first midnight in Beijing after `now`.
 #[must_use]
 pub fn next_midnight(now: DateTime<Utc>) -> DateTime<Utc> {
-    midnight(
-        today(now)
-            .checked_add_days(Days::new(1))
-            .unwrap_or(NaiveDate::MAX),
-    )
+    end(today(now))
+}
+
+/// Returns the instant at which `day` is over in Beijing.
+#[must_use]
+pub fn end(day: NaiveDate) -> DateTime<Utc> {
+    midnight(day.succ_opt().unwrap_or(NaiveDate::MAX))
 }
 
 /// Returns `now` as the clocks of Beijing show it, for people to read.

@@ -259,9 +259,8 @@ impl<W: Write> OpenMetrics<W> {
 /// Returns when the page first showed a day; for one that was answered late, when it usually would have,
 /// so that no later day was known before.
 fn known_at(entry: &Entry) -> DateTime<Utc> {
-    let next_day = calendar::next_midnight(calendar::midnight(entry.reference_date));
-    let day_after = calendar::next_midnight(next_day);
-    if (next_day..day_after).contains(&entry.first_answered_at) {
+    let end = calendar::end(entry.reference_date);
+    if (end..calendar::next_midnight(end)).contains(&entry.first_answered_at) {
         entry.first_answered_at
     } else {
         calendar::usually_known(entry.reference_date)

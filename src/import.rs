@@ -11,7 +11,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use crate::archive::Entry;
+use crate::archive::{Entry, Key};
 use crate::calendar;
 use crate::export::Row;
 use crate::portrait::{AppId, Cohort, Dimension, Portrait, Window};
@@ -101,10 +101,8 @@ struct Reading<'a, F> {
     /// The day whose rows are being read.
     rows: Option<Rows>,
     /// Days whose rows have been read.
-    finished: HashSet<Day>,
+    finished: HashSet<Key>,
 }
-
-type Day = (AppId, Window, NaiveDate);
 
 struct Rows {
     line: usize,
@@ -204,7 +202,11 @@ impl<F: FnMut(usize, Result<Item, String>) -> ControlFlow<()>> Reading<'_, F> {
         }
         self.check_day(row.reference_date)?;
         let day = (row.appid.clone(), row.window, row.reference_date);
-        if self.rows.as_ref().is_none_or(|rows| rows.day() != day) {
+        if self
+            .rows
+            .as_ref()
+            .is_none_or(|rows| rows.entry.key() != day)
+        {
             self.finish_rows();
             if self.finished.contains(&day) {
                 return Err(format!(
@@ -215,7 +217,7 @@ impl<F: FnMut(usize, Result<Item, String>) -> ControlFlow<()>> Reading<'_, F> {
             let usually = calendar::usually_known(row.reference_date).min(self.now);
             let first_answered_at = row.first_answered_at.unwrap_or(usually);
             let answered_at = row.answered_at.unwrap_or(first_answered_at);
-            let end_of_day = calendar::next_midnight(calendar::midnight(row.reference_date));
+            let end_of_day = calendar::end(row.reference_date);
             if first_answered_at < end_of_day
                 || answered_at < first_answered_at
                 || answered_at > self.now
@@ -253,7 +255,7 @@ impl<F: FnMut(usize, Result<Item, String>) -> ControlFlow<()>> Reading<'_, F> {
     /// Passes on the day whose rows have been read.
     fn finish_rows(&mut self) {
         if let Some(rows) = self.rows.take() {
-            self.finished.insert(rows.day());
+            self.finished.insert(rows.entry.key());
             let is_whole = |dimension: &Dimension| {
                 let of_cohort =
                     |cohort: &Cohort| !rows.portrait.division(*cohort, *dimension).is_empty();
@@ -279,18 +281,6 @@ impl<F: FnMut(usize, Result<Item, String>) -> ControlFlow<()>> Reading<'_, F> {
         } else {
             Ok(())
         }
-    }
-}
-
-impl Rows {
-    fn day(&self) -> Day {
-        let Entry {
-            appid,
-            window,
-            reference_date,
-            ..
-        } = &self.entry;
-        (appid.clone(), *window, *reference_date)
     }
 }
 

@@ -11,7 +11,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::{DateTime, Utc};
 use indicatif::ProgressBar;
 use tokio_util::sync::CancellationToken;
 use walkdir::WalkDir;
@@ -21,7 +21,7 @@ use crate::archive::{Archive, Entry};
 use crate::calendar::Clock;
 use crate::cli;
 use crate::import::{self, Given, Item};
-use crate::portrait::{AppId, Window};
+use crate::portrait::AppId;
 
 /// So many problems are told one by one.
 const PROBLEMS: usize = 20;
@@ -68,7 +68,7 @@ pub(super) fn run(
     source.read(|file, line, item| {
         match item {
             Ok(Item::Day(entry)) => {
-                last_places.insert(day(&entry), place);
+                last_places.insert(entry.key(), place);
                 place += 1;
             }
             Ok(Item::NoPortrait(problem)) => {
@@ -103,7 +103,7 @@ pub(super) fn run(
     source.read(|file, _, item| {
         match item {
             Ok(Item::Day(entry)) => {
-                if last_places.get(&day(&entry)) == Some(&place) {
+                if last_places.get(&entry.key()) == Some(&place) {
                     batch.push(entry);
                 }
                 place += 1;
@@ -142,11 +142,6 @@ pub(super) fn run(
 fn counted(number: usize, what: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
     format!("{number} {what}{plural}")
-}
-
-/// Which day an entry is about.
-fn day(entry: &Entry) -> (AppId, Window, NaiveDate) {
-    (entry.appid.clone(), entry.window, entry.reference_date)
 }
 
 /// Returns a file itself, or the files in a folder and its folders whose names say JSON, sorted.
