@@ -42,6 +42,9 @@ pub enum Command {
     /// Serves three simulated apps with 60 days of history: no file, no network, no secret.
     Demo(Demo),
     /// Runs the simulated WeChat alone, for tests, load, and trying out alert rules.
+    ///
+    /// Under its one address are WeChat's own endpoints, which take cloud hosting's tokens, too; a new one
+    /// is told by `GET /simulator/cloudbase-token/APPID`.
     Simulate(Simulate),
     /// Writes archived days, also while the exporter runs.
     Export(Export),
@@ -128,7 +131,8 @@ pub struct Simulate {
     /// Faults: errcode=N, http=STATUS, delay=TIME, cut (off in the middle), reset (no answer),
     /// garbage (no JSON), empty (no rows), halves (no users at all), huge (over 8 MiB), wrong-date,
     /// retain (the answer of another API), camel (spelled as by cloud functions), rows (senseless ones
-    /// among good ones), scaled=FACTOR (a revision), leaky (a refusal that repeats token and secret).
+    /// among good ones), scaled=FACTOR (a revision), leaky (a refusal that repeats token and secret),
+    /// unrelayed (cloud hosting adds no token).
     /// `token:` in front makes it a fault of the token endpoint, `*TIMES` behind ends it; an app has
     /// one of each. While running: `curl -X PUT -d cut ADDRESS/simulator/faults/APPID`, and DELETE.
     #[arg(long, value_name = "APPID=FAULT", value_parser = parse_fault)]
@@ -142,6 +146,9 @@ pub struct Simulate {
     /// How long a token lives.
     #[arg(long, value_name = "TIME", default_value = "2h", value_parser = humantime::parse_duration)]
     pub token_life: Duration,
+    /// Answers requests for portraits without a token as those from this app's cloud hosting.
+    #[arg(long, value_name = "APPID")]
+    pub cloud_hosting: Option<AppId>,
     /// What is logged and how.
     #[command(flatten)]
     pub log: Log,

@@ -14,13 +14,14 @@ use crate::simulator::{self, Event, Settings, Simulator};
 ///
 /// # Errors
 ///
-/// The address can't be listened on, or a fault or an event is of another app.
+/// The address can't be listened on, or a fault, an event or cloud hosting is of another app.
 pub async fn run<E, S>(flags: &cli::Simulate, outside: Outside<E, S>) -> Result<(), Error>
 where
     S: Future<Output = ()>,
 {
     let of_faults = flags.fault.iter().map(|(appid, _)| appid);
-    for appid in of_faults.chain(flags.event.iter().filter_map(Event::app)) {
+    let of_events = flags.event.iter().filter_map(Event::app);
+    for appid in of_faults.chain(of_events).chain(&flags.cloud_hosting) {
         if !flags.app.iter().any(|app| app.appid == *appid) {
             return Err(Error::NotSimulated(appid.clone()));
         }
@@ -36,6 +37,7 @@ where
         ready_at: flags.ready_at,
         final_at: flags.final_at,
         token_life: flags.token_life,
+        cloud_hosting: flags.cloud_hosting.clone(),
     };
     let clock = Arc::clone(&outside.clock);
     let simulator = Simulator::new(settings, move || clock());

@@ -18,7 +18,7 @@ use crate::portrait::Window;
 
 /// What is written where a fault is wrong.
 const KINDS: &str = "errcode=N, http=502, delay=5s, cut, reset, garbage, empty, halves, huge, \
-                     wrong-date, retain, camel, rows, scaled=0.9, leaky";
+                     wrong-date, retain, camel, rows, scaled=0.9, leaky, unrelayed";
 
 /// One way in which an endpoint misbehaves, for ever or a number of times.
 ///
@@ -63,6 +63,8 @@ pub(super) enum Kind {
     Scaled(f64),
     /// An error whose text holds the token and the secret.
     Leaky,
+    /// Cloud hosting lets a request pass without a token, as for a path that is not allowed.
+    Unrelayed,
 }
 
 impl FromStr for Fault {
@@ -96,9 +98,9 @@ impl FromStr for Fault {
             None => (rest, None),
         };
         let kind: Kind = kind.parse()?;
-        if endpoint == Endpoint::Token && kind.needs_figures() {
+        if endpoint == Endpoint::Token && kind.is_of_portraits() {
             return Err(format!(
-                "`{text}` spoils figures, and a token has none: expected it for the portrait, such as portrait:{rest}"
+                "`{text}` can only happen to a portrait: expected it there, such as portrait:{rest}"
             ));
         }
         Ok(Self {
@@ -151,6 +153,7 @@ impl FromStr for Kind {
                 "camel" => Ok(Self::Camel),
                 "rows" => Ok(Self::Rows),
                 "leaky" => Ok(Self::Leaky),
+                "unrelayed" => Ok(Self::Unrelayed),
                 _ => Err(format!("unknown fault `{text}`: expected one of {KINDS}")),
             },
         }
@@ -158,7 +161,7 @@ impl FromStr for Kind {
 }
 
 impl Kind {
-    fn needs_figures(&self) -> bool {
+    fn is_of_portraits(&self) -> bool {
         matches!(
             self,
             Self::Empty
@@ -168,6 +171,7 @@ impl Kind {
                 | Self::Camel
                 | Self::Rows
                 | Self::Scaled(_)
+                | Self::Unrelayed
         )
     }
 
@@ -292,6 +296,7 @@ mod tests {
             ("cut*0", "expected one from 1 on, such as cut*3"),
             ("sd:cut", "expected token: or portrait:"),
             ("token:empty", "such as portrait:empty"),
+            ("token:unrelayed", "such as portrait:unrelayed"),
         ] {
             let error = text.parse::<Fault>().unwrap_err();
             assert!(error.contains(says), "{text}: {error}");

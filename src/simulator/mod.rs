@@ -30,8 +30,7 @@ pub use fault::Fault;
 pub use routes::{create_app, run};
 
 use audience::Answer;
-use refusal::Refusal;
-use tokens::Tokens;
+use tokens::{Parameter, Tokens};
 
 /// Stands in the counts for requests that cannot be told to belong to an app.
 pub const UNKNOWN_APP: &str = "(unknown)";
@@ -51,10 +50,12 @@ pub struct Settings {
     pub final_at: NaiveTime,
     /// How long a new token works.
     pub token_life: Duration,
+    /// The app in whose cloud hosting the requests for portraits are made that carry no token.
+    pub cloud_hosting: Option<AppId>,
 }
 
 impl Default for Settings {
-    /// No apps, figures ready and final from midnight on, tokens of two hours.
+    /// No apps, figures ready and final from midnight on, tokens of two hours, no cloud hosting.
     fn default() -> Self {
         Self {
             apps: Vec::new(),
@@ -63,6 +64,7 @@ impl Default for Settings {
             ready_at: NaiveTime::MIN,
             final_at: NaiveTime::MIN,
             token_life: Duration::from_hours(2),
+            cloud_hosting: None,
         }
     }
 }
@@ -124,7 +126,7 @@ struct State {
     tokens: Tokens,
     faults: HashMap<(AppId, Endpoint), Fault>,
     requests: BTreeMap<String, Requests>,
-    refusals: u64,
+    ids: u64,
 }
 
 impl Simulator {
@@ -173,6 +175,13 @@ impl Simulator {
         self.state().faults.retain(|(app, _), _| app != appid);
     }
 
+    /// Gives out another token of cloud hosting, as stands in the token file of a container.
+    #[must_use]
+    pub fn cloudbase_token(&self, appid: &AppId) -> String {
+        let now = (self.now)();
+        self.state().tokens.cloudbase(appid, now)
+    }
+
     /// Answers every token ever given out, in no order: none may be found in a log or on a page.
     #[must_use]
     pub fn issued_tokens(&self) -> Vec<String> {
@@ -219,11 +228,11 @@ impl Simulator {
         Some(kind)
     }
 
-    /// Writes down a refusal with a request id of its own.
-    fn refuse(&self, refusal: &Refusal) -> String {
+    /// Answers an id that no other request has.
+    fn request_id(&self) -> String {
         let mut state = self.state();
-        state.refusals += 1;
-        refusal.write((self.now)(), state.refusals)
+        state.ids += 1;
+        refusal::request_id((self.now)(), state.ids)
     }
 
     /// Checks who asks for a token.
@@ -271,19 +280,22 @@ impl Simulator {
         )))
     }
 
-    /// Answers a request for a portrait: the figures, and what they were asked for.
-    fn portrait(&self, token: &str, body: &[u8]) -> Result<(Answer, Window, NaiveDate), i64> {
-        if token.is_empty() {
-            return Err(41001);
-        }
+    /// Answers whose token a request carries.
+    fn asker(&self, token: Option<(Parameter, &str)>) -> Result<AppId, i64> {
+        let token = token.filter(|(_, token)| !token.is_empty()).ok_or(41001)?;
         let now = (self.now)();
-        let appid = self.state().tokens.check(token, now)?;
+        self.state().tokens.check(token, now)
+    }
+
+    /// Answers an app's request for a portrait: the figures, and what they were asked for.
+    fn portrait(&self, appid: &AppId, body: &[u8]) -> Result<(Answer, Window, NaiveDate), i64> {
+        let now = (self.now)();
         let (window, end) = asked_window(body)?;
         let yesterday = calendar::yesterday(now);
         if end != yesterday && end != calendar::before(yesterday, 1) {
             return Err(61501);
         }
-        let app = self.apps.get(&appid).ok_or(40013)?;
+        let app = self.apps.get(appid).ok_or(40013)?;
         let time = calendar::in_beijing(now).time();
         let is_early = |from: NaiveTime| end == yesterday && time < from;
         let answer = if is_early(self.settings.ready_at) {

@@ -23,20 +23,17 @@ impl From<i64> for Refusal {
 }
 
 impl Refusal {
-    /// Writes it down; `number` makes the request's id one that never comes again.
-    pub(super) fn write(&self, now: DateTime<Utc>, number: u64) -> String {
-        let draw = dice::mix(number);
-        written(&json!({
-            "errcode": self.errcode,
-            "errmsg": format!(
-                "{} rid: {:08x}-{:08x}-{:08x}",
-                self.errmsg,
-                now.timestamp(),
-                draw >> 32,
-                draw & 0xffff_ffff,
-            ),
-        }))
+    /// Writes it down with the id of the request.
+    pub(super) fn write(&self, id: &str) -> String {
+        let errmsg = format!("{} rid: {id}", self.errmsg);
+        written(&json!({"errcode": self.errcode, "errmsg": errmsg}))
     }
+}
+
+/// Answers the id of a request; `number` makes it one that never comes again.
+pub(super) fn request_id(now: DateTime<Utc>, number: u64) -> String {
+    let (time, draw) = (now.timestamp(), dice::mix(number));
+    format!("{time:08x}-{:08x}-{:08x}", draw >> 32, draw & 0xffff_ffff)
 }
 
 /// Answers an errcode's text as WeChat words it, without its `rid`.

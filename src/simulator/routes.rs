@@ -11,7 +11,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, Query, Request, State};
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
-use axum::http::{HeaderValue, Method, StatusCode};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, put};
@@ -21,10 +21,22 @@ use tokio::net::TcpListener;
 
 use super::fault::{self, Fault, Kind};
 use super::refusal::Refusal;
+use super::tokens::Parameter;
 use super::{App, Endpoint, Simulator, dice, object, secret_of, written};
 use crate::portrait::AppId;
 
+/// Stands on answers to requests that cloud hosting gave a token.
+const SEQUENCE: HeaderName = HeaderName::from_static("x-openapi-seqid");
+
 /// Builds the routes of the simulated WeChat.
+///
+/// | path | what it plays |
+/// |---|---|
+/// | `POST /cgi-bin/stable_token`, `GET /cgi-bin/token` | WeChat's tokens |
+/// | `POST /datacube/getweanalysisappiduserportrait` | WeChat's portraits, for either kind of token, or for none in cloud hosting |
+/// | `GET /simulator/cloudbase-token/APPID` | what writes a container's token file |
+/// | `PUT` and `DELETE /simulator/faults/APPID` | nothing: sets and clears faults |
+/// | `GET /simulator/apps`, `GET /simulator/requests` | nothing: tells secrets and counts |
 pub fn create_app(simulator: Arc<Simulator>) -> Router {
     Router::new()
         .route("/cgi-bin/stable_token", any(stable_token))
@@ -34,6 +46,7 @@ pub fn create_app(simulator: Arc<Simulator>) -> Router {
             "/simulator/faults/{appid}",
             put(set_fault).delete(clear_faults),
         )
+        .route("/simulator/cloudbase-token/{appid}", get(cloudbase_token))
         .route("/simulator/apps", get(apps))
         .route("/simulator/requests", get(requests))
         .fallback(|| async { page(StatusCode::NOT_FOUND) })
@@ -117,29 +130,61 @@ async fn portrait(
     Query(query): Query<HashMap<String, String>>,
     body: Bytes,
 ) -> Response {
-    // Cloud hosting hands out tokens for a parameter of their own.
-    let token = query
-        .get("access_token")
-        .or_else(|| query.get("cloudbase_access_token"))
-        .map(String::as_str)
-        .unwrap_or_default();
-    let appid = simulator.state().tokens.owner(token).cloned();
+    let token = carried(&query);
+    let appid = match token {
+        Some((_, token)) => simulator.state().tokens.owner(token).cloned(),
+        None => simulator.settings.cloud_hosting.clone(),
+    };
     let kind = simulator.strike(appid.as_ref(), Endpoint::Portrait);
+    let relayed_for = appid
+        .clone()
+        .filter(|_| token.is_none() && kind != Some(Kind::Unrelayed));
+    let is_relayed = relayed_for.is_some();
+    let text = token.map_or("", |(_, token)| token);
     let fault = kind
         .as_ref()
-        .and_then(|kind| refusal(kind, appid.as_ref(), token));
+        .and_then(|kind| refusal(kind, appid.as_ref(), text));
     let body = match fault {
         Some(refusal) => Err(refusal),
         None if method != Method::POST => Err(43002.into()),
-        None => match simulator.portrait(token, &body) {
-            Ok((answer, window, end)) => Ok(match &kind {
-                Some(kind) => kind.spoil(answer, window, end),
-                None => written(&answer),
-            }),
-            Err(errcode) => Err(errcode.into()),
-        },
+        None => relayed_for
+            .map_or_else(|| simulator.asker(token), Ok)
+            .map_err(Refusal::from)
+            .and_then(|appid| figures(&simulator, &appid, kind.as_ref(), &body)),
     };
-    deliver(&simulator, appid.as_ref(), kind, body).await
+    let mut response = deliver(&simulator, appid.as_ref(), kind, body).await;
+    // A gateway's page comes from before the relay.
+    if is_relayed
+        && response.status().is_success()
+        && let Ok(id) = HeaderValue::try_from(simulator.request_id())
+    {
+        response.headers_mut().insert(SEQUENCE, id);
+    }
+    response
+}
+
+/// Answers the token that a request carries, and where.
+fn carried(query: &HashMap<String, String>) -> Option<(Parameter, &str)> {
+    [
+        ("access_token", Parameter::Access),
+        ("cloudbase_access_token", Parameter::Cloudbase),
+    ]
+    .into_iter()
+    .find_map(|(name, parameter)| Some((parameter, query.get(name)?.as_str())))
+}
+
+/// Answers a portrait, spoiled if the fault is one that spoils figures.
+fn figures(
+    simulator: &Simulator,
+    appid: &AppId,
+    kind: Option<&Kind>,
+    body: &[u8],
+) -> Result<String, Refusal> {
+    let (answer, window, end) = simulator.portrait(appid, body)?;
+    Ok(match kind {
+        Some(kind) => kind.spoil(answer, window, end),
+        None => written(&answer),
+    })
 }
 
 /// Answers the refusal that a fault asks for.
@@ -164,7 +209,7 @@ async fn deliver(
     kind: Option<Kind>,
     body: Result<String, Refusal>,
 ) -> Response {
-    let body = body.unwrap_or_else(|refusal| simulator.refuse(&refusal));
+    let body = body.unwrap_or_else(|refusal| refusal.write(&simulator.request_id()));
     let body = match kind {
         Some(Kind::Delay(time)) => {
             tokio::time::sleep(time).await;
@@ -244,6 +289,16 @@ async fn clear_faults(
     };
     simulator.clear_faults(&appid);
     StatusCode::NO_CONTENT.into_response()
+}
+
+async fn cloudbase_token(
+    State(simulator): State<Arc<Simulator>>,
+    Path(appid): Path<String>,
+) -> Response {
+    match known(&simulator, &appid) {
+        Some(appid) => simulator.cloudbase_token(&appid).into_response(),
+        None => unknown(&appid),
+    }
 }
 
 /// Lists the apps with the secrets that a program needs to play their backend.

@@ -1,6 +1,6 @@
 //! The tokens that were given out, and which of them still work.
 //!
-//! Knows the rules of both endpoints that give tokens; the clock and who may ask are `mod`'s.
+//! Knows the rules of all that give tokens; the clock and who may ask are `mod`'s.
 
 use std::collections::HashMap;
 
@@ -11,6 +11,9 @@ use crate::portrait::AppId;
 
 /// A stable token is renewed this long before its end; an old token works this much longer.
 const OVERLAP: TimeDelta = TimeDelta::minutes(5);
+
+/// How long a token of cloud hosting works; none revokes another.
+const CLOUDBASE_LIFE: TimeDelta = TimeDelta::minutes(30);
 
 /// The alphabet of tokens.
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
@@ -23,8 +26,18 @@ pub(super) struct Tokens {
     old: HashMap<AppId, String>,
 }
 
+/// The query parameters that carry a token; each takes tokens of its own kind only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Parameter {
+    /// `access_token`.
+    Access,
+    /// `cloudbase_access_token`, of cloud hosting.
+    Cloudbase,
+}
+
 struct Issued {
     app: AppId,
+    parameter: Parameter,
     end: DateTime<Utc>,
     revoked: bool,
 }
@@ -48,7 +61,7 @@ impl Tokens {
                 return (token.clone(), (issued.end - now).num_seconds());
             }
         }
-        let token = self.issue(app, now + life);
+        let token = self.issue(app, Parameter::Access, now + life);
         self.stable.insert(app.clone(), token.clone());
         (token, life.num_seconds())
     }
@@ -60,7 +73,7 @@ impl Tokens {
         now: DateTime<Utc>,
         life: TimeDelta,
     ) -> (String, i64) {
-        let token = self.issue(app, now + life);
+        let token = self.issue(app, Parameter::Access, now + life);
         let before = self.old.insert(app.clone(), token.clone());
         if let Some(issued) = before.and_then(|token| self.issued.get_mut(&token)) {
             issued.end = issued.end.min(now + OVERLAP);
@@ -68,11 +81,20 @@ impl Tokens {
         (token, life.num_seconds())
     }
 
+    /// Answers a new token of cloud hosting; those before it work to their ends.
+    pub(super) fn cloudbase(&mut self, app: &AppId, now: DateTime<Utc>) -> String {
+        self.issue(app, Parameter::Cloudbase, now + CLOUDBASE_LIFE)
+    }
+
     /// Answers whose token it is, or with which errcode it is refused.
-    pub(super) fn check(&self, token: &str, now: DateTime<Utc>) -> Result<AppId, i64> {
+    pub(super) fn check(
+        &self,
+        (parameter, token): (Parameter, &str),
+        now: DateTime<Utc>,
+    ) -> Result<AppId, i64> {
         match self.issued.get(token) {
             None => Err(40001),
-            Some(issued) if issued.revoked => Err(40001),
+            Some(issued) if issued.revoked || issued.parameter != parameter => Err(40001),
             Some(issued) if issued.end <= now => Err(42001),
             Some(issued) => Ok(issued.app.clone()),
         }
@@ -88,7 +110,7 @@ impl Tokens {
         self.issued.keys().cloned().collect()
     }
 
-    fn issue(&mut self, app: &AppId, end: DateTime<Utc>) -> String {
+    fn issue(&mut self, app: &AppId, parameter: Parameter, end: DateTime<Utc>) -> String {
         let mut draw = hash("token", app.as_str()) ^ mix(self.issued.len() as u64);
         let mut token = String::from("85_");
         while token.len() < 512 {
@@ -99,6 +121,7 @@ impl Tokens {
         }
         let issued = Issued {
             app: app.clone(),
+            parameter,
             end,
             revoked: false,
         };
@@ -121,6 +144,10 @@ mod tests {
         DateTime::UNIX_EPOCH + TimeDelta::minutes(minutes)
     }
 
+    fn check(tokens: &Tokens, token: &str, minutes: i64) -> Result<AppId, i64> {
+        tokens.check((Parameter::Access, token), at(minutes))
+    }
+
     #[test]
     fn a_stable_token_is_the_same_until_five_minutes_before_its_end() {
         let mut tokens = Tokens::default();
@@ -132,9 +159,9 @@ mod tests {
         );
         let (second, seconds) = tokens.stable(&app(), at(116), LIFE, false);
         assert!(second != first && seconds == 7200);
-        assert_eq!(tokens.check(&first, at(119)), Ok(app()));
-        assert_eq!(tokens.check(&second, at(119)), Ok(app()));
-        assert_eq!(tokens.check(&first, at(120)), Err(42001));
+        assert_eq!(check(&tokens, &first, 119), Ok(app()));
+        assert_eq!(check(&tokens, &second, 119), Ok(app()));
+        assert_eq!(check(&tokens, &first, 120), Err(42001));
         assert_eq!(tokens.all().len(), 2);
     }
 
@@ -143,8 +170,8 @@ mod tests {
         let mut tokens = Tokens::default();
         let (first, _) = tokens.stable(&app(), at(0), LIFE, false);
         let (second, _) = tokens.stable(&app(), at(0), LIFE, true);
-        assert_eq!(tokens.check(&first, at(0)), Err(40001));
-        assert_eq!(tokens.check(&second, at(0)), Ok(app()));
+        assert_eq!(check(&tokens, &first, 0), Err(40001));
+        assert_eq!(check(&tokens, &second, 0), Ok(app()));
     }
 
     #[test]
@@ -153,9 +180,24 @@ mod tests {
         let (stable, _) = tokens.stable(&app(), at(0), LIFE, false);
         let (first, _) = tokens.old(&app(), at(0), LIFE);
         let (second, _) = tokens.old(&app(), at(1), LIFE);
-        assert_eq!(tokens.check(&first, at(5)), Ok(app()));
-        assert_eq!(tokens.check(&first, at(6)), Err(42001));
-        assert_eq!(tokens.check(&second, at(6)), Ok(app()));
-        assert_eq!(tokens.check(&stable, at(6)), Ok(app()));
+        assert_eq!(check(&tokens, &first, 5), Ok(app()));
+        assert_eq!(check(&tokens, &first, 6), Err(42001));
+        assert_eq!(check(&tokens, &second, 6), Ok(app()));
+        assert_eq!(check(&tokens, &stable, 6), Ok(app()));
+    }
+
+    #[test]
+    fn a_token_of_cloud_hosting_works_half_an_hour_in_its_own_parameter() {
+        let mut tokens = Tokens::default();
+        let first = tokens.cloudbase(&app(), at(0));
+        let second = tokens.cloudbase(&app(), at(10));
+        let (stable, _) = tokens.stable(&app(), at(10), LIFE, false);
+        let hosted =
+            |token: &str, minutes| tokens.check((Parameter::Cloudbase, token), at(minutes));
+        assert_eq!(hosted(&first, 29), Ok(app()));
+        assert_eq!(hosted(&first, 30), Err(42001));
+        assert_eq!(hosted(&second, 30), Ok(app()));
+        assert_eq!(hosted(&stable, 10), Err(40001));
+        assert_eq!(check(&tokens, &first, 0), Err(40001));
     }
 }

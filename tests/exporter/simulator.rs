@@ -333,6 +333,96 @@ async fn yesterday_comes_late_and_changes_until_it_is_final() {
 }
 
 #[tokio::test]
+async fn a_token_works_only_in_the_parameter_of_its_kind() {
+    let wechat = faulty("").await;
+    let ordinary = wechat.token().await;
+    let url = wechat.url(&format!("/simulator/cloudbase-token/{APP}"));
+    let first = wechat.text(&url).await;
+    let second = wechat.simulator.cloudbase_token(&app());
+    assert_ne!(first, second);
+    let errcode = async |parameter: &str, token: &str| {
+        let path = format!("{PORTRAIT}?{parameter}={token}");
+        let answer = wechat.post_json(&path, span("20261121", "20261121"));
+        answer.await["errcode"].as_i64()
+    };
+    assert_eq!(errcode("access_token", &ordinary).await, None);
+    assert_eq!(
+        errcode("cloudbase_access_token", &ordinary).await,
+        Some(40001)
+    );
+    // The one before works on.
+    for token in [&first, &second] {
+        assert_eq!(errcode("cloudbase_access_token", token).await, None);
+        assert_eq!(errcode("access_token", token).await, Some(40001));
+    }
+    assert_eq!(errcode("cloudbase_access_token", "").await, Some(41001));
+    wechat.minutes.store(30, Ordering::Relaxed);
+    assert_eq!(errcode("cloudbase_access_token", &first).await, Some(42001));
+
+    let issued = wechat.simulator.issued_tokens();
+    assert!(issued.contains(&first) && issued.contains(&second));
+    let url = wechat.url("/simulator/cloudbase-token/wx1");
+    assert_eq!(wechat.client.get(url).send().await.unwrap().status(), 404);
+}
+
+#[tokio::test]
+async fn cloud_hosting_needs_no_token_where_it_relays() {
+    let wechat = faulty("").await;
+    let asked = |date: &str| span(date, date).to_string();
+    let answer = wechat.post(PORTRAIT, asked("20261121")).await;
+    assert!(!answer.headers().contains_key("x-openapi-seqid"));
+
+    let wechat = start(Settings {
+        cloud_hosting: Some(app()),
+        ..harness::apps_of(&[APP])
+    })
+    .await;
+    let ask = async |path: &str, date: &str| {
+        let answer = wechat.post(path, asked(date)).await;
+        let id = answer.headers().get("x-openapi-seqid").cloned();
+        let answer: Value = serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap();
+        (answer, id)
+    };
+    let expected = wechat.simulator.answer(&app(), Window::OneDay, yesterday());
+    let (answer, first) = ask(PORTRAIT, "20261121").await;
+    assert_eq!(Some(answer), expected);
+    let (answer, second) = ask(PORTRAIT, "20261119").await;
+    assert_eq!(answer["errcode"], 61501);
+    assert!(first.is_some() && second.is_some() && first != second);
+
+    // Who brings a token is not relayed, even if it is a bad one.
+    let (answer, id) = ask(&wechat.portrait_path().await, "20261121").await;
+    assert_eq!((Some(answer), id), (expected, None));
+    for (token, errcode) in [("85_no", 40001), ("", 41001)] {
+        let path = format!("{PORTRAIT}?access_token={token}");
+        let (answer, id) = ask(&path, "20261121").await;
+        assert_eq!((&answer["errcode"], id), (&json!(errcode), None));
+    }
+
+    wechat.set_fault(APP, "errcode=61503*1");
+    let (answer, id) = ask(PORTRAIT, "20261121").await;
+    assert!(answer["errcode"] == 61503 && id.is_some());
+    wechat.set_fault(APP, "http=502*1");
+    let answer = wechat.post(PORTRAIT, asked("20261121")).await;
+    assert!(answer.status() == 502 && !answer.headers().contains_key("x-openapi-seqid"));
+    wechat.set_fault(APP, "unrelayed");
+    let (answer, id) = ask(PORTRAIT, "20261121").await;
+    assert_eq!((&answer["errcode"], id), (&json!(41001), None));
+    let requests = wechat.simulator.requests();
+    assert_eq!(requests[APP].portrait, 6);
+}
+
+#[tokio::test]
+async fn cloud_hosting_is_of_a_simulated_app() {
+    let mut simulate = harness::program();
+    simulate.args(["simulate", "--app", APP, "--cloud-hosting", harness::OTHER]);
+    let said = simulate.output().unwrap();
+    assert_eq!(said.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&said.stderr).into_owned();
+    assert!(said.contains("is not simulated: add --app"), "{said}");
+}
+
+#[tokio::test]
 async fn a_fault_ends_after_its_times_and_a_token_has_its_own() {
     let wechat = faulty("errcode=61503*2, token:errcode=40164*1").await;
     let refused = wechat.ask_token(false).await;
