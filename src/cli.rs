@@ -44,7 +44,9 @@ pub enum Command {
     /// Runs the simulated WeChat alone, for tests, load, and trying out alert rules.
     ///
     /// Under its one address are WeChat's own endpoints, which take cloud hosting's tokens, too; a new one
-    /// is told by `GET /simulator/cloudbase-token/APPID`.
+    /// is told by `GET /simulator/cloudbase-token/APPID`. A cloud function `portrait` of the environment
+    /// `sim-1a2b` is run by `POST /tcb/invokecloudfunction`, and by `POST /function/APPID` with
+    /// `?wrap=data`, `result` or `resp_data`, and `?case=snake`.
     Simulate(Simulate),
     /// Writes archived days, also while the exporter runs.
     Export(Export),
@@ -133,8 +135,8 @@ pub struct Simulate {
     /// retain (the answer of another API), camel (spelled as by cloud functions), rows (senseless ones
     /// among good ones), scaled=FACTOR (a revision), leaky (a refusal that repeats token and secret),
     /// unrelayed (cloud hosting adds no token).
-    /// `token:` in front makes it a fault of the token endpoint, `*TIMES` behind ends it; an app has
-    /// one of each. While running: `curl -X PUT -d cut ADDRESS/simulator/faults/APPID`, and DELETE.
+    /// `token:` in front makes it a fault of the token endpoint, `function:` of running a cloud function;
+    /// `*TIMES` behind ends it; an app has one of each. While running: `curl -X PUT -d cut ADDRESS/simulator/faults/APPID`, and DELETE.
     #[arg(long, value_name = "APPID=FAULT", value_parser = parse_fault)]
     pub fault: Vec<(AppId, Fault)>,
     /// Beijing time at which yesterday is ready.
@@ -333,6 +335,7 @@ mod tests {
     use clap::CommandFactory as _;
 
     use super::*;
+    use crate::simulator;
 
     #[test]
     fn the_definition_holds_together() {
@@ -353,6 +356,16 @@ mod tests {
             assert!(parse_telemetry_path(bad).is_err(), "{bad}");
         }
         assert!(parse_telemetry_path("/internal/metrics").is_ok());
+    }
+
+    #[test]
+    fn the_help_tells_how_the_simulated_cloud_function_is_called() {
+        let mut cli = Cli::command();
+        let simulate = cli.find_subcommand_mut("simulate").unwrap();
+        let help = simulate.render_long_help().to_string();
+        for name in [simulator::FUNCTION_ENV, simulator::FUNCTION_NAME] {
+            assert!(help.contains(&format!("`{name}`")), "{help}");
+        }
     }
 
     #[test]

@@ -38,6 +38,7 @@ where
         final_at: flags.final_at,
         token_life: flags.token_life,
         cloud_hosting: flags.cloud_hosting.clone(),
+        ..Settings::default()
     };
     let clock = Arc::clone(&outside.clock);
     let simulator = Simulator::new(settings, move || clock());

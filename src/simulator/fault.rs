@@ -22,7 +22,7 @@ const KINDS: &str = "errcode=N, http=502, delay=5s, cut, reset, garbage, empty, 
 
 /// One way in which an endpoint misbehaves, for ever or a number of times.
 ///
-/// Written `[token:|portrait:]KIND[*TIMES]`, such as `errcode=40164*3` or `token:delay=5s`;
+/// Written `[token:|portrait:|function:]KIND[*TIMES]`, such as `errcode=40164*3` or `token:delay=5s`;
 /// without an endpoint it is the portrait's.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Fault {
@@ -76,9 +76,10 @@ impl FromStr for Fault {
         let (endpoint, rest) = match text.split_once(':') {
             Some(("token", rest)) => (Endpoint::Token, rest),
             Some(("portrait", rest)) => (Endpoint::Portrait, rest),
+            Some(("function", rest)) => (Endpoint::Function, rest),
             Some((other, _)) => {
                 return Err(format!(
-                    "unknown endpoint `{other}`: expected token: or portrait:, such as token:errcode=40164"
+                    "unknown endpoint `{other}`: expected token:, portrait: or function:, such as token:errcode=40164"
                 ));
             }
             None => (Endpoint::Portrait, text),
@@ -98,7 +99,7 @@ impl FromStr for Fault {
             None => (rest, None),
         };
         let kind: Kind = kind.parse()?;
-        if endpoint == Endpoint::Token && kind.is_of_portraits() {
+        if endpoint != Endpoint::Portrait && kind.is_of_portraits() {
             return Err(format!(
                 "`{text}` can only happen to a portrait: expected it there, such as portrait:{rest}"
             ));
@@ -195,13 +196,6 @@ impl Kind {
                 "visit_uv_new": [{"key": 0, "value": 5464}],
                 "visit_uv": [{"key": 0, "value": 55500}],
             })),
-            Self::Camel => written(&json!({
-                "refDate": answer.ref_date,
-                "visitUvNew": answer.visit_uv_new,
-                "visitUv": answer.visit_uv,
-                "errMsg": "openapi.analysis.getUserPortrait:ok",
-                "errCode": 0,
-            })),
             Self::Rows => with_senseless_rows(&answer),
             Self::Scaled(factor) => {
                 answer.scale(*factor);
@@ -267,6 +261,8 @@ mod tests {
         assert_eq!(fault.endpoint, Endpoint::Token);
         assert_eq!(fault.kind, Kind::Delay(Duration::from_secs(65)));
         assert_eq!(fault.times, None);
+        let fault: Fault = "function:cut".parse().unwrap();
+        assert_eq!(fault.endpoint, Endpoint::Function);
         let fault: Fault = "portrait:errcode=-1".parse().unwrap();
         assert_eq!(fault.kind, Kind::Errcode(-1));
     }
@@ -294,9 +290,9 @@ mod tests {
             ("delay=soon", "such as delay=5s"),
             ("scaled=-1", "such as scaled=0.9"),
             ("cut*0", "expected one from 1 on, such as cut*3"),
-            ("sd:cut", "expected token: or portrait:"),
+            ("sd:cut", "expected token:, portrait: or function:"),
             ("token:empty", "such as portrait:empty"),
-            ("token:unrelayed", "such as portrait:unrelayed"),
+            ("function:unrelayed", "such as portrait:unrelayed"),
         ] {
             let error = text.parse::<Fault>().unwrap_err();
             assert!(error.contains(says), "{text}: {error}");

@@ -20,6 +20,7 @@ mod audience;
 mod dice;
 mod event;
 mod fault;
+mod function;
 mod market;
 mod refusal;
 mod routes;
@@ -27,6 +28,7 @@ mod tokens;
 
 pub use event::Event;
 pub use fault::Fault;
+pub use function::{FUNCTION_ENV, FUNCTION_NAME};
 pub use routes::{create_app, run};
 
 use audience::Answer;
@@ -52,10 +54,13 @@ pub struct Settings {
     pub token_life: Duration,
     /// The app in whose cloud hosting the requests for portraits are made that carry no token.
     pub cloud_hosting: Option<AppId>,
+    /// How long a cloud function may run.
+    pub function_limit: Duration,
 }
 
 impl Default for Settings {
-    /// No apps, figures ready and final from midnight on, tokens of two hours, no cloud hosting.
+    /// No apps, figures ready and final from midnight on, tokens of two hours, no cloud hosting,
+    /// functions that may run five seconds.
     fn default() -> Self {
         Self {
             apps: Vec::new(),
@@ -65,6 +70,7 @@ impl Default for Settings {
             final_at: NaiveTime::MIN,
             token_life: Duration::from_hours(2),
             cloud_hosting: None,
+            function_limit: Duration::from_secs(5),
         }
     }
 }
@@ -102,6 +108,7 @@ impl FromStr for App {
 enum Endpoint {
     Token,
     Portrait,
+    Function,
 }
 
 /// How often an app was asked for, refused requests included.
@@ -109,8 +116,10 @@ enum Endpoint {
 pub struct Requests {
     /// At the endpoints that give tokens.
     pub token: u64,
-    /// At the portrait endpoint.
+    /// For portraits, those by cloud functions included.
     pub portrait: u64,
+    /// For running a cloud function.
+    pub function: u64,
 }
 
 /// The simulated WeChat: its apps, the tokens it gave out, and what it is to do wrong.
@@ -215,6 +224,7 @@ impl Simulator {
         match endpoint {
             Endpoint::Token => requests.token += 1,
             Endpoint::Portrait => requests.portrait += 1,
+            Endpoint::Function => requests.function += 1,
         }
         let key = (appid?.clone(), endpoint);
         let fault = state.faults.get_mut(&key)?;

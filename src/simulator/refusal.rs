@@ -39,13 +39,16 @@ pub(super) fn request_id(now: DateTime<Utc>, number: u64) -> String {
 /// Answers an errcode's text as WeChat words it, without its `rid`.
 fn errmsg(errcode: i64) -> &'static str {
     match errcode {
-        -1 => "system error",
+        -604_101 => "function has no permission to call this API",
+        -604_102 => "function timed out",
+        -1000 | -1 => "system error",
         0 => "ok",
         40001 => "invalid credential, access_token is invalid or not latest",
         40002 => "invalid grant_type",
         40013 => "invalid appid",
         40014 => "invalid access_token",
         40125 => "invalid appsecret",
+        40101 => "missing parameter",
         40164 => "invalid ip 61.183.89.14 ipv6 ::ffff:61.183.89.14, not in whitelist",
         40234 => "invalid signature, api encryption is required",
         40243 => "AppSecret has been frozen, please unfreeze it in the console",
@@ -71,6 +74,7 @@ fn errmsg(errcode: i64) -> &'static str {
         61502 => "this game app does not support this api",
         61503 => "data not ready, please try later",
         61504 => "system error, please try later",
+        85088 => "no qbase privilege",
         89501 => "waiting for the administrator to confirm this ip",
         89503 => "this ip needs confirmation of the administrator",
         89506 => "this ip was refused by the administrator twice within 24 hours",

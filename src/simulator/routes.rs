@@ -14,12 +14,14 @@ use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{any, get, put};
+use axum::routing::{any, get, post, put};
 use bytes::Bytes;
 use futures_util::stream;
+use serde::Deserialize;
 use tokio::net::TcpListener;
 
 use super::fault::{self, Fault, Kind};
+use super::function::{self, FUNCTION_ENV, FUNCTION_NAME, Spelling, Wrap};
 use super::refusal::Refusal;
 use super::tokens::Parameter;
 use super::{App, Endpoint, Simulator, dice, object, secret_of, written};
@@ -34,6 +36,8 @@ const SEQUENCE: HeaderName = HeaderName::from_static("x-openapi-seqid");
 /// |---|---|
 /// | `POST /cgi-bin/stable_token`, `GET /cgi-bin/token` | WeChat's tokens |
 /// | `POST /datacube/getweanalysisappiduserportrait` | WeChat's portraits, for either kind of token, or for none in cloud hosting |
+/// | `POST /tcb/invokecloudfunction` | WeChat's way to the cloud function [`FUNCTION_NAME`] in [`FUNCTION_ENV`] |
+/// | `POST /function/APPID` | that function's own address; `?wrap=data`, `result` or `resp_data`, `?case=snake` |
 /// | `GET /simulator/cloudbase-token/APPID` | what writes a container's token file |
 /// | `PUT` and `DELETE /simulator/faults/APPID` | nothing: sets and clears faults |
 /// | `GET /simulator/apps`, `GET /simulator/requests` | nothing: tells secrets and counts |
@@ -42,6 +46,8 @@ pub fn create_app(simulator: Arc<Simulator>) -> Router {
         .route("/cgi-bin/stable_token", any(stable_token))
         .route("/cgi-bin/token", any(old_token))
         .route("/datacube/getweanalysisappiduserportrait", any(portrait))
+        .route("/tcb/invokecloudfunction", any(invoke_function))
+        .route("/function/{appid}", post(function))
         .route(
             "/simulator/faults/{appid}",
             put(set_fault).delete(clear_faults),
@@ -116,8 +122,7 @@ async fn give_token(
     answer: impl FnOnce() -> Result<String, i64>,
 ) -> Response {
     let kind = simulator.strike(appid, Endpoint::Token);
-    let refusal = kind.as_ref().and_then(|kind| refusal(kind, appid, ""));
-    let body = match refusal {
+    let body = match refusal(kind.as_ref(), appid, "") {
         Some(refusal) => Err(refusal),
         None => answer().map_err(Refusal::from),
     };
@@ -141,16 +146,13 @@ async fn portrait(
         .filter(|_| token.is_none() && kind != Some(Kind::Unrelayed));
     let is_relayed = relayed_for.is_some();
     let text = token.map_or("", |(_, token)| token);
-    let fault = kind
-        .as_ref()
-        .and_then(|kind| refusal(kind, appid.as_ref(), text));
-    let body = match fault {
+    let body = match refusal(kind.as_ref(), appid.as_ref(), text) {
         Some(refusal) => Err(refusal),
         None if method != Method::POST => Err(43002.into()),
         None => relayed_for
             .map_or_else(|| simulator.asker(token), Ok)
             .map_err(Refusal::from)
-            .and_then(|appid| figures(&simulator, &appid, kind.as_ref(), &body)),
+            .and_then(|appid| figures(&simulator, &appid, kind.as_ref(), None, &body)),
     };
     let mut response = deliver(&simulator, appid.as_ref(), kind, body).await;
     // A gateway's page comes from before the relay.
@@ -178,18 +180,115 @@ fn figures(
     simulator: &Simulator,
     appid: &AppId,
     kind: Option<&Kind>,
+    spelling: Option<Spelling>,
     body: &[u8],
 ) -> Result<String, Refusal> {
     let (answer, window, end) = simulator.portrait(appid, body)?;
-    Ok(match kind {
+    let answer = match kind {
         Some(kind) => kind.spoil(answer, window, end),
         None => written(&answer),
+    };
+    Ok(match (kind, spelling) {
+        (Some(Kind::Camel), _) => Spelling::Camel.spell(&answer),
+        (_, Some(spelling)) => spelling.spell(&answer),
+        (_, None) => answer,
     })
 }
 
+async fn invoke_function(
+    State(simulator): State<Arc<Simulator>>,
+    method: Method,
+    Query(query): Query<HashMap<String, String>>,
+    event: Bytes,
+) -> Response {
+    let token = carried(&query).map_or("", |(_, token)| token);
+    let appid = simulator.state().tokens.owner(token).cloned();
+    let kind = simulator.strike(appid.as_ref(), Endpoint::Function);
+    let body = match refusal(kind.as_ref(), appid.as_ref(), token) {
+        Some(refusal) => Err(refusal),
+        None if method != Method::POST => Err(43002.into()),
+        None => invoked(&simulator, &query, &event).await,
+    };
+    deliver(&simulator, appid.as_ref(), kind, body).await
+}
+
+/// Runs the function for whoever may, and answers what WeChat tells of that.
+async fn invoked(
+    simulator: &Simulator,
+    query: &HashMap<String, String>,
+    event: &[u8],
+) -> Result<String, Refusal> {
+    let token = carried(query);
+    let appid = simulator.asker(token)?;
+    let text = |key| query.get(key).map_or("", String::as_str);
+    match (text("env"), text("name")) {
+        ("", _) | (_, "") => return Err(40101.into()),
+        (FUNCTION_ENV, FUNCTION_NAME) => {}
+        (FUNCTION_ENV, _) => return Err((-1000).into()),
+        _ => return Err(85088.into()),
+    }
+    let kind = simulator.strike(Some(&appid), Endpoint::Portrait);
+    let limit = simulator.settings.function_limit;
+    if let Some(Kind::Delay(time)) = kind {
+        tokio::time::sleep(time.min(limit)).await;
+        if time >= limit {
+            return Err((-604_102).into());
+        }
+    }
+    let returned = match &kind {
+        Some(Kind::Http(_) | Kind::Cut | Kind::Reset | Kind::Garbage | Kind::Huge) => {
+            function::THROWN.to_owned()
+        }
+        kind => returned(simulator, &appid, kind.as_ref(), Spelling::Camel, event),
+    };
+    let returned = written(&returned);
+    Ok(format!(
+        r#"{{"errcode":0,"errmsg":"ok","resp_data":{returned}}}"#
+    ))
+}
+
+/// How a function's own address is asked to answer.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Form {
+    wrap: Wrap,
+    case: Spelling,
+}
+
+async fn function(
+    State(simulator): State<Arc<Simulator>>,
+    Path(appid): Path<String>,
+    Query(form): Query<Form>,
+    event: Bytes,
+) -> Response {
+    let Some(appid) = known(&simulator, &appid) else {
+        return unknown(&appid);
+    };
+    let kind = simulator.strike(Some(&appid), Endpoint::Portrait);
+    let returned = returned(&simulator, &appid, kind.as_ref(), form.case, &event);
+    let body = Ok(form.wrap.around(returned));
+    deliver(&simulator, Some(&appid), kind, body).await
+}
+
+/// Answers what the function returns, be it an error.
+fn returned(
+    simulator: &Simulator,
+    appid: &AppId,
+    kind: Option<&Kind>,
+    spelling: Spelling,
+    event: &[u8],
+) -> String {
+    let asked = function::asked(event);
+    let answer = match refusal(kind, Some(appid), "") {
+        Some(refusal) => Err(refusal),
+        None => figures(simulator, appid, kind, Some(spelling), asked.as_bytes()),
+    };
+    answer.unwrap_or_else(|refusal| function::caught(&refusal, &simulator.request_id()))
+}
+
 /// Answers the refusal that a fault asks for.
-fn refusal(kind: &Kind, appid: Option<&AppId>, token: &str) -> Option<Refusal> {
-    match kind {
+fn refusal(kind: Option<&Kind>, appid: Option<&AppId>, token: &str) -> Option<Refusal> {
+    match kind? {
         Kind::Errcode(errcode) => Some((*errcode).into()),
         Kind::Leaky => Some(Refusal {
             errcode: 99999,

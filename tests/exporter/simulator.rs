@@ -6,13 +6,16 @@ use std::collections::BTreeSet;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use wxapp_portrait_exporter::portrait::{AppId, Window};
-use wxapp_portrait_exporter::simulator::{Settings, UNKNOWN_APP, secret_of};
+use wxapp_portrait_exporter::simulator::{
+    FUNCTION_ENV, FUNCTION_NAME, Settings, UNKNOWN_APP, secret_of,
+};
 
 use crate::harness::{self, APP};
 
@@ -115,6 +118,29 @@ impl WeChat {
     async fn portrait(&self, begin: &str, end: &str) -> Value {
         let path = self.portrait_path().await;
         self.post_json(&path, span(begin, end)).await
+    }
+
+    async fn function_path(&self) -> String {
+        let token = self.token().await;
+        format!(
+            "/tcb/invokecloudfunction?access_token={token}&env={FUNCTION_ENV}&name={FUNCTION_NAME}"
+        )
+    }
+
+    /// Has the cloud function run; answers what is told of that.
+    async fn invoke(&self, event: Value) -> Value {
+        let path = self.function_path().await;
+        self.post_json(&path, event).await
+    }
+
+    /// Has the cloud function run; answers what it returned.
+    async fn returned(&self, event: Value) -> Value {
+        let answer = self.invoke(event).await;
+        assert_eq!(
+            (&answer["errcode"], &answer["errmsg"]),
+            (&json!(0), &json!("ok"))
+        );
+        serde_json::from_str(answer["resp_data"].as_str().unwrap()).unwrap()
     }
 
     /// Asks without a client library, and answers every byte that comes back.
@@ -422,6 +448,207 @@ async fn cloud_hosting_is_of_a_simulated_app() {
     assert!(said.contains("is not simulated: add --app"), "{said}");
 }
 
+/// Answers a portrait of the endpoint as the cloud function returns it.
+fn camel(portrait: &Value) -> Value {
+    json!({
+        "refDate": portrait["ref_date"],
+        "visitUvNew": portrait["visit_uv_new"],
+        "visitUv": portrait["visit_uv"],
+        "errMsg": "openapi.analysis.getUserPortrait:ok",
+        "errCode": 0,
+    })
+}
+
+#[tokio::test]
+async fn a_cloud_function_returns_the_portrait_in_a_text() {
+    let wechat = faulty("").await;
+    let good = camel(&wechat.portrait("20261115", "20261121").await);
+    for (begin, end) in [
+        ("begin_date", "end_date"),
+        ("beginDate", "endDate"),
+        ("begin_date", "endDate"),
+    ] {
+        let event = json!({begin: "20261115", end: "20261121"});
+        assert_eq!(wechat.returned(event).await, good);
+    }
+    let requests = wechat.simulator.requests()[APP];
+    assert_eq!((requests.function, requests.portrait), (3, 4));
+}
+
+#[tokio::test]
+async fn a_cloud_function_returns_the_error_that_it_caught() {
+    let wechat = faulty("").await;
+    let error = wechat.returned(span("20261119", "20261119")).await;
+    assert_eq!(error["errCode"], 61501);
+    let text = error["errMsg"].as_str().unwrap();
+    let start = "openapi.analysis.getUserPortrait:fail date range error rid: ";
+    assert!(text.starts_with(start), "{text}");
+    assert_eq!(wechat.returned(json!({})).await["errCode"], 61500);
+    wechat.set_fault(APP, "errcode=-604101");
+    let error = wechat.returned(span("20261121", "20261121")).await;
+    assert_eq!(error["errCode"], -604_101);
+}
+
+#[tokio::test]
+async fn whoever_runs_a_cloud_function_wrongly_gets_an_errcode() {
+    let wechat = faulty("").await;
+    let token = wechat.token().await;
+    let hosted = wechat.simulator.cloudbase_token(&app());
+    for (query, errcode) in [
+        (format!("env={FUNCTION_ENV}&name={FUNCTION_NAME}"), 41001),
+        (
+            format!("access_token=&env={FUNCTION_ENV}&name={FUNCTION_NAME}"),
+            41001,
+        ),
+        (
+            format!("access_token=85_no&env={FUNCTION_ENV}&name={FUNCTION_NAME}"),
+            40001,
+        ),
+        (
+            format!("access_token={hosted}&env={FUNCTION_ENV}&name={FUNCTION_NAME}"),
+            40001,
+        ),
+        (format!("access_token={token}&name={FUNCTION_NAME}"), 40101),
+        (format!("access_token={token}&env={FUNCTION_ENV}"), 40101),
+        (
+            format!("access_token={token}&env=prod-1&name={FUNCTION_NAME}"),
+            85088,
+        ),
+        (
+            format!("access_token={token}&env={FUNCTION_ENV}&name=login"),
+            -1000,
+        ),
+    ] {
+        let path = format!("/tcb/invokecloudfunction?{query}");
+        let answer = wechat.post_json(&path, span("20261121", "20261121")).await;
+        assert_eq!(answer["errcode"], errcode, "{query}");
+    }
+    let path = wechat.function_path().await;
+    assert!(wechat.text(&wechat.url(&path)).await.contains("43002"));
+    wechat.minutes.store(120, Ordering::Relaxed);
+    let answer = wechat.post_json(&path, span("20261121", "20261121")).await;
+    assert_eq!(answer["errcode"], 42001);
+    assert_eq!(wechat.simulator.requests()[APP].portrait, 0);
+}
+
+#[tokio::test]
+async fn faults_strike_around_a_cloud_function_and_inside() {
+    let wechat = faulty("").await;
+    let asked = || span("20261121", "20261121");
+    let good = wechat.portrait("20261121", "20261121").await;
+
+    wechat.set_fault(APP, "function:errcode=-1*1");
+    assert_eq!(wechat.invoke(asked()).await["errcode"], -1);
+    wechat.set_fault(APP, "function:leaky*1");
+    let leaky = wechat.invoke(asked()).await["errmsg"].to_string();
+    assert!(leaky.contains(&wechat.token().await) && leaky.contains(&secret_of(&app())));
+    // A function that is refused does not ask for a portrait.
+    assert_eq!(wechat.simulator.requests()[APP].portrait, 1);
+    wechat.set_fault(APP, "function:http=502*1");
+    let path = wechat.function_path().await;
+    assert_eq!(wechat.post(&path, asked().to_string()).await.status(), 502);
+
+    for fault in ["http=502", "cut", "reset", "garbage", "huge"] {
+        wechat.set_fault(APP, fault);
+        let thrown = wechat.returned(asked()).await;
+        assert_eq!(thrown["errorCode"], 1, "{fault}");
+    }
+    wechat.set_fault(APP, "halves");
+    let halves = wechat.returned(asked()).await;
+    assert!(halves["refDate"] == "20261121" && halves["visitUv"].is_null());
+    wechat.set_fault(APP, "rows");
+    let answer = wechat.invoke(asked()).await;
+    assert!(answer["resp_data"].as_str().unwrap().contains("控\u{1}制"));
+    // What changes the spelling, a delay, and what befalls cloud hosting, change nothing here.
+    for fault in ["camel", "delay=1ms", "unrelayed"] {
+        wechat.set_fault(APP, fault);
+        assert_eq!(wechat.returned(asked()).await, camel(&good), "{fault}");
+    }
+}
+
+#[tokio::test]
+async fn a_cloud_function_that_runs_too_long_is_ended() {
+    let wechat = start(Settings {
+        function_limit: Duration::from_millis(1),
+        ..harness::apps_of(&[APP])
+    })
+    .await;
+    wechat.set_fault(APP, "delay=1h");
+    let answer = wechat.invoke(span("20261121", "20261121")).await;
+    assert_eq!(answer["errcode"], -604_102);
+    assert_eq!(answer["resp_data"], Value::Null);
+    assert_eq!(wechat.simulator.requests()[APP].portrait, 1);
+}
+
+#[tokio::test]
+async fn a_cloud_function_has_an_address_of_its_own() {
+    let wechat = faulty("").await;
+    let asked = || span("20261121", "20261121");
+    let good = wechat.portrait("20261121", "20261121").await;
+    let ask = async |query: &str, event: Value| {
+        let path = format!("/function/{APP}{query}");
+        wechat.post_json(&path, event).await
+    };
+    let (bare, mut snake) = (camel(&good), good.clone());
+    snake["errcode"] = json!(0);
+    snake["errmsg"] = bare["errMsg"].clone();
+    assert_eq!(ask("", asked()).await, bare);
+    assert_eq!(ask("?case=snake", asked()).await, snake);
+    for (case, inner) in [("camel", &bare), ("snake", &snake)] {
+        let query = |wrap: &str| format!("?wrap={wrap}&case={case}");
+        assert_eq!(
+            ask(&query("data"), asked()).await,
+            json!({"code": 200, "data": inner})
+        );
+        assert_eq!(
+            ask(&query("result"), asked()).await,
+            json!({"result": inner})
+        );
+        let text = ask(&query("resp_data"), asked()).await;
+        let text = text["resp_data"].as_str().unwrap();
+        assert_eq!(serde_json::from_str::<Value>(text).unwrap(), *inner);
+    }
+    let error = ask("?wrap=data&case=snake", span("20261119", "20261119")).await;
+    assert_eq!(
+        (&error["code"], &error["data"]["errCode"]),
+        (&json!(200), &json!(61501))
+    );
+    let path = format!("/function/{APP}?wrap=paper");
+    assert_eq!(wechat.post(&path, "").await.status(), 400);
+    assert_eq!(wechat.post("/function/wx1", "").await.status(), 404);
+    let requests = wechat.simulator.requests()[APP];
+    assert_eq!((requests.function, requests.portrait), (0, 10));
+}
+
+#[tokio::test]
+async fn faults_break_the_address_of_a_cloud_function() {
+    let wechat = faulty("").await;
+    let ask = async |fault: &str| {
+        wechat.set_fault(APP, fault);
+        let path = format!("/function/{APP}?wrap=result&case=snake");
+        wechat
+            .post(&path, span("20261121", "20261121").to_string())
+            .await
+    };
+    let json = async |fault: &str| -> Value {
+        let answer = ask(fault).await.bytes().await.unwrap();
+        serde_json::from_slice(&answer).unwrap()
+    };
+    assert_eq!(json("errcode=61503").await["result"]["errCode"], 61503);
+    let leaky = json("leaky").await["result"]["errMsg"].to_string();
+    assert!(leaky.contains(&secret_of(&app())));
+    assert_eq!(json("camel").await["result"]["refDate"], "20261121");
+    assert_eq!(json("wrong-date").await["result"]["ref_date"], "20261114");
+    assert_eq!(json("delay=1ms").await["result"]["errcode"], 0);
+    assert_eq!(ask("http=502").await.status(), 502);
+    assert!(ask("cut").await.bytes().await.is_err());
+    let garbage = ask("garbage").await.bytes().await.unwrap();
+    assert!(std::str::from_utf8(&garbage).is_err());
+    let path = wechat.url(&format!("/function/{APP}"));
+    wechat.set_fault(APP, "reset");
+    assert!(wechat.client.post(path).send().await.is_err());
+}
+
 #[tokio::test]
 async fn a_fault_ends_after_its_times_and_a_token_has_its_own() {
     let wechat = faulty("errcode=61503*2, token:errcode=40164*1").await;
@@ -550,8 +777,14 @@ async fn faults_are_set_and_requests_read_from_outside() {
     let url = wechat.url("/simulator/requests");
     let counts = wechat.text(&url).await;
     let counts: Value = serde_json::from_str(&counts).unwrap();
-    assert_eq!(counts[APP], json!({"token": 2, "portrait": 2}));
-    assert_eq!(counts[UNKNOWN_APP], json!({"token": 0, "portrait": 1}));
+    assert_eq!(
+        counts[APP],
+        json!({"token": 2, "portrait": 2, "function": 0})
+    );
+    assert_eq!(
+        counts[UNKNOWN_APP],
+        json!({"token": 0, "portrait": 1, "function": 0})
+    );
 }
 
 #[tokio::test]

@@ -1,0 +1,83 @@
+//! The user's cloud function: what it is called with, and what it returns.
+//!
+//! Plays the function of the documentation, which asks for a portrait and returns the answer, or
+//! the error that it caught. Knows neither who calls it nor what is to go wrong.
+
+use serde::Deserialize;
+
+use super::refusal::Refusal;
+use super::written;
+
+/// Names the environment in which the simulated cloud function runs.
+pub const FUNCTION_ENV: &str = "sim-1a2b";
+
+/// Names the simulated cloud function.
+pub const FUNCTION_NAME: &str = "portrait";
+
+/// What is told of a function that did not catch an error.
+pub(super) const THROWN: &str = r#"{"errorCode":1,"errorMessage":"user code exception caught"}"#;
+
+/// How a function spells the keys of a portrait.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Spelling {
+    #[default]
+    Camel,
+    Snake,
+}
+
+impl Spelling {
+    /// Spells an answer of the portrait endpoint, and adds that all went well.
+    pub(super) fn spell(self, answer: &str) -> String {
+        let open = answer.strip_suffix('}').unwrap_or(answer);
+        let (open, errcode, errmsg) = match self {
+            Self::Camel => {
+                let open = open
+                    .replace(r#""ref_date":"#, r#""refDate":"#)
+                    .replace(r#""visit_uv_new":"#, r#""visitUvNew":"#)
+                    .replace(r#""visit_uv":"#, r#""visitUv":"#);
+                (open, "errCode", "errMsg")
+            }
+            Self::Snake => (open.to_owned(), "errcode", "errmsg"),
+        };
+        format!(r#"{open},"{errmsg}":"openapi.analysis.getUserPortrait:ok","{errcode}":0}}"#)
+    }
+}
+
+/// What people put around what their function returns.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Wrap {
+    #[default]
+    Nothing,
+    Data,
+    Result,
+    RespData,
+}
+
+impl Wrap {
+    /// Wraps what the function returned.
+    pub(super) fn around(self, returned: String) -> String {
+        match self {
+            Self::Nothing => returned,
+            Self::Data => format!(r#"{{"code":200,"data":{returned}}}"#),
+            Self::Result => format!(r#"{{"result":{returned}}}"#),
+            Self::RespData => format!(r#"{{"resp_data":{}}}"#, written(&returned)),
+        }
+    }
+}
+
+/// Answers the body with which the portrait endpoint is asked for an event, whose dates may be
+/// spelled either way.
+pub(super) fn asked(event: &[u8]) -> String {
+    String::from_utf8_lossy(event)
+        .replace(r#""beginDate""#, r#""begin_date""#)
+        .replace(r#""endDate""#, r#""end_date""#)
+}
+
+/// Answers what the function returns when it caught a refusal.
+pub(super) fn caught(refusal: &Refusal, id: &str) -> String {
+    let Refusal { errcode, errmsg } = refusal;
+    let errmsg = format!("openapi.analysis.getUserPortrait:fail {errmsg} rid: {id}");
+    written(&serde_json::json!({"errCode": errcode, "errMsg": errmsg}))
+}
