@@ -46,7 +46,8 @@ pub enum Command {
     /// Under its one address are WeChat's own endpoints, which take cloud hosting's tokens, too; a new one
     /// is told by `GET /simulator/cloudbase-token/APPID`. A cloud function `portrait` of the environment
     /// `sim-1a2b` is run by `POST /tcb/invokecloudfunction`, and by `POST /function/APPID` with
-    /// `?wrap=data`, `result` or `resp_data`, and `?case=snake`.
+    /// `?wrap=data`, `result` or `resp_data`, and `?case=snake`. `GET /simulator/tokens/APPID` is a token
+    /// server, with `?format=json` and, for a careless one, `?force_refresh=true`.
     Simulate(Simulate),
     /// Writes archived days, also while the exporter runs.
     Export(Export),

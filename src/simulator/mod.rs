@@ -271,11 +271,13 @@ impl Simulator {
         let text = |key| request.get(key).and_then(Value::as_str).unwrap_or_default();
         let appid = self.authenticate(text("grant_type"), text("appid"), text("secret"))?;
         let refresh = request.get("force_refresh").and_then(Value::as_bool);
-        let (life, refresh) = (self.token_life(), refresh.unwrap_or(false));
-        let now = (self.now)();
-        Ok(token_answer(
-            self.state().tokens.stable(&appid, now, life, refresh),
-        ))
+        Ok(token_answer(self.stable(&appid, refresh.unwrap_or(false))))
+    }
+
+    /// Answers the app's stable token and the seconds it lives.
+    fn stable(&self, appid: &AppId, refresh: bool) -> (String, i64) {
+        let (now, life) = ((self.now)(), self.token_life());
+        self.state().tokens.stable(appid, now, life, refresh)
     }
 
     /// Answers a request for a token of the old way.

@@ -24,7 +24,7 @@ use super::fault::{self, Fault, Kind};
 use super::function::{self, FUNCTION_ENV, FUNCTION_NAME, Spelling, Wrap};
 use super::refusal::Refusal;
 use super::tokens::Parameter;
-use super::{App, Endpoint, Simulator, dice, object, secret_of, written};
+use super::{App, Endpoint, Simulator, dice, object, secret_of, token_answer, written};
 use crate::portrait::AppId;
 
 /// Stands on answers to requests that cloud hosting gave a token.
@@ -38,6 +38,7 @@ const SEQUENCE: HeaderName = HeaderName::from_static("x-openapi-seqid");
 /// | `POST /datacube/getweanalysisappiduserportrait` | WeChat's portraits, for either kind of token, or for none in cloud hosting |
 /// | `POST /tcb/invokecloudfunction` | WeChat's way to the cloud function [`FUNCTION_NAME`] in [`FUNCTION_ENV`] |
 /// | `POST /function/APPID` | that function's own address; `?wrap=data`, `result` or `resp_data`, `?case=snake` |
+/// | `GET /simulator/tokens/APPID` | a token server that shares the stable token; `?format=json`, `?force_refresh=true` |
 /// | `GET /simulator/cloudbase-token/APPID` | what writes a container's token file |
 /// | `PUT` and `DELETE /simulator/faults/APPID` | nothing: sets and clears faults |
 /// | `GET /simulator/apps`, `GET /simulator/requests` | nothing: tells secrets and counts |
@@ -52,6 +53,7 @@ pub fn create_app(simulator: Arc<Simulator>) -> Router {
             "/simulator/faults/{appid}",
             put(set_fault).delete(clear_faults),
         )
+        .route("/simulator/tokens/{appid}", get(share_token))
         .route("/simulator/cloudbase-token/{appid}", get(cloudbase_token))
         .route("/simulator/apps", get(apps))
         .route("/simulator/requests", get(requests))
@@ -114,6 +116,45 @@ async fn old_token(
         _ => Err(43001),
     };
     give_token(&simulator, appid.as_ref(), answer).await
+}
+
+/// What is wanted of a token server.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Wanted {
+    format: Format,
+    force_refresh: bool,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Format {
+    #[default]
+    Text,
+    Json,
+}
+
+async fn share_token(
+    State(simulator): State<Arc<Simulator>>,
+    Path(appid): Path<String>,
+    Query(wanted): Query<Wanted>,
+) -> Response {
+    let Some(appid) = known(&simulator, &appid) else {
+        return unknown(&appid);
+    };
+    let answer = || {
+        let (token, seconds) = simulator.stable(&appid, wanted.force_refresh);
+        Ok(match wanted.format {
+            Format::Text => format!("{token}\n"),
+            Format::Json => token_answer((token, seconds)),
+        })
+    };
+    let mut response = give_token(&simulator, Some(&appid), answer).await;
+    if wanted.format == Format::Text && response.status().is_success() {
+        let text = HeaderValue::from_static("text/plain; charset=utf-8");
+        response.headers_mut().insert(CONTENT_TYPE, text);
+    }
+    response
 }
 
 async fn give_token(

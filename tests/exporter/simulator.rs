@@ -359,6 +359,43 @@ async fn yesterday_comes_late_and_changes_until_it_is_final() {
 }
 
 #[tokio::test]
+async fn a_token_server_shares_the_stable_token() {
+    let wechat = faulty("").await;
+    let stable = wechat.token().await;
+    let ask = async |query: &str| {
+        let url = wechat.url(&format!("/simulator/tokens/{APP}{query}"));
+        wechat.client.get(url).send().await.unwrap()
+    };
+    let shared = ask("").await;
+    assert_eq!(
+        shared.headers()["content-type"],
+        "text/plain; charset=utf-8"
+    );
+    assert_eq!(shared.text().await.unwrap(), format!("{stable}\n"));
+    wechat.minutes.store(100, Ordering::Relaxed);
+    let shared = ask("?format=json").await.bytes().await.unwrap();
+    let shared: Value = serde_json::from_slice(&shared).unwrap();
+    assert_eq!(shared, json!({"access_token": stable, "expires_in": 1200}));
+
+    // A careless one takes the token away from everybody else.
+    let other = ask("?force_refresh=true").await.text().await.unwrap();
+    assert_ne!(other.trim_end(), stable);
+    assert_eq!(other.trim_end(), wechat.token().await);
+    let path = format!("{PORTRAIT}?access_token={stable}");
+    let refused = wechat.post_json(&path, span("20261121", "20261121")).await;
+    assert_eq!(refused["errcode"], 40001);
+
+    wechat.set_fault(APP, "token:errcode=40243*1");
+    let refused = ask("").await.text().await.unwrap();
+    assert!(refused.contains("\"errcode\":40243"), "{refused}");
+    wechat.set_fault(APP, "token:http=503*1");
+    assert_eq!(ask("").await.status(), 503);
+    assert_eq!(wechat.simulator.requests()[APP].token, 7);
+    let url = wechat.url("/simulator/tokens/wx1");
+    assert_eq!(wechat.client.get(url).send().await.unwrap().status(), 404);
+}
+
+#[tokio::test]
 async fn a_token_works_only_in_the_parameter_of_its_kind() {
     let wechat = faulty("").await;
     let ordinary = wechat.token().await;
