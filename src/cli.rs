@@ -49,6 +49,8 @@ pub enum Command {
     /// `?wrap=data`, `result` or `resp_data`, and `?case=snake`. `GET /simulator/tokens/APPID` is a token
     /// server, with `?format=json` and, for a careless one, `?force_refresh=true`.
     Simulate(Simulate),
+    /// Asks WeChat once for every configured app, and tells what came back or what to do about it.
+    Check(Check),
     /// Writes archived days, also while the exporter runs.
     Export(Export),
     /// Puts history that was kept elsewhere into the archive, also while the exporter runs.
@@ -63,6 +65,7 @@ impl Command {
             Self::Serve(flags) => flags.log,
             Self::Demo(flags) => flags.log,
             Self::Simulate(flags) => flags.log,
+            Self::Check(flags) => flags.log,
             Self::Export(flags) => flags.log,
             Self::Import(flags) => flags.log,
         }
@@ -155,6 +158,42 @@ pub struct Simulate {
     /// What is logged and how.
     #[command(flatten)]
     pub log: Log,
+}
+
+/// Flags of `check`.
+#[derive(Debug, Clone, Args)]
+pub struct Check {
+    /// Path of the configuration.
+    #[arg(
+        long = "config.file",
+        value_name = "FILE",
+        default_value = "wxapp-portrait.yml"
+    )]
+    pub config_file: PathBuf,
+    /// Which of the configured apps; repeatable; without it, all.
+    #[arg(long)]
+    pub appid: Vec<AppId>,
+    /// How findings are written.
+    // The log has a format, too, by another name on the command line.
+    #[arg(
+        id = "check_format",
+        long = "format",
+        value_name = "FORMAT",
+        default_value = "table"
+    )]
+    pub format: CheckFormat,
+    /// What is logged and how.
+    #[command(flatten)]
+    pub log: Log,
+}
+
+/// How `check` writes what it found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CheckFormat {
+    /// For people: a line for each app, and what is wrong below it.
+    Table,
+    /// For programs: a list with an object for each app.
+    Json,
 }
 
 /// Flags of `export`.

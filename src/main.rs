@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use clap::Parser as _;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -30,9 +31,11 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    // What serves goes on when its terminal is closed.
-    let is_lasting = !matches!(cli.command, Some(Command::Export(_) | Command::Import(_)));
-    let result = runtime.block_on(async { commands::run(cli, outside(is_lasting)?).await });
+    let is_serving = match &cli.command {
+        None | Some(Command::Serve(_) | Command::Demo(_) | Command::Simulate(_)) => true,
+        Some(Command::Check(_) | Command::Export(_) | Command::Import(_)) => false,
+    };
+    let result = runtime.block_on(async { commands::run(cli, outside(is_serving)?).await });
     runtime.shutdown_timeout(GRACE);
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -57,22 +60,23 @@ fn main() -> ExitCode {
     reason = "this is where the clock and the environment are read"
 )]
 fn outside(
-    is_lasting: bool,
+    is_serving: bool,
 ) -> Result<
-    Outside<impl Fn(&str) -> Option<String>, impl Future<Output = ()> + Send + 'static>,
+    Outside<
+        impl Fn(&str) -> Option<String> + Send + Sync + 'static,
+        impl Future<Output = ()> + Send + 'static,
+    >,
     Error,
 > {
     let mut terminate = signal(SignalKind::terminate()).map_err(Error::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Signals)?;
-    if is_lasting {
-        let mut hangup = signal(SignalKind::hangup()).map_err(Error::Signals)?;
-        tokio::spawn(async move {
-            while hangup.recv().await.is_some() {
-                tracing::warn!(
-                    "SIGHUP is ignored: restart the exporter to read its configuration again"
-                );
-            }
-        });
+    let (hung_up, hangup) = mpsc::unbounded_channel();
+    // Everything else ends when its terminal is closed.
+    if is_serving {
+        let mut signals = signal(SignalKind::hangup()).map_err(Error::Signals)?;
+        tokio::spawn(
+            async move { while signals.recv().await.is_some() && hung_up.send(()).is_ok() {} },
+        );
     }
     Ok(Outside {
         clock: Arc::new(chrono::Utc::now),
@@ -83,6 +87,7 @@ fn outside(
                 _ = interrupt.recv() => {}
             }
         },
+        hangup,
     })
 }
 

@@ -14,6 +14,7 @@ use super::serve::Exporter;
 use super::{Error, Outside, listen, local_url};
 use crate::archive::{Archive, Entry};
 use crate::calendar::{self, Clock};
+use crate::config::access::Access;
 use crate::portrait::{Cohort, Dimension, Window};
 use crate::simulator::{self, App, Settings, Simulator};
 use crate::wechat::wire;
@@ -42,7 +43,10 @@ where
     S: Future<Output = ()>,
 {
     let Outside {
-        clock, shutdown, ..
+        clock,
+        shutdown,
+        hangup,
+        ..
     } = outside;
     let yesterday = calendar::yesterday(clock());
     let simulator = simulate(&clock, yesterday);
@@ -67,7 +71,7 @@ where
         ending.clone().cancelled_owned(),
     ));
     let config = config(&base_url);
-    let exporter = Exporter::start(config, storage_path, &flags.web, clock).await?;
+    let exporter = Exporter::start(config.clone(), storage_path, &flags.web, clock).await?;
     for listener in &exporter.listeners {
         let url = local_url(listener);
         println!("Status of the three simulated apps: {url}/");
@@ -87,7 +91,8 @@ where
         "  wxapp_portrait_past_users{{appid=\"{SWINGING}\",cohort=\"active\",dimension=\"platform\",days_ago=\"1\"}}"
     );
     println!("Ctrl-C ends the demo.");
-    let result = exporter.run(shutdown).await;
+    let load = move || Ok(config.clone());
+    let result = exporter.run(load, hangup, shutdown).await;
     ending.cancel();
     result
 }
@@ -166,7 +171,7 @@ fn config(base_url: &str) -> config::Config {
         .into_iter()
         .zip(apps())
         .map(|((_, name, _), app)| config::App {
-            secret: SecretString::from(simulator::secret_of(&app.appid)),
+            access: Access::of_secret(SecretString::from(simulator::secret_of(&app.appid))),
             appid: app.appid,
             name: name.to_owned(),
             windows: Window::ALL.to_vec(),
@@ -177,7 +182,7 @@ fn config(base_url: &str) -> config::Config {
     let defaults = config::WeChat::default();
     config::Config {
         wechat: config::WeChat {
-            base_url: Url::parse(base_url).unwrap_or(defaults.base_url),
+            base_urls: Url::parse(base_url).map_or(defaults.base_urls, |url| vec![url]),
             ..defaults
         },
         poll: config::Poll::default(),

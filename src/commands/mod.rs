@@ -1,5 +1,6 @@
 //! What the program can do: a file for each command, wiring only.
 
+mod check;
 pub mod demo;
 mod export;
 mod import;
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::calendar::Clock;
@@ -33,7 +35,12 @@ pub struct Outside<E, S> {
     pub environment: E,
     /// Ends when the program shall end.
     pub shutdown: S,
+    /// Tells of every SIGHUP.
+    pub hangup: Hangup,
 }
+
+/// Tells of signals.
+pub type Hangup = mpsc::UnboundedReceiver<()>;
 
 /// Why a command could not do its work.
 #[derive(Debug, thiserror::Error)]
@@ -80,10 +87,16 @@ pub enum Error {
     #[error("interrupted before it was done")]
     Interrupted,
     /// HTTP can't be spoken: certificates or proxy settings of the system are unusable.
-    #[error(
-        "cannot prepare requests to WeChat; check the system's certificates and proxy variables"
-    )]
-    Client(#[from] wechat::Error),
+    #[error(transparent)]
+    Client(#[from] wechat::Unprepared),
+    /// The command was to try apps, and failed for some.
+    #[error("{failed} of {all} apps failed")]
+    Check {
+        /// How many.
+        failed: usize,
+        /// Of how many.
+        all: usize,
+    },
     /// A bug.
     #[error(transparent)]
     Telemetry(#[from] exposition::telemetry::Error),
@@ -105,13 +118,14 @@ pub enum Error {
 /// Whatever keeps the command from doing its work.
 pub async fn run<E, S>(cli: Cli, outside: Outside<E, S>) -> Result<(), Error>
 where
-    E: Fn(&str) -> Option<String>,
+    E: Fn(&str) -> Option<String> + Send + Sync + 'static,
     S: Future<Output = ()>,
 {
     match cli.command.unwrap_or(Command::Serve(cli.serve)) {
         Command::Serve(flags) => serve::run(&flags, outside).await,
         Command::Demo(flags) => demo::run(&flags, outside).await,
         Command::Simulate(flags) => simulate::run(&flags, outside).await,
+        Command::Check(flags) => check::run(&flags, outside).await,
         Command::Export(flags) => {
             blocking(outside, move |clock, ending| {
                 export::run(&flags, &clock, &ending)

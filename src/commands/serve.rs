@@ -8,21 +8,25 @@ use std::future::Future;
 use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{Error, GRACE, Outside, listen};
+use super::{Error, GRACE, Hangup, Outside, listen};
 use crate::archive::{self, Archive};
 use crate::calendar::Clock;
 use crate::cli;
-use crate::config::{self, Config};
+use crate::config::{self, Config, Poll, WeChat};
 use crate::exposition::page::Page;
 use crate::exposition::telemetry::Telemetry;
-use crate::poll::cycle::{Followed, Poller};
-use crate::web::{self, Site};
-use crate::wechat::{self, Client};
+use crate::poll::cycle::Poller;
+use crate::poll::tasks::{Changes, Tasks};
+use crate::web::{self, Reload, Site};
+use crate::wechat::{self, Client, Unprepared};
 
 /// Reads the configuration and serves it until `shutdown`.
 ///
@@ -31,10 +35,18 @@ use crate::wechat::{self, Client};
 /// Whatever keeps it from serving; what happens later is logged and counted.
 pub async fn run<E, S>(flags: &cli::Serve, outside: Outside<E, S>) -> Result<(), Error>
 where
-    E: Fn(&str) -> Option<String>,
+    E: Fn(&str) -> Option<String> + Send + Sync + 'static,
     S: Future<Output = ()>,
 {
-    let config = config::load(&flags.config_file, outside.environment)?;
+    let Outside {
+        clock,
+        environment,
+        shutdown,
+        hangup,
+    } = outside;
+    let file = flags.config_file.clone();
+    let load = move || config::load(&file, &environment);
+    let config = load()?;
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
@@ -46,21 +58,56 @@ where
         );
         return Ok(());
     }
-    let mut shutdown = pin!(outside.shutdown);
-    let start = Exporter::start(config, &flags.storage_path, &flags.web, outside.clock);
+    let mut shutdown = pin!(shutdown);
+    let start = Exporter::start(config, &flags.storage_path, &flags.web, clock);
     let exporter = tokio::select! {
         exporter = start => exporter?,
         () = &mut shutdown => return Ok(()),
     };
-    exporter.run(shutdown).await
+    exporter.run(load, hangup, shutdown).await
 }
 
 /// Everything that is needed to serve, put together and listening.
 pub(super) struct Exporter {
     pub(super) listeners: Vec<TcpListener>,
+    /// As they were when `poller` was made.
+    settings: Settings,
     poller: Arc<Poller>,
-    apps: Vec<Followed>,
+    tasks: Tasks,
     site: Arc<Site>,
+    reloads: mpsc::Receiver<Reload>,
+}
+
+/// What all apps share.
+#[derive(PartialEq)]
+struct Settings {
+    wechat: WeChat,
+    poll: Poll,
+    retention: Duration,
+    stale_after: Duration,
+}
+
+impl Settings {
+    fn of(config: &Config) -> Self {
+        Self {
+            wechat: config.wechat.clone(),
+            poll: config.poll,
+            retention: config.retention,
+            stale_after: config.stale_after,
+        }
+    }
+
+    fn client(&self, clock: &Clock, telemetry: &Arc<Telemetry>) -> Result<Client, Unprepared> {
+        let settings = wechat::Settings {
+            wechat: self.wechat.clone(),
+            concurrency: self.poll.concurrency,
+            backoff: wechat::BACKOFF,
+        };
+        let observer = Arc::clone(telemetry);
+        Client::new(settings, Arc::clone(clock), move |request| {
+            observer.request(request);
+        })
+    }
 }
 
 impl Exporter {
@@ -75,31 +122,24 @@ impl Exporter {
             listeners.push(listen(address).await?);
         }
         let telemetry = Arc::new(Telemetry::new()?);
+        telemetry.reloaded(clock());
         let page = Arc::new(Page::default());
         let archive = Arc::new(Archive::new(storage_path, Arc::clone(&clock)));
         open(&archive, &telemetry)?;
 
-        let observer = Arc::clone(&telemetry);
-        let settings = wechat::Settings {
-            base_url: config.wechat.base_url,
-            timeout: config.wechat.timeout,
-            concurrency: config.poll.concurrency,
-            backoff: wechat::BACKOFF,
-        };
-        let client = Client::new(settings, Arc::clone(&clock), move |request| {
-            observer.request(request);
-        })?;
+        let settings = Settings::of(&config);
         let poller = Arc::new(Poller {
-            client,
+            client: settings.client(&clock, &telemetry)?,
             archive: Arc::clone(&archive),
             page: Arc::clone(&page),
             telemetry: Arc::clone(&telemetry),
             clock: Arc::clone(&clock),
-            interval: config.poll.interval,
-            stale_after: config.stale_after,
-            retention: config.retention,
+            interval: settings.poll.interval,
+            stale_after: settings.stale_after,
+            retention: settings.retention,
         });
-        let apps = poller.restore(config.apps).await;
+        let apps = config.apps.into_iter().map(|app| poller.meet(app));
+        let apps = poller.restore(apps.collect()).await;
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
             revision = env!("BUILD_REVISION"),
@@ -107,6 +147,7 @@ impl Exporter {
             archive = %archive.path().display(),
             "starting"
         );
+        let (reload, reloads) = mpsc::channel(1);
         let telemetry_path = web.telemetry_path.clone();
         let site = Arc::new(Site {
             page,
@@ -114,20 +155,31 @@ impl Exporter {
             archive,
             clock,
             telemetry_path,
+            reload,
+            ready: AtomicBool::new(false),
         });
         Ok(Self {
             listeners,
+            settings,
+            tasks: Tasks::start(Arc::clone(&poller), apps),
             poller,
-            apps,
             site,
+            reloads,
         })
     }
 
-    /// Polls and serves until `shutdown`, then ends what is under way.
-    pub(super) async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
+    /// Polls and serves until `shutdown`, then ends what is under way; `load` reads the configuration
+    /// again when somebody asks for it.
+    pub(super) async fn run(
+        mut self,
+        load: impl Fn() -> Result<Config, config::Error> + Send + Sync + 'static,
+        mut hangup: Hangup,
+        shutdown: impl Future<Output = ()>,
+    ) -> Result<(), Error> {
+        let load = Arc::new(load);
         let ending = CancellationToken::new();
         let mut servers = JoinSet::new();
-        for listener in self.listeners {
+        for listener in std::mem::take(&mut self.listeners) {
             if let Ok(address) = listener.local_addr() {
                 tracing::info!(%address, "listening");
             }
@@ -135,21 +187,88 @@ impl Exporter {
                 .with_graceful_shutdown(ending.clone().cancelled_owned());
             servers.spawn(server.into_future());
         }
-        let polling = tokio::spawn(self.poller.run(self.apps, ending.clone()));
-        tokio::select! {
-            () = shutdown => {}
-            // Servers end by themselves only if they can't go on.
-            Some(Ok(Err(error))) = servers.join_next() => return Err(Error::Web(error)),
+        let mut shutdown = pin!(shutdown);
+        loop {
+            tokio::select! {
+                () = &mut shutdown => break,
+                // Servers end by themselves only if they can't go on.
+                Some(Ok(Err(error))) = servers.join_next() => return Err(Error::Web(error)),
+                Some(reply) = self.reloads.recv() => {
+                    // Whoever asked may have gone.
+                    let _ = reply.send(self.reload(&load).await);
+                }
+                Some(()) = hangup.recv() => {
+                    let _ = self.reload(&load).await;
+                }
+                () = self.tasks.watch() => {}
+            }
         }
         tracing::info!("ending");
         ending.cancel();
         let end = async {
-            let _ = polling.await;
+            self.tasks.end().await;
             while servers.join_next().await.is_some() {}
         };
         if tokio::time::timeout(GRACE, end).await.is_err() {
             tracing::warn!("requests under way were cut off");
         }
+        Ok(())
+    }
+
+    /// Reads the configuration again and follows it; if it is bad, tells why and changes nothing.
+    async fn reload<L>(&mut self, load: &Arc<L>) -> Result<(), String>
+    where
+        L: Fn() -> Result<Config, config::Error> + Send + Sync + 'static,
+    {
+        let load = Arc::clone(load);
+        let loaded = tokio::task::spawn_blocking(move || load()).await;
+        let result = match loaded {
+            Ok(Ok(config)) => self.follow(config).await,
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(problems) = &result {
+            self.poller.telemetry.reload_failed();
+            tracing::error!("the configuration is not reloaded, nothing has changed");
+            for problem in problems.lines() {
+                tracing::error!("{problem}");
+            }
+        }
+        result
+    }
+
+    async fn follow(&mut self, config: Config) -> Result<(), String> {
+        for warning in &config.warnings {
+            tracing::warn!("{warning}");
+        }
+        let settings = Settings::of(&config);
+        if settings != self.settings {
+            let client = settings.client(&self.poller.clock, &self.poller.telemetry);
+            self.poller = Arc::new(Poller {
+                client: client.map_err(|error| error.to_string())?,
+                archive: Arc::clone(&self.poller.archive),
+                page: Arc::clone(&self.poller.page),
+                telemetry: Arc::clone(&self.poller.telemetry),
+                clock: Arc::clone(&self.poller.clock),
+                interval: settings.poll.interval,
+                stale_after: settings.stale_after,
+                retention: settings.retention,
+            });
+            self.settings = settings;
+        }
+        // An exporter that was ready stays so, whatever it is to do beside.
+        self.site.is_ready();
+        let changes = self
+            .tasks
+            .change(Arc::clone(&self.poller), config.apps)
+            .await;
+        self.poller.telemetry.reloaded((self.poller.clock)());
+        let Changes {
+            added,
+            removed,
+            changed,
+        } = changes;
+        tracing::info!(added, removed, changed, "configuration reloaded");
         Ok(())
     }
 }

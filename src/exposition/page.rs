@@ -86,6 +86,13 @@ impl AppRecord {
         }
     }
 
+    /// Tells whether the last poll of a window failed.
+    #[must_use]
+    pub fn is_in_trouble(&self) -> bool {
+        let mut windows = self.windows.iter();
+        windows.any(|window| window.last_poll_success == Some(false))
+    }
+
     /// Tells whether every window has a portrait, or was asked for one.
     #[must_use]
     pub fn is_ready(&self) -> bool {
@@ -423,6 +430,20 @@ impl Page {
         let sheet = Sheet::new(record);
         let mut sheets = self.sheets.write().unwrap_or_else(PoisonError::into_inner);
         sheets.insert(sheet.record.appid.clone(), Arc::new(sheet));
+    }
+
+    /// Takes an app off the page.
+    pub fn remove(&self, appid: &AppId) {
+        let mut sheets = self.sheets.write().unwrap_or_else(PoisonError::into_inner);
+        sheets.remove(appid);
+    }
+
+    /// Tells whether the last poll of an app failed.
+    #[must_use]
+    pub fn is_in_trouble(&self, appid: &AppId) -> bool {
+        let sheets = self.sheets.read().unwrap_or_else(PoisonError::into_inner);
+        let record = sheets.get(appid).map(|sheet| &sheet.record);
+        record.is_some_and(|record| record.is_in_trouble())
     }
 
     /// Returns what is said about every app, sorted by appid.

@@ -2,6 +2,7 @@
 //!
 //! What belongs to an app is on the page; this is about requests, the archive and the process.
 
+use chrono::{DateTime, Utc};
 use prometheus::core::Collector;
 use prometheus::{
     HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
@@ -24,6 +25,8 @@ pub struct Telemetry {
     request_duration: HistogramVec,
     archive_size: IntGauge,
     archive_failures: IntCounterVec,
+    last_reload_successful: IntGauge,
+    last_reload_success_at: IntGauge,
 }
 
 impl Telemetry {
@@ -67,6 +70,14 @@ impl Telemetry {
                 ),
                 &["operation"],
             )?,
+            last_reload_successful: IntGauge::new(
+                "wxapp_portrait_config_last_reload_successful",
+                "Whether the configuration could be used when it was last read.",
+            )?,
+            last_reload_success_at: IntGauge::new(
+                "wxapp_portrait_config_last_reload_success_timestamp_seconds",
+                "When a configuration that could be used was last read.",
+            )?,
         };
         for endpoint in Endpoint::ALL {
             telemetry.requests.with_label_values(&[endpoint.as_str()]);
@@ -79,12 +90,14 @@ impl Telemetry {
                 .archive_failures
                 .with_label_values(&[operation.as_str()]);
         }
-        let collectors: [Box<dyn Collector>; 6] = [
+        let collectors: [Box<dyn Collector>; 8] = [
             Box::new(telemetry.requests.clone()),
             Box::new(telemetry.request_failures.clone()),
             Box::new(telemetry.request_duration.clone()),
             Box::new(telemetry.archive_size.clone()),
             Box::new(telemetry.archive_failures.clone()),
+            Box::new(telemetry.last_reload_successful.clone()),
+            Box::new(telemetry.last_reload_success_at.clone()),
             Box::new(build_info()?),
         ];
         for collector in collectors {
@@ -116,6 +129,17 @@ impl Telemetry {
         self.archive_failures
             .with_label_values(&[operation.as_str()])
             .inc();
+    }
+
+    /// Tells that a configuration was read that could be used.
+    pub fn reloaded(&self, now: DateTime<Utc>) {
+        self.last_reload_successful.set(1);
+        self.last_reload_success_at.set(now.timestamp());
+    }
+
+    /// Tells that a configuration was read that can't be used.
+    pub fn reload_failed(&self) {
+        self.last_reload_successful.set(0);
     }
 
     /// Sets the size of the archive, in bytes.

@@ -1,17 +1,17 @@
 //! Asks WeChat for every app, archives what comes, and publishes it.
 //!
-//! Every app is followed by a task of its own, so that no app waits for another; the client
-//! bounds how many requests are under way. An answer goes into the archive before it is
+//! Every app is followed by a task of its own (see `tasks`), so that no app waits for another; the
+//! client bounds how many requests are under way. An answer goes into the archive before it is
 //! published. If the archive fails, the answer is published all the same and stored later.
 
 use std::cmp::Reverse;
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, Utc};
 use futures_util::{StreamExt as _, stream};
-use tokio::task::{JoinError, JoinSet};
-use tokio_util::sync::CancellationToken;
+use tokio::task::JoinError;
 
 use super::history;
 use super::schedule::{self, Change, Days, Held};
@@ -21,7 +21,7 @@ use crate::config::{self, App};
 use crate::exposition::page::{self, AppRecord, Page};
 use crate::exposition::telemetry::Telemetry;
 use crate::portrait::{Dimension, Portrait, Repair, Window};
-use crate::wechat::errcode::Then;
+use crate::wechat::errcode::{Reason, Then};
 use crate::wechat::wire::{self, Answer};
 use crate::wechat::{Access, Client, Error};
 
@@ -65,6 +65,8 @@ pub struct Followed {
     is_restored: bool,
     /// What the archive held of every window when it was shown.
     shown: Vec<Holdings>,
+    /// Whether WeChat refused the AppSecret, so that another one is looked for.
+    awaits_secret: bool,
     /// When the next poll was planned.
     planned_at: DateTime<Utc>,
     /// Of days before this one has been told which are lost.
@@ -74,16 +76,21 @@ pub struct Followed {
 }
 
 impl Poller {
+    /// Starts with an app of which nothing is known.
+    #[must_use]
+    pub fn meet(&self, app: App) -> Followed {
+        Followed::new(app, (self.clock)(), self.archive.generation())
+    }
+
     /// Puts the newest archived portrait of every app on the page; asks nobody.
     ///
     /// What can't be read now is tried again when the app is polled.
-    pub async fn restore(self: &Arc<Self>, apps: Vec<App>) -> Vec<Followed> {
+    pub async fn restore(self: &Arc<Self>, apps: Vec<Followed>) -> Vec<Followed> {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let restored = stream::iter(apps)
-            .map(|app| {
+            .map(|mut app| {
                 let poller = Arc::clone(self);
                 tokio::spawn(async move {
-                    let mut app = Followed::new(app, (poller.clock)(), poller.archive.generation());
                     // Every app would wait in vain for an archive that is locked.
                     if poller.archive.problem().is_none() {
                         poller.restore_app(&mut app).await;
@@ -100,29 +107,8 @@ impl Poller {
         restored
     }
 
-    /// Follows every app until `shutdown`.
-    pub async fn run(self: Arc<Self>, apps: Vec<Followed>, shutdown: CancellationToken) {
-        let mut tasks = JoinSet::new();
-        let tending = Arc::clone(&self).tend_archive();
-        tasks.spawn(shutdown.clone().run_until_cancelled_owned(tending));
-        for mut app in apps {
-            let poller = Arc::clone(&self);
-            let shutdown = shutdown.clone();
-            tasks.spawn(async move {
-                let followed = shutdown.run_until_cancelled(poller.follow(&mut app)).await;
-                // A last chance for what the archive has not taken yet.
-                poller.store(&mut app).await;
-                followed
-            });
-        }
-        while let Some(ended) = tasks.join_next().await {
-            if let Err(error) = ended {
-                broke_down(&error);
-            }
-        }
-    }
-
-    async fn follow(self: &Arc<Self>, app: &mut Followed) {
+    /// Follows an app without end.
+    pub(super) async fn follow(self: &Arc<Self>, app: &mut Followed) {
         loop {
             let next_step_at = self.step(app).await;
             self.sleep_until(next_step_at).await;
@@ -142,7 +128,8 @@ impl Poller {
         let now = (self.clock)();
         self.hide_stale(app, now);
         // What was planned by a clock that was wrong, and was set back, would come too late.
-        if now >= app.record.next_poll_at || now + LONGEST_SLEEP < app.planned_at {
+        let is_due = now >= app.record.next_poll_at || now + LONGEST_SLEEP < app.planned_at;
+        if is_due || app.awaits_secret && app.access.has_new_secret().await {
             if !app.is_restored {
                 self.restore_app(app).await;
             }
@@ -155,13 +142,17 @@ impl Poller {
         let stale_at = app
             .shown_days()
             .map(|day| schedule::stale_at(day, self.stale_after));
-        let look_at = app.planned_at + self.interval;
+        let look_at = if app.awaits_secret {
+            app.planned_at + LONGEST_SLEEP.min(self.interval)
+        } else {
+            app.planned_at + self.interval
+        };
         stale_at.fold(app.record.next_poll_at.min(look_at), DateTime::min)
     }
 
     /// Checks the archive, and deletes what is beyond the retention, now and after every midnight
     /// in Beijing.
-    async fn tend_archive(self: Arc<Self>) {
+    pub(super) async fn tend_archive(self: Arc<Self>) {
         if self.archive.problem().is_none() {
             self.archived(Archive::check).await;
         }
@@ -197,6 +188,8 @@ impl Poller {
             app.generation = self.archive.generation();
             app.days.fill(Days::default());
         }
+        app.access.begin_poll().await;
+        app.awaits_secret = false;
         let mut hold_until = None;
         for index in 0..app.record.windows.len() {
             let due = app.days[index].due((self.clock)());
@@ -211,13 +204,13 @@ impl Poller {
                 if other == index || is_of_app && !app.days[other].due(now).is_empty() {
                     window.last_poll_success =
                         Some(problem.as_ref().is_none_or(Error::is_not_ready));
-                    window.last_problem =
-                        problem.as_ref().map(|error| error.sentence(&app.app.appid));
+                    window.last_problem = problem.as_ref().map(|error| error.sentence(&app.access));
                 }
             }
             // The other windows may take their time.
             self.page.publish(app.record.clone());
             if let Some(error) = problem.filter(|_| is_of_app) {
+                app.awaits_secret = error.reason() == Reason::Credentials;
                 hold_until = schedule::hold_until(error.then(), (self.clock)());
                 break;
             }
@@ -271,11 +264,8 @@ impl Poller {
                 if error.then() == Then::OtherDay {
                     app.days[index].refuse(day, (self.clock)());
                 }
-                let (appid, reason, sentence) = (
-                    &app.app.appid,
-                    error.reason(),
-                    error.sentence(&app.app.appid),
-                );
+                let (appid, reason, sentence) =
+                    (&app.app.appid, error.reason(), error.sentence(&app.access));
                 if error.is_not_ready() {
                     tracing::info!(%appid, %window, %day, %reason, "{sentence}");
                 } else {
@@ -339,7 +329,7 @@ impl Poller {
     }
 
     /// Stores what waits, if anything does; a failure is told and tried again.
-    async fn store(self: &Arc<Self>, app: &mut Followed) {
+    pub(super) async fn store(self: &Arc<Self>, app: &mut Followed) {
         if app.unstored.is_empty() {
             return;
         }
@@ -476,23 +466,59 @@ impl Poller {
 }
 
 /// Tells of a task that can't go on: its app is not polled any more.
-fn broke_down(error: &JoinError) {
+pub(super) fn broke_down(error: &JoinError) {
     tracing::error!(%error, "a task broke down, which is a bug: restart the exporter");
 }
 
 impl Followed {
     fn new(app: App, now: DateTime<Utc>, generation: u64) -> Self {
         Self {
-            access: Access::new(app.appid.clone(), app.secret.clone()),
+            access: Access::new(app.appid.clone(), app.access.clone()),
             record: AppRecord::new(app.appid.clone(), app.name.clone(), &app.windows, now),
             days: vec![Days::default(); app.windows.len()],
             unstored: Vec::new(),
             is_restored: false,
             shown: vec![Holdings::default(); app.windows.len()],
+            awaits_secret: false,
             planned_at: now,
             told_before: None,
             generation,
             app,
+        }
+    }
+
+    pub(super) fn app(&self) -> &App {
+        &self.app
+    }
+
+    /// Goes on with other settings, and keeps all that is known and counted.
+    pub(super) fn reconfigure(&mut self, app: App, now: DateTime<Utc>) {
+        let fresh = Self::new(app, now, self.generation);
+        if fresh.app.access != self.app.access {
+            self.access = fresh.access;
+        }
+        let mut records = mem::replace(&mut self.record.windows, fresh.record.windows);
+        let mut days = mem::replace(&mut self.days, fresh.days);
+        for (record, of_window) in self.record.windows.iter_mut().zip(&mut self.days) {
+            if let Some(index) = records.iter().position(|old| old.window == record.window) {
+                *record = records.swap_remove(index);
+                *of_window = days.swap_remove(index);
+            }
+        }
+        self.shown = fresh.shown;
+        self.record.name = fresh.record.name;
+        self.record.next_poll_at = now;
+        self.app = fresh.app;
+    }
+
+    /// Takes the app off the page for good.
+    pub(super) fn leave(self, page: &Page) {
+        page.remove(&self.app.appid);
+        if !self.unstored.is_empty() {
+            tracing::error!(
+                appid = %self.app.appid, answers = self.unstored.len(),
+                "an app was removed before the archive took its last answers, which are lost"
+            );
         }
     }
 
@@ -620,7 +646,7 @@ mod tests {
         let app = App {
             appid: appid.clone(),
             name: String::new(),
-            secret: SecretString::from("secret"),
+            access: config::access::Access::of_secret(SecretString::from("secret")),
             windows: vec![Window::OneDay],
             dimensions: Dimension::ALL.to_vec(),
             top_names: std::collections::BTreeMap::new(),

@@ -6,3 +6,4 @@
 pub mod cycle;
 pub mod history;
 pub mod schedule;
+pub mod tasks;

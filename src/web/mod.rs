@@ -7,14 +7,16 @@ mod status;
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use futures_util::stream;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::archive::Archive;
 use crate::calendar::Clock;
@@ -25,7 +27,14 @@ use crate::portrait::AppId;
 use status::Status;
 
 /// Where everything else is; the page for Prometheus must be elsewhere.
-pub const PATHS: [&str; 5] = ["/", "/probe", "/-/healthy", "/-/ready", "/api/v1/status"];
+pub const PATHS: [&str; 6] = [
+    "/",
+    "/probe",
+    "/-/healthy",
+    "/-/ready",
+    "/-/reload",
+    "/api/v1/status",
+];
 
 const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -41,6 +50,26 @@ pub struct Site {
     pub clock: Clock,
     /// Where the page for Prometheus is; starts with a slash and is none of [`PATHS`].
     pub telemetry_path: String,
+    /// Takes requests to read the configuration again.
+    pub reload: mpsc::Sender<Reload>,
+    /// Whether every app had an archived portrait or was asked once; stays so.
+    pub ready: AtomicBool,
+}
+
+/// Takes what became of reading the configuration again: nothing more to say, or why it is bad.
+pub type Reload = oneshot::Sender<Result<(), String>>;
+
+impl Site {
+    /// Tells whether every app that was there from the start has an archived portrait, or has been
+    /// asked for one.
+    pub fn is_ready(&self) -> bool {
+        if !self.ready.load(Ordering::Relaxed) {
+            let records = self.page.records();
+            let ready = records.iter().all(|record| record.is_ready());
+            self.ready.store(ready, Ordering::Relaxed);
+        }
+        self.ready.load(Ordering::Relaxed)
+    }
 }
 
 /// Returns the routes of a site.
@@ -51,6 +80,7 @@ pub fn create_app(site: Arc<Site>) -> Router {
         .route("/probe", get(probe))
         .route("/-/healthy", get(async || "healthy\n"))
         .route("/-/ready", get(ready))
+        .route("/-/reload", post(reload))
         .route(
             "/api/v1/status",
             get(async |State(site): State<Arc<Site>>| axum::Json(Status::new(&site))),
@@ -72,16 +102,30 @@ async fn index(State(site): State<Arc<Site>>) -> Response {
 }
 
 async fn ready(State(site): State<Arc<Site>>) -> Response {
-    let records = site.page.records();
-    let waiting = records.iter().filter(|record| !record.is_ready()).count();
-    if waiting == 0 {
+    if site.is_ready() {
         "ready\n".into_response()
     } else {
+        let records = site.page.records();
+        let waiting = records.iter().filter(|record| !record.is_ready()).count();
         let text = format!(
             "waiting for the first answer to {waiting} of {} apps\n",
             records.len()
         );
         (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
+    }
+}
+
+/// Reads the configuration again, and answers when it is followed.
+async fn reload(State(site): State<Arc<Site>>) -> Response {
+    let (reply, answer) = oneshot::channel();
+    // Nobody answers any more when the exporter ends.
+    let _ = site.reload.send(reply).await;
+    match answer.await {
+        Ok(Ok(())) => "reloaded\n".into_response(),
+        Ok(Err(problems)) => {
+            (StatusCode::INTERNAL_SERVER_ERROR, format!("{problems}\n")).into_response()
+        }
+        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the exporter is ending\n").into_response(),
     }
 }
 

@@ -85,7 +85,7 @@ impl Status {
             version: env!("CARGO_PKG_VERSION"),
             revision: env!("BUILD_REVISION"),
             now,
-            ready: records.iter().all(|record| record.is_ready()),
+            ready: site.is_ready(),
             telemetry_path: site.telemetry_path.clone(),
             archive: ArchiveStatus {
                 path: site.archive.path().display().to_string(),

@@ -1,16 +1,19 @@
-//! How an app gets at WeChat's API: its secret, and the token that the secret buys.
+//! How an app gets at WeChat's API: what is configured for it, and the token that is held.
 //!
-//! One token is held per app and renewed by one caller at a time. Tokens come from
-//! `stable_token`, whose tokens are apart from those of `cgi-bin/token`: asking for one never
-//! takes away the token of the app's own backend.
+//! One token is held per app and renewed by one caller at a time, wherever tokens come from. Those of
+//! `stable_token` are apart from those of `cgi-bin/token`: asking for one never takes away the token
+//! of the app's own backend.
 
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Mutex;
 
-use super::{Error, wire};
+use super::errcode::{Asked, Reason};
+use super::{Endpoint, Error, WECHAT, wire};
+use crate::config::access::{Access as Settings, Secret, TokenAccess, TokenSource};
 use crate::portrait::AppId;
 
 /// WeChat gives out the next token this long before the end of one, and both work in between.
@@ -20,24 +23,42 @@ const RENEW_BEFORE_END: Duration = Duration::from_mins(5);
 #[derive(Debug)]
 pub struct Access {
     appid: AppId,
-    secret: SecretString,
-    held: Mutex<Option<Held>>,
+    settings: Settings,
+    tokens: Mutex<Tokens>,
+    /// The AppSecret that was sent last, if it comes from a file.
+    sent_secret: std::sync::Mutex<Option<SecretString>>,
+}
+
+/// What is held, and how many tokens there have been.
+#[derive(Debug, Default)]
+struct Tokens {
+    held: Option<Held>,
+    number: u64,
 }
 
 #[derive(Debug)]
 struct Held {
     token: SecretString,
-    renew_at: DateTime<Utc>,
+    /// None for a token of which nobody told how long it lives.
+    renew_at: Option<DateTime<Utc>>,
+}
+
+/// A token for one request.
+pub(super) struct Lent {
+    pub(super) token: SecretString,
+    /// Which one it is: its source may give the same text again.
+    number: u64,
 }
 
 impl Access {
     /// Starts without a token; the first request asks for one.
     #[must_use]
-    pub fn new(appid: AppId, secret: SecretString) -> Self {
+    pub fn new(appid: AppId, settings: Settings) -> Self {
         Self {
             appid,
-            secret,
-            held: Mutex::new(None),
+            settings,
+            tokens: Mutex::default(),
+            sent_secret: std::sync::Mutex::default(),
         }
     }
 
@@ -47,39 +68,118 @@ impl Access {
         &self.appid
     }
 
+    /// Returns what is configured.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Forgets a token of unknown life: it is used for one poll and no longer.
+    pub async fn begin_poll(&self) {
+        let mut tokens = self.tokens.lock().await;
+        tokens.held.take_if(|held| held.renew_at.is_none());
+    }
+
+    /// Tells whether the file with the AppSecret holds another one than was sent last.
+    pub async fn has_new_secret(&self) -> bool {
+        let Settings::Token(TokenAccess {
+            source: TokenSource::Secret(secret @ Secret::File(_), _),
+            ..
+        }) = &self.settings
+        else {
+            return false;
+        };
+        read(secret).await.is_ok_and(|secret| {
+            let sent = self.sent_secret.lock();
+            let sent = sent.unwrap_or_else(PoisonError::into_inner);
+            sent.as_ref().map(ExposeSecret::expose_secret) != Some(secret.expose_secret())
+        })
+    }
+
+    /// Returns the AppSecret as it is now.
+    pub(super) async fn secret(&self, secret: &Secret) -> Result<SecretString, Error> {
+        let read = read(secret).await;
+        let sent = self.sent_secret.lock();
+        *sent.unwrap_or_else(PoisonError::into_inner) = read.as_ref().ok().cloned();
+        read.map_err(|problem| Error::Unusable(Reason::Credentials, problem))
+    }
+
     /// Returns the token that is held, or asks for a new one; whoever comes meanwhile waits.
     pub(super) async fn token(
         &self,
         now: DateTime<Utc>,
-        ask: impl AsyncFnOnce(&AppId, &SecretString) -> Result<wire::Token, Error>,
-    ) -> Result<SecretString, Error> {
-        let mut held = self.held.lock().await;
-        if let Some(held) = held.as_ref().filter(|held| now < held.renew_at) {
-            return Ok(held.token.clone());
+        ask: impl AsyncFnOnce() -> Result<wire::Token, Error>,
+    ) -> Result<Lent, Error> {
+        let mut tokens = self.tokens.lock().await;
+        let is_good = |held: &&Held| held.renew_at.is_none_or(|renew_at| now < renew_at);
+        if let Some(held) = tokens.held.as_ref().filter(is_good) {
+            return Ok(Lent {
+                token: held.token.clone(),
+                number: tokens.number,
+            });
         }
-        // The old one is kept until there is a new one: it may live on for some minutes.
-        let wire::Token { value, expires_in } = ask(&self.appid, &self.secret).await?;
+        let wire::Token { value, expires_in } = ask().await?;
         let token = SecretString::from(value);
-        let life = Duration::from_secs(expires_in).saturating_sub(RENEW_BEFORE_END);
-        let life = TimeDelta::from_std(life).unwrap_or(TimeDelta::MAX);
-        let renew_at = now
-            .checked_add_signed(life)
-            .unwrap_or(DateTime::<Utc>::MAX_UTC);
-        *held = Some(Held {
+        let renew_at = expires_in.map(|seconds| {
+            let life = Duration::from_secs(seconds).saturating_sub(RENEW_BEFORE_END);
+            let life = TimeDelta::from_std(life).unwrap_or(TimeDelta::MAX);
+            now.checked_add_signed(life)
+                .unwrap_or(DateTime::<Utc>::MAX_UTC)
+        });
+        tokens.number += 1;
+        tokens.held = Some(Held {
             token: token.clone(),
             renew_at,
         });
-        Ok(token)
+        Ok(Lent {
+            token,
+            number: tokens.number,
+        })
     }
 
-    /// Drops a token that was refused, unless another caller has put a newer one in its place.
-    pub(super) async fn forget(&self, refused: &SecretString) {
-        let mut held = self.held.lock().await;
-        if held
-            .as_ref()
-            .is_some_and(|held| held.token.expose_secret() == refused.expose_secret())
-        {
-            *held = None;
+    /// Drops a token that was refused, unless another caller has had it replaced already.
+    pub(super) async fn forget(&self, refused: &Lent) {
+        let mut tokens = self.tokens.lock().await;
+        if tokens.number == refused.number {
+            tokens.held = None;
         }
     }
+
+    /// Returns what a request to an endpoint carries.
+    pub(super) fn asked(&self, endpoint: Endpoint) -> Asked {
+        match (&self.settings, endpoint) {
+            (_, Endpoint::Token) => Asked::Secret,
+            (Settings::CloudHosting, _) => Asked::CloudHosting,
+            (Settings::PortraitUrl(_), _) => Asked::PortraitUrl,
+            (Settings::Token(access), _) => match access.source {
+                TokenSource::Secret(..) => Asked::OwnToken,
+                _ => Asked::GivenToken,
+            },
+        }
+    }
+
+    /// Returns who answers at an endpoint, and the key that says where.
+    pub(super) fn peer(&self, endpoint: Endpoint) -> (String, &'static str) {
+        match (&self.settings, endpoint) {
+            (Settings::PortraitUrl(remote), _) => (
+                format!("portrait_url ({})", remote.url.host()),
+                "portrait_url",
+            ),
+            (
+                Settings::Token(TokenAccess {
+                    source: TokenSource::Url(remote),
+                    ..
+                }),
+                Endpoint::Token,
+            ) => (format!("token_url ({})", remote.url.host()), "token_url"),
+            _ => (WECHAT.to_owned(), "wechat.base_url"),
+        }
+    }
+}
+
+/// Reads a secret away from the tasks that must not wait.
+async fn read(secret: &Secret) -> Result<SecretString, String> {
+    let secret = secret.clone();
+    let read = tokio::task::spawn_blocking(move || secret.read()).await;
+    read.unwrap_or_else(|error| Err(error.to_string()))
 }

@@ -60,6 +60,58 @@ pub enum Then {
     Tomorrow,
 }
 
+/// What a refused request asked for and carried, where that makes a difference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asked {
+    /// A token, with the AppSecret.
+    Secret,
+    /// A portrait, with a token that the AppSecret bought.
+    OwnToken,
+    /// A portrait, with a token from elsewhere.
+    GivenToken,
+    /// A portrait, with the token that the sidecar of cloud hosting adds.
+    CloudHosting,
+    /// A portrait, from an address that is not WeChat's.
+    PortraitUrl,
+}
+
+/// Where in WeChat's consoles something is set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// AppSecret, addresses, encryption.
+    Settings,
+    /// Which APIs the app may use.
+    Permissions,
+    /// Cloud functions.
+    Functions,
+    /// Cloud hosting.
+    Hosting,
+}
+
+impl Asked {
+    /// Returns what is mostly asked for at an endpoint.
+    #[must_use]
+    pub const fn at(endpoint: Endpoint) -> Self {
+        match endpoint {
+            Endpoint::Token => Self::Secret,
+            Endpoint::Portrait | Endpoint::Function => Self::OwnToken,
+        }
+    }
+}
+
+impl Place {
+    /// Returns the way to it, as the consoles name its steps.
+    #[must_use]
+    pub const fn way(self) -> &'static str {
+        match self {
+            Self::Settings => "mp.weixin.qq.com › 开发管理 › 开发设置",
+            Self::Permissions => "mp.weixin.qq.com › 开发管理 › 接口设置",
+            Self::Functions => "WeChat developer tools › 云开发 › 云函数",
+            Self::Hosting => "cloud.weixin.qq.com › 云托管 › 云调用",
+        }
+    }
+}
+
 /// What to do about some error codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rule {
@@ -71,6 +123,8 @@ pub struct Rule {
     pub then: Then,
     /// One sentence for the operator; `{ip}` stands for the address that WeChat saw.
     pub advice: &'static str,
+    /// Where it is mended, if that is in one of WeChat's consoles.
+    pub place: Option<Place>,
 }
 
 impl Rule {
@@ -85,7 +139,14 @@ impl Rule {
             reason,
             then,
             advice,
+            place: None,
         }
+    }
+
+    /// Names the place where it is mended.
+    const fn at(mut self, place: Place) -> Self {
+        self.place = Some(place);
+        self
     }
 }
 
@@ -129,7 +190,7 @@ pub const RULES: &[Rule] = &[
         "WeChat has no portraits for this app; it refuses mini games",
     ),
     Rule::new(
-        &[40001, 40014, 42001],
+        TOKEN_REFUSED,
         Reason::Token,
         Then::NewToken,
         "WeChat refuses even a new token: another program fetches tokens with cgi-bin/token or force_refresh, or the secret is of another app",
@@ -150,14 +211,16 @@ pub const RULES: &[Rule] = &[
         &[40125],
         Reason::Credentials,
         HOUR,
-        "the AppSecret is wrong or was reset: set the new one and restart the exporter",
-    ),
+        "the AppSecret is wrong or was reset: set the new one; a changed secret_file is noticed within a minute",
+    )
+    .at(Place::Settings),
     Rule::new(
         &[40243],
         Reason::Credentials,
         minutes(10),
-        "the AppSecret is frozen: unfreeze it in the WeChat console under development settings",
-    ),
+        "the AppSecret is frozen: unfreeze it, or use another access",
+    )
+    .at(Place::Settings),
     Rule::new(
         &[41002, 41004],
         Reason::Configuration,
@@ -168,8 +231,9 @@ pub const RULES: &[Rule] = &[
         &[40164, 61004],
         Reason::IpNotAllowed,
         minutes(5),
-        "add {ip} to the IP allow-list of the app, in the WeChat console under development settings",
-    ),
+        "add {ip} to the IP allow-list of the app",
+    )
+    .at(Place::Settings),
     Rule::new(
         &[89501, 89503],
         Reason::IpNotAllowed,
@@ -204,26 +268,30 @@ pub const RULES: &[Rule] = &[
         &[48001, 48004, 50001, 50002, 50004, 61003, 61007],
         Reason::Permission,
         DAY,
-        "the app may not use this API, or is blocked: check its state and permissions in the WeChat console; a third-party platform needs permission set 18",
-    ),
+        "the app may not use this API, or is blocked: check its state and permissions; a third-party platform needs permission set 18",
+    )
+    .at(Place::Permissions),
     Rule::new(
         &[40234, 40235],
         Reason::Configuration,
         HOUR,
-        "the app has API encryption switched on: switch it off for this API in the WeChat console",
-    ),
+        "the app has API encryption switched on: switch it off for this API, or use a cloud function",
+    )
+    .at(Place::Settings),
     Rule::new(
         &[85088, 40101, -1000],
         Reason::Configuration,
         HOUR,
         "the cloud function could not be called: check its environment and name in the configuration",
-    ),
+    )
+    .at(Place::Functions),
     Rule::new(
         &[-604_101],
         Reason::Permission,
         minutes(10),
         "the cloud function may not call openapi.analysis.getUserPortrait: list it in config.json of the function, and wait 10 minutes",
-    ),
+    )
+    .at(Place::Functions),
     Rule::new(
         &[-604_102, -604_103],
         Reason::Busy,
@@ -234,17 +302,65 @@ pub const RULES: &[Rule] = &[
         &[-604_100, -604_104],
         Reason::Configuration,
         HOUR,
-        "the cloud function failed inside: read its log in the cloud console",
+        "the cloud function failed inside: read its log",
+    )
+    .at(Place::Functions),
+];
+
+/// Codes that mean something else for requests of one kind.
+pub const EXCEPTIONS: &[(Asked, Rule)] = &[
+    (
+        Asked::Secret,
+        Rule::new(
+            TOKEN_REFUSED,
+            Reason::Credentials,
+            HOUR,
+            "WeChat refuses the AppSecret: set the one shown in its console",
+        )
+        .at(Place::Settings),
+    ),
+    (
+        Asked::GivenToken,
+        Rule::new(
+            TOKEN_REFUSED,
+            Reason::Token,
+            Then::NewToken,
+            "WeChat refuses the token, also after it was asked for again: its source must give the current one of this very app",
+        ),
+    ),
+    (
+        Asked::CloudHosting,
+        Rule::new(
+            &[41001],
+            Reason::Token,
+            Then::NextPoll,
+            "nobody added a token: run the exporter inside cloud hosting, switch the open API service on, and allow /datacube/getweanalysisappiduserportrait there",
+        )
+        .at(Place::Hosting),
+    ),
+    (
+        Asked::CloudHosting,
+        Rule::new(
+            TOKEN_REFUSED,
+            Reason::Token,
+            Then::NewToken,
+            "WeChat refuses the token that cloud hosting added: check that the environment belongs to this app",
+        )
+        .at(Place::Hosting),
+    ),
+    (
+        Asked::PortraitUrl,
+        Rule::new(
+            TOKEN_REFUSED,
+            Reason::Token,
+            Then::NewToken,
+            "WeChat refuses the token that portrait_url used: what answers there must renew its token",
+        ),
     ),
 ];
 
-/// What the token endpoint means by the codes that elsewhere speak of a token.
-const SECRET_REFUSED: Rule = Rule::new(
-    &[40001, 40014, 42001],
-    Reason::Credentials,
-    HOUR,
-    "WeChat refuses the AppSecret: set the one shown in its console",
-);
+/// What WeChat says of a token that it does not take.
+const TOKEN_REFUSED: &[i64] = &[40001, 40014, 42001];
 
 const UNKNOWN: Rule = Rule::new(
     &[],
@@ -253,12 +369,13 @@ const UNKNOWN: Rule = Rule::new(
     "WeChat refuses for a reason that this exporter does not know",
 );
 
-/// Returns what to do about an error code that an endpoint answered.
+/// Returns what to do about an error code that was answered to a request of one kind.
 #[must_use]
-pub fn rule(endpoint: Endpoint, errcode: i64) -> Rule {
-    let of_endpoint = (endpoint == Endpoint::Token).then_some(&SECRET_REFUSED);
-    let mut rules = of_endpoint.into_iter().chain(RULES);
-    rules
+pub fn rule(asked: Asked, errcode: i64) -> Rule {
+    let of_kind = EXCEPTIONS.iter().filter(|(kind, _)| *kind == asked);
+    of_kind
+        .map(|(_, rule)| rule)
+        .chain(RULES)
         .find(|rule| rule.errcodes.contains(&errcode))
         .copied()
         .unwrap_or(UNKNOWN)
@@ -282,14 +399,28 @@ mod tests {
     }
 
     #[test]
+    fn what_is_done_follows_from_the_endpoint_alone() {
+        let of_portraits = EXCEPTIONS
+            .iter()
+            .filter(|(asked, _)| *asked != Asked::Secret);
+        for (asked, exception) in of_portraits {
+            for errcode in exception.errcodes {
+                let usual = rule(Asked::at(Endpoint::Portrait), *errcode);
+                let found = rule(*asked, *errcode);
+                assert_eq!((found.reason, found.then), (usual.reason, usual.then));
+            }
+        }
+    }
+
+    #[test]
     fn a_refused_token_is_replaced_but_a_refused_secret_is_not_tried_again() {
-        assert_eq!(rule(Endpoint::Portrait, 40001).then, Then::NewToken);
-        assert_eq!(rule(Endpoint::Token, 40001).reason, Reason::Credentials);
-        assert_eq!(rule(Endpoint::Token, 40001).then, HOUR);
+        assert_eq!(rule(Asked::OwnToken, 40001).then, Then::NewToken);
+        assert_eq!(rule(Asked::Secret, 40001).reason, Reason::Credentials);
+        assert_eq!(rule(Asked::Secret, 40001).then, HOUR);
     }
 
     #[test]
     fn an_unknown_code_is_told_as_such() {
-        assert_eq!(rule(Endpoint::Portrait, 12345).reason, Reason::Other);
+        assert_eq!(rule(Asked::OwnToken, 12345).reason, Reason::Other);
     }
 }

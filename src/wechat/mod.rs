@@ -1,11 +1,12 @@
 //! Everything that knows WeChat: its addresses, field names, tokens and error codes.
 //!
-//! `client` sends requests, `access` holds tokens, `wire` reads answers, `errcode` says what a
-//! refusal means and what to do about it. What leaves this room is a portrait or an [`Error`];
-//! when to ask is for `poll` to say, and nobody outside sees a token.
+//! `client` sends requests, `access` holds tokens, `command` runs programs that give them, `wire`
+//! reads answers, `errcode` says what a refusal means and what to do about it. What leaves this room
+//! is a portrait or an [`Error`]; when to ask is for `poll` to say, and nobody outside sees a token.
 
 mod access;
 mod client;
+mod command;
 pub mod errcode;
 pub mod wire;
 
@@ -14,10 +15,10 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 pub use access::Access;
-pub use client::{BACKOFF, Client, Request, Settings};
-use errcode::{Reason, Then};
+pub use client::{BACKOFF, Client, Request, Settings, Unprepared};
+use errcode::{Asked, Reason, Rule, Then};
 
-use crate::portrait::{AppId, spelled};
+use crate::portrait::spelled;
 
 spelled! {
     /// Which part of WeChat's API a request went to.
@@ -26,6 +27,8 @@ spelled! {
         Portrait = "portrait",
         /// Tokens.
         Token = "token",
+        /// A cloud function that asks for the portrait.
+        Function = "function",
     }
 }
 
@@ -41,6 +44,8 @@ pub enum Error {
     /// No answer could be had from whoever stands at the other end.
     #[error("no answer from WeChat ({failure})")]
     Transport {
+        /// What was asked for.
+        endpoint: Endpoint,
         /// What went wrong.
         failure: Failure,
         /// Free of addresses, which hold tokens.
@@ -49,6 +54,12 @@ pub enum Error {
     /// The answer is none that could be read.
     #[error("unreadable answer: {1}")]
     Decode(Endpoint, String),
+    /// A file or a program that is configured gives nothing to go on with; says why.
+    #[error("{1}")]
+    Unusable(Reason, String),
+    /// Cloud hosting did not relay the request that failed.
+    #[error("{0}, and no sidecar relayed the request")]
+    NotRelayed(Box<Error>),
 }
 
 /// A refusal in WeChat's own terms.
@@ -94,7 +105,7 @@ impl Error {
     #[must_use]
     pub fn reason(&self) -> Reason {
         match self {
-            Self::Refused(refusal) => refusal.rule().reason,
+            Self::Refused(refusal) => refusal.usual_rule().reason,
             Self::Empty => Reason::Empty,
             Self::Transport {
                 failure: Failure::Status(429),
@@ -102,6 +113,21 @@ impl Error {
             } => Reason::RateLimited,
             Self::Transport { .. } => Reason::Transport,
             Self::Decode(..) => Reason::Decode,
+            Self::Unusable(reason, _) => *reason,
+            Self::NotRelayed(error) => error.reason(),
+        }
+    }
+
+    /// Tells whether it is about a token, and no portrait was asked for yet.
+    #[must_use]
+    pub fn is_of_token(&self) -> bool {
+        match self {
+            Self::Refused(refusal) => refusal.endpoint == Endpoint::Token,
+            Self::Transport { endpoint, .. } | Self::Decode(endpoint, _) => {
+                *endpoint == Endpoint::Token
+            }
+            Self::Unusable(reason, _) => *reason != Reason::Configuration,
+            Self::NotRelayed(_) | Self::Empty => false,
         }
     }
 
@@ -124,50 +150,84 @@ impl Error {
     #[must_use]
     pub fn then(&self) -> Then {
         match self {
-            Self::Refused(refusal) => refusal.rule().then,
+            Self::Refused(refusal) => refusal.usual_rule().then,
+            Self::NotRelayed(error) => error.then(),
+            Self::Unusable(Reason::Credentials, _) => Then::After(Duration::from_hours(1)),
             Self::Transport {
                 failure: Failure::Status(429),
                 ..
             } => Then::After(Duration::from_mins(1)),
-            Self::Empty | Self::Transport { .. } | Self::Decode(..) => Then::NextPoll,
+            Self::Empty | Self::Transport { .. } | Self::Decode(..) | Self::Unusable(..) => {
+                Then::NextPoll
+            }
         }
     }
 
-    /// Tells the operator in one sentence what happened to which app, and what to do.
+    /// Tells the operator in one sentence what happened to the app with this access, what to do, and
+    /// where.
     #[must_use]
-    pub fn sentence(&self, appid: &AppId) -> String {
+    pub fn sentence(&self, access: &Access) -> String {
+        let appid = access.appid();
         match self {
-            Self::Refused(refusal) => refusal.sentence(appid),
+            Self::Refused(refusal) => refusal.sentence(access),
             Self::Empty => format!(
                 "{appid}: not computed yet, the portrait is empty; normal before 10:00, possible until 15:00 Beijing time"
             ),
-            Self::Transport { failure, source } => {
+            Self::Transport {
+                endpoint,
+                failure,
+                source,
+            } => {
                 let detail = source
                     .as_ref()
                     .map_or(String::new(), |error| format!(" ({})", innermost(error)));
+                let (peer, key) = access.peer(*endpoint);
                 let what = match failure {
-                    Failure::Connect => "no connection to WeChat; check network, DNS, proxy and wechat.base_url".to_owned(),
-                    Failure::Timeout => "WeChat did not answer in time; check the network, or raise wechat.timeout".to_owned(),
-                    Failure::Body => "the answer broke off; check what stands between here and WeChat".to_owned(),
-                    Failure::Status(429) => "too many requests, says a gateway in between or WeChat itself; raise poll.interval".to_owned(),
+                    Failure::Connect => {
+                        format!("no connection to {peer}; check network, DNS, proxy and {key}")
+                    }
+                    Failure::Timeout => format!(
+                        "{peer} did not answer in time; check the network, or raise wechat.timeout"
+                    ),
+                    Failure::Body => {
+                        format!("the answer broke off; check what stands between here and {peer}")
+                    }
+                    Failure::Status(429) => format!(
+                        "too many requests, says a gateway in between or {peer} itself; raise poll.interval"
+                    ),
+                    Failure::Status(status) if peer == WECHAT => format!(
+                        "HTTP status {status}, which WeChat itself never sends; check proxy and {key}, or wait if it passes"
+                    ),
                     Failure::Status(status) => format!(
-                        "HTTP status {status}, which WeChat itself never sends; check proxy and wechat.base_url, or wait if it passes"
+                        "HTTP status {status} from {peer}; check {key} and {key}_headers_file, or wait if it passes"
                     ),
                 };
                 format!("{appid}: {what}{detail}")
             }
             Self::Decode(endpoint, problem) => {
                 let wanted = match endpoint {
-                    Endpoint::Portrait => "portrait of the day asked for",
+                    Endpoint::Portrait | Endpoint::Function => "portrait of the day asked for",
                     Endpoint::Token => "token",
                 };
-                format!(
-                    "{appid}: the answer is no {wanted}: {problem}; check what stands between here and WeChat"
-                )
+                let (peer, _) = access.peer(*endpoint);
+                let check = if peer == WECHAT {
+                    "check what stands between here and WeChat".to_owned()
+                } else {
+                    format!("check what {peer} answers")
+                };
+                format!("{appid}: the answer is no {wanted}: {problem}; {check}")
             }
+            Self::Unusable(_, problem) => format!("{appid}: {problem}"),
+            Self::NotRelayed(error) => format!(
+                "{}; the answer has no x-openapi-seqid, so the sidecar of cloud hosting did not relay the request",
+                error.sentence(access)
+            ),
         }
     }
 }
+
+/// What sentences call the usual peer.
+const WECHAT: &str = "WeChat";
 
 /// Returns the last cause of an error, which is the one that says something.
 fn innermost(error: &reqwest::Error) -> String {
@@ -179,8 +239,9 @@ fn innermost(error: &reqwest::Error) -> String {
 }
 
 impl Refusal {
-    fn rule(&self) -> errcode::Rule {
-        errcode::rule(self.endpoint, self.errcode)
+    /// Returns the rule that decides what is done.
+    fn usual_rule(&self) -> Rule {
+        errcode::rule(Asked::at(self.endpoint), self.errcode)
     }
 
     /// Returns the address that WeChat does not want to hear from, if it names one.
@@ -203,18 +264,22 @@ impl Refusal {
             .then_some(rid)
     }
 
-    fn sentence(&self, appid: &AppId) -> String {
-        let rule = self.rule();
+    fn sentence(&self, access: &Access) -> String {
+        let rule = errcode::rule(access.asked(self.endpoint), self.errcode);
         let address = self
             .address()
             .map_or("the address of this exporter".to_owned(), |ip| {
                 ip.to_string()
             });
         let mut sentence = format!(
-            "{appid}: {} (errcode {}",
-            rule.advice.replace("{ip}", &address),
-            self.errcode
+            "{}: {}",
+            access.appid(),
+            rule.advice.replace("{ip}", &address)
         );
+        if let Some(place) = rule.place {
+            let _ = write!(sentence, "; see {}", place.way());
+        }
+        let _ = write!(sentence, " (errcode {}", self.errcode);
         if rule.reason == Reason::Other && !self.errmsg.is_empty() {
             let _ = write!(sentence, ", WeChat says: {}", self.errmsg);
         } else if let Some(rid) = self.rid() {
@@ -227,8 +292,10 @@ impl Refusal {
 #[cfg(test)]
 mod tests {
     use chrono::NaiveDate;
+    use secrecy::SecretString;
 
     use super::*;
+    use crate::config::access::Access as Settings;
     use crate::portrait::Window;
 
     const RID: &str = "rid: 61b7f9e0-66c14e21-3f647b7e";
@@ -241,12 +308,19 @@ mod tests {
             Endpoint::Portrait => {
                 wire::portrait(body.as_bytes(), Window::OneDay, NaiveDate::MIN).err()
             }
+            Endpoint::Function => {
+                wire::of_function(body.as_bytes(), Window::OneDay, NaiveDate::MIN).err()
+            }
         };
-        error.unwrap().sentence(&appid())
+        error.unwrap().sentence(&access())
     }
 
-    fn appid() -> AppId {
-        "wx0123456789abcdef".parse().unwrap()
+    fn access() -> Access {
+        let secret = SecretString::from("secret");
+        Access::new(
+            "wx0123456789abcdef".parse().unwrap(),
+            Settings::of_secret(secret),
+        )
     }
 
     #[test]
@@ -255,7 +329,7 @@ mod tests {
             format!("invalid ip 61.183.89.14 ipv6 ::ffff:61.183.89.14, not in whitelist {RID}");
         assert_eq!(
             sentence(Endpoint::Token, 40164, &errmsg),
-            "wx0123456789abcdef: add 61.183.89.14 to the IP allow-list of the app, in the WeChat console under development settings (errcode 40164, rid 61b7f9e0-66c14e21-3f647b7e)"
+            "wx0123456789abcdef: add 61.183.89.14 to the IP allow-list of the app; see mp.weixin.qq.com › 开发管理 › 开发设置 (errcode 40164, rid 61b7f9e0-66c14e21-3f647b7e)"
         );
         assert_eq!(
             sentence(
@@ -271,7 +345,7 @@ mod tests {
                 61004,
                 "access clientip is not registered"
             ),
-            "wx0123456789abcdef: add the address of this exporter to the IP allow-list of the app, in the WeChat console under development settings (errcode 61004)"
+            "wx0123456789abcdef: add the address of this exporter to the IP allow-list of the app; see mp.weixin.qq.com › 开发管理 › 开发设置 (errcode 61004)"
         );
     }
 
@@ -280,7 +354,7 @@ mod tests {
         let errmsg = format!("invalid credential, access_token is invalid or not latest {RID}");
         assert_eq!(
             sentence(Endpoint::Token, 40001, &errmsg),
-            "wx0123456789abcdef: WeChat refuses the AppSecret: set the one shown in its console (errcode 40001, rid 61b7f9e0-66c14e21-3f647b7e)"
+            "wx0123456789abcdef: WeChat refuses the AppSecret: set the one shown in its console; see mp.weixin.qq.com › 开发管理 › 开发设置 (errcode 40001, rid 61b7f9e0-66c14e21-3f647b7e)"
         );
         assert_eq!(
             sentence(Endpoint::Portrait, 40001, &errmsg),
@@ -316,7 +390,7 @@ mod tests {
         ] {
             assert_eq!(
                 sentence(Endpoint::Token, 40125, errmsg),
-                "wx0123456789abcdef: the AppSecret is wrong or was reset: set the new one and restart the exporter (errcode 40125)",
+                "wx0123456789abcdef: the AppSecret is wrong or was reset: set the new one; a changed secret_file is noticed within a minute; see mp.weixin.qq.com › 开发管理 › 开发设置 (errcode 40125)",
                 "{errmsg}"
             );
         }
@@ -324,9 +398,10 @@ mod tests {
 
     #[test]
     fn what_is_no_refusal_is_told_in_a_sentence_too() {
-        let status = |status| Error::from(Failure::Status(status)).sentence(&appid());
+        let status =
+            |status| Error::failed(Endpoint::Portrait, Failure::Status(status)).sentence(&access());
         assert_eq!(
-            Error::Empty.sentence(&appid()),
+            Error::Empty.sentence(&access()),
             "wx0123456789abcdef: not computed yet, the portrait is empty; normal before 10:00, possible until 15:00 Beijing time"
         );
         assert_eq!(
@@ -339,7 +414,7 @@ mod tests {
         );
         assert_eq!(
             Error::Decode(Endpoint::Portrait, "it is JSON, but no object".to_owned())
-                .sentence(&appid()),
+                .sentence(&access()),
             "wx0123456789abcdef: the answer is no portrait of the day asked for: it is JSON, but no object; check what stands between here and WeChat"
         );
     }
@@ -358,17 +433,17 @@ mod tests {
         for error in [
             refused(-1),
             refused(61501),
-            Failure::Timeout.into(),
+            Error::failed(Endpoint::Portrait, Failure::Timeout),
             Error::Decode(Endpoint::Portrait, String::new()),
         ] {
             assert!(!error.is_not_ready(), "{error}");
         }
         assert_eq!(
-            Error::from(Failure::Status(429)).reason(),
+            Error::failed(Endpoint::Portrait, Failure::Status(429)).reason(),
             Reason::RateLimited
         );
         assert_eq!(
-            Error::from(Failure::Status(500)).reason(),
+            Error::failed(Endpoint::Portrait, Failure::Status(500)).reason(),
             Reason::Transport
         );
     }

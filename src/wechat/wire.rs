@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 use super::{Endpoint, Error, Refusal};
 use crate::calendar;
 use crate::portrait::{
-    Cohort, Dimension, Division, Portrait, Repair, Repairs, UNKNOWN_NAME, Window,
+    AppId, Cohort, Dimension, Division, Portrait, Repair, Repairs, UNKNOWN_NAME, Window,
 };
 
 /// A portrait, the text it was read from, and what had to be repaired.
@@ -29,11 +29,21 @@ pub struct Answer {
     pub repairs: Repairs,
 }
 
-/// A token as WeChat gives it out.
+/// A token as WeChat, or somebody in its place, gives it out.
 pub(super) struct Token {
     pub(super) value: String,
-    /// Seconds.
-    pub(super) expires_in: u64,
+    /// Seconds, if that was told.
+    pub(super) expires_in: Option<u64>,
+}
+
+/// Returns the body of a request for the token that all who use `stable_token` share.
+pub(super) fn stable_token_request(appid: &AppId, secret: &str) -> Value {
+    json!({
+        "grant_type": "client_credential",
+        "appid": appid,
+        "secret": secret,
+        "force_refresh": false,
+    })
 }
 
 /// Returns the body of a request for the portrait of the window that ends on `reference_date`.
@@ -42,24 +52,53 @@ pub(super) fn portrait_request(window: Window, reference_date: NaiveDate) -> Val
     json!({ "begin_date": compact(begin), "end_date": compact(end) })
 }
 
-/// Reads the portrait that was asked for.
+/// Returns what a cloud function, or another program in between, is asked: both spellings, so that it
+/// can hand on either.
+pub(super) fn function_event(window: Window, reference_date: NaiveDate) -> Value {
+    let mut event = portrait_request(window, reference_date);
+    event["beginDate"] = event["begin_date"].clone();
+    event["endDate"] = event["end_date"].clone();
+    event
+}
+
+/// Reads the portrait that was asked for, also where a cloud function or a program in between has
+/// put something around it.
 ///
 /// # Errors
 ///
 /// [`Error::Refused`] and [`Error::Empty`] are WeChat's own words; [`Error::Decode`] is all that
 /// is no portrait of these days.
 pub fn portrait(body: &[u8], window: Window, reference_date: NaiveDate) -> Result<Answer, Error> {
-    let (text, answer) = object(body, Endpoint::Portrait)?;
-    let told = field(&answer, &["ref_date", "refDate"]);
+    unpacked(object(body, Endpoint::Portrait)?)
+        .and_then(|(text, answer)| read_portrait(text, &answer, window, reference_date))
+}
+
+/// Reads what WeChat answers that called a cloud function.
+///
+/// # Errors
+///
+/// Those of [`portrait()`], and WeChat's own about the call.
+pub(super) fn of_function(
+    body: &[u8],
+    window: Window,
+    reference_date: NaiveDate,
+) -> Result<Answer, Error> {
+    unpacked(object(body, Endpoint::Function)?)
+        .and_then(|(text, answer)| read_portrait(text, &answer, window, reference_date))
+}
+
+fn read_portrait(
+    text: Cow<'_, str>,
+    answer: &Map<String, Value>,
+    window: Window,
+    reference_date: NaiveDate,
+) -> Result<Answer, Error> {
+    let told = field(answer, REF_DATE);
     let mut portrait = Portrait::new(window, reference_date);
     let mut repairs = Repairs::default();
     let mut has_halves = false;
-    let halves = [
-        (Cohort::New, ["visit_uv_new", "visitUvNew"]),
-        (Cohort::Active, ["visit_uv", "visitUv"]),
-    ];
-    for (cohort, names) in halves {
-        let half = match field(&answer, &names) {
+    for (cohort, names) in HALVES {
+        let half = match field(answer, names) {
             None => continue,
             Some(Value::Object(half)) => half,
             Some(Value::Array(_)) => {
@@ -95,7 +134,7 @@ pub fn portrait(body: &[u8], window: Window, reference_date: NaiveDate) -> Resul
     }
     if portrait.is_empty() {
         return Err(match repairs[Repair::UnreadableValue] {
-            0 if has_halves || told.is_some() || code(&answer).is_some() || answer.is_empty() => {
+            0 if has_halves || told.is_some() || code(answer).is_some() || answer.is_empty() => {
                 Error::Empty
             }
             0 => Error::Decode(
@@ -126,8 +165,8 @@ pub fn portrait(body: &[u8], window: Window, reference_date: NaiveDate) -> Resul
 ///
 /// It is no answer, or covers days that are no window.
 pub fn covered(body: &[u8]) -> Result<Option<(Window, NaiveDate)>, Error> {
-    let (_, answer) = object(body, Endpoint::Portrait)?;
-    let Some(told) = field(&answer, &["ref_date", "refDate"]) else {
+    let (_, answer) = unpacked(object(body, Endpoint::Portrait)?)?;
+    let Some(told) = field(&answer, REF_DATE) else {
         return Ok(None);
     };
     let digits = digits_of_date(told).unwrap_or_default();
@@ -225,27 +264,97 @@ struct Archived<'a> {
 
 type Half<'a> = HashMap<Cow<'a, str>, &'a RawValue>;
 
-/// Reads the answer of a token endpoint.
-pub(super) fn token(body: &[u8]) -> Result<Token, Error> {
-    let (_, answer) = object(body, Endpoint::Token)?;
-    let value = field(&answer, &["access_token"])
-        .and_then(Value::as_str)
-        .filter(|token| !token.is_empty());
-    let expires_in = field(&answer, &["expires_in"]).and_then(whole_number);
-    match (value, expires_in) {
-        (Some(value), Some(expires_in)) => Ok(Token {
-            value: value.to_owned(),
-            expires_in,
-        }),
-        _ => Err(Error::Decode(
-            Endpoint::Token,
-            "access_token or expires_in is missing".to_owned(),
-        )),
+/// Reads what a source of tokens gives: the answer of a token endpoint, perhaps without a life, or
+/// nothing but the token.
+pub(super) fn given_token(output: &[u8]) -> Result<Token, Error> {
+    let text = String::from_utf8_lossy(output);
+    let text = text.trim();
+    if text.starts_with('{') {
+        let (_, answer) = object(text.as_bytes(), Endpoint::Token)?;
+        return read_token(&answer);
     }
+    let is_word = text.bytes().all(|byte| byte.is_ascii_graphic());
+    let problem = if text.is_empty() {
+        "it is empty"
+    } else if !is_word || text.starts_with(['<', '[', '"']) {
+        "it is neither one word nor {\"access_token\": …}"
+    } else {
+        return Ok(Token {
+            value: text.to_owned(),
+            expires_in: None,
+        });
+    };
+    Err(Error::Decode(Endpoint::Token, problem.to_owned()))
 }
 
+/// Reads the answer of a token endpoint of WeChat.
+pub(super) fn token(body: &[u8]) -> Result<Token, Error> {
+    let (_, answer) = object(body, Endpoint::Token)?;
+    let token = read_token(&answer)?;
+    if token.expires_in.is_none() {
+        let problem = "expires_in is missing";
+        return Err(Error::Decode(Endpoint::Token, problem.to_owned()));
+    }
+    Ok(token)
+}
+
+fn read_token(answer: &Map<String, Value>) -> Result<Token, Error> {
+    let unreadable = |problem: &str| Error::Decode(Endpoint::Token, problem.to_owned());
+    let value = field(answer, &["access_token"])
+        .and_then(Value::as_str)
+        .filter(|token| !token.is_empty())
+        .ok_or_else(|| unreadable("access_token is missing"))?;
+    let expires_in = field(answer, &["expires_in"])
+        .map(|seconds| whole_number(seconds).ok_or_else(|| unreadable("expires_in is no number")))
+        .transpose()?;
+    Ok(Token {
+        value: value.to_owned(),
+        expires_in,
+    })
+}
+
+/// An object, and the text that it was read from.
+type Object<'a> = (Cow<'a, str>, Map<String, Value>);
+
+/// Takes off what cloud functions and programs in between put around an answer, layer by layer.
+fn unpacked(object: Object<'_>) -> Result<Object<'_>, Error> {
+    let (mut text, mut answer) = object;
+    for _ in 0..DEEPEST {
+        let is_answer = field(&answer, REF_DATE).is_some()
+            || HALVES
+                .iter()
+                .any(|(_, names)| field(&answer, names).is_some());
+        let inner = match field(&answer, PACKAGES) {
+            Some(Value::String(inner)) if !is_answer => inner.clone(),
+            Some(Value::Object(inner)) if !is_answer && !inner.is_empty() => {
+                json!(inner).to_string()
+            }
+            _ => break,
+        };
+        if inner.is_empty() {
+            let problem = "the cloud function returned nothing".to_owned();
+            return Err(Error::Decode(Endpoint::Portrait, problem));
+        }
+        let (inner, object) = self::object(inner.as_bytes(), Endpoint::Portrait)?;
+        (text, answer) = (Cow::Owned(inner.into_owned()), object);
+    }
+    Ok((text, answer))
+}
+
+/// What is put around answers, and how often at most.
+const PACKAGES: &[&str] = &["resp_data", "respData", "data", "result"];
+const DEEPEST: usize = 4;
+
+const REF_DATE: &[&str] = &["ref_date", "refDate"];
+
+/// The spellings of the cohorts, the documented one first.
+const HALVES: [(Cohort, &[&str]); 2] = [
+    (Cohort::New, &["visit_uv_new", "visitUvNew"]),
+    (Cohort::Active, &["visit_uv", "visitUv"]),
+];
+
 /// Reads an object that is no refusal, and the text that it was read from.
-fn object(body: &[u8], endpoint: Endpoint) -> Result<(Cow<'_, str>, Map<String, Value>), Error> {
+fn object(body: &[u8], endpoint: Endpoint) -> Result<Object<'_>, Error> {
     let (text, value) = json(body, endpoint)?;
     let Value::Object(object) = value else {
         return Err(Error::Decode(
@@ -448,7 +557,7 @@ fn compact(day: NaiveDate) -> String {
 
 /// Returns a sentence of WeChat fit for a log: short, on one line, and without words so long that
 /// they could be a secret (32 characters) or a token (more).
-fn redact(errmsg: &str) -> String {
+pub(super) fn redact(errmsg: &str) -> String {
     let is_word =
         |character: char| character.is_ascii_alphanumeric() || "_-+/=.~%".contains(character);
     let mut redacted = String::new();
@@ -975,19 +1084,28 @@ mod tests {
             r#"{"access_token":"T","expires_in":"7200","errcode":0}"#,
         ] {
             let token = token(body.as_bytes()).unwrap_or_else(|error| panic!("{error}"));
-            assert_eq!((token.value.as_str(), token.expires_in), ("T", 7200));
+            assert_eq!((token.value.as_str(), token.expires_in), ("T", Some(7200)));
         }
-        for body in [
-            r#"{"access_token":"","expires_in":7200}"#,
-            r#"{"access_token":"secret"}"#,
-            r#"{"access_token":"secret","expires_in":-1}"#,
-            r#"{"access_token":5,"expires_in":7200}"#,
-            "{}",
+        for (body, expected) in [
+            (
+                r#"{"access_token":"","expires_in":7200}"#,
+                "access_token is missing",
+            ),
+            (r#"{"access_token":"secret"}"#, "expires_in is missing"),
+            (
+                r#"{"access_token":"secret","expires_in":-1}"#,
+                "expires_in is no number",
+            ),
+            (
+                r#"{"access_token":5,"expires_in":7200}"#,
+                "access_token is missing",
+            ),
+            ("{}", "access_token is missing"),
         ] {
             let Err(Error::Decode(Endpoint::Token, problem)) = token(body.as_bytes()) else {
                 panic!("{body}");
             };
-            assert_eq!(problem, "access_token or expires_in is missing");
+            assert_eq!(problem, expected, "{body}");
         }
         let refused = token(br#"{"errcode":40125,"errmsg":"invalid appsecret"}"#);
         let Err(Error::Refused(refusal)) = refused else {
@@ -997,6 +1115,86 @@ mod tests {
             (refusal.endpoint, refusal.errcode),
             (Endpoint::Token, 40125)
         );
+    }
+
+    #[test]
+    fn a_given_token_is_a_word_or_an_object() {
+        let given =
+            |text: &str| given_token(text.as_bytes()).map(|token| (token.value, token.expires_in));
+        for (text, expires_in) in [
+            ("T_-1\n", None),
+            ("  T_-1", None),
+            (r#"{"access_token":"T_-1"}"#, None),
+            (r#"{"access_token":"T_-1","expires_in":"60"}"#, Some(60)),
+        ] {
+            assert_eq!(given(text).unwrap(), ("T_-1".to_owned(), expires_in));
+        }
+        for (text, expected) in [
+            ("", "unreadable answer: it is empty"),
+            (" \n", "unreadable answer: it is empty"),
+            (
+                "a b",
+                "unreadable answer: it is neither one word nor {\"access_token\": …}",
+            ),
+            (
+                "<html></html>",
+                "unreadable answer: it is neither one word nor {\"access_token\": …}",
+            ),
+            ("{}", "unreadable answer: access_token is missing"),
+            (
+                r#"{"errcode":40164,"errmsg":"x"}"#,
+                "WeChat answered errcode 40164",
+            ),
+        ] {
+            assert_eq!(given(text).unwrap_err().to_string(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_stands_around_an_answer_is_taken_off() {
+        let answer = active(r#""platforms":[{"name":"iPhone","value":2}]"#);
+        let bare = read(&answer).unwrap();
+        let text = Value::String(answer.clone()).to_string();
+        for body in [
+            format!(r#"{{"errcode":0,"errmsg":"ok","resp_data":{text}}}"#),
+            format!(r#"{{"code":200,"data":{answer}}}"#),
+            format!(r#"{{"result":{answer},"errMsg":"x:ok"}}"#),
+            format!(r#"{{"result":{{"data":{text}}}}}"#),
+        ] {
+            let unpacked = read(&body).unwrap();
+            assert_eq!(unpacked.portrait, bare.portrait, "{body}");
+            let object = |text: &str| serde_json::from_str::<Value>(text).unwrap();
+            assert_eq!(object(&unpacked.text), object(&answer), "what is archived");
+            let covered = covered(body.as_bytes()).unwrap();
+            assert_eq!(covered, Some((Window::OneDay, day())));
+        }
+        let failed = r#"{"errCode":61501,"errMsg":"openapi.analysis.getUserPortrait:fail date"}"#;
+        let text = Value::String(failed.to_owned()).to_string();
+        for body in [
+            format!(r#"{{"errcode":0,"resp_data":{text}}}"#),
+            format!(r#"{{"data":{failed}}}"#),
+        ] {
+            let error = of_function(body.as_bytes(), Window::OneDay, day()).unwrap_err();
+            assert!(
+                matches!(&error, Error::Refused(refusal) if refusal.errcode == 61501 && refusal.endpoint == Endpoint::Portrait),
+                "{error}"
+            );
+        }
+        let refused = br#"{"errcode":85088,"errmsg":"no env"}"#;
+        let error = of_function(refused, Window::OneDay, day()).unwrap_err();
+        assert!(
+            matches!(&error, Error::Refused(refusal) if refusal.endpoint == Endpoint::Function)
+        );
+        assert_errors(&[
+            (
+                r#"{"errcode":0,"resp_data":""}"#,
+                "unreadable answer: the cloud function returned nothing",
+            ),
+            (
+                r#"{"resp_data":"{\"errorCode\":1,\"errorMessage\":\"caught\"}"}"#,
+                "unreadable answer: neither ref_date nor visit_uv is in it",
+            ),
+        ]);
     }
 
     #[test]

@@ -98,7 +98,7 @@ const ERRCODES: &[(&[i64], &str, &str)] = &[
     (
         &[-604_100, -604_104],
         "configuration",
-        "log in the cloud console",
+        "failed inside: read its log",
     ),
     (
         &[12345, 9_007_199_254_740_993],

@@ -11,6 +11,7 @@ use std::io;
 use std::ops::Deref;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, LazyLock, Mutex, Once, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -20,7 +21,7 @@ use secrecy::SecretString;
 use serde_json::{Value, json};
 use tempfile::{NamedTempFile, TempDir};
 use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
+use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -28,9 +29,11 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use wxapp_portrait_exporter::archive::{Archive, Entry};
 use wxapp_portrait_exporter::calendar::{self, Clock};
 use wxapp_portrait_exporter::config;
+use wxapp_portrait_exporter::config::access::Access;
 use wxapp_portrait_exporter::exposition::page;
 use wxapp_portrait_exporter::exposition::telemetry::Telemetry;
 use wxapp_portrait_exporter::poll::cycle::{Followed, Poller};
+use wxapp_portrait_exporter::poll::tasks::Tasks;
 use wxapp_portrait_exporter::portrait::{AppId, Dimension, Window};
 use wxapp_portrait_exporter::simulator::{self, Settings, Simulator, secret_of};
 use wxapp_portrait_exporter::web::{self, Site};
@@ -632,8 +635,11 @@ impl Inside {
         let telemetry = Arc::new(Telemetry::new().unwrap());
         let observer = Arc::clone(&telemetry);
         let settings = wechat::Settings {
-            base_url: format!("{base_url}/").parse().unwrap(),
-            timeout: Duration::from_millis(500),
+            wechat: config::WeChat {
+                base_urls: vec![format!("{base_url}/").parse().unwrap()],
+                timeout: Duration::from_millis(500),
+                ..config::WeChat::default()
+            },
             concurrency: 8,
             backoff: Duration::from_millis(1),
         };
@@ -654,6 +660,8 @@ impl Inside {
             archive: Arc::clone(&poller.archive),
             clock: Arc::clone(&poller.clock),
             telemetry_path: "/metrics".to_owned(),
+            reload: mpsc::channel(1).0,
+            ready: AtomicBool::new(false),
         };
         let (address, stop) = serve(web::create_app(Arc::new(site))).await;
         let apps = apps.iter().map(|app| appid(app)).collect();
@@ -681,25 +689,31 @@ impl Inside {
 
     pub(crate) async fn poll_windows(&self, app: &str, windows: &[Window]) -> Polling {
         let followed = vec![self.restore(app, windows).await];
-        let stop = CancellationToken::new();
-        let task = tokio::spawn(Arc::clone(&self.poller).run(followed, stop.clone()));
-        Polling {
-            stop: stop.drop_guard(),
-            task,
-        }
+        Polling(Tasks::start(Arc::clone(&self.poller), followed))
     }
 
     /// Reads an app's archive, as after a start, for a test that moves the clock from step to step.
     pub(crate) async fn restore(&self, app: &str, windows: &[Window]) -> Followed {
-        let app = config::App {
+        let access = Access::of_secret(SecretString::from(secret_of(&appid(app))));
+        self.restore_with(app, windows, access).await
+    }
+
+    /// The same for an app with an access of the test's own.
+    pub(crate) async fn restore_with(
+        &self,
+        app: &str,
+        windows: &[Window],
+        access: Access,
+    ) -> Followed {
+        let app = self.poller.meet(config::App {
             appid: appid(app),
             name: app.to_owned(),
-            secret: SecretString::from(secret_of(&appid(app))),
+            access,
             windows: windows.to_vec(),
             dimensions: Dimension::ALL.to_vec(),
             top_names: BTreeMap::new(),
             past: config::Past::default(),
-        };
+        });
         self.poller.restore(vec![app]).await.pop().unwrap()
     }
 
@@ -710,15 +724,11 @@ impl Inside {
 }
 
 /// An app that is being polled; ends with the test, or before.
-pub(crate) struct Polling {
-    stop: DropGuard,
-    task: JoinHandle<()>,
-}
+pub(crate) struct Polling(Tasks);
 
 impl Polling {
     pub(crate) async fn end(self) {
-        drop(self.stop);
-        self.task.await.unwrap();
+        self.0.end().await;
     }
 }
 

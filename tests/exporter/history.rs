@@ -488,6 +488,8 @@ async fn a_failing_poll_asks_no_more_often_than_may_help() {
     let mut life = Life::start("wx-failing", EVENING).await;
     // Two days are due.
     for (fault, portraits) in [
+        // First, for later there is a token.
+        ("token:http=502", 0),
         ("http=502", 2 * (1 + 3)),
         ("reset", 2 * (1 + 3)),
         ("cut", 2 * (1 + 3)),
@@ -495,7 +497,6 @@ async fn a_failing_poll_asks_no_more_often_than_may_help() {
         ("garbage", 2),
         ("errcode=61503", 2),
         ("errcode=40001", 2),
-        ("token:http=502", 0),
         ("errcode=45009", 1),
     ] {
         life.clear_faults();

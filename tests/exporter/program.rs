@@ -239,11 +239,11 @@ async fn every_outcome_is_a_line_of_the_log_in_logfmt_or_json() {
 }
 
 #[tokio::test]
-async fn a_hangup_is_told_and_ends_nothing() {
+async fn a_hangup_reads_the_configuration_again_and_ends_nothing() {
     let wechat = WeChat::of(&[APP]).await;
     let mut exporter = Home::of(&wechat, &[APP]).start().await;
     exporter.running.signal("HUP");
-    exporter.running.said("SIGHUP is ignored").await;
+    exporter.running.said("configuration reloaded").await;
     exporter.ready().await;
 }
 

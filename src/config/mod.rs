@@ -5,6 +5,8 @@
 //! once, except that a file of the wrong shape is not read beyond its first problem. Opens no
 //! archive and asks nobody; the environment is a function that it is given.
 
+pub mod access;
+
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::{self, Write as _};
 use std::io::ErrorKind;
@@ -12,14 +14,17 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use secrecy::SecretString;
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use serde::Deserialize;
-use serde::de::IgnoredAny;
+use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
 use serde_path_to_error::{Segment, Track};
 use serde_saphyr::{Error as Yaml, Spanned};
 use url::{Host, Url};
 
 use crate::portrait::{AppId, Dimension, Window};
+use access::{Access, PrivateUrl};
 
 /// Checked settings, with every default filled in.
 #[derive(Debug, Clone)]
@@ -39,12 +44,17 @@ pub struct Config {
 }
 
 /// Where and how WeChat is asked.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct WeChat {
-    /// Scheme and host, perhaps a path; ends with a slash.
-    pub base_url: Url,
+    /// Scheme and host, perhaps a path; each ends with a slash. The first that can be reached is
+    /// asked; never empty.
+    pub base_urls: Vec<Url>,
     /// For one request, from the connection to the last byte.
     pub timeout: Duration,
+    /// Requests to WeChat go through it, whatever the environment says.
+    pub proxy_url: Option<PrivateUrl>,
+    /// Certificates in PEM that are trusted beside those of the system.
+    pub ca: Option<Vec<u8>>,
 }
 
 impl Default for WeChat {
@@ -52,14 +62,16 @@ impl Default for WeChat {
         let base_url = Url::parse("https://api.weixin.qq.com/")
             .unwrap_or_else(|_| unreachable!("a constant URL"));
         Self {
-            base_url,
+            base_urls: vec![base_url],
             timeout: Duration::from_secs(10),
+            proxy_url: None,
+            ca: None,
         }
     }
 }
 
 /// When WeChat is asked.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Poll {
     /// Between two polls of an app of which a day is due.
     pub interval: Duration,
@@ -83,14 +95,14 @@ pub const RETENTION: Duration = Duration::from_hours(400 * 24);
 pub const STALE_AFTER: Duration = Duration::from_hours(3 * 24);
 
 /// One mini program.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct App {
     /// Its identifier at WeChat.
     pub appid: AppId,
     /// What people call it; the appid unless configured.
     pub name: String,
-    /// Its AppSecret.
-    pub secret: SecretString,
+    /// How it gets at its portraits.
+    pub access: Access,
     /// Which windows are asked for; never empty.
     pub windows: Vec<Window>,
     /// Which dimensions are on the page; never empty.
@@ -140,6 +152,7 @@ pub fn load(path: &Path, environment: impl Fn(&str) -> Option<String>) -> Result
         environment: &environment,
         file: path.to_owned(),
         first_places: HashMap::new(),
+        cloud_hosting: None,
         problems: Vec::new(),
         warnings: Vec::new(),
     };
@@ -183,8 +196,39 @@ struct RawFile {
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
 struct RawWeChat {
-    base_url: Option<Text>,
+    base_url: Option<Spanned<OneOrMore>>,
     timeout: Option<Text>,
+    proxy_url: Option<Text>,
+    ca_file: Option<Text>,
+}
+
+/// A text, or a list of them.
+enum OneOrMore {
+    One(String),
+    More(Vec<Text>),
+}
+
+impl<'de> Deserialize<'de> for OneOrMore {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+        impl<'de> Visitor<'de> for Reader {
+            type Value = OneOrMore;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a single value or a list")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<OneOrMore, E> {
+                Ok(OneOrMore::One(text.to_owned()))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<OneOrMore, A::Error> {
+                let list = serde::de::value::SeqAccessDeserializer::new(list);
+                Vec::deserialize(list).map(OneOrMore::More)
+            }
+        }
+        deserializer.deserialize_any(Reader)
+    }
 }
 
 #[derive(Deserialize, Default)]
@@ -219,15 +263,23 @@ struct RawApp {
     top_names: Option<BTreeMap<String, Text>>,
     past: Option<RawPast>,
     swing: Later,
-    token_file: Later,
-    token_parameter: Later,
-    token_url: Later,
-    token_url_headers_file: Later,
-    token_command: Later,
-    access: Later,
-    cloud_function: Later,
-    portrait_url: Later,
-    token_endpoint: Later,
+    token_file: Option<Text>,
+    token_parameter: Option<Text>,
+    token_url: Option<Text>,
+    token_url_headers_file: Option<Text>,
+    token_command: Option<Texts>,
+    access: Option<Text>,
+    cloud_function: Option<Spanned<RawCloudFunction>>,
+    portrait_url: Option<Text>,
+    portrait_url_headers_file: Option<Text>,
+    token_endpoint: Option<Text>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawCloudFunction {
+    env: Text,
+    name: Text,
 }
 
 /// What an app takes over from the top of the file unless it says otherwise.
@@ -247,6 +299,8 @@ struct Check<'a> {
     file: PathBuf,
     /// File and line of every appid.
     first_places: HashMap<AppId, String>,
+    /// File and line of the app that cloud hosting belongs to.
+    cloud_hosting: Option<String>,
     problems: Vec<String>,
     warnings: Vec<String>,
 }
@@ -308,7 +362,7 @@ impl Check<'_> {
     }
 
     fn config(&mut self, file: RawFile) -> Config {
-        self.later("", &[("swing", file.swing)]);
+        self.later("swing", file.swing);
         let wechat = file.wechat.unwrap_or_default();
         let poll = file.poll.unwrap_or_default();
         let archive = file.archive.unwrap_or_default();
@@ -327,12 +381,20 @@ impl Check<'_> {
         };
         Config {
             wechat: WeChat {
-                base_url: self
-                    .base_url(wechat.base_url)
-                    .unwrap_or(WeChat::default().base_url),
+                base_urls: self
+                    .base_urls(wechat.base_url)
+                    .unwrap_or(WeChat::default().base_urls),
                 timeout: self
                     .duration("wechat.timeout", wechat.timeout, "100ms", "5m")
                     .unwrap_or(WeChat::default().timeout),
+                proxy_url: wechat.proxy_url.and_then(|url| {
+                    self.private_url(
+                        "wechat.proxy_url",
+                        &url,
+                        &["http", "https", "socks5", "socks5h"],
+                    )
+                }),
+                ca: wechat.ca_file.and_then(|file| self.ca(&file)),
             },
             poll: Poll {
                 interval: self
@@ -353,27 +415,68 @@ impl Check<'_> {
         }
     }
 
-    /// Refuses keys that would otherwise be ignored without a word; answers whether there are any.
-    fn later(&mut self, prefix: &str, keys: &[(&str, Later)]) -> bool {
-        for (key, value) in keys {
-            if let Some(value) = value {
-                self.problem(
-                    value.referenced.line(),
-                    format!("{prefix}{key}"),
-                    "not supported yet: remove it",
-                );
-            }
+    /// Refuses a key that would otherwise be ignored without a word.
+    fn later(&mut self, key: &str, value: Later) {
+        if let Some(value) = value {
+            self.problem(value.referenced.line(), key, "not supported yet: remove it");
         }
-        keys.iter().any(|(_, value)| value.is_some())
     }
 
-    fn base_url(&mut self, text: Option<Text>) -> Option<Url> {
-        let text = text?;
-        let line = text.referenced.line();
+    fn base_urls(&mut self, texts: Option<Spanned<OneOrMore>>) -> Option<Vec<Url>> {
+        let Spanned {
+            value, referenced, ..
+        } = texts?;
+        let urls: Vec<Url> = match value {
+            OneOrMore::One(text) => self
+                .base_url(referenced.line(), &text)
+                .into_iter()
+                .collect(),
+            OneOrMore::More(texts) => texts
+                .iter()
+                .filter_map(|text| self.base_url(text.referenced.line(), &text.value))
+                .collect(),
+        };
+        if urls.is_empty() && self.problems.is_empty() {
+            let problem = "the list is empty: leave the key out for the default";
+            self.problem(referenced.line(), "wechat.base_url", problem);
+        }
+        (!urls.is_empty()).then_some(urls)
+    }
+
+    /// Reads certificates, and tells what is wrong with them before a connection fails.
+    fn ca(&mut self, file: &Text) -> Option<Vec<u8>> {
+        let path = beside(&self.file, &file.value);
+        let found = access::read_text(&path).and_then(|text| {
+            let certificates: Vec<_> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
+            let mut store = RootCertStore::empty();
+            for certificate in certificates {
+                let added = certificate.map(|certificate| store.add(certificate));
+                if !matches!(added, Ok(Ok(()))) {
+                    return Err(format!(
+                        "{}: certificate {} cannot be read",
+                        path.display(),
+                        store.len() + 1
+                    ));
+                }
+            }
+            if store.is_empty() {
+                return Err(format!(
+                    "{} holds no certificate: expected PEM, from -----BEGIN CERTIFICATE----- on",
+                    path.display()
+                ));
+            }
+            Ok(text.into_bytes())
+        });
+        found
+            .map_err(|problem| self.problem(file.referenced.line(), "wechat.ca_file", problem))
+            .ok()
+    }
+
+    fn base_url(&mut self, line: u64, text: &str) -> Option<Url> {
         let key = "wechat.base_url";
         let example = "expected one like https://api.weixin.qq.com";
         // The text is not repeated: a password in it would end up in a log.
-        let Ok(mut url) = Url::parse(&text.value) else {
+        let Ok(mut url) = Url::parse(text) else {
             self.problem(line, key, format!("not a URL: {example}"));
             return None;
         };
@@ -599,23 +702,9 @@ impl Check<'_> {
         files
     }
 
-    fn app(&mut self, key: &str, raw: RawApp, defaults: &Defaults) -> Option<App> {
+    fn app(&mut self, key: &str, mut raw: RawApp, defaults: &Defaults) -> Option<App> {
         let of = |name: &str| format!("{key}.{name}");
-        let has_later = self.later(
-            &of(""),
-            &[
-                ("swing", raw.swing),
-                ("token_file", raw.token_file),
-                ("token_parameter", raw.token_parameter),
-                ("token_url", raw.token_url),
-                ("token_url_headers_file", raw.token_url_headers_file),
-                ("token_command", raw.token_command),
-                ("access", raw.access),
-                ("cloud_function", raw.cloud_function),
-                ("portrait_url", raw.portrait_url),
-                ("token_endpoint", raw.token_endpoint),
-            ],
-        );
+        self.later(&of("swing"), raw.swing.take());
         let line = raw.appid.referenced.line();
         let appid = self.appid(&of("appid"), &raw.appid);
         if let Some(name) = &raw.name {
@@ -628,12 +717,7 @@ impl Check<'_> {
                 self.problem(line, of("name"), problem);
             }
         }
-        let secret = if has_later && raw.secret_file.is_none() && raw.secret_env.is_none() {
-            // One of the refused keys may have been meant in place of the secret.
-            None
-        } else {
-            self.secret(line, key, raw.secret_file, raw.secret_env)
-        };
+        let access = self.access(line, key, &raw);
         let windows = self.names(&of("windows"), raw.windows);
         let dimensions = self.names(&of("dimensions"), raw.dimensions);
         let top_names = self.top_names(&of("top_names"), raw.top_names);
@@ -644,7 +728,7 @@ impl Check<'_> {
                 .name
                 .map_or_else(|| appid.to_string(), |name| name.value),
             appid,
-            secret: secret?,
+            access: access?,
             windows: windows.unwrap_or_else(|| defaults.windows.clone()),
             dimensions: dimensions.unwrap_or_else(|| defaults.dimensions.clone()),
             top_names: top_names.unwrap_or_else(|| defaults.top_names.clone()),
@@ -682,50 +766,6 @@ impl Check<'_> {
         }
         Some(appid)
     }
-
-    fn secret(
-        &mut self,
-        line: u64,
-        key: &str,
-        file: Option<Text>,
-        variable: Option<Text>,
-    ) -> Option<SecretString> {
-        let (source, name) = match (file, variable) {
-            (Some(file), None) => (file, "secret_file"),
-            (None, Some(variable)) => (variable, "secret_env"),
-            (None, None) => {
-                let problem = "needs its AppSecret: add `secret_file` or `secret_env`";
-                self.problem(line, key, problem);
-                return None;
-            }
-            (Some(_), Some(variable)) => {
-                let problem = "has both `secret_file` and `secret_env`: remove one";
-                self.problem(variable.referenced.line(), key, problem);
-                return None;
-            }
-        };
-        let found = if is_secret(&source.value) {
-            let right = match name {
-                "secret_file" => "write it into a file and name that file here",
-                _ => "put it into the environment and name the variable here",
-            };
-            Err(format!("this looks like the AppSecret itself: {right}"))
-        } else if name == "secret_file" {
-            let path = beside(&self.file, &source.value);
-            std::fs::read_to_string(&path)
-                .map_err(|error| format!("cannot read {}: {error}", path.display()))
-        } else {
-            (self.environment)(&source.value)
-                .ok_or_else(|| format!("the environment has no variable {}", source.value))
-        };
-        match found.and_then(|text| trim_secret(&text)) {
-            Ok(secret) => Some(secret),
-            Err(problem) => {
-                self.problem(source.referenced.line(), format!("{key}.{name}"), problem);
-                None
-            }
-        }
-    }
 }
 
 /// Tells whether an address is on this host.
@@ -743,39 +783,13 @@ fn is_secret(text: &str) -> bool {
     text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// Takes one line break from the end of a secret, and refuses what can't be one.
-fn trim_secret(text: &str) -> Result<SecretString, String> {
-    let secret = text
-        .strip_suffix('\n')
-        .map_or(text, |text| text.strip_suffix('\r').unwrap_or(text));
-    if secret.is_empty() {
-        Err("the AppSecret is empty".to_owned())
-    } else if secret.contains(|character: char| character.is_whitespace() || character.is_control())
-    {
-        Err("the AppSecret has blanks or line breaks in it: expected one word".to_owned())
-    } else {
-        Ok(SecretString::from(secret))
-    }
-}
-
 /// Returns a path that a file names, as seen from the folder of that file.
 fn beside(file: &Path, name: &str) -> PathBuf {
     file.parent().unwrap_or(Path::new("")).join(name)
 }
 
-/// Keys that are read only to be refused, so that nobody is told to use them.
-const LATER: &[&str] = &[
-    "swing",
-    "token_file",
-    "token_parameter",
-    "token_url",
-    "token_url_headers_file",
-    "token_command",
-    "access",
-    "cloud_function",
-    "portrait_url",
-    "token_endpoint",
-];
+/// A key that is read only to be refused, so that nobody is told to use it.
+const LATER: &str = "swing";
 
 /// Says what the YAML reader found, in the form of all other problems.
 ///
@@ -787,7 +801,7 @@ fn yaml_problem(path: &Path, key: &serde_path_to_error::Path, error: &Yaml) -> S
     }
     let problem = match cause {
         Yaml::SerdeUnknownField { expected, .. } => {
-            let expected = expected.iter().filter(|key| !LATER.contains(key));
+            let expected = expected.iter().filter(|key| **key != LATER);
             let expected: Vec<&str> = expected.copied().collect();
             format!("unknown key: expected one of {}", expected.join(", "))
         }
@@ -852,7 +866,7 @@ fn is_short(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use secrecy::ExposeSecret;
+    use secrecy::{ExposeSecret, SecretString};
     use tempfile::TempDir;
 
     use super::*;
@@ -902,6 +916,21 @@ mod tests {
         }
     }
 
+    fn secret_of(app: &App) -> String {
+        let Access::Token(access::TokenAccess {
+            source: access::TokenSource::Secret(secret, _),
+            ..
+        }) = &app.access
+        else {
+            panic!("{:?}", app.access)
+        };
+        secret.read().unwrap().expose_secret().to_owned()
+    }
+
+    fn base_urls(config: &Config) -> Vec<&str> {
+        config.wechat.base_urls.iter().map(Url::as_str).collect()
+    }
+
     fn load_text(text: &str) -> Result<Config, Error> {
         Folder::new(&[(MAIN, text)]).load()
     }
@@ -931,11 +960,9 @@ mod tests {
     #[test]
     fn everything_has_a_default_except_the_app_and_its_secret() {
         let config = load_text(&app("secret_env: A")).unwrap();
-        assert_eq!(
-            config.wechat.base_url.as_str(),
-            "https://api.weixin.qq.com/"
-        );
+        assert_eq!(base_urls(&config), ["https://api.weixin.qq.com/"]);
         assert_eq!(config.wechat.timeout, Duration::from_secs(10));
+        assert_eq!((config.wechat.proxy_url, config.wechat.ca), (None, None));
         assert_eq!(config.poll.interval, Duration::from_mins(30));
         assert_eq!(config.poll.concurrency, 8);
         assert_eq!(config.retention, Duration::from_hours(400 * 24));
@@ -945,7 +972,7 @@ mod tests {
             panic!("one app")
         };
         assert_eq!(app.name, "wx0123456789abcdef");
-        assert_eq!(app.secret.expose_secret(), SECRET);
+        assert_eq!(app.access, Access::of_secret(SecretString::from(SECRET)));
         assert_eq!(app.windows, [Window::OneDay]);
         assert_eq!(app.dimensions, Dimension::ALL);
         assert_eq!(app.top_names, BTreeMap::new());
@@ -978,10 +1005,7 @@ apps:
 ",
         )
         .unwrap();
-        assert_eq!(
-            config.wechat.base_url.as_str(),
-            "http://localhost:8080/wechat/"
-        );
+        assert_eq!(base_urls(&config), ["http://localhost:8080/wechat/"]);
         assert_eq!(config.wechat.timeout, Duration::from_millis(2500));
         assert_eq!(config.poll.interval, Duration::from_mins(90));
         assert_eq!(config.poll.concurrency, 256);
@@ -1047,18 +1071,18 @@ apps:
             "\nswing: {threshold_ratio: 0.3}",
             "2: swing: not supported yet: remove it",
         )]);
-        for key in LATER {
-            let text = app(&format!("name: x\n    {key}: {{a: [b]}}"));
-            let expected = format!("4: apps[0].{key}: not supported yet: remove it");
-            assert_problems(&[(&text, &expected)]);
-        }
+        assert_app_problems(&[(
+            "secret_env: A\n    swing: {a: [b]}",
+            "4: apps[0].swing: not supported yet: remove it",
+        )]);
     }
 
     #[test]
     fn an_unknown_key_is_told_with_the_right_ones() {
         const FILE: &str = "wechat, poll, windows, dimensions, top_names, past, archive, stale_after, apps_files, apps";
-        const APP: &str =
-            "appid, name, secret_file, secret_env, windows, dimensions, top_names, past";
+        const APP: &str = "appid, name, secret_file, secret_env, windows, dimensions, top_names, past, token_file, \
+             token_parameter, token_url, token_url_headers_file, token_command, access, cloud_function, \
+             portrait_url, portrait_url_headers_file, token_endpoint";
         assert_problems(&[
             (
                 "Apps: []",
@@ -1074,7 +1098,7 @@ apps:
             ),
             (
                 "wechat: {base: x}",
-                "1: wechat.base: unknown key: expected one of base_url, timeout",
+                "1: wechat.base: unknown key: expected one of base_url, timeout, proxy_url, ca_file",
             ),
             (
                 "archive: {days: 3}",
@@ -1194,7 +1218,7 @@ apps:
         let text = "\u{feff}apps:\r\n- &a\r\n  appid: wx0123456789abcdef\r\n  secret_env: A\r\n- <<: *a\r\n  appid: wx1123456789abcdef\r\n";
         let config = load_text(text).unwrap();
         assert_eq!(config.warnings, [""; 0]);
-        assert_eq!(config.apps[1].secret.expose_secret(), SECRET);
+        assert_eq!(secret_of(&config.apps[1]), SECRET);
     }
 
     #[test]
@@ -1398,11 +1422,11 @@ wxapp-portrait.yml:5: apps[0].appid: wx0123456789ABCDEF does not look like an ap
         assert_app_problems(&[
             (
                 "name: x",
-                "2: apps[0]: needs its AppSecret: add `secret_file` or `secret_env`",
+                "2: apps[0]: needs a way to its portraits: add one of secret_file, secret_env, token_file, token_url, token_command, access, portrait_url",
             ),
             (
                 "secret_file:",
-                "2: apps[0]: needs its AppSecret: add `secret_file` or `secret_env`",
+                "2: apps[0]: needs a way to its portraits: add one of secret_file, secret_env, token_file, token_url, token_command, access, portrait_url",
             ),
             (
                 "secret_file: a\n    secret_env: A",
@@ -1448,7 +1472,7 @@ wxapp-portrait.yml:5: apps[0].appid: wx0123456789ABCDEF does not look like an ap
         for end in ["", "\n", "\r\n"] {
             folder.write("secrets/shop", format!("{SECRET}{end}"));
             let config = folder.load().unwrap();
-            assert_eq!(config.apps[0].secret.expose_secret(), SECRET, "{end:?}");
+            assert_eq!(secret_of(&config.apps[0]), SECRET, "{end:?}");
         }
         let empty = "the AppSecret is empty";
         let not_one = "the AppSecret has blanks or line breaks in it: expected one word";
@@ -1462,7 +1486,7 @@ wxapp-portrait.yml:5: apps[0].appid: wx0123456789ABCDEF does not look like an ap
         ];
         for (content, problem) in cases {
             folder.write("secrets/shop", content);
-            let expected = format!("{MAIN}:3: apps[0].secret_file: {problem}");
+            let expected = format!("{MAIN}:3: apps[0].secret_file: secrets/shop: {problem}");
             assert_eq!(folder.problems(), expected, "{content:?}");
         }
     }
@@ -1517,13 +1541,221 @@ wxapp-portrait.yml:5: apps[0].appid: wx0123456789ABCDEF does not look like an ap
     }
 
     #[test]
+    fn every_access_is_read() {
+        let folder = Folder::new(&[("headers", "# for the token server\n\nX-Key: a: b\n")]);
+        let access = |keys: &str| {
+            folder.write(MAIN, app(keys));
+            folder.load().unwrap().apps.remove(0).access
+        };
+        let described = |keys: &str| access(keys).to_string();
+        assert_eq!(described("secret_env: A"), "stable_token");
+        for (keys, expected) in [
+            ("secret_env: A\n    token_endpoint: token", "cgi-bin/token"),
+            ("token_file: headers", "token_file"),
+            ("token_url: http://tokens.internal/wx?key=1", "token_url"),
+            ("token_command: [sh, -c, 'echo a b']", "token_command"),
+            ("access: cloud_hosting", "cloud_hosting"),
+            ("portrait_url: https://example.com/portrait", "portrait_url"),
+            (
+                "secret_env: A\n    cloud_function: {env: prod-1a2b, name: portrait}",
+                "stable_token, cloud_function",
+            ),
+        ] {
+            assert_eq!(described(keys), expected, "{keys}");
+        }
+
+        let keys = "token_file: headers\n    token_parameter: cloudbase_access_token";
+        let Access::Token(token) = access(keys) else {
+            panic!("a token")
+        };
+        assert_eq!(token.parameter, "cloudbase_access_token");
+        assert_eq!(
+            token.source,
+            access::TokenSource::File(folder.0.path().join("headers"))
+        );
+        let keys =
+            "token_url: https://u:p@tokens.internal/?key=1\n    token_url_headers_file: headers";
+        let Access::Token(token) = access(keys) else {
+            panic!("a token")
+        };
+        assert!(format!("{token:?}").contains("tokens.internal"));
+        assert!(!format!("{token:?}").contains("key="), "{token:?}");
+        let headers = access::headers(&folder.0.path().join("headers")).unwrap();
+        let [(name, value)] = &headers[..] else {
+            panic!("one header")
+        };
+        assert_eq!((name.as_str(), value.expose_secret()), ("X-Key", "a: b"));
+    }
+
+    #[test]
+    fn an_app_has_one_access_and_only_the_keys_that_go_with_it() {
+        assert_app_problems(&[
+            (
+                "token_file: a\n    token_url: http://a",
+                "4: apps[0]: has both `token_file` and `token_url`: remove one",
+            ),
+            (
+                "secret_env: A\n    portrait_url: http://a",
+                "4: apps[0]: has both `secret_env` and `portrait_url`: remove one",
+            ),
+            (
+                "secret_env: A\n    token_parameter: b",
+                "4: apps[0].token_parameter: goes with token_file, token_url, token_command only: remove it",
+            ),
+            (
+                "access: cloud_hosting\n    cloud_function: {env: a, name: b}",
+                "4: apps[0].cloud_function: goes with secret_file, secret_env, token_file, token_url, token_command only: remove it",
+            ),
+            (
+                "token_command: [sh]\n    token_endpoint: token",
+                "4: apps[0].token_endpoint: goes with secret_file, secret_env only: remove it",
+            ),
+            (
+                "secret_env: A\n    token_url_headers_file: b",
+                "4: apps[0].token_url_headers_file: goes with token_url only: remove it",
+            ),
+        ]);
+    }
+
+    #[test]
+    fn a_wrong_access_is_told_with_the_right_one() {
+        assert_app_problems(&[
+            (
+                "access: cloud",
+                "3: apps[0].access: `cloud` is no access: expected cloud_hosting",
+            ),
+            (
+                "secret_env: A\n    token_endpoint: old",
+                "4: apps[0].token_endpoint: `old` is no endpoint: expected stable_token or token",
+            ),
+            (
+                "secret_env: A\n    cloud_function: {env: ' ', name: b}",
+                "4: apps[0].cloud_function.env: is blank",
+            ),
+            (
+                "secret_env: A\n    cloud_function: {env: a}",
+                "4: apps[0].cloud_function: the key `name` is missing",
+            ),
+            (
+                "token_url: tokens.internal/key",
+                "3: apps[0].token_url: not a URL: expected one that begins with http or https",
+            ),
+            (
+                "token_url: http://a\n    token_url_headers_file: gone",
+                "4: apps[0].token_url_headers_file: cannot read gone: No such file or directory (os error 2)",
+            ),
+            (
+                "token_command: []",
+                "3: apps[0].token_command: is empty: expected [PROGRAM, ARGUMENT, ...]",
+            ),
+            (
+                "token_command: [./wxapp-portrait.yml]",
+                "3: apps[0].token_command: ./wxapp-portrait.yml is no program that can be run",
+            ),
+            (
+                "token_file: a\n    token_parameter: a&b",
+                "4: apps[0].token_parameter: is no query parameter: expected one such as cloudbase_access_token",
+            ),
+        ]);
+        let folder = Folder::new(&[
+            (
+                MAIN,
+                &app("portrait_url: http://a\n    portrait_url_headers_file: h"),
+            ),
+            ("h", "Authorization: Bearer x\nsecret\n"),
+        ]);
+        assert_eq!(
+            folder.problems(),
+            "wxapp-portrait.yml:4: apps[0].portrait_url_headers_file: h:2: no header: expected `Name: value`"
+        );
+    }
+
+    #[test]
+    fn cloud_hosting_speaks_for_one_app() {
+        let text =
+            "apps:\n- {appid: a, access: cloud_hosting}\n- {appid: b, access: cloud_hosting}";
+        assert_problems(&[(
+            text,
+            "3: apps[1].access: cloud hosting speaks for the one app that it belongs to, and wxapp-portrait.yml:2 has it already",
+        )]);
+    }
+
+    #[test]
+    fn what_an_access_may_do_to_others_is_warned_of() {
+        let warnings = Folder::new(&[(MAIN, &app("secret_env: A\n    token_endpoint: token"))]);
+        let warnings = warnings.warnings();
+        assert!(
+            warnings.contains("wxapp-portrait.yml:4: apps[0].token_endpoint: every token that is fetched takes away, five minutes later, the token that any other program"),
+            "{warnings}"
+        );
+        let folder = Folder::new(&[(MAIN, &app("token_file: later"))]);
+        let warnings = folder.warnings();
+        assert!(
+            warnings.contains("apps[0].token_file: later: No such file"),
+            "{warnings}"
+        );
+    }
+
+    #[test]
+    fn several_base_urls_a_proxy_and_a_ca_are_read() {
+        let ca = rcgen::generate_simple_self_signed(["wechat.example".to_owned()]).unwrap();
+        let text = "wechat:\n  base_url:\n  - https://api.weixin.qq.com\n  - https://api2.weixin.qq.com/x\n  proxy_url: http://u:p@proxy:3128\n  ca_file: ca.pem\n".to_owned() + &app("secret_env: A");
+        let folder = Folder::new(&[(MAIN, &text), ("ca.pem", &ca.cert.pem())]);
+        let config = folder.load().unwrap();
+        assert_eq!(
+            base_urls(&config),
+            [
+                "https://api.weixin.qq.com/",
+                "https://api2.weixin.qq.com/x/"
+            ]
+        );
+        let proxy = config.wechat.proxy_url.unwrap();
+        assert_eq!(format!("{proxy:?}"), "proxy");
+        assert_eq!(proxy.expose().as_str(), "http://u:p@proxy:3128/");
+        assert_eq!(config.wechat.ca.unwrap(), ca.cert.pem().into_bytes());
+
+        for (content, problem) in [
+            (
+                "",
+                "ca.pem holds no certificate: expected PEM, from -----BEGIN CERTIFICATE----- on",
+            ),
+            (
+                "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+                "ca.pem: certificate 1 cannot be read",
+            ),
+        ] {
+            folder.write("ca.pem", content);
+            let expected = format!("wxapp-portrait.yml:6: wechat.ca_file: {problem}");
+            assert_eq!(folder.problems(), expected);
+        }
+        assert_problems(&[
+            (
+                "wechat: {base_url: []}",
+                "1: wechat.base_url: the list is empty: leave the key out for the default",
+            ),
+            (
+                "wechat: {base_url: [http://localhost, x]}",
+                "1: wechat.base_url: not a URL: expected one like https://api.weixin.qq.com",
+            ),
+            (
+                "wechat: {base_url: {a: b}}",
+                "1: wechat.base_url: no valid YAML at column 20: invalid type: map, expected a single value or a list",
+            ),
+            (
+                "wechat: {proxy_url: 'ftp://secret@x'}",
+                "1: wechat.proxy_url: not a URL: expected one that begins with http or https or socks5 or socks5h",
+            ),
+        ]);
+    }
+
+    #[test]
     fn all_problems_of_all_files_are_told_at_once() {
         let text = "
 swing: {}
 poll: {interval: never, concurrency: 0}
 apps_files: [gone.yml, 'a[', b.yml, c.yml]
 apps:
-  - {appid: wx0123456789abcdef, access: cloud_hosting, windows: [2d], name: ''}
+  - {appid: wx0123456789abcdef, access: cloud_host, windows: [2d], name: ''}
   - {appid: 'w x', dimensions: []}
 ";
         let b = "- appid: wx0123456789abcdef\n  secret_env: UNSET\n";
@@ -1536,11 +1768,11 @@ wxapp-portrait.yml:3: poll.interval: `never` is no duration: expected a number a
 wxapp-portrait.yml:3: poll.concurrency: `0` is not a whole number from 1 to 256
 wxapp-portrait.yml:4: apps_files: there is no file gone.yml
 wxapp-portrait.yml:4: apps_files: `a[` is no pattern: invalid range pattern
-wxapp-portrait.yml:6: apps[0].access: not supported yet: remove it
 wxapp-portrait.yml:6: apps[0].name: is blank: leave the key out to show the appid
+wxapp-portrait.yml:6: apps[0].access: `cloud_host` is no access: expected cloud_hosting
 wxapp-portrait.yml:6: apps[0].windows: unknown window `2d`: expected one of 1d, 7d, 30d
 wxapp-portrait.yml:7: apps[1].appid: \"w x\" is not an appid: expected `wx` and 16 hex digits, such as wx0123456789abcdef
-wxapp-portrait.yml:7: apps[1]: needs its AppSecret: add `secret_file` or `secret_env`
+wxapp-portrait.yml:7: apps[1]: needs a way to its portraits: add one of secret_file, secret_env, token_file, token_url, token_command, access, portrait_url
 wxapp-portrait.yml:7: apps[1].dimensions: the list is empty: leave the key out for the default
 b.yml:1: [0].appid: wx0123456789abcdef is configured twice: first at wxapp-portrait.yml:6
 b.yml:2: [0].secret_env: the environment has no variable UNSET
@@ -1576,8 +1808,8 @@ c.yml:1: expected a list: one line with `- ` for each, or [a, b]"
         let apps = folder.load().unwrap().apps;
         let appids: Vec<&str> = apps.iter().map(|app| app.appid.as_str()).collect();
         assert_eq!(appids, ["a", "b", "c", "d"]);
-        assert_eq!(apps[1].secret.expose_secret(), "bee");
-        assert_eq!(apps[2].secret.expose_secret(), "sea");
+        assert_eq!(secret_of(&apps[1]), "bee");
+        assert_eq!(secret_of(&apps[2]), "sea");
         assert_eq!(apps[3].windows, [Window::SevenDays]);
     }
 

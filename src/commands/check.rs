@@ -1,0 +1,239 @@
+//! `check`: asks WeChat once for every configured app, and tells what came back.
+//!
+//! Opens no archive, so that nothing of what is kept changes.
+
+use std::fmt::Write as _;
+use std::future::Future;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::pin::pin;
+use std::sync::Arc;
+
+use chrono::{DateTime, NaiveDate, Utc};
+use futures_util::{StreamExt as _, stream};
+use serde::Serialize;
+
+use super::{Error, Outside, progress};
+use crate::cli::{self, CheckFormat};
+use crate::config::access::Access as Way;
+use crate::config::{self, App};
+use crate::portrait::{Cohort, Dimension, Portrait};
+use crate::wechat::{self, Access, Client};
+use crate::{calendar, wechat::Settings};
+
+/// Asks for the apps and tells of each, in the order of the configuration, until `shutdown`.
+///
+/// # Errors
+///
+/// The configuration is wrong, or an app failed.
+pub(super) async fn run<E, S>(flags: &cli::Check, outside: Outside<E, S>) -> Result<(), Error>
+where
+    E: Fn(&str) -> Option<String>,
+    S: Future<Output = ()>,
+{
+    let config = config::load(&flags.config_file, outside.environment)?;
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    for appid in &flags.appid {
+        if !config.apps.iter().any(|app| app.appid == *appid) {
+            let problem = format!(
+                "--appid {appid}: no such app in {}",
+                flags.config_file.display()
+            );
+            return Err(Error::Usage(problem));
+        }
+    }
+    let mut apps = config.apps;
+    apps.retain(|app| flags.appid.is_empty() || flags.appid.contains(&app.appid));
+    let settings = Settings {
+        wechat: config.wechat,
+        concurrency: config.poll.concurrency,
+        backoff: wechat::BACKOFF,
+    };
+    let client = Client::new(settings, Arc::clone(&outside.clock), |_| {})?;
+
+    let report = Report::new(flags.format, &apps);
+    report.write(&report.head())?;
+    let all = apps.len();
+    let (client, now) = (&client, (outside.clock)());
+    let findings = stream::iter(&apps).map(|app| Finding::of(client, app, now));
+    let mut findings = pin!(findings.buffered(config.poll.concurrency));
+    let mut shutdown = pin!(outside.shutdown);
+    let mut failed = 0;
+    for index in 0..all {
+        let finding = tokio::select! {
+            finding = findings.next() => finding,
+            () = &mut shutdown => {
+                report.progress.finish_and_clear();
+                return Err(Error::Interrupted);
+            }
+        };
+        let Some(finding) = finding else { break };
+        failed += usize::from(!finding.ok);
+        report.write(&report.row(&finding, index + 1 == all))?;
+        report.progress.inc(1);
+    }
+    report.progress.finish_and_clear();
+    report.write(&report.foot(all, failed))?;
+    if failed > 0 {
+        return Err(Error::Check { failed, all });
+    }
+    Ok(())
+}
+
+/// What came back for one app.
+#[derive(Serialize)]
+struct Finding<'a> {
+    appid: &'a str,
+    app: &'a str,
+    ok: bool,
+    access: String,
+    /// `ok` or `failed`; none where somebody else adds the token, or none is needed.
+    token: Option<&'static str>,
+    /// `portrait`, or the reason why there is none; none if there was no token to ask with.
+    answer: Option<&'static str>,
+    reference_date: Option<NaiveDate>,
+    users: Option<Users>,
+    /// What to do, and where.
+    problem: Option<String>,
+}
+
+/// Users by platform, which is the best stand-in for a total.
+#[derive(Serialize)]
+struct Users {
+    new: u64,
+    active: u64,
+}
+
+impl Users {
+    fn of(portrait: &Portrait) -> Self {
+        let users = |cohort| {
+            let platforms = portrait.division(cohort, Dimension::Platform).iter();
+            platforms.map(|(_, users)| users).sum()
+        };
+        Self {
+            new: users(Cohort::New),
+            active: users(Cohort::Active),
+        }
+    }
+}
+
+impl<'a> Finding<'a> {
+    /// Asks for yesterday, or the day before while that is not computed.
+    async fn of(client: &Client, app: &'a App, now: DateTime<Utc>) -> Self {
+        let access = Access::new(app.appid.clone(), app.access.clone());
+        let window = app.windows[0];
+        let day = calendar::yesterday(now);
+        let mut result = client.portrait(&access, window, day).await;
+        if result.as_ref().is_err_and(wechat::Error::is_not_ready) {
+            let before = calendar::before(day, 1);
+            result = client.portrait(&access, window, before).await;
+        }
+        let error = result.as_ref().err();
+        let is_of_token = error.is_some_and(wechat::Error::is_of_token);
+        let portrait = result.as_ref().ok().map(|answer| &answer.portrait);
+        Self {
+            appid: app.appid.as_str(),
+            app: &app.name,
+            ok: error.is_none_or(wechat::Error::is_not_ready),
+            access: app.access.to_string(),
+            token: matches!(app.access, Way::Token(_)).then_some(if is_of_token {
+                "failed"
+            } else {
+                "ok"
+            }),
+            answer: match error {
+                None => Some("portrait"),
+                Some(_) if is_of_token => None,
+                Some(error) => Some(error.reason().as_str()),
+            },
+            reference_date: portrait.map(|portrait| portrait.reference_date),
+            users: portrait.map(Users::of),
+            problem: error.map(|error| error.sentence(&access)),
+        }
+    }
+}
+
+/// How findings are written.
+struct Report {
+    format: CheckFormat,
+    /// Of the column with the appid, and of the one with the access.
+    widths: (usize, usize),
+    progress: indicatif::ProgressBar,
+}
+
+impl Report {
+    fn new(format: CheckFormat, apps: &[App]) -> Self {
+        let longest = |texts: &mut dyn Iterator<Item = usize>| texts.max().unwrap_or_default();
+        Self {
+            format,
+            widths: (
+                longest(&mut apps.iter().map(|app| app.appid.as_str().len())),
+                longest(&mut apps.iter().map(|app| app.access.to_string().len())),
+            ),
+            progress: progress(apps.len() as u64, "apps"),
+        }
+    }
+
+    fn head(&self) -> String {
+        match self.format {
+            CheckFormat::Json => "[\n".to_owned(),
+            CheckFormat::Table => self.line([
+                "APPID", "ACCESS", "TOKEN", "ANSWER", "DAY", "NEW", "ACTIVE", "APP",
+            ]),
+        }
+    }
+
+    fn row(&self, finding: &Finding<'_>, is_last: bool) -> String {
+        if self.format == CheckFormat::Json {
+            let json = serde_json::to_string(finding).unwrap_or_default();
+            return format!("  {json}{}\n", if is_last { "" } else { "," });
+        }
+        let number = |of: fn(&Users) -> u64| {
+            let users = finding.users.as_ref();
+            users.map_or("-".to_owned(), |users| of(users).to_string())
+        };
+        let day = finding.reference_date.map(|day| day.to_string());
+        let mut row = self.line([
+            finding.appid,
+            &finding.access,
+            finding.token.unwrap_or("-"),
+            finding.answer.unwrap_or("-"),
+            day.as_deref().unwrap_or("-"),
+            &number(|users| users.new),
+            &number(|users| users.active),
+            finding.app,
+        ]);
+        if let Some(problem) = &finding.problem {
+            let _ = writeln!(row, "  {problem}");
+        }
+        row
+    }
+
+    fn foot(&self, all: usize, failed: usize) -> String {
+        match self.format {
+            CheckFormat::Json => "]\n".to_owned(),
+            CheckFormat::Table => format!("apps: {all}, failed: {failed}\n"),
+        }
+    }
+
+    /// Writes a line of the table; the name of the app comes last, as its width is anybody's guess.
+    fn line(&self, cells: [&str; 8]) -> String {
+        let [appid, access, token, answer, day, new, active, app] = cells;
+        let (first, second) = self.widths;
+        format!(
+            "{appid:first$}  {access:second$}  {token:6}  {answer:14}  {day:10}  {new:>9}  {active:>9}  {app}\n"
+        )
+    }
+
+    fn write(&self, text: &str) -> Result<(), Error> {
+        self.progress.suspend(|| {
+            let mut output = std::io::stdout().lock();
+            output
+                .write_all(text.as_bytes())
+                .and_then(|()| output.flush())
+                .map_err(|error| Error::Output(PathBuf::from("standard output"), error))
+        })
+    }
+}

@@ -1,0 +1,539 @@
+//! How an app gets at its portraits: the keys about secrets, tokens, clouds and URLs, checked.
+//!
+//! Files with secrets are read when the configuration is, so that mistakes are told early, and again
+//! by whoever needs them, as they may change. Asks nobody.
+
+use std::fmt;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use secrecy::{ExposeSecret as _, SecretString};
+use url::Url;
+
+use super::{Check, RawApp, Spanned, Text, Texts, beside, is_secret};
+
+/// How an app gets at its portraits.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Access {
+    /// WeChat wants a token with every request.
+    Token(TokenAccess),
+    /// Inside WeChat's cloud hosting, where a sidecar adds the token.
+    CloudHosting,
+    /// An address of the user's own answers portraits.
+    PortraitUrl(Remote),
+}
+
+/// A token, and what is done with it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TokenAccess {
+    /// Where it comes from.
+    pub source: TokenSource,
+    /// The query parameter that it is sent in.
+    pub parameter: String,
+    /// The cloud function that asks for the portrait, unless the exporter does so itself.
+    pub function: Option<CloudFunction>,
+}
+
+/// Where tokens come from.
+#[derive(Debug, Clone, PartialEq)]
+pub enum TokenSource {
+    /// WeChat gives them for an AppSecret.
+    Secret(Secret, TokenEndpoint),
+    /// Another program writes them into a file.
+    File(PathBuf),
+    /// A token server gives them.
+    Url(Remote),
+    /// A program and its arguments, which writes one to its standard output.
+    Command(Vec<String>),
+}
+
+/// Where an AppSecret comes from.
+#[derive(Debug, Clone)]
+pub enum Secret {
+    /// A file, read again whenever the secret is needed.
+    File(PathBuf),
+    /// The environment, read when the program started.
+    Value(SecretString),
+}
+
+/// Which of WeChat's endpoints gives tokens for an AppSecret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenEndpoint {
+    /// Its tokens are apart from all others.
+    Stable,
+    /// Every token takes away the one before, also that of the app's own backend.
+    Old,
+}
+
+/// A cloud function of the app, called through WeChat.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CloudFunction {
+    /// The environment that it lives in.
+    pub env: String,
+    /// What it is called there.
+    pub name: String,
+}
+
+/// An address that is not WeChat's, and what is sent there with every request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remote {
+    /// Where it is.
+    pub url: PrivateUrl,
+    /// A file of headers, see [`headers`]; read again for every request.
+    pub headers_file: Option<PathBuf>,
+}
+
+/// An address that may hold a password or a key, so only its host is ever told.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PrivateUrl(Url);
+
+impl Access {
+    /// Returns the usual access: stable tokens for an AppSecret.
+    #[must_use]
+    pub fn of_secret(secret: SecretString) -> Self {
+        Self::Token(TokenAccess {
+            source: TokenSource::Secret(Secret::Value(secret), TokenEndpoint::Stable),
+            parameter: TOKEN_PARAMETER.to_owned(),
+            function: None,
+        })
+    }
+}
+
+impl fmt::Display for Access {
+    /// Writes the access in a few words, the keys of the configuration where there are such.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let access = match self {
+            Self::CloudHosting => return formatter.write_str("cloud_hosting"),
+            Self::PortraitUrl(_) => return formatter.write_str("portrait_url"),
+            Self::Token(access) => access,
+        };
+        formatter.write_str(match access.source {
+            TokenSource::Secret(_, TokenEndpoint::Stable) => "stable_token",
+            TokenSource::Secret(_, TokenEndpoint::Old) => "cgi-bin/token",
+            TokenSource::File(_) => "token_file",
+            TokenSource::Url(_) => "token_url",
+            TokenSource::Command(_) => "token_command",
+        })?;
+        match access.function {
+            Some(_) => formatter.write_str(", cloud_function"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Secret {
+    /// Reads the secret as it is now.
+    ///
+    /// # Errors
+    ///
+    /// The file can't be read, or what is in it can't be a secret.
+    pub fn read(&self) -> Result<SecretString, String> {
+        match self {
+            Self::Value(secret) => Ok(secret.clone()),
+            Self::File(path) => trim_secret(&read_text(path)?)
+                .map_err(|problem| format!("{}: {problem}", path.display())),
+        }
+    }
+}
+
+impl PartialEq for Secret {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::File(path), Self::File(other)) => path == other,
+            (Self::Value(value), Self::Value(other)) => {
+                value.expose_secret() == other.expose_secret()
+            }
+            _ => false,
+        }
+    }
+}
+
+impl PrivateUrl {
+    /// Returns the whole address, for whoever sends a request there.
+    #[must_use]
+    pub fn expose(&self) -> &Url {
+        &self.0
+    }
+
+    /// Returns its host, which may be told.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        self.0.host_str().unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for PrivateUrl {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.host())
+    }
+}
+
+/// Reads a file of headers: a line `Name: value` for each; blank lines and such that begin with `#`
+/// count for nothing.
+///
+/// # Errors
+///
+/// The file can't be read, or a line is no header. What stands there is not repeated.
+pub fn headers(path: &Path) -> Result<Vec<(String, SecretString)>, String> {
+    let text = read_text(path)?;
+    let mut headers = Vec::new();
+    for (number, line) in (1..).zip(text.lines()) {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let is_of_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        let header = line.split_once(':').filter(|(name, value)| {
+            !name.is_empty() && name.bytes().all(is_of_name) && !value.contains(char::is_control)
+        });
+        let Some((name, value)) = header else {
+            return Err(format!(
+                "{}:{number}: no header: expected `Name: value`",
+                path.display()
+            ));
+        };
+        headers.push((name.to_owned(), SecretString::from(value.trim())));
+    }
+    Ok(headers)
+}
+
+/// Reads a small file.
+///
+/// # Errors
+///
+/// The system says no; the sentence names the file.
+pub fn read_text(path: &Path) -> Result<String, String> {
+    std::fs::read_to_string(path)
+        .map_err(|error| format!("cannot read {}: {error}", path.display()))
+}
+
+/// Takes one line break from the end of a secret, and refuses what can't be one.
+fn trim_secret(text: &str) -> Result<SecretString, String> {
+    let secret = text
+        .strip_suffix('\n')
+        .map_or(text, |text| text.strip_suffix('\r').unwrap_or(text));
+    if secret.is_empty() {
+        Err("the AppSecret is empty".to_owned())
+    } else if secret.contains(|character: char| character.is_whitespace() || character.is_control())
+    {
+        Err("the AppSecret has blanks or line breaks in it: expected one word".to_owned())
+    } else {
+        Ok(SecretString::from(secret))
+    }
+}
+
+const TOKEN_PARAMETER: &str = "access_token";
+
+/// The keys of which an app has one.
+const WAYS: [&str; 7] = [
+    "secret_file",
+    "secret_env",
+    "token_file",
+    "token_url",
+    "token_command",
+    "access",
+    "portrait_url",
+];
+
+/// Keys that say more about some of these.
+const DETAILS: [(&str, &[&str]); 5] = [
+    ("token_endpoint", &["secret_file", "secret_env"]),
+    ("token_url_headers_file", &["token_url"]),
+    (
+        "token_parameter",
+        &["token_file", "token_url", "token_command"],
+    ),
+    (
+        "cloud_function",
+        &[
+            "secret_file",
+            "secret_env",
+            "token_file",
+            "token_url",
+            "token_command",
+        ],
+    ),
+    ("portrait_url_headers_file", &["portrait_url"]),
+];
+
+impl RawApp {
+    /// Returns the keys about the access that are there, and their lines.
+    fn access_keys(&self) -> Vec<(&'static str, u64)> {
+        fn key<T>(name: &'static str, value: Option<&Spanned<T>>) -> Option<(&'static str, u64)> {
+            value.map(|value| (name, value.referenced.line()))
+        }
+        let keys = [
+            key("secret_file", self.secret_file.as_ref()),
+            key("secret_env", self.secret_env.as_ref()),
+            key("token_file", self.token_file.as_ref()),
+            key("token_url", self.token_url.as_ref()),
+            key("token_command", self.token_command.as_ref()),
+            key("access", self.access.as_ref()),
+            key("portrait_url", self.portrait_url.as_ref()),
+            key("token_endpoint", self.token_endpoint.as_ref()),
+            key(
+                "token_url_headers_file",
+                self.token_url_headers_file.as_ref(),
+            ),
+            key("token_parameter", self.token_parameter.as_ref()),
+            key("cloud_function", self.cloud_function.as_ref()),
+            key(
+                "portrait_url_headers_file",
+                self.portrait_url_headers_file.as_ref(),
+            ),
+        ];
+        keys.into_iter().flatten().collect()
+    }
+}
+
+impl Check<'_> {
+    /// Checks how an app gets at its portraits; `line` is that of its appid.
+    pub(super) fn access(&mut self, line: u64, key: &str, raw: &RawApp) -> Option<Access> {
+        let keys = raw.access_keys();
+        let ways: Vec<_> = keys
+            .iter()
+            .filter(|(name, _)| WAYS.contains(name))
+            .collect();
+        let way = match ways[..] {
+            [(way, _)] => *way,
+            [] => {
+                let problem = format!(
+                    "needs a way to its portraits: add one of {}",
+                    WAYS.join(", ")
+                );
+                self.problem(line, key, problem);
+                return None;
+            }
+            [(first, _), (second, line), ..] => {
+                let problem = format!("has both `{first}` and `{second}`: remove one");
+                self.problem(*line, key, problem);
+                return None;
+            }
+        };
+        for (name, goes_with) in DETAILS {
+            let found = keys.iter().find(|(key, _)| *key == name);
+            if let Some((_, line)) = found.filter(|_| !goes_with.contains(&way)) {
+                let problem = format!("goes with {} only: remove it", goes_with.join(", "));
+                self.problem(*line, format!("{key}.{name}"), problem);
+            }
+        }
+        if let Some(access) = &raw.access {
+            return self.cloud_hosting(&format!("{key}.access"), access);
+        }
+        let remote = self.remote(
+            key,
+            ("portrait_url", raw.portrait_url.as_ref()),
+            (
+                "portrait_url_headers_file",
+                raw.portrait_url_headers_file.as_ref(),
+            ),
+        );
+        remote
+            .map(Access::PortraitUrl)
+            .or_else(|| self.token_access(key, raw).map(Access::Token))
+    }
+
+    fn cloud_hosting(&mut self, key: &str, access: &Text) -> Option<Access> {
+        let line = access.referenced.line();
+        if access.value != "cloud_hosting" {
+            let problem = format!("`{}` is no access: expected cloud_hosting", access.value);
+            self.problem(line, key, problem);
+            return None;
+        }
+        if let Some(first) = &self.cloud_hosting {
+            // Its sidecar adds the token of one app, whichever app is meant.
+            let problem = format!(
+                "cloud hosting speaks for the one app that it belongs to, and {first} has it already"
+            );
+            self.problem(line, key, problem);
+            return None;
+        }
+        self.cloud_hosting = Some(format!("{}:{line}", self.file.display()));
+        Some(Access::CloudHosting)
+    }
+
+    fn token_access(&mut self, key: &str, raw: &RawApp) -> Option<TokenAccess> {
+        let of = |name: &str| format!("{key}.{name}");
+        let source = if let Some(file) = &raw.token_file {
+            self.token_file(&of("token_file"), file)
+        } else if let Some(words) = &raw.token_command {
+            self.token_command(&of("token_command"), words)
+        } else if raw.token_url.is_some() {
+            self.remote(
+                key,
+                ("token_url", raw.token_url.as_ref()),
+                (
+                    "token_url_headers_file",
+                    raw.token_url_headers_file.as_ref(),
+                ),
+            )
+            .map(TokenSource::Url)
+        } else {
+            let secret = self.secret(key, raw.secret_file.as_ref(), raw.secret_env.as_ref());
+            let endpoint = self.token_endpoint(&of("token_endpoint"), raw.token_endpoint.as_ref());
+            secret.map(|secret| TokenSource::Secret(secret, endpoint))
+        };
+        let parameter = self.token_parameter(&of("token_parameter"), raw.token_parameter.as_ref());
+        let function = raw.cloud_function.as_ref().map(|function| {
+            let mut word = |name: &str, text: &Text| {
+                if text.value.trim().is_empty() {
+                    let key = format!("{key}.cloud_function.{name}");
+                    self.problem(text.referenced.line(), key, "is blank");
+                }
+                text.value.trim().to_owned()
+            };
+            CloudFunction {
+                env: word("env", &function.value.env),
+                name: word("name", &function.value.name),
+            }
+        });
+        Some(TokenAccess {
+            source: source?,
+            parameter,
+            function,
+        })
+    }
+
+    fn secret(
+        &mut self,
+        key: &str,
+        file: Option<&Text>,
+        variable: Option<&Text>,
+    ) -> Option<Secret> {
+        let source = file.or(variable)?;
+        let found = if is_secret(&source.value) {
+            let right = match file {
+                Some(_) => "write it into a file and name that file here",
+                None => "put it into the environment and name the variable here",
+            };
+            Err(format!("this looks like the AppSecret itself: {right}"))
+        } else if file.is_some() {
+            let secret = Secret::File(beside(&self.file, &source.value));
+            secret.read().map(|_| secret)
+        } else {
+            (self.environment)(&source.value)
+                .ok_or_else(|| format!("the environment has no variable {}", source.value))
+                .and_then(|text| trim_secret(&text))
+                .map(Secret::Value)
+        };
+        let name = file.map_or("secret_env", |_| "secret_file");
+        let key = format!("{key}.{name}");
+        found
+            .map_err(|problem| self.problem(source.referenced.line(), key, problem))
+            .ok()
+    }
+
+    fn token_endpoint(&mut self, key: &str, text: Option<&Text>) -> TokenEndpoint {
+        let Some(text) = text else {
+            return TokenEndpoint::Stable;
+        };
+        let line = text.referenced.line();
+        match text.value.as_str() {
+            "stable_token" => {}
+            "token" => {
+                let warning = "every token that is fetched takes away, five minutes later, the token that any \
+                               other program of this app fetched with cgi-bin/token; prefer stable_token";
+                self.warn(line, key, warning);
+                return TokenEndpoint::Old;
+            }
+            other => {
+                let problem = format!("`{other}` is no endpoint: expected stable_token or token");
+                self.problem(line, key, problem);
+            }
+        }
+        TokenEndpoint::Stable
+    }
+
+    fn token_file(&mut self, key: &str, text: &Text) -> Option<TokenSource> {
+        let line = text.referenced.line();
+        let path = beside(&self.file, &text.value);
+        match std::fs::metadata(&path) {
+            Ok(file) if file.is_dir() => {
+                let problem = format!("{} is a folder", path.display());
+                self.problem(line, key, problem);
+                return None;
+            }
+            Ok(_) => {}
+            // Whoever writes it may start later than the exporter.
+            Err(error) => self.warn(line, key, format!("{}: {error}", path.display())),
+        }
+        Some(TokenSource::File(path))
+    }
+
+    fn token_command(&mut self, key: &str, words: &Texts) -> Option<TokenSource> {
+        let mut words_of = words.value.iter().map(|word| word.value.clone());
+        let line = words.referenced.line();
+        let Some(program) = words_of.next().filter(|program| !program.is_empty()) else {
+            self.problem(line, key, "is empty: expected [PROGRAM, ARGUMENT, ...]");
+            return None;
+        };
+        let program = if program.contains('/') {
+            let path = beside(&self.file, &program);
+            let is_program = std::fs::metadata(&path)
+                .is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0);
+            if !is_program {
+                let problem = format!("{} is no program that can be run", path.display());
+                self.problem(line, key, problem);
+                return None;
+            }
+            path.to_string_lossy().into_owned()
+        } else {
+            program
+        };
+        Some(TokenSource::Command(
+            std::iter::once(program).chain(words_of).collect(),
+        ))
+    }
+
+    fn token_parameter(&mut self, key: &str, text: Option<&Text>) -> String {
+        let Some(text) = text else {
+            return TOKEN_PARAMETER.to_owned();
+        };
+        let is_of_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+        if text.value.is_empty() || !text.value.bytes().all(is_of_name) {
+            let problem = "is no query parameter: expected one such as cloudbase_access_token";
+            self.problem(text.referenced.line(), key, problem);
+        }
+        text.value.clone()
+    }
+
+    /// Checks an address, if there is one, and the file of headers that goes with it.
+    fn remote(
+        &mut self,
+        key: &str,
+        (name, url): (&str, Option<&Text>),
+        (headers_name, headers_file): (&str, Option<&Text>),
+    ) -> Option<Remote> {
+        let url = self.private_url(&format!("{key}.{name}"), url?, &["http", "https"]);
+        let headers_file = headers_file.map(|text| {
+            let path = beside(&self.file, &text.value);
+            if let Err(problem) = headers(&path) {
+                let key = format!("{key}.{headers_name}");
+                self.problem(text.referenced.line(), key, problem);
+            }
+            path
+        });
+        Some(Remote {
+            url: url?,
+            headers_file,
+        })
+    }
+
+    /// Reads an address that may hold a password or a key, and is not repeated therefore.
+    pub(super) fn private_url(
+        &mut self,
+        key: &str,
+        text: &Text,
+        schemes: &[&str],
+    ) -> Option<PrivateUrl> {
+        let url = Url::parse(&text.value)
+            .ok()
+            .filter(|url| schemes.contains(&url.scheme()) && url.has_host());
+        if url.is_none() {
+            let schemes = schemes.join(" or ");
+            let problem = format!("not a URL: expected one that begins with {schemes}");
+            self.problem(text.referenced.line(), key, problem);
+        }
+        url.map(PrivateUrl)
+    }
+}
