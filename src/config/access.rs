@@ -162,6 +162,12 @@ impl PrivateUrl {
     }
 }
 
+impl From<Url> for PrivateUrl {
+    fn from(url: Url) -> Self {
+        Self(url)
+    }
+}
+
 impl fmt::Debug for PrivateUrl {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(self.host())
@@ -534,6 +540,6 @@ impl Check<'_> {
             let problem = format!("not a URL: expected one that begins with {schemes}");
             self.problem(text.referenced.line(), key, problem);
         }
-        url.map(PrivateUrl)
+        url.map(PrivateUrl::from)
     }
 }

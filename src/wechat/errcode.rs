@@ -305,6 +305,19 @@ pub const RULES: &[Rule] = &[
         "the cloud function failed inside: read its log",
     )
     .at(Place::Functions),
+    // Those of docs/cloud-function; WeChat has no codes of three digits.
+    Rule::new(
+        &[401],
+        Reason::Credentials,
+        Then::NextPoll,
+        "the cloud function wants its PORTRAIT_KEY: the file of portrait_url_headers_file must hold `Authorization: Bearer KEY`",
+    ),
+    Rule::new(
+        &[403],
+        Reason::Permission,
+        HOUR,
+        "the cloud function answers to invokecloudfunction and to its HTTP URL only: check whether something calls it in another way",
+    ),
 ];
 
 /// Codes that mean something else for requests of one kind.

@@ -295,7 +295,9 @@ mod tests {
     use secrecy::SecretString;
 
     use super::*;
-    use crate::config::access::Access as Settings;
+    use crate::config::access::{
+        Access as Settings, PrivateUrl, Remote, Secret, TokenAccess, TokenSource,
+    };
     use crate::portrait::Window;
 
     const RID: &str = "rid: 61b7f9e0-66c14e21-3f647b7e";
@@ -416,6 +418,118 @@ mod tests {
             Error::Decode(Endpoint::Portrait, "it is JSON, but no object".to_owned())
                 .sentence(&access()),
             "wx0123456789abcdef: the answer is no portrait of the day asked for: it is JSON, but no object; check what stands between here and WeChat"
+        );
+    }
+
+    /// Writes what the program can say about failures as the table of docs/access.md.
+    async fn troubleshooting() -> String {
+        let mut table = "| errcode | the exporter says | reason | asked again | where |\n|---|---|---|---|---|\n".to_owned();
+        let again = |then| match then {
+            Then::NextPoll => "at the next poll".to_owned(),
+            Then::Soon => "in a moment, three times".to_owned(),
+            Then::NewToken => "once with a new token, then at the next poll".to_owned(),
+            Then::OtherDay => "not for that day".to_owned(),
+            Then::After(pause) => format!("after {}", humantime::format_duration(pause)),
+            Then::Tomorrow => "after midnight in Beijing".to_owned(),
+        };
+        let kind = |asked| match asked {
+            Asked::OwnToken => "",
+            Asked::Secret => " for the AppSecret",
+            Asked::GivenToken => " with `token_file`, `token_url`, `token_command`",
+            Asked::CloudHosting => " with `cloud_hosting`",
+            Asked::PortraitUrl => " with `portrait_url`",
+        };
+        let rules = errcode::RULES.iter().map(|rule| (Asked::OwnToken, rule));
+        let exceptions = errcode::EXCEPTIONS.iter();
+        for (asked, rule) in rules.chain(exceptions.map(|(asked, rule)| (*asked, rule))) {
+            let codes: Vec<String> = rule.errcodes.iter().map(ToString::to_string).collect();
+            let _ = writeln!(
+                table,
+                "| {}{} | {} | `{}` | {} | {} |",
+                codes.join(", "),
+                kind(asked),
+                rule.advice.replace("{ip}", "203.0.113.7"),
+                rule.reason,
+                again(rule.then),
+                rule.place.map_or("", errcode::Place::way),
+            );
+        }
+
+        let of = |key: &str| {
+            let remote = || Remote {
+                url: PrivateUrl::from("https://example.com/".parse::<url::Url>().unwrap()),
+                headers_file: None,
+            };
+            let settings = match key {
+                "portrait_url" => Settings::PortraitUrl(remote()),
+                "token_url" => Settings::Token(TokenAccess {
+                    source: TokenSource::Url(remote()),
+                    parameter: String::new(),
+                    function: None,
+                }),
+                _ => Settings::of_secret(SecretString::from("secret")),
+            };
+            Access::new("wx0123456789abcdef".parse().unwrap(), settings)
+        };
+        let failed = |endpoint, failure| Error::failed(endpoint, failure);
+        let unreadable = || {
+            let problem = "neither ref_date nor visit_uv is in it".to_owned();
+            Error::Decode(Endpoint::Portrait, problem)
+        };
+        let secret = Secret::File("secrets/shop".into()).read().unwrap_err();
+        let no_token = wire::given_token(b"").err().unwrap();
+        let command = |words: &[&str]| words.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let failing = command::run(access().appid(), &command(&["false"])).await;
+        let missing = command::run(access().appid(), &command(&["wx-token"])).await;
+        let unusable = |problem| Error::Unusable(Reason::Token, problem);
+        let others = [
+            ("", Error::Empty),
+            ("", failed(Endpoint::Portrait, Failure::Connect)),
+            ("", failed(Endpoint::Portrait, Failure::Timeout)),
+            ("", failed(Endpoint::Portrait, Failure::Body)),
+            ("", failed(Endpoint::Portrait, Failure::Status(502))),
+            ("", failed(Endpoint::Portrait, Failure::Status(429))),
+            ("", unreadable()),
+            (
+                "",
+                Error::NotRelayed(Box::new(failed(Endpoint::Portrait, Failure::Status(502)))),
+            ),
+            ("", Error::Unusable(Reason::Credentials, secret)),
+            ("", unusable(failing.unwrap_err())),
+            ("", unusable(missing.unwrap_err())),
+            ("token_url", failed(Endpoint::Token, Failure::Connect)),
+            ("token_url", failed(Endpoint::Token, Failure::Status(403))),
+            ("token_url", no_token),
+            (
+                "portrait_url",
+                failed(Endpoint::Portrait, Failure::Status(403)),
+            ),
+            ("portrait_url", unreadable()),
+        ];
+        for (key, error) in others {
+            let sentence = error.sentence(&of(key));
+            let _ = writeln!(
+                table,
+                "| | {} | `{}` | {} | |",
+                sentence.trim_start_matches("wx0123456789abcdef: "),
+                error.reason(),
+                again(error.then()),
+            );
+        }
+        table
+    }
+
+    #[tokio::test]
+    async fn the_documentation_has_what_the_program_says() {
+        let page = include_str!("../../docs/access.md");
+        let begin = "<!-- what follows is checked by a test, up to the end of the table -->\n\n";
+        let (_, rest) = page.split_once(begin).unwrap();
+        let (table, _) = rest.split_once("\n\n").unwrap_or((rest, ""));
+        let expected = troubleshooting().await;
+        assert_eq!(
+            table.trim_end(),
+            expected.trim_end(),
+            "it must be\n{expected}"
         );
     }
 
