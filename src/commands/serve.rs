@@ -205,6 +205,8 @@ impl Exporter {
         }
         tracing::info!("ending");
         ending.cancel();
+        // Whoever waits for a reload waits in vain.
+        drop(self.reloads);
         let end = async {
             self.tasks.end().await;
             while servers.join_next().await.is_some() {}

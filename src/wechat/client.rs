@@ -275,12 +275,20 @@ impl Client {
                     match given(&format!("token_file {}", path.display()), text) {
                         // It may be about to be written.
                         Err(_) if retries < RETRIES => self.pause(&mut retries).await,
-                        token => return token,
+                        token => {
+                            // It may be written again at any time, whatever its life.
+                            return token.map(|token| wire::Token {
+                                expires_in: None,
+                                ..token
+                            });
+                        }
                     }
                 }
             }
             TokenSource::Command(words) => {
+                let permit = self.permits.acquire().await;
                 let output = command::run(access.appid(), words).await;
+                drop(permit);
                 given("token_command", output)
             }
         }

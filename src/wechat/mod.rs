@@ -142,7 +142,8 @@ impl Error {
     pub fn is_of_app(&self) -> bool {
         match self.then() {
             Then::NewToken | Then::After(_) | Then::Tomorrow => true,
-            Then::NextPoll | Then::Soon | Then::OtherDay => false,
+            // Without a token no question can be asked.
+            Then::NextPoll | Then::Soon | Then::OtherDay => self.is_of_token(),
         }
     }
 

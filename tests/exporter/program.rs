@@ -241,7 +241,8 @@ async fn every_outcome_is_a_line_of_the_log_in_logfmt_or_json() {
 #[tokio::test]
 async fn a_hangup_reads_the_configuration_again_and_ends_nothing() {
     let wechat = WeChat::of(&[APP]).await;
-    let mut exporter = Home::of(&wechat, &[APP]).start().await;
+    let home = Home::of(&wechat, &[APP]);
+    let mut exporter = home.start().await;
     exporter.running.signal("HUP");
     exporter.running.said("configuration reloaded").await;
     exporter.ready().await;
