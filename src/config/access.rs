@@ -342,8 +342,7 @@ impl Check<'_> {
     fn cloud_hosting(&mut self, key: &str, access: &Text) -> Option<Access> {
         let line = access.referenced.line();
         if access.value != "cloud_hosting" {
-            let problem = format!("`{}` is no access: expected cloud_hosting", access.value);
-            self.problem(line, key, problem);
+            self.problem(line, key, "no such access: expected cloud_hosting");
             return None;
         }
         if let Some(first) = &self.cloud_hosting {
@@ -406,27 +405,38 @@ impl Check<'_> {
         file: Option<&Text>,
         variable: Option<&Text>,
     ) -> Option<Secret> {
-        let source = file.or(variable)?;
-        let found = if is_secret(&source.value) {
-            let right = match file {
-                Some(_) => "write it into a file and name that file here",
-                None => "put it into the environment and name the variable here",
-            };
-            Err(format!("this looks like the AppSecret itself: {right}"))
-        } else if file.is_some() {
-            let secret = Secret::File(beside(&self.file, &source.value));
-            secret.read().map(|_| secret)
+        if let Some(file) = file {
+            let key = format!("{key}.secret_file");
+            let secret = Secret::File(self.named_file(&key, file)?);
+            if let Err(problem) = secret.read() {
+                self.problem(file.referenced.line(), key, problem);
+            }
+            return Some(secret);
+        }
+        let variable = variable?;
+        let found = if is_secret(&variable.value) {
+            Err("this looks like the AppSecret itself: put it into the environment and name the variable here".to_owned())
         } else {
-            (self.environment)(&source.value)
-                .ok_or_else(|| format!("the environment has no variable {}", source.value))
+            (self.environment)(&variable.value)
+                .ok_or_else(|| format!("the environment has no variable {}", variable.value))
                 .and_then(|text| trim_secret(&text))
-                .map(Secret::Value)
         };
-        let name = file.map_or("secret_env", |_| "secret_file");
-        let key = format!("{key}.{name}");
+        let key = format!("{key}.secret_env");
         found
-            .map_err(|problem| self.problem(source.referenced.line(), key, problem))
+            .map_err(|problem| self.problem(variable.referenced.line(), key, problem))
+            .map(Secret::Value)
             .ok()
+    }
+
+    /// Returns the path of a file, unless what should be in it stands in the place of its name.
+    fn named_file(&mut self, key: &str, name: &Text) -> Option<PathBuf> {
+        if is_secret(&name.value) {
+            let problem =
+                "this looks like the secret itself: write it into a file and name that file here";
+            self.problem(name.referenced.line(), key, problem);
+            return None;
+        }
+        Some(beside(&self.file, &name.value))
     }
 
     fn token_endpoint(&mut self, key: &str, text: Option<&Text>) -> TokenEndpoint {
@@ -442,17 +452,18 @@ impl Check<'_> {
                 self.warn(line, key, warning);
                 return TokenEndpoint::Old;
             }
-            other => {
-                let problem = format!("`{other}` is no endpoint: expected stable_token or token");
-                self.problem(line, key, problem);
-            }
+            _ => self.problem(
+                line,
+                key,
+                "no such endpoint: expected stable_token or token",
+            ),
         }
         TokenEndpoint::Stable
     }
 
     fn token_file(&mut self, key: &str, text: &Text) -> Option<TokenSource> {
         let line = text.referenced.line();
-        let path = beside(&self.file, &text.value);
+        let path = self.named_file(key, text)?;
         match std::fs::metadata(&path) {
             Ok(file) if file.is_dir() => {
                 let problem = format!("{} is a folder", path.display());
@@ -511,13 +522,13 @@ impl Check<'_> {
         (headers_name, headers_file): (&str, Option<&Text>),
     ) -> Option<Remote> {
         let url = self.private_url(&format!("{key}.{name}"), url?, &["http", "https"]);
-        let headers_file = headers_file.map(|text| {
-            let path = beside(&self.file, &text.value);
+        let headers_file = headers_file.and_then(|text| {
+            let key = format!("{key}.{headers_name}");
+            let path = self.named_file(&key, text)?;
             if let Err(problem) = headers(&path) {
-                let key = format!("{key}.{headers_name}");
                 self.problem(text.referenced.line(), key, problem);
             }
-            path
+            Some(path)
         });
         Some(Remote {
             url: url?,

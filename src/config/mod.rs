@@ -778,9 +778,11 @@ pub(crate) fn is_loopback(url: &Url) -> bool {
     }
 }
 
-/// Tells whether a text looks like an AppSecret, which no message may repeat.
+/// Tells whether a text looks like an AppSecret or a token, which no message may repeat.
 fn is_secret(text: &str) -> bool {
+    let is_of_token = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
     text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+        || text.len() >= 64 && text.bytes().all(is_of_token)
 }
 
 /// Returns a path that a file names, as seen from the folder of that file.
@@ -1501,6 +1503,12 @@ wxapp-portrait.yml:5: apps[0].appid: wx0123456789ABCDEF does not look like an ap
             "apps: [{appid: wx1, secret_file: {SECRET: x}}]",
             "apps: [{appid: wx1, secret_file: !!int SECRET}]",
             "apps: [{appid: wx1, token_url: SECRET}]",
+            "apps: [{appid: wx1, token_file: SECRET}]",
+            "apps: [{appid: wx1, token_file: a, token_parameter: 'SECRET!'}]",
+            "apps: [{appid: wx1, secret_env: A, token_endpoint: SECRET}]",
+            "apps: [{appid: wx1, access: SECRET}]",
+            "apps: [{appid: wx1, portrait_url: 'SECRET://x'}]",
+            "apps: [{appid: wx1, portrait_url: 'http://a', portrait_url_headers_file: SECRET}]",
             "apps: [{appid: wx1, SECRET: x}]",
             "apps: [{appid: wx1, SECRET: x, SECRET: y}]",
             "apps: [{appid: wx1, top_names: SECRET}]",
@@ -1517,10 +1525,12 @@ wxapp-portrait.yml:5: apps[0].appid: wx0123456789ABCDEF does not look like an ap
             "SECRET: SECRET",
             "SECRET",
         ];
+        let token = format!("85_{}", "aZ9_-".repeat(100));
         for text in texts {
-            let text = text.replace("SECRET", SECRET);
-            let error = load_text(&text).unwrap_err();
-            assert!(!format!("{error} {error:?}").contains(SECRET), "{error}");
+            for secret in [SECRET, &token] {
+                let error = load_text(&text.replace("SECRET", secret)).unwrap_err();
+                assert!(!format!("{error} {error:?}").contains(secret), "{error}");
+            }
         }
         let config = load_text(&app("secret_env: A")).unwrap();
         assert!(!format!("{config:?}").contains(SECRET));
@@ -1531,7 +1541,7 @@ wxapp-portrait.yml:5: apps[0].appid: wx0123456789ABCDEF does not look like an ap
         assert_app_problems(&[
             (
                 &format!("secret_file: {SECRET}"),
-                "3: apps[0].secret_file: this looks like the AppSecret itself: write it into a file and name that file here",
+                "3: apps[0].secret_file: this looks like the secret itself: write it into a file and name that file here",
             ),
             (
                 &format!("secret_env: {SECRET}"),
@@ -1622,11 +1632,11 @@ wxapp-portrait.yml:5: apps[0].appid: wx0123456789ABCDEF does not look like an ap
         assert_app_problems(&[
             (
                 "access: cloud",
-                "3: apps[0].access: `cloud` is no access: expected cloud_hosting",
+                "3: apps[0].access: no such access: expected cloud_hosting",
             ),
             (
                 "secret_env: A\n    token_endpoint: old",
-                "4: apps[0].token_endpoint: `old` is no endpoint: expected stable_token or token",
+                "4: apps[0].token_endpoint: no such endpoint: expected stable_token or token",
             ),
             (
                 "secret_env: A\n    cloud_function: {env: ' ', name: b}",
@@ -1769,7 +1779,7 @@ wxapp-portrait.yml:3: poll.concurrency: `0` is not a whole number from 1 to 256
 wxapp-portrait.yml:4: apps_files: there is no file gone.yml
 wxapp-portrait.yml:4: apps_files: `a[` is no pattern: invalid range pattern
 wxapp-portrait.yml:6: apps[0].name: is blank: leave the key out to show the appid
-wxapp-portrait.yml:6: apps[0].access: `cloud_host` is no access: expected cloud_hosting
+wxapp-portrait.yml:6: apps[0].access: no such access: expected cloud_hosting
 wxapp-portrait.yml:6: apps[0].windows: unknown window `2d`: expected one of 1d, 7d, 30d
 wxapp-portrait.yml:7: apps[1].appid: \"w x\" is not an appid: expected `wx` and 16 hex digits, such as wx0123456789abcdef
 wxapp-portrait.yml:7: apps[1]: needs a way to its portraits: add one of secret_file, secret_env, token_file, token_url, token_command, access, portrait_url
