@@ -31,10 +31,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let is_serving = match &cli.command {
-        None | Some(Command::Serve(_) | Command::Demo(_) | Command::Simulate(_)) => true,
-        Some(Command::Check(_) | Command::Export(_) | Command::Import(_)) => false,
-    };
+    let is_serving = matches!(cli.command, None | Some(Command::Serve(_)));
     let result = runtime.block_on(async { commands::run(cli, outside(is_serving)?).await });
     runtime.shutdown_timeout(GRACE);
     match result {

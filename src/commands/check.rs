@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use super::{Error, Outside, progress};
 use crate::cli::{self, CheckFormat};
-use crate::config::access::Access as Way;
+use crate::config::access::Way;
 use crate::config::{self, App};
 use crate::portrait::{Cohort, Dimension, Portrait};
 use crate::wechat::{self, Access, Client};
@@ -110,7 +110,7 @@ impl Users {
     fn of(portrait: &Portrait) -> Self {
         let users = |cohort| {
             let platforms = portrait.division(cohort, Dimension::Platform).iter();
-            platforms.map(|(_, users)| users).sum()
+            platforms.fold(0_u64, |sum, (_, users)| sum.saturating_add(users))
         };
         Self {
             new: users(Cohort::New),

@@ -14,7 +14,7 @@ use super::serve::Exporter;
 use super::{Error, Outside, listen, local_url};
 use crate::archive::{Archive, Entry};
 use crate::calendar::{self, Clock};
-use crate::config::access::Access;
+use crate::config::access::Way;
 use crate::portrait::{Cohort, Dimension, Window};
 use crate::simulator::{self, App, Settings, Simulator};
 use crate::wechat::wire;
@@ -171,7 +171,7 @@ fn config(base_url: &str) -> config::Config {
         .into_iter()
         .zip(apps())
         .map(|((_, name, _), app)| config::App {
-            access: Access::of_secret(SecretString::from(simulator::secret_of(&app.appid))),
+            access: Way::of_secret(SecretString::from(simulator::secret_of(&app.appid))),
             appid: app.appid,
             name: name.to_owned(),
             windows: Window::ALL.to_vec(),

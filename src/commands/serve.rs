@@ -21,7 +21,6 @@ use crate::archive::{self, Archive};
 use crate::calendar::Clock;
 use crate::cli;
 use crate::config::{self, Config, Poll, WeChat};
-use crate::exposition::page::Page;
 use crate::exposition::telemetry::Telemetry;
 use crate::poll::cycle::Poller;
 use crate::poll::tasks::{Changes, Tasks};
@@ -70,12 +69,11 @@ where
 /// Everything that is needed to serve, put together and listening.
 pub(super) struct Exporter {
     pub(super) listeners: Vec<TcpListener>,
-    /// As they were when `poller` was made.
+    /// As they were when the poller was made.
     settings: Settings,
-    poller: Arc<Poller>,
     tasks: Tasks,
     site: Arc<Site>,
-    reloads: mpsc::Receiver<Reload>,
+    reloads: mpsc::UnboundedReceiver<Reload>,
 }
 
 /// What all apps share.
@@ -97,16 +95,24 @@ impl Settings {
         }
     }
 
-    fn client(&self, clock: &Clock, telemetry: &Arc<Telemetry>) -> Result<Client, Unprepared> {
+    fn poller(&self, site: &Site) -> Result<Arc<Poller>, Unprepared> {
         let settings = wechat::Settings {
             wechat: self.wechat.clone(),
             concurrency: self.poll.concurrency,
             backoff: wechat::BACKOFF,
         };
-        let observer = Arc::clone(telemetry);
-        Client::new(settings, Arc::clone(clock), move |request| {
-            observer.request(request);
-        })
+        let observer = Arc::clone(&site.telemetry);
+        let observe = move |request: &wechat::Request| observer.request(request);
+        Ok(Arc::new(Poller {
+            client: Client::new(settings, Arc::clone(&site.clock), observe)?,
+            archive: Arc::clone(&site.archive),
+            page: Arc::clone(&site.page),
+            telemetry: Arc::clone(&site.telemetry),
+            clock: Arc::clone(&site.clock),
+            interval: self.poll.interval,
+            stale_after: self.stale_after,
+            retention: self.retention,
+        }))
     }
 }
 
@@ -121,48 +127,36 @@ impl Exporter {
         for address in &web.listen_address {
             listeners.push(listen(address).await?);
         }
-        let telemetry = Arc::new(Telemetry::new()?);
+        let telemetry = Telemetry::new()?;
         telemetry.reloaded(clock());
-        let page = Arc::new(Page::default());
-        let archive = Arc::new(Archive::new(storage_path, Arc::clone(&clock)));
+        let archive = Archive::new(storage_path, Arc::clone(&clock));
         open(&archive, &telemetry)?;
+        let (reload, reloads) = mpsc::unbounded_channel();
+        let site = Arc::new(Site {
+            page: Arc::default(),
+            telemetry: Arc::new(telemetry),
+            archive: Arc::new(archive),
+            clock,
+            telemetry_path: web.telemetry_path.clone(),
+            reload,
+            ready: AtomicBool::new(false),
+        });
 
         let settings = Settings::of(&config);
-        let poller = Arc::new(Poller {
-            client: settings.client(&clock, &telemetry)?,
-            archive: Arc::clone(&archive),
-            page: Arc::clone(&page),
-            telemetry: Arc::clone(&telemetry),
-            clock: Arc::clone(&clock),
-            interval: settings.poll.interval,
-            stale_after: settings.stale_after,
-            retention: settings.retention,
-        });
+        let poller = settings.poller(&site)?;
         let apps = config.apps.into_iter().map(|app| poller.meet(app));
         let apps = poller.restore(apps.collect()).await;
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
             revision = env!("BUILD_REVISION"),
             apps = apps.len(),
-            archive = %archive.path().display(),
+            archive = %site.archive.path().display(),
             "starting"
         );
-        let (reload, reloads) = mpsc::channel(1);
-        let telemetry_path = web.telemetry_path.clone();
-        let site = Arc::new(Site {
-            page,
-            telemetry,
-            archive,
-            clock,
-            telemetry_path,
-            reload,
-            ready: AtomicBool::new(false),
-        });
         Ok(Self {
             listeners,
             settings,
-            tasks: Tasks::start(Arc::clone(&poller), apps),
-            poller,
+            tasks: Tasks::start(poller, apps),
             site,
             reloads,
         })
@@ -188,25 +182,35 @@ impl Exporter {
             servers.spawn(server.into_future());
         }
         let mut shutdown = pin!(shutdown);
+        let mut waiting: Vec<Reload> = Vec::new();
         loop {
             tokio::select! {
                 () = &mut shutdown => break,
                 // Servers end by themselves only if they can't go on.
                 Some(Ok(Err(error))) = servers.join_next() => return Err(Error::Web(error)),
-                Some(reply) = self.reloads.recv() => {
-                    // Whoever asked may have gone.
-                    let _ = reply.send(self.reload(&load).await);
-                }
-                Some(()) = hangup.recv() => {
-                    let _ = self.reload(&load).await;
-                }
+                Some(reply) = self.reloads.recv() => waiting.push(reply),
+                Some(()) = hangup.recv() => {}
                 () = self.tasks.watch() => {}
+            }
+            // Whoever came meanwhile is served with the others.
+            while let Ok(reply) = self.reloads.try_recv() {
+                waiting.push(reply);
+            }
+            while hangup.try_recv().is_ok() {}
+            tokio::select! {
+                () = &mut shutdown => break,
+                result = self.reload(&load) => {
+                    for reply in waiting.drain(..) {
+                        // It may have gone.
+                        let _ = reply.send(result.clone());
+                    }
+                }
             }
         }
         tracing::info!("ending");
         ending.cancel();
         // Whoever waits for a reload waits in vain.
-        drop(self.reloads);
+        drop((self.reloads, waiting));
         let end = async {
             self.tasks.end().await;
             while servers.join_next().await.is_some() {}
@@ -230,7 +234,7 @@ impl Exporter {
             Err(error) => Err(error.to_string()),
         };
         if let Err(problems) = &result {
-            self.poller.telemetry.reload_failed();
+            self.site.telemetry.reload_failed();
             tracing::error!("the configuration is not reloaded, nothing has changed");
             for problem in problems.lines() {
                 tracing::error!("{problem}");
@@ -244,27 +248,18 @@ impl Exporter {
             tracing::warn!("{warning}");
         }
         let settings = Settings::of(&config);
-        if settings != self.settings {
-            let client = settings.client(&self.poller.clock, &self.poller.telemetry);
-            self.poller = Arc::new(Poller {
-                client: client.map_err(|error| error.to_string())?,
-                archive: Arc::clone(&self.poller.archive),
-                page: Arc::clone(&self.poller.page),
-                telemetry: Arc::clone(&self.poller.telemetry),
-                clock: Arc::clone(&self.poller.clock),
-                interval: settings.poll.interval,
-                stale_after: settings.stale_after,
-                retention: settings.retention,
-            });
-            self.settings = settings;
-        }
-        // An exporter that was ready stays so, whatever it is to do beside.
-        self.site.is_ready();
-        let changes = self
-            .tasks
-            .change(Arc::clone(&self.poller), config.apps)
-            .await;
-        self.poller.telemetry.reloaded((self.poller.clock)());
+        let poller = if settings == self.settings {
+            Arc::clone(self.tasks.poller())
+        } else {
+            settings
+                .poller(&self.site)
+                .map_err(|error| error.to_string())?
+        };
+        self.settings = settings;
+        // An exporter that was ready stays so.
+        self.site.become_ready();
+        let changes = self.tasks.change(poller, config.apps).await;
+        self.site.telemetry.reloaded((self.site.clock)());
         let Changes {
             added,
             removed,

@@ -4,6 +4,8 @@
 //! by whoever needs them, as they may change. Asks nobody.
 
 use std::fmt;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -14,7 +16,7 @@ use super::{Check, RawApp, Spanned, Text, Texts, beside, is_secret};
 
 /// How an app gets at its portraits.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Access {
+pub enum Way {
     /// WeChat wants a token with every request.
     Token(TokenAccess),
     /// Inside WeChat's cloud hosting, where a sidecar adds the token.
@@ -87,7 +89,7 @@ pub struct Remote {
 #[derive(Clone, PartialEq, Eq)]
 pub struct PrivateUrl(Url);
 
-impl Access {
+impl Way {
     /// Returns the usual access: stable tokens for an AppSecret.
     #[must_use]
     pub fn of_secret(secret: SecretString) -> Self {
@@ -99,7 +101,7 @@ impl Access {
     }
 }
 
-impl fmt::Display for Access {
+impl fmt::Display for Way {
     /// Writes the access in a few words, the keys of the configuration where there are such.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let access = match self {
@@ -207,11 +209,26 @@ pub fn headers(path: &Path) -> Result<Vec<(String, SecretString)>, String> {
 ///
 /// # Errors
 ///
-/// The system says no; the sentence names the file.
+/// The system says no, or it is no such file; the sentence names it.
 pub fn read_text(path: &Path) -> Result<String, String> {
-    std::fs::read_to_string(path)
-        .map_err(|error| format!("cannot read {}: {error}", path.display()))
+    let failed = |error: io::Error| format!("cannot read {}: {error}", path.display());
+    // A pipe would be waited for, and a device has no end.
+    if !std::fs::metadata(path).map_err(failed)?.is_file() {
+        return Err(format!(
+            "cannot read {}: it is no plain file",
+            path.display()
+        ));
+    }
+    let file = File::open(path).map_err(failed)?;
+    let mut text = String::new();
+    file.take(LARGEST_FILE)
+        .read_to_string(&mut text)
+        .map_err(failed)?;
+    Ok(text)
 }
+
+/// No secret and no list of certificates is larger.
+const LARGEST_FILE: u64 = 1 << 20;
 
 /// Takes one line break from the end of a secret, and refuses what can't be one.
 fn trim_secret(text: &str) -> Result<SecretString, String> {
@@ -294,7 +311,7 @@ impl RawApp {
 
 impl Check<'_> {
     /// Checks how an app gets at its portraits; `line` is that of its appid.
-    pub(super) fn access(&mut self, line: u64, key: &str, raw: &RawApp) -> Option<Access> {
+    pub(super) fn access(&mut self, line: u64, key: &str, raw: &RawApp) -> Option<Way> {
         let keys = raw.access_keys();
         let ways: Vec<_> = keys
             .iter()
@@ -335,11 +352,11 @@ impl Check<'_> {
             ),
         );
         remote
-            .map(Access::PortraitUrl)
-            .or_else(|| self.token_access(key, raw).map(Access::Token))
+            .map(Way::PortraitUrl)
+            .or_else(|| self.token_access(key, raw).map(Way::Token))
     }
 
-    fn cloud_hosting(&mut self, key: &str, access: &Text) -> Option<Access> {
+    fn cloud_hosting(&mut self, key: &str, access: &Text) -> Option<Way> {
         let line = access.referenced.line();
         if access.value != "cloud_hosting" {
             self.problem(line, key, "no such access: expected cloud_hosting");
@@ -354,7 +371,7 @@ impl Check<'_> {
             return None;
         }
         self.cloud_hosting = Some(format!("{}:{line}", self.file.display()));
-        Some(Access::CloudHosting)
+        Some(Way::CloudHosting)
     }
 
     fn token_access(&mut self, key: &str, raw: &RawApp) -> Option<TokenAccess> {
@@ -465,8 +482,8 @@ impl Check<'_> {
         let line = text.referenced.line();
         let path = self.named_file(key, text)?;
         match std::fs::metadata(&path) {
-            Ok(file) if file.is_dir() => {
-                let problem = format!("{} is a folder", path.display());
+            Ok(file) if !file.is_file() => {
+                let problem = format!("{} is no plain file", path.display());
                 self.problem(line, key, problem);
                 return None;
             }

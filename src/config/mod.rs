@@ -24,7 +24,7 @@ use serde_saphyr::{Error as Yaml, Spanned};
 use url::{Host, Url};
 
 use crate::portrait::{AppId, Dimension, Window};
-use access::{Access, PrivateUrl};
+use access::{PrivateUrl, Way};
 
 /// Checked settings, with every default filled in.
 #[derive(Debug, Clone)]
@@ -102,7 +102,7 @@ pub struct App {
     /// What people call it; the appid unless configured.
     pub name: String,
     /// How it gets at its portraits.
-    pub access: Access,
+    pub access: Way,
     /// Which windows are asked for; never empty.
     pub windows: Vec<Window>,
     /// Which dimensions are on the page; never empty.
@@ -919,7 +919,7 @@ mod tests {
     }
 
     fn secret_of(app: &App) -> String {
-        let Access::Token(access::TokenAccess {
+        let Way::Token(access::TokenAccess {
             source: access::TokenSource::Secret(secret, _),
             ..
         }) = &app.access
@@ -974,7 +974,7 @@ mod tests {
             panic!("one app")
         };
         assert_eq!(app.name, "wx0123456789abcdef");
-        assert_eq!(app.access, Access::of_secret(SecretString::from(SECRET)));
+        assert_eq!(app.access, Way::of_secret(SecretString::from(SECRET)));
         assert_eq!(app.windows, [Window::OneDay]);
         assert_eq!(app.dimensions, Dimension::ALL);
         assert_eq!(app.top_names, BTreeMap::new());
@@ -1448,7 +1448,7 @@ wxapp-portrait.yml:5: apps[0].appid: wx0123456789ABCDEF does not look like an ap
             ),
             (
                 "secret_file: .",
-                "3: apps[0].secret_file: cannot read .: Is a directory (os error 21)",
+                "3: apps[0].secret_file: cannot read .: it is no plain file",
             ),
         ]);
     }
@@ -1575,7 +1575,7 @@ wxapp-portrait.yml:5: apps[0].appid: wx0123456789ABCDEF does not look like an ap
         }
 
         let keys = "token_file: headers\n    token_parameter: cloudbase_access_token";
-        let Access::Token(token) = access(keys) else {
+        let Way::Token(token) = access(keys) else {
             panic!("a token")
         };
         assert_eq!(token.parameter, "cloudbase_access_token");
@@ -1585,7 +1585,7 @@ wxapp-portrait.yml:5: apps[0].appid: wx0123456789ABCDEF does not look like an ap
         );
         let keys =
             "token_url: https://u:p@tokens.internal/?key=1\n    token_url_headers_file: headers";
-        let Access::Token(token) = access(keys) else {
+        let Way::Token(token) = access(keys) else {
             panic!("a token")
         };
         assert!(format!("{token:?}").contains("tokens.internal"));

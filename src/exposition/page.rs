@@ -28,6 +28,8 @@ pub struct AppRecord {
     pub windows: Vec<WindowRecord>,
     /// What had to be mended in answers that brought new figures.
     pub repairs: Repairs,
+    /// When it was asked last; none since the start.
+    pub last_poll_at: Option<DateTime<Utc>>,
     /// When it will be asked again.
     pub next_poll_at: DateTime<Utc>,
     /// How many answers wait for the archive to take them.
@@ -81,6 +83,7 @@ impl AppRecord {
             name,
             windows,
             repairs: Repairs::default(),
+            last_poll_at: None,
             next_poll_at,
             unstored: 0,
         }
@@ -438,12 +441,11 @@ impl Page {
         sheets.remove(appid);
     }
 
-    /// Tells whether the last poll of an app failed.
+    /// Returns what is said about one app, if it is on the page.
     #[must_use]
-    pub fn is_in_trouble(&self, appid: &AppId) -> bool {
+    pub fn record(&self, appid: &AppId) -> Option<Arc<AppRecord>> {
         let sheets = self.sheets.read().unwrap_or_else(PoisonError::into_inner);
-        let record = sheets.get(appid).map(|sheet| &sheet.record);
-        record.is_some_and(|record| record.is_in_trouble())
+        sheets.get(appid).map(|sheet| Arc::clone(&sheet.record))
     }
 
     /// Returns what is said about every app, sorted by appid.

@@ -67,6 +67,8 @@ pub struct Followed {
     shown: Vec<Holdings>,
     /// Whether WeChat refused the AppSecret, so that another one is looked for.
     awaits_secret: bool,
+    /// Before this it is not asked again.
+    hold_until: Option<DateTime<Utc>>,
     /// When the next poll was planned.
     planned_at: DateTime<Utc>,
     /// Of days before this one has been told which are lost.
@@ -216,9 +218,9 @@ impl Poller {
             }
         }
         let now = (self.clock)();
-        let is_due = app.days.iter().any(|days| !days.due(now).is_empty());
-        app.record.next_poll_at =
-            schedule::next_poll(&app.app.appid, self.interval, is_due, hold_until, now);
+        app.record.last_poll_at = Some(now);
+        app.hold_until = hold_until;
+        app.plan(self.interval, now);
     }
 
     /// Asks for days of one window, as long as there is a point in it; answers the worst problem.
@@ -300,9 +302,7 @@ impl Poller {
             revisions: held.revisions,
         };
         app.unstored.push(entry.clone());
-        self.store(app).await;
-        self.look(app).await;
-
+        // Counted before anything is waited for, as a reload may end the waiting.
         let record = &mut app.record.windows[index];
         record.last_success_at = Some(now);
         if change == Change::Revised {
@@ -313,6 +313,10 @@ impl Poller {
             app.record.repairs.add(&answer.repairs);
             app.record.repairs[Repair::FoldedName] += folded;
         }
+        self.store(app).await;
+        self.look(app).await;
+
+        let record = &mut app.record.windows[index];
         let is_shown = record.users.is_some() && record.reference_date == Some(day);
         if change == Change::Same && is_shown {
             record.settled = held.settled;
@@ -480,6 +484,7 @@ impl Followed {
             is_restored: false,
             shown: vec![Holdings::default(); app.windows.len()],
             awaits_secret: false,
+            hold_until: None,
             planned_at: now,
             told_before: None,
             generation,
@@ -492,10 +497,14 @@ impl Followed {
     }
 
     /// Goes on with other settings, and keeps all that is known and counted.
-    pub(super) fn reconfigure(&mut self, app: App, now: DateTime<Utc>) {
+    ///
+    /// What may have been mended is tried at once.
+    pub(super) fn reconfigure(&mut self, app: App, interval: Duration, now: DateTime<Utc>) {
         let fresh = Self::new(app, now, self.generation);
+        let mut is_urgent = self.record.is_in_trouble();
         if fresh.app.access != self.app.access {
             self.access = fresh.access;
+            is_urgent = true;
         }
         let mut records = mem::replace(&mut self.record.windows, fresh.record.windows);
         let mut days = mem::replace(&mut self.days, fresh.days);
@@ -503,17 +512,29 @@ impl Followed {
             if let Some(index) = records.iter().position(|old| old.window == record.window) {
                 *record = records.swap_remove(index);
                 *of_window = days.swap_remove(index);
+            } else {
+                is_urgent = true;
             }
         }
         self.shown = fresh.shown;
         self.record.name = fresh.record.name;
-        self.record.next_poll_at = now;
         self.app = fresh.app;
+        if is_urgent {
+            self.record.next_poll_at = now;
+        } else if self.record.next_poll_at > now {
+            self.plan(interval, now);
+        }
     }
 
-    /// Takes the app off the page for good.
-    pub(super) fn leave(self, page: &Page) {
-        page.remove(&self.app.appid);
+    /// Plans the next poll.
+    fn plan(&mut self, interval: Duration, now: DateTime<Utc>) {
+        let is_due = self.days.iter().any(|days| !days.due(now).is_empty());
+        self.record.next_poll_at =
+            schedule::next_poll(&self.app.appid, interval, is_due, self.hold_until, now);
+    }
+
+    /// Tells of what an app leaves behind that is not followed any more.
+    pub(super) fn leave(self) {
         if !self.unstored.is_empty() {
             tracing::error!(
                 appid = %self.app.appid, answers = self.unstored.len(),
@@ -646,7 +667,7 @@ mod tests {
         let app = App {
             appid: appid.clone(),
             name: String::new(),
-            access: config::access::Access::of_secret(SecretString::from("secret")),
+            access: config::access::Way::of_secret(SecretString::from("secret")),
             windows: vec![Window::OneDay],
             dimensions: Dimension::ALL.to_vec(),
             top_names: std::collections::BTreeMap::new(),

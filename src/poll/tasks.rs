@@ -5,14 +5,19 @@
 //! with all that they knew; the others do not notice. What a task does is said in `cycle`.
 
 use std::collections::HashMap;
+use std::mem;
 use std::sync::Arc;
 
+use chrono::{DateTime, TimeDelta, Utc};
 use tokio::task::{Id, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::cycle::{Followed, Poller, broke_down};
 use crate::config::App;
 use crate::portrait::AppId;
+
+/// An app that fails is left alone for so long, however often the configuration is read.
+const PAUSE: TimeDelta = TimeDelta::seconds(10);
 
 /// All tasks that poll; dropped, they end at once.
 pub struct Tasks {
@@ -63,22 +68,33 @@ impl Tasks {
         }
     }
 
+    /// Returns what the tasks work with.
+    #[must_use]
+    pub fn poller(&self) -> &Arc<Poller> {
+        &self.poller
+    }
+
     /// Polls these apps from now on, with a poller that may be another one.
     pub async fn change(&mut self, poller: Arc<Poller>, apps: Vec<App>) -> Changes {
-        let is_other = !Arc::ptr_eq(&self.poller, &poller);
+        let before = mem::replace(&mut self.poller, poller);
+        let is_other = !Arc::ptr_eq(&before, &self.poller);
+        let now = (self.poller.clock)();
         let mut wanted: HashMap<AppId, App> = apps
             .into_iter()
             .map(|app| (app.appid.clone(), app))
             .collect();
-        self.poller = poller;
+        let records = self.poller.page.records();
+        let removed = records.iter().map(|record| record.appid.clone());
+        let removed: Vec<AppId> = removed.filter(|app| !wanted.contains_key(app)).collect();
+
         let mut ending = Vec::new();
         for (id, running) in &self.running {
             let goes_on = match &running.app {
-                None => !is_other,
+                None => before.retention == self.poller.retention,
                 Some(app) => {
                     !is_other
                         && wanted.get(&app.appid) == Some(app)
-                        && !self.poller.page.is_in_trouble(&app.appid)
+                        && !self.is_worth_a_try(&app.appid, now)
                 }
             };
             if !goes_on {
@@ -94,34 +110,44 @@ impl Tasks {
                 known.insert(app.app().appid.clone(), app);
             }
         }
-        if is_other {
+        if self.running.values().all(|running| running.app.is_some()) {
             self.tend_archive();
         }
 
-        let mut changes = Changes {
-            added: 0,
-            removed: 0,
-            changed: 0,
-        };
+        let (mut added, mut changed) = (0, 0);
         let mut apps = Vec::new();
         for app in wanted.into_values() {
             apps.push(if let Some(mut known) = known.remove(&app.appid) {
-                changes.changed += 1;
-                known.reconfigure(app, (self.poller.clock)());
+                changed += 1;
+                known.reconfigure(app, self.poller.interval, now);
                 known
             } else {
-                changes.added += 1;
+                added += 1;
                 self.poller.meet(app)
             });
         }
-        for app in known.into_values() {
-            changes.removed += 1;
-            app.leave(&self.poller.page);
+        known.into_values().for_each(Followed::leave);
+        for appid in &removed {
+            self.poller.page.remove(appid);
         }
         for app in self.poller.restore(apps).await {
             self.follow(app);
         }
-        changes
+        Changes {
+            added,
+            removed: removed.len(),
+            changed,
+        }
+    }
+
+    /// Tells whether an app is in trouble that may have been mended: its last poll failed, and not
+    /// just now, so that reloads in a row do not ask again and again.
+    fn is_worth_a_try(&self, appid: &AppId, now: DateTime<Utc>) -> bool {
+        let record = self.poller.page.record(appid);
+        record.is_some_and(|record| {
+            let is_just_now = |at: DateTime<Utc>| (now - at).abs() < PAUSE;
+            record.is_in_trouble() && !record.last_poll_at.is_some_and(is_just_now)
+        })
     }
 
     /// Ends all tasks, each with a last chance to store what the archive has not taken yet.

@@ -51,7 +51,7 @@ pub struct Site {
     /// Where the page for Prometheus is; starts with a slash and is none of [`PATHS`].
     pub telemetry_path: String,
     /// Takes requests to read the configuration again.
-    pub reload: mpsc::Sender<Reload>,
+    pub reload: mpsc::UnboundedSender<Reload>,
     /// Whether every app had an archived portrait or was asked once; stays so.
     pub ready: AtomicBool,
 }
@@ -60,9 +60,9 @@ pub struct Site {
 pub type Reload = oneshot::Sender<Result<(), String>>;
 
 impl Site {
-    /// Tells whether every app that was there from the start has an archived portrait, or has been
-    /// asked for one.
-    pub fn is_ready(&self) -> bool {
+    /// Tells whether every app has an archived portrait, or has been asked for one; once it was so, it
+    /// stays so, whatever apps are added.
+    pub fn become_ready(&self) -> bool {
         if !self.ready.load(Ordering::Relaxed) {
             let records = self.page.records();
             let ready = records.iter().all(|record| record.is_ready());
@@ -102,7 +102,7 @@ async fn index(State(site): State<Arc<Site>>) -> Response {
 }
 
 async fn ready(State(site): State<Arc<Site>>) -> Response {
-    if site.is_ready() {
+    if site.become_ready() {
         "ready\n".into_response()
     } else {
         let records = site.page.records();
@@ -119,7 +119,7 @@ async fn ready(State(site): State<Arc<Site>>) -> Response {
 async fn reload(State(site): State<Arc<Site>>) -> Response {
     let (reply, answer) = oneshot::channel();
     // Nobody answers any more when the exporter ends.
-    let _ = site.reload.send(reply).await;
+    let _ = site.reload.send(reply);
     match answer.await {
         Ok(Ok(())) => "reloaded\n".into_response(),
         Ok(Err(problems)) => {

@@ -42,6 +42,8 @@ struct AppStatus {
     #[serde(serialize_with = "rfc3339")]
     next_poll: DateTime<Utc>,
     windows: Vec<WindowStatus>,
+    #[serde(skip)]
+    is_in_trouble: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -85,7 +87,7 @@ impl Status {
             version: env!("CARGO_PKG_VERSION"),
             revision: env!("BUILD_REVISION"),
             now,
-            ready: site.is_ready(),
+            ready: site.become_ready(),
             telemetry_path: site.telemetry_path.clone(),
             archive: ArchiveStatus {
                 path: site.archive.path().display().to_string(),
@@ -103,12 +105,7 @@ impl Status {
     }
 
     fn problems(&self) -> usize {
-        let is_in_trouble = |app: &&AppStatus| {
-            app.windows
-                .iter()
-                .any(|window| window.last_poll_success == Some(false))
-        };
-        self.apps.iter().filter(is_in_trouble).count()
+        self.apps.iter().filter(|app| app.is_in_trouble).count()
     }
 }
 
@@ -118,6 +115,7 @@ impl AppStatus {
             appid: record.appid.to_string(),
             app: record.name.clone(),
             next_poll: record.next_poll_at,
+            is_in_trouble: record.is_in_trouble(),
             windows: record
                 .windows
                 .iter()

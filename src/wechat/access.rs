@@ -13,7 +13,7 @@ use tokio::sync::Mutex;
 
 use super::errcode::{Asked, Reason};
 use super::{Endpoint, Error, WECHAT, wire};
-use crate::config::access::{Access as Settings, Secret, TokenAccess, TokenSource};
+use crate::config::access::{Secret, TokenAccess, TokenSource, Way};
 use crate::portrait::AppId;
 
 /// WeChat gives out the next token this long before the end of one, and both work in between.
@@ -23,9 +23,9 @@ const RENEW_BEFORE_END: Duration = Duration::from_mins(5);
 #[derive(Debug)]
 pub struct Access {
     appid: AppId,
-    settings: Settings,
+    way: Way,
     tokens: Mutex<Tokens>,
-    /// The AppSecret that was sent last, if it comes from a file.
+    /// The AppSecret that was sent last.
     sent_secret: std::sync::Mutex<Option<SecretString>>,
 }
 
@@ -53,10 +53,10 @@ pub(super) struct Lent {
 impl Access {
     /// Starts without a token; the first request asks for one.
     #[must_use]
-    pub fn new(appid: AppId, settings: Settings) -> Self {
+    pub fn new(appid: AppId, way: Way) -> Self {
         Self {
             appid,
-            settings,
+            way,
             tokens: Mutex::default(),
             sent_secret: std::sync::Mutex::default(),
         }
@@ -70,8 +70,8 @@ impl Access {
 
     /// Returns what is configured.
     #[must_use]
-    pub fn settings(&self) -> &Settings {
-        &self.settings
+    pub fn way(&self) -> &Way {
+        &self.way
     }
 
     /// Forgets a token of unknown life: it is used for one poll and no longer.
@@ -82,10 +82,10 @@ impl Access {
 
     /// Tells whether the file with the AppSecret holds another one than was sent last.
     pub async fn has_new_secret(&self) -> bool {
-        let Settings::Token(TokenAccess {
+        let Way::Token(TokenAccess {
             source: TokenSource::Secret(secret @ Secret::File(_), _),
             ..
-        }) = &self.settings
+        }) = &self.way
         else {
             return false;
         };
@@ -101,7 +101,7 @@ impl Access {
         let read = read(secret).await;
         let sent = self.sent_secret.lock();
         *sent.unwrap_or_else(PoisonError::into_inner) = read.as_ref().ok().cloned();
-        read.map_err(|problem| Error::Unusable(Reason::Credentials, problem))
+        read.map_err(|problem| Error::Unusable(Endpoint::Token, Reason::Credentials, problem))
     }
 
     /// Returns the token that is held, or asks for a new one; whoever comes meanwhile waits.
@@ -137,6 +137,17 @@ impl Access {
         })
     }
 
+    /// Uses a token that was refused to the end of the poll at most. Dropped at once, it would be asked
+    /// for by everybody who has been refused the one before it.
+    pub(super) async fn distrust(&self, refused: &Lent) {
+        let mut tokens = self.tokens.lock().await;
+        if tokens.number == refused.number
+            && let Some(held) = &mut tokens.held
+        {
+            held.renew_at = None;
+        }
+    }
+
     /// Drops a token that was refused, unless another caller has had it replaced already.
     pub(super) async fn forget(&self, refused: &Lent) {
         let mut tokens = self.tokens.lock().await;
@@ -147,11 +158,11 @@ impl Access {
 
     /// Returns what a request to an endpoint carries.
     pub(super) fn asked(&self, endpoint: Endpoint) -> Asked {
-        match (&self.settings, endpoint) {
+        match (&self.way, endpoint) {
             (_, Endpoint::Token) => Asked::Secret,
-            (Settings::CloudHosting, _) => Asked::CloudHosting,
-            (Settings::PortraitUrl(_), _) => Asked::PortraitUrl,
-            (Settings::Token(access), _) => match access.source {
+            (Way::CloudHosting, _) => Asked::CloudHosting,
+            (Way::PortraitUrl(_), _) => Asked::PortraitUrl,
+            (Way::Token(access), _) => match access.source {
                 TokenSource::Secret(..) => Asked::OwnToken,
                 _ => Asked::GivenToken,
             },
@@ -160,18 +171,29 @@ impl Access {
 
     /// Returns who answers at an endpoint, and the key that says where.
     pub(super) fn peer(&self, endpoint: Endpoint) -> (String, &'static str) {
-        match (&self.settings, endpoint) {
-            (Settings::PortraitUrl(remote), _) => (
+        match (&self.way, endpoint) {
+            (Way::PortraitUrl(remote), _) => (
                 format!("portrait_url ({})", remote.url.host()),
                 "portrait_url",
             ),
             (
-                Settings::Token(TokenAccess {
+                Way::Token(TokenAccess {
                     source: TokenSource::Url(remote),
                     ..
                 }),
                 Endpoint::Token,
             ) => (format!("token_url ({})", remote.url.host()), "token_url"),
+            (
+                Way::Token(TokenAccess {
+                    function: Some(function),
+                    ..
+                }),
+                // What the function itself answers, and not WeChat about it.
+                Endpoint::Portrait,
+            ) => (
+                format!("the cloud function {}", function.name),
+                "cloud_function",
+            ),
             _ => (WECHAT.to_owned(), "wechat.base_url"),
         }
     }

@@ -4,9 +4,10 @@
 //! an answer.
 
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use chrono::NaiveDate;
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, Proxy};
 use secrecy::ExposeSecret;
@@ -18,7 +19,7 @@ use super::errcode::{Reason, Then};
 use super::wire::{self, Answer};
 use super::{Access, Endpoint, Error, Failure, command};
 use crate::calendar::Clock;
-use crate::config::access::{self, Access as Way, Remote, TokenAccess, TokenEndpoint, TokenSource};
+use crate::config::access::{self, Remote, TokenAccess, TokenEndpoint, TokenSource, Way};
 use crate::config::{self, WeChat};
 use crate::portrait::Window;
 
@@ -33,6 +34,9 @@ pub const BACKOFF: Duration = Duration::from_millis(500);
 
 /// Where WeChat has the portrait.
 const PORTRAIT: &str = "datacube/getweanalysisappiduserportrait";
+
+/// For so long no other host is tried first than the one that could be reached.
+const REMEMBERED: TimeDelta = TimeDelta::minutes(10);
 
 /// What the sidecar of cloud hosting puts on every answer that it relays.
 const RELAYED: &str = "x-openapi-seqid";
@@ -75,9 +79,27 @@ pub struct Client {
     /// Takes no proxy.
     direct: reqwest::Client,
     settings: Settings,
+    reached: Reached,
     permits: Semaphore,
     clock: Clock,
     observe: Box<dyn Fn(&Request) + Send + Sync>,
+}
+
+/// Which of several hosts was reached last, and when; forgotten after a while, so that the first gets
+/// another chance.
+#[derive(Default)]
+struct Reached(Mutex<Option<(usize, DateTime<Utc>)>>);
+
+impl Reached {
+    fn first(&self, now: DateTime<Utc>) -> usize {
+        let reached = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let fresh = reached.filter(|(_, at)| (now - *at).abs() < REMEMBERED);
+        fresh.map_or(0, |(index, _)| index)
+    }
+
+    fn at(&self, index: usize, now: DateTime<Utc>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((index, now));
+    }
 }
 
 /// A request before it is sent.
@@ -148,6 +170,7 @@ impl Client {
             others,
             direct,
             settings,
+            reached: Reached::default(),
             permits,
             clock,
             observe: Box::new(observe),
@@ -169,14 +192,14 @@ impl Client {
         reference_date: NaiveDate,
     ) -> Result<Answer, Error> {
         let ask = async |lent: Option<&Lent>| {
-            let request = self.for_portrait(access.settings(), lent, window, reference_date);
+            let request = self.for_portrait(access.way(), lent, window, reference_date);
             let read = |body: &[u8]| match request.endpoint {
                 Endpoint::Function => wire::of_function(body, window, reference_date),
                 _ => wire::portrait(body, window, reference_date),
             };
             self.call(&request, read).await
         };
-        let Way::Token(token) = access.settings() else {
+        let Way::Token(token) = access.way() else {
             return ask(None).await;
         };
         let borrow = async || {
@@ -188,7 +211,15 @@ impl Client {
             // Once and no more: whole quotas have been lost to loops here.
             Err(error) if error.then() == Then::NewToken => {
                 access.forget(&lent).await;
-                ask(Some(&borrow().await?)).await
+                let lent = borrow().await?;
+                let result = ask(Some(&lent)).await;
+                if result
+                    .as_ref()
+                    .is_err_and(|error| error.then() == Then::NewToken)
+                {
+                    access.distrust(&lent).await;
+                }
+                result
             }
             result => result,
         }
@@ -266,7 +297,10 @@ impl Client {
             }
             TokenSource::Url(remote) => {
                 let request = self.to_remote(Endpoint::Token, remote, None);
-                self.call(&request, wire::given_token).await
+                let token = self.call(&request, wire::given_token).await;
+                token.map_err(|error| {
+                    passed_on(&format!("token_url ({})", remote.url.host()), error)
+                })
             }
             TokenSource::File(path) => {
                 let mut retries = 0;
@@ -367,22 +401,32 @@ impl Client {
         *retries += 1;
     }
 
-    /// Sends a request to the first of its addresses that can be reached.
+    /// Sends a request to the first of its addresses that can be reached, beginning with the one that
+    /// was reached last.
     async fn reach<T>(
         &self,
         request: &Outgoing<'_>,
         read: &impl Fn(&[u8]) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let [urls @ .., last] = &request.urls[..] else {
-            return Err(Error::failed(request.endpoint, Failure::Connect));
-        };
-        for url in urls {
-            let result = self.exchange(request, url, read).await;
+        let urls = &request.urls;
+        let first = self.reached.first((self.clock)()) % urls.len();
+        let mut result = self.exchange(request, &urls[first], read).await;
+        for index in 1..urls.len() {
             if !result.as_ref().is_err_and(Error::is_unreached) {
-                return result;
+                break;
+            }
+            let index = (first + index) % urls.len();
+            result = self.exchange(request, &urls[index], read).await;
+            if !result.as_ref().is_err_and(Error::is_unreached) {
+                let host = urls[index].host_str();
+                tracing::warn!(
+                    host,
+                    "WeChat is asked at another host: the one before cannot be reached"
+                );
+                self.reached.at(index, (self.clock)());
             }
         }
-        self.exchange(request, last, read).await
+        result
     }
 
     /// Sends a request once, reads the answer, and tells how it went.
@@ -393,7 +437,9 @@ impl Client {
         read: &impl Fn(&[u8]) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let endpoint = request.endpoint;
-        let headers = headers(request.headers_file).await?;
+        let headers = headers(request.headers_file).await;
+        let headers =
+            headers.map_err(|problem| Error::Unusable(endpoint, Reason::Configuration, problem))?;
         // Held for one request only, so that an app that waits to try again delays nobody.
         let permit = self.permits.acquire().await;
         let start = Instant::now();
@@ -457,13 +503,12 @@ async fn send(request: &Outgoing<'_>, url: &Url, headers: HeaderMap) -> Result<R
 }
 
 /// Reads the headers that go with a request.
-async fn headers(file: Option<&Path>) -> Result<HeaderMap, Error> {
+async fn headers(file: Option<&Path>) -> Result<HeaderMap, String> {
     let Some(file) = file.map(Path::to_owned) else {
         return Ok(HeaderMap::new());
     };
     let read = tokio::task::spawn_blocking(move || access::headers(&file)).await;
-    let lines = read.unwrap_or_else(|error| Err(error.to_string()));
-    let lines = lines.map_err(|problem| Error::Unusable(Reason::Configuration, problem))?;
+    let lines = read.unwrap_or_else(|error| Err(error.to_string()))?;
     let mut headers = HeaderMap::new();
     for (name, value) in lines {
         let name = HeaderName::from_bytes(name.as_bytes());
@@ -483,18 +528,31 @@ async fn read_file(path: &Path) -> Result<Vec<u8>, String> {
 }
 
 /// Reads what a source of tokens gave.
-fn given(source: &str, output: Result<Vec<u8>, String>) -> Result<wire::Token, Error> {
-    let no_token = |problem| Error::Unusable(Reason::Token, problem);
+pub(super) fn given(source: &str, output: Result<Vec<u8>, String>) -> Result<wire::Token, Error> {
+    let no_token = |problem| Error::Unusable(Endpoint::Token, Reason::Token, problem);
     let output = output.map_err(no_token)?;
     wire::given_token(&output).map_err(|error| match error {
         Error::Decode(_, problem) => no_token(format!("{source} gave no token: {problem}")),
-        error => error,
+        error => passed_on(source, error),
     })
+}
+
+/// Takes a refusal that stands in the place of a token for what it is: WeChat said it to somebody
+/// else, who may have a token at any time.
+fn passed_on(source: &str, error: Error) -> Error {
+    let Error::Refused(refusal) = error else {
+        return error;
+    };
+    let problem = format!(
+        "{source} gave no token, but a refusal of WeChat: errcode {}, {}",
+        refusal.errcode, refusal.errmsg
+    );
+    Error::Unusable(Endpoint::Token, Reason::Token, problem)
 }
 
 impl Error {
     /// Tells whether the same request may succeed a moment later.
-    fn is_passing(&self) -> bool {
+    pub(super) fn is_passing(&self) -> bool {
         match self {
             Self::Transport { failure, .. } => failure.is_passing(),
             Self::NotRelayed(error) => error.is_passing(),

@@ -1,7 +1,7 @@
 //! Runs a program that gives a token.
 //!
-//! Without a shell, for a limited time, and with all that it started. What it says on standard error
-//! goes to the log, without the token. Knows neither what the output means nor when to ask.
+//! Without a shell and for a limited time. What it says on standard error goes to the log, without
+//! the token. Knows neither what the output means nor when to ask.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -16,8 +16,11 @@ use crate::portrait::AppId;
 /// A program that takes longer is ended.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// No token is as long, and no message that anybody would read.
-const LONGEST_OUTPUT: u64 = 64 << 10;
+/// So many bytes of an output are looked at, from its beginning; no token is as long.
+const LONGEST_OUTPUT: usize = 64 << 10;
+
+/// So many lines of standard error are logged, the last ones.
+const LOGGED: usize = 20;
 
 /// Runs a program and returns what it wrote to its standard output.
 ///
@@ -28,6 +31,7 @@ pub(super) async fn run(appid: &AppId, words: &[String]) -> Result<Vec<u8>, Stri
     let [program, arguments @ ..] = words else {
         return Err("token_command is empty".to_owned());
     };
+    let failed = |error| format!("cannot run token_command {program}: {error}");
     let mut child = Command::new(program)
         .args(arguments)
         .stdin(Stdio::null())
@@ -36,52 +40,59 @@ pub(super) async fn run(appid: &AppId, words: &[String]) -> Result<Vec<u8>, Stri
         .process_group(0)
         .spawn()
         .map(Group)
-        .map_err(|error| format!("cannot run token_command {program}: {error}"))?;
-    let (stdout, stderr) = (child.0.stdout.take(), child.0.stderr.take());
+        .map_err(failed)?;
+    let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+    let outputs = (child.0.stdout.take(), child.0.stderr.take());
     let work = async {
-        let (stdout, stderr) = tokio::join!(output(stdout), output(stderr));
-        (child.0.wait().await, stdout, stderr)
+        tokio::join!(read(outputs.0, &mut stdout), read(outputs.1, &mut stderr));
+        child.0.wait().await
     };
-    let Ok((status, stdout, stderr)) = tokio::time::timeout(LIMIT, work).await else {
-        return Err(format!(
-            "token_command {program} took longer than {} s and was ended",
+    let ended = tokio::time::timeout(LIMIT, work).await;
+    log(appid, program, &stdout, &stderr);
+    match ended {
+        Err(_) => Err(format!(
+            "token_command {program} took longer than {} seconds and was ended; what it wrote to standard error is in the log",
             LIMIT.as_secs()
-        ));
-    };
-    let status = status.map_err(|error| format!("cannot run token_command {program}: {error}"))?;
-    let token = wire::given_token(&stdout).ok().map(|token| token.value);
-    let stderr = String::from_utf8_lossy(&stderr);
-    for line in stderr.lines().filter(|line| !line.trim().is_empty()) {
+        )),
+        Ok(Err(error)) => Err(failed(error)),
+        Ok(Ok(status)) if status.success() => Ok(stdout),
+        Ok(Ok(status)) => Err(format!(
+            "token_command {program} failed ({status}); what it wrote to standard error is in the log"
+        )),
+    }
+}
+
+/// Reads to the end, so that the program can go on writing, and keeps the beginning.
+async fn read(pipe: Option<impl AsyncRead + Unpin>, kept: &mut Vec<u8>) {
+    let Some(mut pipe) = pipe else { return };
+    let mut buffer = vec![0; 8 << 10];
+    // What was read before it broke is all there is.
+    while let Ok(length @ 1..) = pipe.read(&mut buffer).await {
+        let room = LONGEST_OUTPUT.saturating_sub(kept.len());
+        kept.extend_from_slice(&buffer[..length.min(room)]);
+    }
+}
+
+fn log(appid: &AppId, program: &str, stdout: &[u8], stderr: &[u8]) {
+    let token = wire::given_token(stdout).ok().map(|token| token.value);
+    let stderr = String::from_utf8_lossy(stderr);
+    let lines = stderr.lines().filter(|line| !line.trim().is_empty());
+    let lines: Vec<&str> = lines.collect();
+    for line in &lines[lines.len().saturating_sub(LOGGED)..] {
         let line = match &token {
             Some(token) => line.replace(token.as_str(), "[redacted]"),
-            None => line.to_owned(),
+            None => (*line).to_owned(),
         };
         tracing::warn!(%appid, program, line = wire::redact(&line), "token_command wrote to standard error");
     }
-    if status.success() {
-        Ok(stdout)
-    } else {
-        Err(format!(
-            "token_command {program} failed ({status}); what it wrote to standard error is in the log"
-        ))
-    }
 }
 
-async fn output(pipe: Option<impl AsyncRead + Unpin>) -> Vec<u8> {
-    let mut read = Vec::new();
-    if let Some(pipe) = pipe {
-        // What was read before it broke is all there is.
-        let _ = pipe.take(LONGEST_OUTPUT).read_to_end(&mut read).await;
-    }
-    read
-}
-
-/// A program and all that it started, ended when nobody waits for it any more.
+/// A program that is ended, with all that it started, when nobody waits for it any more.
 struct Group(Child);
 
 impl Drop for Group {
     fn drop(&mut self) {
-        // None once it has ended and was waited for.
+        // None once it has ended by itself and was waited for.
         let id = self.0.id().and_then(|id| i32::try_from(id).ok());
         if let Some(group) = id.and_then(Pid::from_raw) {
             let _ = kill_process_group(group, Signal::KILL);

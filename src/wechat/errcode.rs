@@ -121,7 +121,8 @@ pub struct Rule {
     pub reason: Reason,
     /// When to ask again.
     pub then: Then,
-    /// One sentence for the operator; `{ip}` stands for the address that WeChat saw.
+    /// One sentence for the operator; `{ip}` stands for the address that WeChat saw, `{peer}` for who
+    /// refused.
     pub advice: &'static str,
     /// Where it is mended, if that is in one of WeChat's consoles.
     pub place: Option<Place>,
@@ -305,19 +306,6 @@ pub const RULES: &[Rule] = &[
         "the cloud function failed inside: read its log",
     )
     .at(Place::Functions),
-    // Those of docs/cloud-function; WeChat has no codes of three digits.
-    Rule::new(
-        &[401],
-        Reason::Credentials,
-        Then::NextPoll,
-        "the cloud function wants its PORTRAIT_KEY: the file of portrait_url_headers_file must hold `Authorization: Bearer KEY`",
-    ),
-    Rule::new(
-        &[403],
-        Reason::Permission,
-        HOUR,
-        "the cloud function answers to invokecloudfunction and to its HTTP URL only: check whether something calls it in another way",
-    ),
 ];
 
 /// Codes that mean something else for requests of one kind.
@@ -338,7 +326,16 @@ pub const EXCEPTIONS: &[(Asked, Rule)] = &[
             TOKEN_REFUSED,
             Reason::Token,
             Then::NewToken,
-            "WeChat refuses the token, also after it was asked for again: its source must give the current one of this very app",
+            "WeChat refuses the token, also after it was asked for again: its source must give the current one of this very app, and token_parameter suit its kind",
+        ),
+    ),
+    (
+        Asked::GivenToken,
+        Rule::new(
+            &[41001],
+            Reason::Token,
+            Then::NextPoll,
+            "no token reached WeChat: check token_parameter; a proxy in between may cut the query off",
         ),
     ),
     (
@@ -379,7 +376,7 @@ const UNKNOWN: Rule = Rule::new(
     &[],
     Reason::Other,
     Then::NextPoll,
-    "WeChat refuses for a reason that this exporter does not know",
+    "{peer} refuses for a reason that this exporter does not know",
 );
 
 /// Returns what to do about an error code that was answered to a request of one kind.

@@ -54,9 +54,10 @@ pub enum Error {
     /// The answer is none that could be read.
     #[error("unreadable answer: {1}")]
     Decode(Endpoint, String),
-    /// A file or a program that is configured gives nothing to go on with; says why.
-    #[error("{1}")]
-    Unusable(Reason, String),
+    /// A file or a program that is configured gives nothing to go on with; says what it is needed
+    /// for, and why.
+    #[error("{2}")]
+    Unusable(Endpoint, Reason, String),
     /// Cloud hosting did not relay the request that failed.
     #[error("{0}, and no sidecar relayed the request")]
     NotRelayed(Box<Error>),
@@ -113,20 +114,19 @@ impl Error {
             } => Reason::RateLimited,
             Self::Transport { .. } => Reason::Transport,
             Self::Decode(..) => Reason::Decode,
-            Self::Unusable(reason, _) => *reason,
+            Self::Unusable(_, reason, _) => *reason,
             Self::NotRelayed(error) => error.reason(),
         }
     }
 
-    /// Tells whether it is about a token, and no portrait was asked for yet.
+    /// Tells whether there is no token to ask for a portrait with.
     #[must_use]
     pub fn is_of_token(&self) -> bool {
         match self {
             Self::Refused(refusal) => refusal.endpoint == Endpoint::Token,
-            Self::Transport { endpoint, .. } | Self::Decode(endpoint, _) => {
-                *endpoint == Endpoint::Token
-            }
-            Self::Unusable(reason, _) => *reason != Reason::Configuration,
+            Self::Transport { endpoint, .. }
+            | Self::Decode(endpoint, _)
+            | Self::Unusable(endpoint, ..) => *endpoint == Endpoint::Token,
             Self::NotRelayed(_) | Self::Empty => false,
         }
     }
@@ -153,7 +153,7 @@ impl Error {
         match self {
             Self::Refused(refusal) => refusal.usual_rule().then,
             Self::NotRelayed(error) => error.then(),
-            Self::Unusable(Reason::Credentials, _) => Then::After(Duration::from_hours(1)),
+            Self::Unusable(_, Reason::Credentials, _) => Then::After(Duration::from_hours(1)),
             Self::Transport {
                 failure: Failure::Status(429),
                 ..
@@ -214,11 +214,11 @@ impl Error {
                 let check = if peer == WECHAT {
                     "check what stands between here and WeChat".to_owned()
                 } else {
-                    format!("check what {peer} answers")
+                    format!("check what {peer} answers, and its log")
                 };
                 format!("{appid}: the answer is no {wanted}: {problem}; {check}")
             }
-            Self::Unusable(_, problem) => format!("{appid}: {problem}"),
+            Self::Unusable(_, _, problem) => format!("{appid}: {problem}"),
             Self::NotRelayed(error) => format!(
                 "{}; the answer has no x-openapi-seqid, so the sidecar of cloud hosting did not relay the request",
                 error.sentence(access)
@@ -272,17 +272,16 @@ impl Refusal {
             .map_or("the address of this exporter".to_owned(), |ip| {
                 ip.to_string()
             });
-        let mut sentence = format!(
-            "{}: {}",
-            access.appid(),
-            rule.advice.replace("{ip}", &address)
-        );
+        let (peer, _) = access.peer(self.endpoint);
+        let advice = rule.advice.replace("{ip}", &address);
+        let advice = advice.replace("{peer}", &peer);
+        let mut sentence = format!("{}: {advice}", access.appid());
         if let Some(place) = rule.place {
             let _ = write!(sentence, "; see {}", place.way());
         }
         let _ = write!(sentence, " (errcode {}", self.errcode);
         if rule.reason == Reason::Other && !self.errmsg.is_empty() {
-            let _ = write!(sentence, ", WeChat says: {}", self.errmsg);
+            let _ = write!(sentence, ", it says: {}", self.errmsg);
         } else if let Some(rid) = self.rid() {
             let _ = write!(sentence, ", rid {rid}");
         }
@@ -293,11 +292,11 @@ impl Refusal {
 #[cfg(test)]
 mod tests {
     use chrono::NaiveDate;
-    use secrecy::SecretString;
 
     use super::*;
     use crate::config::access::{
-        Access as Settings, PrivateUrl, Remote, Secret, TokenAccess, TokenSource,
+        CloudFunction, PrivateUrl, Remote, Secret, TokenAccess, TokenEndpoint, TokenSource, Way,
+        read_text,
     };
     use crate::portrait::Window;
 
@@ -319,11 +318,7 @@ mod tests {
     }
 
     fn access() -> Access {
-        let secret = SecretString::from("secret");
-        Access::new(
-            "wx0123456789abcdef".parse().unwrap(),
-            Settings::of_secret(secret),
-        )
+        access_by("secret_file")
     }
 
     #[test]
@@ -375,7 +370,7 @@ mod tests {
                 12345,
                 &format!("no {secret}\nlevel=error {token} {RID}")
             ),
-            "wx0123456789abcdef: WeChat refuses for a reason that this exporter does not know (errcode 12345, WeChat says: no [redacted] level=error [redacted] rid: 61b7f9e0-66c14e21-3f647b7e)"
+            "wx0123456789abcdef: WeChat refuses for a reason that this exporter does not know (errcode 12345, it says: no [redacted] level=error [redacted] rid: 61b7f9e0-66c14e21-3f647b7e)"
         );
         assert_eq!(
             sentence(Endpoint::Portrait, 12345, ""),
@@ -422,13 +417,101 @@ mod tests {
         );
     }
 
+    /// The access of an app whose portraits, or tokens, come from elsewhere.
+    fn access_by(key: &str) -> Access {
+        let remote = || Remote {
+            url: PrivateUrl::from("https://example.com/".parse::<url::Url>().unwrap()),
+            headers_file: None,
+        };
+        let token = |source, function| {
+            Way::Token(TokenAccess {
+                source,
+                parameter: String::new(),
+                function,
+            })
+        };
+        let secret = || TokenSource::Secret(Secret::File("secret".into()), TokenEndpoint::Stable);
+        let way = match key {
+            "portrait_url" => Way::PortraitUrl(remote()),
+            "token_url" => token(TokenSource::Url(remote()), None),
+            "cloud_function" => {
+                let (env, name) = ("prod-1a2b".to_owned(), "portrait".to_owned());
+                token(secret(), Some(CloudFunction { env, name }))
+            }
+            _ => token(secret(), None),
+        };
+        Access::new("wx0123456789abcdef".parse().unwrap(), way)
+    }
+
+    /// What is no errcode, and whose it is.
+    async fn other_failures() -> Vec<(&'static str, Error)> {
+        const PORTRAIT: Endpoint = Endpoint::Portrait;
+        const TOKEN: Endpoint = Endpoint::Token;
+        let failed = Error::failed;
+        let given = |source, output| client::given(source, output).err().unwrap();
+        let appid = "wx0123456789abcdef".parse().unwrap();
+        let run = async |program: &str| {
+            let output = command::run(&appid, &[program.to_owned()]).await;
+            given("token_command", output)
+        };
+        let file = |text: &[u8]| given("token_file /run/tokens/shop", Ok(text.to_owned()));
+        let missing = |name: &str| read_text(name.as_ref()).unwrap_err();
+        let unusable = |reason, name| Error::Unusable(TOKEN, reason, missing(name));
+        let unreadable = |body: &str| {
+            wire::of_function(body.as_bytes(), Window::OneDay, NaiveDate::MIN).unwrap_err()
+        };
+        vec![
+            ("", Error::Empty),
+            ("", failed(PORTRAIT, Failure::Connect)),
+            ("", failed(PORTRAIT, Failure::Timeout)),
+            ("", failed(PORTRAIT, Failure::Body)),
+            ("", failed(PORTRAIT, Failure::Status(502))),
+            ("", failed(PORTRAIT, Failure::Status(404))),
+            ("", failed(PORTRAIT, Failure::Status(429))),
+            ("", unreadable(r#"{"a":0}"#)),
+            ("", unreadable("<html>")),
+            (
+                "",
+                Error::NotRelayed(Box::new(failed(PORTRAIT, Failure::Status(502)))),
+            ),
+            ("", unusable(Reason::Credentials, "secrets/shop")),
+            ("", unusable(Reason::Configuration, "secrets/headers")),
+            ("", given("", Err(missing("/run/tokens/shop")))),
+            ("", file(b"")),
+            ("", file(b"<html>")),
+            (
+                "",
+                file(br#"{"errcode":40125,"errmsg":"invalid appsecret"}"#),
+            ),
+            ("", run("true").await),
+            ("", run("false").await),
+            ("", run("wx-token").await),
+            ("token_url", failed(TOKEN, Failure::Connect)),
+            ("token_url", failed(TOKEN, Failure::Timeout)),
+            ("token_url", failed(TOKEN, Failure::Status(403))),
+            ("token_url", wire::given_token(b"<html>").err().unwrap()),
+            ("cloud_function", unreadable(r#"{"resp_data":""}"#)),
+            (
+                "cloud_function",
+                unreadable(r#"{"resp_data":"{\"errorMessage\":\"x is not defined\"}"}"#),
+            ),
+            ("portrait_url", failed(PORTRAIT, Failure::Timeout)),
+            ("portrait_url", failed(PORTRAIT, Failure::Status(403))),
+            ("portrait_url", unreadable(r#"{"a":0}"#)),
+            (
+                "portrait_url",
+                unreadable(r#"{"data":{"errCode":401,"errMsg":"send the header"}}"#),
+            ),
+        ]
+    }
+
     /// Writes what the program can say about failures as the table of docs/access.md.
     async fn troubleshooting() -> String {
         let mut table = "| errcode | the exporter says | reason | asked again | where |\n|---|---|---|---|---|\n".to_owned();
         let again = |then| match then {
             Then::NextPoll => "at the next poll".to_owned(),
             Then::Soon => "in a moment, three times".to_owned(),
-            Then::NewToken => "once with a new token, then at the next poll".to_owned(),
+            Then::NewToken => "once with a new token".to_owned(),
             Then::OtherDay => "not for that day".to_owned(),
             Then::After(pause) => format!("after {}", humantime::format_duration(pause)),
             Then::Tomorrow => "after midnight in Beijing".to_owned(),
@@ -444,6 +527,7 @@ mod tests {
         let exceptions = errcode::EXCEPTIONS.iter();
         for (asked, rule) in rules.chain(exceptions.map(|(asked, rule)| (*asked, rule))) {
             let codes: Vec<String> = rule.errcodes.iter().map(ToString::to_string).collect();
+            let has_token = !matches!(asked, Asked::CloudHosting | Asked::PortraitUrl);
             let _ = writeln!(
                 table,
                 "| {}{} | {} | `{}` | {} | {} |",
@@ -451,70 +535,25 @@ mod tests {
                 kind(asked),
                 rule.advice.replace("{ip}", "203.0.113.7"),
                 rule.reason,
-                again(rule.then),
+                match rule.then {
+                    Then::NewToken if !has_token => again(Then::NextPoll),
+                    then => again(then),
+                },
                 rule.place.map_or("", errcode::Place::way),
             );
         }
-
-        let of = |key: &str| {
-            let remote = || Remote {
-                url: PrivateUrl::from("https://example.com/".parse::<url::Url>().unwrap()),
-                headers_file: None,
-            };
-            let settings = match key {
-                "portrait_url" => Settings::PortraitUrl(remote()),
-                "token_url" => Settings::Token(TokenAccess {
-                    source: TokenSource::Url(remote()),
-                    parameter: String::new(),
-                    function: None,
-                }),
-                _ => Settings::of_secret(SecretString::from("secret")),
-            };
-            Access::new("wx0123456789abcdef".parse().unwrap(), settings)
-        };
-        let failed = |endpoint, failure| Error::failed(endpoint, failure);
-        let unreadable = || {
-            let problem = "neither ref_date nor visit_uv is in it".to_owned();
-            Error::Decode(Endpoint::Portrait, problem)
-        };
-        let secret = Secret::File("secrets/shop".into()).read().unwrap_err();
-        let no_token = wire::given_token(b"").err().unwrap();
-        let command = |words: &[&str]| words.iter().map(ToString::to_string).collect::<Vec<_>>();
-        let failing = command::run(access().appid(), &command(&["false"])).await;
-        let missing = command::run(access().appid(), &command(&["wx-token"])).await;
-        let unusable = |problem| Error::Unusable(Reason::Token, problem);
-        let others = [
-            ("", Error::Empty),
-            ("", failed(Endpoint::Portrait, Failure::Connect)),
-            ("", failed(Endpoint::Portrait, Failure::Timeout)),
-            ("", failed(Endpoint::Portrait, Failure::Body)),
-            ("", failed(Endpoint::Portrait, Failure::Status(502))),
-            ("", failed(Endpoint::Portrait, Failure::Status(429))),
-            ("", unreadable()),
-            (
-                "",
-                Error::NotRelayed(Box::new(failed(Endpoint::Portrait, Failure::Status(502)))),
-            ),
-            ("", Error::Unusable(Reason::Credentials, secret)),
-            ("", unusable(failing.unwrap_err())),
-            ("", unusable(missing.unwrap_err())),
-            ("token_url", failed(Endpoint::Token, Failure::Connect)),
-            ("token_url", failed(Endpoint::Token, Failure::Status(403))),
-            ("token_url", no_token),
-            (
-                "portrait_url",
-                failed(Endpoint::Portrait, Failure::Status(403)),
-            ),
-            ("portrait_url", unreadable()),
-        ];
-        for (key, error) in others {
-            let sentence = error.sentence(&of(key));
+        for (key, error) in other_failures().await {
+            let sentence = error.sentence(&access_by(key));
             let _ = writeln!(
                 table,
                 "| | {} | `{}` | {} | |",
                 sentence.trim_start_matches("wx0123456789abcdef: "),
                 error.reason(),
-                again(error.then()),
+                again(if error.is_passing() {
+                    Then::Soon
+                } else {
+                    error.then()
+                }),
             );
         }
         table

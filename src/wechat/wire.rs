@@ -137,10 +137,14 @@ fn read_portrait(
             0 if has_halves || told.is_some() || code(answer).is_some() || answer.is_empty() => {
                 Error::Empty
             }
-            0 => Error::Decode(
-                Endpoint::Portrait,
-                "neither ref_date nor visit_uv is in it".to_owned(),
-            ),
+            0 => {
+                let thrown = answer.get("errorMessage").and_then(Value::as_str);
+                let problem = match thrown {
+                    Some(thrown) => format!("an error was thrown, {}", redact(thrown)),
+                    None => "neither ref_date nor visit_uv is in it".to_owned(),
+                };
+                Error::Decode(Endpoint::Portrait, problem)
+            }
             _ => Error::Decode(
                 Endpoint::Portrait,
                 "not one of its rows has a name and a number".to_owned(),
@@ -1192,7 +1196,7 @@ mod tests {
             ),
             (
                 r#"{"resp_data":"{\"errorCode\":1,\"errorMessage\":\"caught\"}"}"#,
-                "unreadable answer: neither ref_date nor visit_uv is in it",
+                "unreadable answer: an error was thrown, caught",
             ),
         ]);
     }

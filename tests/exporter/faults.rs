@@ -100,8 +100,6 @@ const ERRCODES: &[(&[i64], &str, &str)] = &[
         "configuration",
         "failed inside: read its log",
     ),
-    (&[401], "credentials", "wants its PORTRAIT_KEY"),
-    (&[403], "permission", "answers to invokecloudfunction"),
     (
         &[12345, 9_007_199_254_740_993],
         "other",

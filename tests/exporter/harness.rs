@@ -29,7 +29,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use wxapp_portrait_exporter::archive::{Archive, Entry};
 use wxapp_portrait_exporter::calendar::{self, Clock};
 use wxapp_portrait_exporter::config;
-use wxapp_portrait_exporter::config::access::Access;
+use wxapp_portrait_exporter::config::access::Way;
 use wxapp_portrait_exporter::exposition::page;
 use wxapp_portrait_exporter::exposition::telemetry::Telemetry;
 use wxapp_portrait_exporter::poll::cycle::{Followed, Poller};
@@ -660,7 +660,7 @@ impl Inside {
             archive: Arc::clone(&poller.archive),
             clock: Arc::clone(&poller.clock),
             telemetry_path: "/metrics".to_owned(),
-            reload: mpsc::channel(1).0,
+            reload: mpsc::unbounded_channel().0,
             ready: AtomicBool::new(false),
         };
         let (address, stop) = serve(web::create_app(Arc::new(site))).await;
@@ -694,7 +694,7 @@ impl Inside {
 
     /// Reads an app's archive, as after a start, for a test that moves the clock from step to step.
     pub(crate) async fn restore(&self, app: &str, windows: &[Window]) -> Followed {
-        let access = Access::of_secret(SecretString::from(secret_of(&appid(app))));
+        let access = Way::of_secret(SecretString::from(secret_of(&appid(app))));
         self.restore_with(app, windows, access).await
     }
 
@@ -703,7 +703,7 @@ impl Inside {
         &self,
         app: &str,
         windows: &[Window],
-        access: Access,
+        access: Way,
     ) -> Followed {
         let app = self.poller.meet(config::App {
             appid: appid(app),
