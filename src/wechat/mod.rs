@@ -142,8 +142,10 @@ impl Error {
     pub fn is_of_app(&self) -> bool {
         match self.then() {
             Then::NewToken | Then::After(_) | Then::Tomorrow => true,
-            // Without a token no question can be asked.
-            Then::NextPoll | Then::Soon | Then::OtherDay => self.is_of_token(),
+            // Without a token, or a file that belongs to every request, no question can be asked.
+            Then::NextPoll | Then::Soon | Then::OtherDay => {
+                self.is_of_token() || matches!(self, Self::Unusable(..))
+            }
         }
     }
 
