@@ -416,15 +416,25 @@ impl Home {
         self.path("data/portraits.db")
     }
 
-    /// Writes the configuration down, and answers how to run the program with it.
-    pub(crate) fn command(&self) -> Command {
+    /// Writes the configuration down; answers where.
+    pub(crate) fn configure(&self) -> PathBuf {
         let file = self.path("wxapp-portrait.yml");
         // JSON is YAML.
         std::fs::write(&file, self.config.to_string()).unwrap();
+        file
+    }
+
+    /// Fails the test if a secret or a token stands in a text.
+    pub(crate) fn scan(&self, text: &str) {
+        Reader::new(String::new(), self.apps.clone(), self.simulator.as_ref()).saw(text);
+    }
+
+    /// Writes the configuration down, and answers how to run the program with it.
+    pub(crate) fn command(&self) -> Command {
         let mut command = program();
         command
             .arg("--config.file")
-            .arg(file)
+            .arg(self.configure())
             .arg("--storage.path")
             .arg(self.path("data"))
             .args(["--web.listen-address", "127.0.0.1:0"])
@@ -481,6 +491,13 @@ pub(crate) fn program() -> Command {
         .env("NO_PROXY", "127.0.0.1")
         .env_remove("http_proxy");
     command
+}
+
+/// Writes a command as a shell wants it.
+pub(crate) fn quoted(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let words = words.map(|word| format!("'{}'", word.to_str().unwrap()));
+    words.collect::<Vec<_>>().join(" ")
 }
 
 /// A program that runs and writes to a file all that it has to say; killed in the end.

@@ -7,6 +7,8 @@
 
 /// What survives the process, and what troubles the archive.
 mod archive;
+/// What `check` tells of every app.
+mod check;
 /// The cloud function that stands in `docs`, and who may read from it.
 mod cloud_function;
 /// What goes wrong at WeChat or on the way.

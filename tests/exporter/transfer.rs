@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use wxapp_portrait_exporter::calendar;
 use wxapp_portrait_exporter::portrait::Window;
 
-use crate::harness::{APP, Home, OTHER, WeChat, yesterday};
+use crate::harness::{APP, Home, OTHER, WeChat, quoted, yesterday};
 
 fn export(home: &Home, arguments: &[&str]) -> Output {
     home.command_of("export").args(arguments).output().unwrap()
@@ -344,16 +344,7 @@ async fn progress_is_shown_on_a_terminal() {
     let home = Home::of(&wechat, &[]);
     home.archive(&wechat, &[APP], 3);
     let file = home.path("users.jsonl");
-    let quoted = |command: Command| {
-        let words = [command.get_program()]
-            .into_iter()
-            .chain(command.get_args());
-        words
-            .map(|word| format!("'{}'", word.to_str().unwrap()))
-            .collect::<Vec<_>>()
-            .join(" ")
-    };
-    let on_terminal = |command| {
+    let on_terminal = |command: &Command| {
         let mut script = Command::new("script");
         script.args([
             "--quiet",
@@ -368,12 +359,12 @@ async fn progress_is_shown_on_a_terminal() {
     };
     let mut command = home.command_of("export");
     command.args(["--format", "jsonl", "--output"]).arg(&file);
-    let told = on_terminal(command);
+    let told = on_terminal(&command);
     assert!(told.contains("/9 days"), "{told}");
     let other = Home::of(&wechat, &[]);
     let mut command = other.command_of("import");
     command.arg(&file);
-    let told = on_terminal(command);
+    let told = on_terminal(&command);
     assert!(told.contains(" bytes"), "{told}");
     assert!(told.contains("Imported 9 of 9 days"), "{told}");
 }

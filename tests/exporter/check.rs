@@ -1,0 +1,517 @@
+//! What `check` tells of every app, to people and to programs.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use chrono::NaiveDate;
+use serde_json::{Value, json};
+use wxapp_portrait_exporter::calendar;
+use wxapp_portrait_exporter::portrait::Window;
+use wxapp_portrait_exporter::simulator::{FUNCTION_ENV, FUNCTION_NAME, Settings};
+
+use crate::harness::{
+    APP, Home, Labels, OTHER, Running, WeChat, appid, apps_of, client, now, program, quoted,
+    yesterday,
+};
+
+/// One app: what is configured for it, what WeChat does to it, and what is to be told.
+struct Case {
+    keys: Value,
+    fault: &'static str,
+    access: &'static str,
+    token: Option<&'static str>,
+    answer: Option<&'static str>,
+    /// Which portrait is told, and how many days before yesterday.
+    told: Option<(Window, u64)>,
+    /// What is to be done.
+    words: &'static str,
+}
+
+impl Case {
+    fn new(keys: Value, access: &'static str) -> Self {
+        Self {
+            keys,
+            fault: "",
+            access,
+            token: Some("ok"),
+            answer: Some("portrait"),
+            told: Some((Window::OneDay, 0)),
+            words: "",
+        }
+    }
+
+    /// Tells of an app with an AppSecret that is given no portrait.
+    fn failing(
+        fault: &'static str,
+        token: &'static str,
+        answer: Option<&'static str>,
+        words: &'static str,
+    ) -> Self {
+        Self {
+            fault,
+            token: Some(token),
+            answer,
+            told: None,
+            words,
+            ..Self::new(json!({}), "stable_token")
+        }
+    }
+
+    fn is_good(&self) -> bool {
+        self.told.is_some() || self.answer == Some("not_ready")
+    }
+}
+
+/// Where an AppSecret and addresses are set.
+const SETTINGS: &str = "; see mp.weixin.qq.com › 开发管理 › 开发设置 (errcode ";
+
+/// Answers every way to a portrait, and ways to none; `{app}` and `{wechat}` stand for what they are.
+fn cases() -> Vec<Case> {
+    let function = json!({"cloud_function": {"env": FUNCTION_ENV, "name": FUNCTION_NAME}});
+    let token_file =
+        json!({"token_file": "cloudbase", "token_parameter": "cloudbase_access_token"});
+    let ip_not_allowed = "add 61.183.89.14 to the IP allow-list of the app; see";
+    vec![
+        Case::new(json!({"name": "商城 <1>"}), "stable_token"),
+        Case {
+            keys: json!({"secret_file": "wrong"}),
+            ..Case::failing("", "failed", None, "the AppSecret is wrong or was reset")
+        },
+        Case::new(
+            json!({"token_url": "{wechat}/simulator/tokens/{app}"}),
+            "token_url",
+        ),
+        Case {
+            token: None,
+            ..Case::new(json!({"access": "cloud_hosting"}), "cloud_hosting")
+        },
+        Case {
+            token: None,
+            ..Case::new(
+                json!({"portrait_url": "{wechat}/function/{app}"}),
+                "portrait_url",
+            )
+        },
+        Case::new(function, "stable_token, cloud_function"),
+        Case::new(token_file, "token_file"),
+        Case::new(
+            json!({"token_command": ["echo", "{token}"]}),
+            "token_command",
+        ),
+        Case::new(json!({"token_endpoint": "token"}), "cgi-bin/token"),
+        Case {
+            told: Some((Window::SevenDays, 0)),
+            ..Case::new(json!({"windows": ["7d", "1d"]}), "stable_token")
+        },
+        Case {
+            fault: "empty*1",
+            told: Some((Window::OneDay, 1)),
+            ..Case::new(json!({}), "stable_token")
+        },
+        Case::failing(
+            "errcode=61503",
+            "ok",
+            Some("not_ready"),
+            "normal before 10:00",
+        ),
+        Case::failing(
+            "errcode=40164",
+            "ok",
+            Some("ip_not_allowed"),
+            ip_not_allowed,
+        ),
+        Case::failing("token:errcode=40164", "failed", None, ip_not_allowed),
+        Case::failing(
+            "leaky",
+            "ok",
+            Some("other"),
+            "WeChat says: invalid credential",
+        ),
+        Case::failing(
+            "token:leaky",
+            "failed",
+            None,
+            "WeChat says: invalid credential",
+        ),
+        Case::failing("http=403", "ok", Some("transport"), "HTTP status 403"),
+    ]
+}
+
+fn name(index: usize) -> String {
+    format!("wxc4ec{index:012x}")
+}
+
+/// Configures the apps of all cases.
+async fn home_of(cases: &[Case]) -> (WeChat, Home) {
+    let names: Vec<String> = (0..cases.len()).map(name).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let is_hosted = |case: &Case| case.access == "cloud_hosting";
+    let hosted = cases.iter().position(is_hosted);
+    let settings = Settings {
+        cloud_hosting: hosted.map(|index| appid(names[index])),
+        ..apps_of(&names)
+    };
+    let wechat = WeChat::start(settings, now).await;
+    let mut home = Home::of(&wechat, &names);
+    fs::write(home.path("wrong"), "0123456789abcdef0123456789abcdef").unwrap();
+    for (index, (case, app)) in cases.iter().zip(&names).enumerate() {
+        let mut text = case.keys.to_string().replace("{app}", app);
+        text = text.replace("{wechat}", &wechat.base_url());
+        if case.access == "token_command" {
+            let url = format!("{}/simulator/tokens/{app}", wechat.base_url());
+            let token = client()
+                .get(url)
+                .send()
+                .await
+                .unwrap()
+                .text()
+                .await
+                .unwrap();
+            text = text.replace("{token}", token.trim());
+        }
+        if case.access == "token_file" {
+            let token = wechat.simulator.cloudbase_token(&appid(app));
+            fs::write(home.path("cloudbase"), token).unwrap();
+        }
+        let Value::Object(keys) = serde_json::from_str(&text).unwrap() else {
+            panic!("{text}");
+        };
+        let entry = home.config["apps"][index].as_object_mut().unwrap();
+        if !case.access.starts_with("stable_token") && case.access != "cgi-bin/token" {
+            entry.remove("secret_file");
+        }
+        entry.extend(keys);
+        if !case.fault.is_empty() {
+            wechat.set_fault(app, case.fault);
+        }
+    }
+    (wechat, home)
+}
+
+/// Answers how to check the apps of a home, from within it.
+fn check(home: &Home, arguments: &[&str]) -> Command {
+    let mut command = program();
+    command
+        .arg("check")
+        .arg("--config.file")
+        .arg(home.configure());
+    command.args(arguments);
+    command.current_dir(home.path(""));
+    command
+}
+
+/// What was told, and the exit code.
+struct Told {
+    output: String,
+    log: String,
+    code: Option<i32>,
+}
+
+/// Checks the apps of a home; nothing that is told may hold a secret.
+async fn checked(home: &Home, arguments: &[&str]) -> Told {
+    let mut command = check(home, arguments);
+    command.args(["--log.level", "debug"]);
+    told(home, command).await
+}
+
+async fn told(home: &Home, command: Command) -> Told {
+    let output = tokio::process::Command::from(command)
+        .output()
+        .await
+        .unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    let told = Told {
+        output: text(output.stdout),
+        log: text(output.stderr),
+        code: output.status.code(),
+    };
+    home.scan(&told.output);
+    home.scan(&told.log);
+    assert!(!told.log.contains("panicked"), "{}", told.log);
+    told
+}
+
+/// Answers new and active users of a portrait, by platform.
+fn sums(wechat: &WeChat, app: &str, (window, days): (Window, u64)) -> (NaiveDate, [f64; 2]) {
+    let day = calendar::before(yesterday(), days);
+    let users = wechat.users(app, window, day);
+    let sum = |cohort| {
+        let of = |labels: &Labels| labels["dimension"] == "platform" && labels["cohort"] == cohort;
+        let users = users.iter().filter(|(labels, _)| of(labels));
+        users.map(|(_, users)| users).sum()
+    };
+    (day, ["new", "active"].map(sum))
+}
+
+#[tokio::test]
+async fn a_table_tells_what_came_back_for_every_app_and_what_to_do_about_it() {
+    let cases = cases();
+    let (wechat, home) = home_of(&cases).await;
+    let told = checked(&home, &[]).await;
+    let failed = cases.iter().filter(|case| !case.is_good()).count();
+    let all = cases.len();
+    assert_eq!(told.code, Some(1));
+    assert!(
+        told.log.contains(&format!("{failed} of {all} apps failed")),
+        "{}",
+        told.log
+    );
+    assert!(
+        told.log
+            .contains("token_endpoint: every token that is fetched takes away")
+    );
+    assert!(
+        !told.log.contains('\u{1b}'),
+        "a bar is for terminals: {}",
+        told.log
+    );
+
+    let mut lines = told.output.lines();
+    let head = lines.next().unwrap();
+    let columns =
+        ["APPID", "ACCESS", "TOKEN", "ANSWER", "DAY"].map(|word| head.find(word).unwrap());
+    assert_eq!(
+        head.split_whitespace().collect::<Vec<_>>()[5..],
+        ["NEW", "ACTIVE", "APP"]
+    );
+    for (index, case) in cases.iter().enumerate() {
+        let app = name(index);
+        let portrait = case.told.map(|portrait| sums(&wechat, &app, portrait));
+        let row = lines.next().unwrap();
+        let day = portrait.map_or("-".to_owned(), |(day, _)| day.to_string());
+        let left = [
+            &app,
+            case.access,
+            case.token.unwrap_or("-"),
+            case.answer.unwrap_or("-"),
+            &day,
+        ];
+        for (column, cell) in columns.into_iter().zip(left) {
+            assert!(
+                row[column..].starts_with(&format!("{cell} ")),
+                "{cell}: {row}"
+            );
+        }
+        let [new, active] = portrait.map_or(["-", "-"].map(str::to_owned), |(_, sums)| {
+            sums.map(|users| users.to_string())
+        });
+        let app_name = case.keys["name"].as_str().unwrap_or(&app);
+        let right = format!("{new:>9}  {active:>9}  {app_name}");
+        assert!(row.ends_with(&right), "{right}: {row}");
+        if !case.words.is_empty() {
+            let problem = lines.next().unwrap();
+            assert!(problem.starts_with(&format!("  {app}: ")), "{problem}");
+            assert!(problem.contains(case.words), "{problem}");
+            let is_of_settings = ["AppSecret", "allow-list"]
+                .iter()
+                .any(|word| problem.contains(word));
+            assert_eq!(problem.contains(SETTINGS), is_of_settings, "{problem}");
+        }
+    }
+    assert_eq!(
+        lines.next(),
+        Some(&*format!("apps: {all}, failed: {failed}"))
+    );
+    assert_eq!(lines.next(), None);
+}
+
+#[tokio::test]
+async fn programs_read_a_list_with_everything_that_is_known() {
+    let cases = cases();
+    let (wechat, home) = home_of(&cases).await;
+    let told = checked(&home, &["--format", "json"]).await;
+    assert_eq!(told.code, Some(1));
+    let list: Vec<Value> = serde_json::from_str(&told.output).unwrap();
+    assert_eq!(list.len(), cases.len());
+    for (index, (case, mut found)) in cases.iter().zip(list).enumerate() {
+        let app = name(index);
+        let problem = found["problem"].take();
+        assert_eq!(problem.is_null(), case.words.is_empty(), "{problem}");
+        assert!(
+            problem.as_str().unwrap_or_default().contains(case.words),
+            "{problem}"
+        );
+        let portrait = case.told.map(|portrait| sums(&wechat, &app, portrait));
+        // Whole numbers in the answer.
+        let users =
+            portrait.map(|(_, sums)| sums.map(|sum| sum.to_string().parse::<u64>().unwrap()));
+        let expected = json!({
+            "appid": app,
+            "app": case.keys["name"].as_str().unwrap_or(&app),
+            "ok": case.is_good(),
+            "access": case.access,
+            "token": case.token,
+            "answer": case.answer,
+            "reference_date": portrait.map(|(day, _)| day.to_string()),
+            "users": users.map(|[new, active]| json!({"new": new, "active": active})),
+            "problem": null,
+        });
+        assert_eq!(found, expected);
+    }
+}
+
+#[tokio::test]
+async fn apps_are_selected_and_wrong_usage_is_told_apart_from_failure() {
+    let wechat = WeChat::of(&[APP, OTHER]).await;
+    wechat.set_fault(OTHER, "errcode=48001");
+    let mut home = Home::of(&wechat, &[APP, OTHER]);
+    let unknown = "wx9999999999999999";
+    let not_configured = format!("--appid {unknown}: no such app in ");
+    for (arguments, code, words) in [
+        (&["--appid", APP][..], 0, "apps: 1, failed: 0\n"),
+        (
+            &["--appid", OTHER, "--appid", APP],
+            1,
+            "apps: 2, failed: 1\n",
+        ),
+        (&["--appid", OTHER], 1, "1 of 1 apps failed"),
+        (&["--appid", APP, "--appid", unknown], 2, &not_configured),
+        (&["--appid", "a b"], 2, "such as wx0123456789abcdef"),
+        (&["--format", "xml"], 2, "[possible values: table, json]"),
+    ] {
+        let asked = wechat.simulator.requests();
+        let Told {
+            output,
+            log,
+            code: found,
+        } = checked(&home, arguments).await;
+        assert_eq!(found, Some(code), "{output}{log}");
+        assert!(
+            output.contains(words) || log.contains(words),
+            "{words}: {output}{log}"
+        );
+        let rows = [APP, OTHER].map(|app| output.lines().any(|line| line.starts_with(app)));
+        assert_eq!(
+            rows,
+            [APP, OTHER].map(|app| code < 2 && arguments.contains(&app))
+        );
+        if code == 2 {
+            assert_eq!(wechat.simulator.requests(), asked, "{arguments:?}");
+        }
+    }
+    home.config["poll"]["interval"] = json!("soon");
+    let told = checked(&home, &[]).await;
+    assert_eq!((told.code, &*told.output), (Some(2), ""));
+    assert!(
+        told.log.contains("poll.interval: `soon` is no duration"),
+        "{}",
+        told.log
+    );
+}
+
+/// Answers every file below a folder, and what is in it.
+fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(self::files(&path));
+            files.insert(path, Vec::new());
+        } else {
+            files.insert(path.clone(), fs::read(path).unwrap());
+        }
+    }
+    files
+}
+
+#[tokio::test]
+async fn nothing_is_archived_and_no_archive_is_opened() {
+    let wechat = WeChat::of(&[APP]).await;
+    let home = Home::of(&wechat, &[APP]);
+    home.configure();
+    let none = files(&home.path(""));
+    home.archive(&wechat, &[APP], 3);
+    let good = files(&home.path(""));
+    fs::write(home.archive_file(), "no database\n".repeat(1000)).unwrap();
+    let damaged = files(&home.path(""));
+    for before in [none, good, damaged] {
+        let _ = fs::remove_dir_all(home.path("data"));
+        for (path, bytes) in before.iter().filter(|(path, _)| !path.ends_with("data")) {
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, bytes).unwrap();
+        }
+        let told = checked(&home, &[]).await;
+        assert_eq!(told.code, Some(0), "{}", told.log);
+        assert!(files(&home.path("")) == before);
+    }
+}
+
+#[tokio::test]
+async fn rows_are_written_as_they_come_and_an_interrupt_ends_the_wait() {
+    for format in ["table", "json"] {
+        let wechat = WeChat::of(&[APP, OTHER]).await;
+        wechat.set_fault(OTHER, "delay=1h");
+        let mut home = Home::of(&wechat, &[APP, OTHER]);
+        home.config["wechat"]["timeout"] = json!("5m");
+        let mut running = Running::start(check(&home, &["--format", format]));
+        running.said(&yesterday().to_string()).await;
+        running.signal("INT");
+        let (end, duration) = running.ended().await;
+        let said = running.output();
+        home.scan(&said);
+        assert_eq!(end.code(), Some(1), "{said}");
+        assert!(duration < Duration::from_secs(5), "{duration:?}");
+        assert!(
+            said.contains("message=\"interrupted before it was done\""),
+            "{said}"
+        );
+        assert!(
+            !said.contains("panicked") && !said.contains("failed: "),
+            "{said}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_reader_that_has_had_enough_is_no_reason_to_panic() {
+    let wechat = WeChat::of(&[APP, OTHER]).await;
+    // The reader is gone before the first row.
+    wechat.set_fault(APP, "delay=1s");
+    let home = Home::of(&wechat, &[APP, OTHER]);
+    let mut shell = Command::new("sh");
+    let piped = format!(
+        "{{ {}; echo \"ended with $?\" >&2; }} | head -1",
+        quoted(&check(&home, &[]))
+    );
+    shell.args(["-c", &piped]).current_dir(home.path(""));
+    let told = told(&home, shell).await;
+    assert!(told.output.starts_with("APPID ") && told.output.lines().count() == 1);
+    let problem = "cannot write standard output: Broken pipe";
+    assert!(
+        told.log.contains(problem) && told.log.ends_with("ended with 1\n"),
+        "{}",
+        told.log
+    );
+}
+
+#[tokio::test]
+async fn progress_is_shown_on_a_terminal_beside_whole_rows() {
+    let apps: Vec<String> = (0..12).map(name).collect();
+    let apps: Vec<&str> = apps.iter().map(String::as_str).collect();
+    let wechat = WeChat::of(&apps).await;
+    for app in &apps[6..] {
+        wechat.set_fault(app, "delay=300ms");
+    }
+    let home = Home::of(&wechat, &apps);
+    let plain = checked(&home, &[]).await;
+    let mut script = Command::new("script");
+    script.args(["--quiet", "--return", "--command"]);
+    script
+        .arg(quoted(&check(&home, &["--log.level", "error"])))
+        .arg("/dev/null")
+        .stdin(Stdio::null());
+    let told = told(&home, script).await;
+    assert_eq!(told.code, Some(0), "{}", told.output);
+    assert!(told.output.contains("6/12 apps"), "{}", told.output);
+    // Rows begin where the bar was taken away.
+    let shown = told.output.replace("\r\u{1b}[2K", "\n").replace('\r', "");
+    let shown: Vec<&str> = shown.lines().collect();
+    for row in plain.output.lines() {
+        assert!(shown.contains(&row), "{row}: {shown:?}");
+    }
+    let last = shown.last().copied();
+    assert_eq!(last, plain.output.lines().last(), "the bar is gone");
+}
