@@ -23,6 +23,8 @@ mod kill;
 mod program;
 /// The page, as Prometheus and promtool read it.
 mod prometheus;
+/// What a new configuration changes while the exporter runs.
+mod reload;
 /// The sample answers of WeChat's documentation.
 mod samples;
 /// The simulated WeChat, as a client meets it.

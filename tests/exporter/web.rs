@@ -11,7 +11,7 @@ use crate::harness::{APP, Home, OTHER, WeChat, now};
 const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Inflates exactly one gzip member.
-fn inflate(gzip: &[u8]) -> String {
+pub(crate) fn inflate(gzip: &[u8]) -> String {
     let mut decoder = GzDecoder::new(Cursor::new(gzip));
     let mut text = String::new();
     decoder.read_to_string(&mut text).unwrap();

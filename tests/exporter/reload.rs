@@ -1,0 +1,774 @@
+//! What a new configuration changes while the exporter runs, and what it leaves alone.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::fs;
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+use wxapp_portrait_exporter::calendar;
+use wxapp_portrait_exporter::portrait::Window;
+use wxapp_portrait_exporter::simulator::{Requests, secret_of};
+
+use crate::harness::{
+    APP, Exporter, Home, Labels, OTHER, Page, Series, WeChat, appid, eventually, labels, now,
+    program, yesterday,
+};
+use crate::web::inflate;
+
+const THIRD: &str = "wx2123456789abcdef";
+
+const LAST_SUCCESSFUL: &str = "wxapp_portrait_config_last_reload_successful";
+const LAST_SUCCESS_AT: &str = "wxapp_portrait_config_last_reload_success_timestamp_seconds";
+
+/// Writes an app as [`Home`] does, with other keys beside.
+fn entry(app: &str, keys: Value) -> Value {
+    let mut entry = json!({"appid": app, "secret_file": app});
+    let Value::Object(keys) = keys else { panic!() };
+    entry.as_object_mut().unwrap().extend(keys);
+    entry
+}
+
+fn entries(apps: &[&str]) -> Value {
+    apps.iter().map(|app| entry(app, json!({}))).collect()
+}
+
+/// A home whose apps are asked once, and then not for hours.
+fn calm_home(wechat: &WeChat, apps: &[&str]) -> Home {
+    let mut home = Home::of(wechat, apps);
+    home.config["poll"]["interval"] = json!("12h");
+    home
+}
+
+/// Asks for what is in the file to be followed; answers status and text.
+async fn post(exporter: &Exporter) -> (u16, String) {
+    let answer = exporter.ask("POST", "/-/reload", "identity").await;
+    let status = answer.status().as_u16();
+    let text = answer.text().await.unwrap();
+    exporter.saw(&text);
+    (status, text)
+}
+
+/// Writes the configuration down and has it followed.
+async fn reload(home: &Home, exporter: &Exporter) {
+    home.configure();
+    assert_eq!(post(exporter).await, (200, "reloaded\n".to_owned()));
+}
+
+/// Waits until nobody is to be asked before the next turn; answers the page.
+async fn calm(exporter: &Exporter) -> Page {
+    exporter
+        .metrics_with("the end of all polls", |page| {
+            let next = page.series("wxapp_portrait_next_poll_timestamp_seconds");
+            let now = f64::from(u32::try_from(now().timestamp()).unwrap());
+            let is_calm = next.values().all(|next| *next > now);
+            is_calm.then(|| Page(page.0.clone()))
+        })
+        .await
+}
+
+/// Answers all lines about an app.
+fn of_app<'a>(page: &'a Page, app: &str) -> Vec<&'a str> {
+    let label = format!("appid=\"{app}\"");
+    let lines = page.0.lines();
+    lines.filter(|line| line.contains(&label)).collect()
+}
+
+fn polls(page: &Page, app: &str, window: &str) -> f64 {
+    let labels = [("appid", app), ("window", window)];
+    page.value("wxapp_portrait_polls_total", &labels).unwrap()
+}
+
+fn requests(wechat: &WeChat, app: &str) -> Requests {
+    let requests = wechat.simulator.requests();
+    requests.get(app).copied().unwrap_or_default()
+}
+
+/// Waits until an app was asked for a portrait.
+async fn asked(wechat: &WeChat, app: &str) {
+    eventually("a request", async || {
+        (requests(wechat, app).portrait > 0).then_some(())
+    })
+    .await;
+}
+
+/// Answers the users of yesterday that a page must show.
+fn expected(wechat: &WeChat, apps: &[&str], windows: &[Window]) -> Series {
+    let of = |app| {
+        let windows = windows.iter();
+        windows.flat_map(move |window| wechat.users(app, *window, yesterday()))
+    };
+    apps.iter().flat_map(|app| of(app)).collect()
+}
+
+#[tokio::test]
+async fn an_added_app_is_shown_and_a_removed_one_is_gone_with_the_next_scrape() {
+    let apps = [APP, OTHER, THIRD];
+    let wechat = WeChat::of(&apps).await;
+    let mut home = calm_home(&wechat, &apps);
+    home.config["apps"] = entries(&[APP, OTHER]);
+    let exporter = home.start().await;
+    let before = calm(&exporter).await;
+    let asked_before = [APP, OTHER].map(|app| requests(&wechat, app));
+
+    home.config["apps"] = entries(&[THIRD, APP]);
+    reload(&home, &exporter).await;
+    let page = exporter.metrics().await;
+    assert_eq!(of_app(&page, OTHER), [""; 0]);
+    assert_eq!(of_app(&page, APP), of_app(&before, APP));
+    assert!(!of_app(&page, THIRD).is_empty());
+    let target = format!("/probe?target={OTHER}");
+    assert_eq!(exporter.get(&target).await.0, 404);
+    for path in ["/", "/api/v1/status"] {
+        let (_, text) = exporter.get(path).await;
+        assert!(!text.contains(OTHER) && text.contains(THIRD), "{path}");
+    }
+
+    let page = calm(&exporter).await;
+    assert_eq!(of_app(&page, APP), of_app(&before, APP));
+    assert_eq!(
+        page.series("wxapp_portrait_users"),
+        expected(&wechat, &[APP, THIRD], &[Window::OneDay])
+    );
+    assert_eq!([APP, OTHER].map(|app| requests(&wechat, app)), asked_before);
+    assert_eq!(requests(&wechat, THIRD).token, 1);
+
+    // What was archived is there at once when the app comes back.
+    home.config["apps"] = entries(&[OTHER, APP]);
+    reload(&home, &exporter).await;
+    let page = exporter.metrics().await;
+    assert_eq!(page.users(Some(OTHER)), before.users(Some(OTHER)));
+    assert_eq!(of_app(&page, THIRD), [""; 0]);
+}
+
+#[tokio::test]
+async fn counters_go_on_and_a_removed_app_is_not_asked_for_any_more() {
+    let apps = [APP, OTHER, THIRD];
+    let wechat = WeChat::of(&apps).await;
+    let mut home = Home::of(&wechat, &apps);
+    for app in apps {
+        // So that there is something to ask for at any hour.
+        wechat.set_fault(app, "errcode=61503");
+    }
+    let exporter = home.start().await;
+    let last = Cell::new([0.0; 2]);
+    let stayed = [APP, THIRD];
+    let until = async |least: f64| {
+        exporter
+            .metrics_with("polls", |page| {
+                let counted = stayed.map(|app| polls(page, app, "1d"));
+                let fell = counted
+                    .iter()
+                    .zip(last.get())
+                    .find(|(now, then)| **now < *then);
+                assert_eq!(fell, None, "a counter fell");
+                last.set(counted);
+                counted.iter().all(|polls| *polls >= least).then_some(())
+            })
+            .await;
+    };
+    until(4.0).await;
+    home.config["apps"] = json!([entry(APP, json!({})), entry(THIRD, json!({"name": "会员"}))]);
+    reload(&home, &exporter).await;
+    until(0.0).await;
+    let of_removed = requests(&wechat, OTHER);
+    until(last.get().into_iter().fold(0.0, f64::max) + 4.0).await;
+    assert_eq!(requests(&wechat, OTHER), of_removed);
+    for app in stayed {
+        assert_eq!(requests(&wechat, app).token, 1);
+    }
+}
+
+/// Answers the values that a label has.
+fn values(series: &Series, label: &str) -> BTreeSet<String> {
+    series.keys().map(|labels| labels[label].clone()).collect()
+}
+
+#[tokio::test]
+async fn a_changed_app_keeps_what_it_counted_and_its_token() {
+    let wechat = WeChat::of(&[APP, OTHER]).await;
+    let mut home = calm_home(&wechat, &[APP, OTHER]);
+    home.archive(&wechat, &[APP], 10);
+    home.config["windows"] = json!(["1d", "7d"]);
+    wechat.set_fault(APP, "errcode=61503*1");
+    let exporter = home.start().await;
+    let before = calm(&exporter).await;
+    let not_ready = |page: &Page| {
+        let labels = [("appid", APP), ("window", "1d"), ("reason", "not_ready")];
+        page.value("wxapp_portrait_poll_failures_total", &labels)
+    };
+    assert_eq!(not_ready(&before), Some(1.0));
+    let of_other = requests(&wechat, OTHER);
+
+    let changed = json!({
+        "name": "商城",
+        "windows": ["30d", "1d"],
+        "dimensions": ["platform", "age"],
+        "top_names": {"age": 2},
+        "past": {"days_ago": [2]},
+    });
+    home.config["apps"][0] = entry(APP, changed);
+    reload(&home, &exporter).await;
+    let check = |page: &Page| {
+        let named = [("appid", APP), ("app", "商城")];
+        assert_eq!(page.value("wxapp_portrait_app_info", &named), Some(1.0));
+        let of_app = |name| {
+            let mut series = page.series(name);
+            series.retain(|labels, _| labels["appid"] == APP);
+            series
+        };
+        let mut users = of_app("wxapp_portrait_users");
+        let of_age = |labels: &Labels| labels["dimension"] == "age";
+        let ages: Series = users.extract_if(.., |labels, _| of_age(labels)).collect();
+        assert!(values(&ages, "name").contains("(other)"), "{ages:?}");
+        let mut platforms = expected(&wechat, &[APP], &[Window::OneDay, Window::ThirtyDays]);
+        platforms.retain(|labels, _| labels["dimension"] == "platform");
+        assert_eq!(users, platforms);
+        let past = of_app("wxapp_portrait_past_users");
+        assert_eq!(values(&past, "days_ago"), ["2".to_owned()].into());
+        let counted = of_app("wxapp_portrait_polls_total");
+        assert_eq!(
+            values(&counted, "window"),
+            ["1d", "30d"].map(str::to_owned).into()
+        );
+        assert_eq!(not_ready(page), Some(1.0));
+        assert!(polls(page, APP, "1d") >= polls(&before, APP, "1d"));
+    };
+    // From the archive, before WeChat has answered.
+    check(&exporter.metrics().await);
+    let after = calm(&exporter).await;
+    check(&after);
+    assert!(polls(&after, APP, "30d") > 0.0, "asked at once");
+    assert_eq!(of_app(&after, OTHER), of_app(&before, OTHER));
+
+    home.config["apps"][0] = entry(APP, json!({}));
+    reload(&home, &exporter).await;
+    let page = calm(&exporter).await;
+    assert_eq!(page.users(Some(APP)), before.users(Some(APP)));
+    assert_eq!(not_ready(&page), Some(1.0));
+    assert_eq!(requests(&wechat, APP).token, 1);
+    assert_eq!(requests(&wechat, OTHER), of_other);
+}
+
+#[tokio::test]
+async fn a_changed_access_is_followed_at_once() {
+    for (key, value, tokens) in [
+        ("token_url", "{wechat}/simulator/tokens/{app}", 2),
+        ("portrait_url", "{wechat}/function/{app}", 1),
+        ("secret_file", "another", 2),
+        ("secret_file", "{app}", 1),
+    ] {
+        let wechat = WeChat::of(&[APP]).await;
+        let mut home = calm_home(&wechat, &[APP]);
+        fs::write(home.path("another"), secret_of(&appid(APP))).unwrap();
+        let exporter = home.start().await;
+        let before = calm(&exporter).await;
+        let asked_before = requests(&wechat, APP);
+        assert_eq!(asked_before.token, 1);
+
+        let value = value
+            .replace("{wechat}", &wechat.base_url())
+            .replace("{app}", APP);
+        let mut changed = json!({"appid": APP, "name": "商城"});
+        changed[key] = json!(value);
+        home.config["apps"] = json!([changed]);
+        reload(&home, &exporter).await;
+        let after = calm(&exporter).await;
+        let asked = requests(&wechat, APP);
+        assert!(asked.portrait > asked_before.portrait, "{value}");
+        assert_eq!(asked.token, tokens, "{value}");
+        assert_eq!(after.users(None), before.users(None));
+        assert!(polls(&after, APP, "1d") > polls(&before, APP, "1d"));
+    }
+}
+
+#[tokio::test]
+async fn a_changed_way_of_polling_is_followed_and_costs_no_token() {
+    let hanging = [OTHER, THIRD, "wx3123456789abcdef"];
+    let apps = [APP, hanging[0], hanging[1], hanging[2]];
+    let wechat = WeChat::of(&apps).await;
+    wechat.set_fault(APP, "errcode=61503");
+    for app in hanging {
+        wechat.set_fault(app, "delay=1h");
+    }
+    let mut home = calm_home(&wechat, &apps);
+    home.config["poll"]["concurrency"] = json!(1);
+    home.config["wechat"]["timeout"] = json!("5m");
+    home.config["apps"] = entries(&[APP]);
+    let exporter = home.start().await;
+    let counted = Cell::new(polls(&calm(&exporter).await, APP, "1d"));
+    let goes_on = async || {
+        exporter
+            .metrics_with("more polls", |page| {
+                let polls = polls(page, APP, "1d");
+                assert!(polls >= counted.get(), "a counter fell");
+                (polls > counted.get() + 4.0).then(|| counted.set(polls))
+            })
+            .await;
+    };
+    home.config["poll"]["interval"] = json!("1s");
+    reload(&home, &exporter).await;
+    goes_on().await;
+
+    home.config["poll"]["concurrency"] = json!(4);
+    home.config["apps"] = entries(&apps);
+    reload(&home, &exporter).await;
+    for app in hanging {
+        asked(&wechat, app).await;
+    }
+    goes_on().await;
+
+    home.config["wechat"]["timeout"] = json!("100ms");
+    reload(&home, &exporter).await;
+    exporter
+        .metrics_with("the end of the time", |page| {
+            let labels = [("endpoint", "portrait"), ("errcode", "timeout")];
+            page.value("wxapp_portrait_api_request_failures_total", &labels)
+        })
+        .await;
+    goes_on().await;
+    assert_eq!(apps.map(|app| requests(&wechat, app).token), [1; 4]);
+}
+
+#[tokio::test]
+async fn a_changed_age_of_what_is_shown_and_kept_is_followed() {
+    let wechat = WeChat::of(&[APP]).await;
+    wechat.set_fault(APP, "errcode=61503");
+    let mut home = Home::of(&wechat, &[APP]);
+    home.archive(&wechat, &[APP], 10);
+    let newest = calendar::before(yesterday(), 4);
+    let archive = rusqlite::Connection::open(home.archive_file()).unwrap();
+    let newer = "DELETE FROM answers WHERE reference_date > ?1";
+    archive.execute(newer, [newest.to_string()]).unwrap();
+    let exporter = home.start().await;
+    exporter.ready().await;
+    let users = wechat.users(APP, Window::OneDay, newest);
+    for (stale_after, expected) in [("3d", None), ("4d", Some(&users)), ("1d", None)] {
+        home.config["stale_after"] = json!(stale_after);
+        reload(&home, &exporter).await;
+        let page = exporter.metrics().await;
+        let shown = page.series("wxapp_portrait_users");
+        assert_eq!(
+            shown,
+            expected.cloned().unwrap_or_default(),
+            "{stale_after}"
+        );
+        let day = page.value("wxapp_portrait_reference_date_timestamp_seconds", &[]);
+        assert!(day.is_some(), "{stale_after}");
+    }
+    let days = |days| {
+        move |page: &Page| {
+            let held = page.value("wxapp_portrait_archive_days", &[])?;
+            (held.to_string() == days).then_some(())
+        }
+    };
+    exporter.metrics_with("all days", days("6")).await;
+    home.config["archive"] = json!({"retention": "3d"});
+    reload(&home, &exporter).await;
+    exporter.metrics_with("the rest", days("3")).await;
+    assert_eq!(requests(&wechat, APP).token, 1);
+}
+
+/// Answers the part of the page that is about apps.
+async fn portraits(exporter: &Exporter) -> String {
+    exporter.get("/metrics?collect[]=portrait").await.1
+}
+
+/// Answers whether the last reload was one, and when the last good one was.
+async fn last_reload(exporter: &Exporter) -> [f64; 2] {
+    let page = exporter.metrics().await;
+    [LAST_SUCCESSFUL, LAST_SUCCESS_AT].map(|name| page.value(name, &[]).unwrap())
+}
+
+#[tokio::test]
+async fn a_bad_configuration_is_refused_with_its_reason_and_changes_nothing() {
+    let start = f64::from(u32::try_from(now().timestamp()).unwrap());
+    let wechat = WeChat::of(&[APP, OTHER]).await;
+    let home = calm_home(&wechat, &[APP, OTHER]);
+    let mut exporter = home.start().await;
+    calm(&exporter).await;
+    let before = portraits(&exporter).await;
+    let asked_before = wechat.simulator.requests();
+    let [successful, at] = last_reload(&exporter).await;
+    assert_eq!(successful.to_string(), "1");
+    assert!((start..start + 60.0).contains(&at), "{at}");
+
+    let file = home.configure();
+    let place = file.display();
+    let good = fs::read_to_string(&file).unwrap();
+    let missing = home.path("missing");
+    let missing = missing.display();
+    for (bad, problem) in [
+        (
+            "poll:\n  interval: soon\n".to_owned(),
+            format!(
+                "{place}:2: poll.interval: `soon` is no duration: expected a number and a unit, such as 10s, 30m or 400d\n"
+            ),
+        ),
+        (
+            "apps: [".to_owned(),
+            format!("{place}:1: apps: no valid YAML at column 7: "),
+        ),
+        (
+            good.replace("\"poll\"", "\"pull\""),
+            format!("{place}:1: pull: unknown key: expected one of "),
+        ),
+        (
+            good.replace(OTHER, APP),
+            format!("{place}:1: apps[1].appid: {APP} is configured twice: first at {place}:1"),
+        ),
+        (
+            good.replace(
+                &format!("\"secret_file\":\"{OTHER}\""),
+                "\"secret_file\":\"missing\"",
+            ),
+            format!("{place}:1: apps[1].secret_file: cannot read {missing}: No such file"),
+        ),
+    ] {
+        fs::write(&file, bad).unwrap();
+        let (status, text) = post(&exporter).await;
+        assert_eq!(status, 500, "{text}");
+        assert!(text.starts_with(&problem), "{text}");
+        assert_eq!(portraits(&exporter).await, before);
+        assert_eq!(
+            last_reload(&exporter).await.map(|value| value.to_string()),
+            ["0".to_owned(), at.to_string()]
+        );
+    }
+    // A file that is named must be there, too.
+    fs::write(&file, &good).unwrap();
+    fs::remove_file(home.path(OTHER)).unwrap();
+    let (status, text) = post(&exporter).await;
+    assert!(
+        status == 500 && text.contains(": apps[1].secret_file: cannot read "),
+        "{text}"
+    );
+    fs::remove_file(&file).unwrap();
+    exporter.running.signal("HUP");
+    let reason = format!("{place}: cannot read it: No such file or directory");
+    exporter.running.said(&reason).await;
+    for method in ["GET", "PUT"] {
+        let answer = exporter.ask(method, "/-/reload", "identity").await;
+        assert_eq!(answer.status().as_u16(), 405, "{method}");
+        assert_eq!(answer.headers()["allow"], "POST", "{method}");
+    }
+    assert_eq!(portraits(&exporter).await, before);
+
+    // A calm exporter asks nobody for the sake of a reload, either.
+    fs::write(home.path(OTHER), secret_of(&appid(OTHER))).unwrap();
+    eventually("a later second", async || {
+        reload(&home, &exporter).await;
+        let [successful, later] = last_reload(&exporter).await;
+        assert_eq!(successful.to_string(), "1");
+        (later > at).then_some(())
+    })
+    .await;
+    assert_eq!(portraits(&exporter).await, before);
+    assert_eq!(wechat.simulator.requests(), asked_before);
+}
+
+#[tokio::test]
+async fn an_app_that_failed_is_asked_again_at_once() {
+    let wechat = WeChat::of(&[APP, OTHER]).await;
+    wechat.set_fault(OTHER, "errcode=48001");
+    let home = calm_home(&wechat, &[APP, OTHER]);
+    let exporter = home.start().await;
+    let before = calm(&exporter).await;
+    let asked_before = requests(&wechat, APP);
+    assert!(before.users(Some(OTHER)).is_empty());
+
+    wechat.simulator.clear_faults(&appid(OTHER));
+    reload(&home, &exporter).await;
+    let after = calm(&exporter).await;
+    assert_eq!(
+        after.series("wxapp_portrait_users"),
+        expected(&wechat, &[APP, OTHER], &[Window::OneDay])
+    );
+    assert_eq!(of_app(&after, APP), of_app(&before, APP));
+    assert_eq!(requests(&wechat, APP), asked_before);
+    assert_eq!(requests(&wechat, OTHER).token, 1);
+}
+
+#[tokio::test]
+async fn a_secret_that_was_replaced_is_used() {
+    let wechat = WeChat::of(&[APP]).await;
+    let home = calm_home(&wechat, &[APP]);
+    let secret = secret_of(&appid(APP));
+    let wrong = secret.chars().rev().collect::<String>();
+    fs::write(home.path(APP), &wrong).unwrap();
+    let exporter = home.start().await;
+    assert!(calm(&exporter).await.users(None).is_empty());
+    let status = exporter.window_status(APP).await;
+    assert!(
+        status["problem"]
+            .as_str()
+            .unwrap()
+            .contains("AppSecret is wrong")
+    );
+
+    let start = Instant::now();
+    fs::write(home.path(APP), format!("{secret}\n")).unwrap();
+    reload(&home, &exporter).await;
+    let page = calm(&exporter).await;
+    assert!(!page.users(None).is_empty());
+    // Without a reload the file is looked at every minute.
+    assert!(start.elapsed() < Duration::from_secs(30));
+
+    // A token that works is not given up for another secret.
+    let before = requests(&wechat, APP);
+    fs::write(home.path(APP), &wrong).unwrap();
+    reload(&home, &exporter).await;
+    assert_eq!(calm(&exporter).await.users(None), page.users(None));
+    assert_eq!(requests(&wechat, APP), before);
+}
+
+#[tokio::test]
+async fn an_app_that_hangs_is_removed_at_once_and_in_the_way_of_nobody_when_it_is_added() {
+    for fault in ["http=502", "delay=1h", "token:delay=1h"] {
+        let wechat = WeChat::of(&[APP, OTHER]).await;
+        wechat.set_fault(OTHER, fault);
+        let mut home = calm_home(&wechat, &[APP, OTHER]);
+        home.config["wechat"]["timeout"] = json!("5m");
+        let exporter = home.start().await;
+        eventually("a request", async || {
+            let Requests {
+                token, portrait, ..
+            } = requests(&wechat, OTHER);
+            (portrait > 0 || fault.starts_with("token") && token > 0).then_some(())
+        })
+        .await;
+        let start = Instant::now();
+        home.config["apps"] = entries(&[APP]);
+        reload(&home, &exporter).await;
+        let page = exporter.metrics().await;
+        assert!(
+            start.elapsed() < Duration::from_secs(5),
+            "{fault}: it waited"
+        );
+        assert_eq!(of_app(&page, OTHER), [""; 0]);
+        // Ready, though nobody has asked whether it is.
+        calm(&exporter).await;
+
+        home.config["apps"] = entries(&[APP, OTHER]);
+        reload(&home, &exporter).await;
+        assert_eq!(exporter.get("/-/ready").await.0, 200, "{fault}");
+        let page = exporter.metrics().await;
+        assert!(!of_app(&page, OTHER).is_empty() && page.users(Some(OTHER)).is_empty());
+    }
+}
+
+#[tokio::test]
+async fn reloads_that_come_all_at_once_are_all_answered() {
+    let wechat = WeChat::of(&[APP, OTHER]).await;
+    let home = calm_home(&wechat, &[APP, OTHER]);
+    let exporter = home.start().await;
+    let before = calm(&exporter).await;
+    let posts = join_all((0..20).map(|_| post(&exporter)));
+    let hangups = async {
+        for _ in 0..5 {
+            exporter.running.signal("HUP");
+        }
+    };
+    let (answers, ()) = tokio::join!(posts, hangups);
+    assert_eq!(answers, vec![(200, "reloaded\n".to_owned()); 20]);
+    fs::write(home.configure(), "").unwrap();
+    let answers = join_all((0..20).map(|_| post(&exporter))).await;
+    assert!(
+        answers.iter().all(|(status, _)| *status == 500),
+        "{answers:?}"
+    );
+    let after = exporter.metrics().await;
+    for app in [APP, OTHER] {
+        assert_eq!(of_app(&after, app), of_app(&before, app));
+    }
+}
+
+#[tokio::test]
+async fn a_demo_takes_a_reload_and_changes_nothing() {
+    let mut command = program();
+    command.args(["demo", "--web.listen-address", "127.0.0.1:0"]);
+    let exporter = Exporter::start(command, Vec::new(), None).await;
+    let shown = |page: &Page| {
+        [
+            "wxapp_portrait_users",
+            "wxapp_portrait_past_users",
+            "wxapp_portrait_app_info",
+        ]
+        .map(|name| page.series(name))
+    };
+    let before = calm(&exporter).await;
+    assert_eq!(post(&exporter).await, (200, "reloaded\n".to_owned()));
+    let after = exporter.metrics().await;
+    assert_eq!(shown(&after), shown(&before));
+    let counted = after.series("wxapp_portrait_polls_total");
+    for (labels, polls) in before.series("wxapp_portrait_polls_total") {
+        assert!(counted[&labels] >= polls, "{labels:?}");
+    }
+}
+
+/// How often the configuration is changed under load.
+const ROUNDS: usize = 24;
+
+/// Apps that are never changed, such that are, and such that come and go.
+const STILL: Range<usize> = 0..10;
+const CHANGED: Range<usize> = 10..18;
+const COMING: Range<usize> = 18..32;
+
+/// Those of the last that fail, and how.
+const FAILING: [(usize, &str); 6] = [
+    (26, "http=502"),
+    (27, "http=502"),
+    (28, "delay=1h"),
+    (29, "token:delay=1h"),
+    (30, "errcode=48001"),
+    (31, "errcode=61503"),
+];
+
+/// Answers the configuration of a round.
+fn configuration(base: &Value, apps: &[&str], round: usize) -> Value {
+    let mut config = base.clone();
+    let either = |of: [&str; 2], every: usize| json!(of[round / every % 2]);
+    config["wechat"]["timeout"] = either(["500ms", "700ms"], 3);
+    config["poll"]["interval"] = either(["1s", "2s"], 4);
+    config["archive"]["retention"] = either(["400d", "300d"], 5);
+    config["stale_after"] = either(["3d", "5d"], 7);
+    let changed = CHANGED.map(|index| {
+        let windows = &["1d", "7d", "30d"][..=(round + index) % 3];
+        let keys = json!({"name": format!("{round}"), "windows": windows});
+        entry(apps[index], keys)
+    });
+    let coming = COMING.filter(|index| (round * 7 + index * 5) % 11 < 6);
+    let same = STILL.chain(coming);
+    let same = same.map(|index| entry(apps[index], json!({})));
+    config["apps"] = same.chain(changed).collect();
+    config
+}
+
+/// Scrapes a page, which must be whole.
+async fn scrape(exporter: &Exporter, path: &str, encoding: &str) -> Page {
+    let answer = exporter.ask("GET", path, encoding).await;
+    assert_eq!(answer.status().as_u16(), 200);
+    let announced = answer.headers()["content-length"].clone();
+    let body = answer.bytes().await.unwrap();
+    assert_eq!(body.len().to_string(), announced.to_str().unwrap());
+    let text = match encoding {
+        "gzip" => inflate(&body),
+        _ => String::from_utf8(body.to_vec()).unwrap(),
+    };
+    assert!(text.ends_with('\n'));
+    let mut series = HashSet::new();
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        let (name, _) = line.rsplit_once(' ').unwrap();
+        assert!(series.insert(name), "it stands there twice: {line}");
+    }
+    Page(text)
+}
+
+/// Answers the users on a page by what must not be mixed: app, window and reference date.
+fn portraits_on(page: &Page) -> BTreeMap<(String, String, String), String> {
+    let days = page.series("wxapp_portrait_reference_date_timestamp_seconds");
+    let mut portraits: BTreeMap<_, String> = BTreeMap::new();
+    for line in page.users(None) {
+        let mut values = line.split('"').skip(1).step_by(2).take(2);
+        let (app, window) = (values.next().unwrap(), values.next().unwrap());
+        let day = days[&labels(&[("appid", app), ("window", window)])];
+        let key = (app.to_owned(), window.to_owned(), day.to_string());
+        *portraits.entry(key).or_default() += line;
+    }
+    portraits
+}
+
+#[tokio::test]
+async fn every_scrape_is_whole_while_apps_and_settings_change_dozens_of_times() {
+    let apps = COMING.end;
+    let apps: Vec<String> = (0..apps)
+        .map(|index| format!("wx10ad{index:012x}=100"))
+        .collect();
+    let apps: Vec<&str> = apps.iter().map(String::as_str).collect();
+    let wechat = WeChat::of(&apps).await;
+    let apps: Vec<&str> = apps.iter().map(|app| &app[..18]).collect();
+    let steady = &apps[..CHANGED.end];
+    for (index, fault) in FAILING {
+        wechat.set_fault(apps[index], fault);
+    }
+    let mut home = Home::of(&wechat, &apps);
+    home.config["dimensions"] = json!(["province", "platform", "gender", "age"]);
+    let base = home.config.clone();
+    let exporter = home.start().await;
+    let known = exporter.metrics_with("all that answer", |page| {
+        let portraits = portraits_on(page);
+        let is_there = |app: &&str| portraits.keys().any(|(shown, ..)| shown == app);
+        steady.iter().all(is_there).then_some(portraits)
+    });
+    let known = RefCell::new(known.await);
+
+    // Which apps were configured in turn; two at a time when nobody can tell which of them holds.
+    let all: BTreeSet<String> = apps.iter().map(|app| (*app).to_owned()).collect();
+    let configured = RefCell::new(vec![[all.clone(), all]]);
+    let scrapes = [const { Cell::new(0) }; 3];
+    let watch = async |encoding: &str, path: &str, scrapes: &Cell<usize>| {
+        let mut counted = Series::new();
+        loop {
+            let first = configured.borrow().len() - 1;
+            let page = scrape(&exporter, path, encoding).await;
+            let configured = configured.borrow();
+            let possible = configured[first..].iter().flatten();
+            let shown = values(&page.series("wxapp_portrait_app_info"), "appid");
+            for app in &apps {
+                let app = *app;
+                let is_shown = shown.contains(app);
+                let is_right = possible.clone().any(|apps| apps.contains(app) == is_shown);
+                assert!(is_right, "{app} is shown: {is_shown}");
+            }
+            let portraits = portraits_on(&page);
+            let is_whole = |app: &&str| {
+                portraits
+                    .keys()
+                    .any(|(shown, window, _)| shown == app && window == "1d")
+            };
+            assert!(steady.iter().all(is_whole));
+            for (key, portrait) in portraits {
+                let mut known = known.borrow_mut();
+                let known = known.entry(key).or_insert_with(|| portrait.clone());
+                assert!(portrait == *known, "{portrait} {known}");
+            }
+            for (labels, polls) in page.series("wxapp_portrait_polls_total") {
+                let stays = steady.contains(&&*labels["appid"]) && labels["window"] == "1d";
+                let before = counted.insert(labels, polls).unwrap_or_default();
+                assert!(!stays || polls >= before, "a counter fell");
+            }
+            scrapes.set(scrapes.get() + 1);
+        }
+    };
+    let reloads = async {
+        for round in 0..ROUNDS {
+            home.config = configuration(&base, &apps, round);
+            let wanted = home.config["apps"].as_array().unwrap().iter();
+            let wanted: BTreeSet<String> = wanted
+                .map(|app| app["appid"].as_str().unwrap().to_owned())
+                .collect();
+            let [_, before] = configured.borrow().last().unwrap().clone();
+            configured.borrow_mut().push([before, wanted.clone()]);
+            reload(&home, &exporter).await;
+            configured.borrow_mut().push([wanted.clone(), wanted]);
+            // One that began before, and one that did not.
+            let before = scrapes.each_ref().map(Cell::get);
+            eventually("scrapes in between", async || {
+                let mut since = scrapes.iter().zip(before);
+                since.all(|(now, then)| now.get() > then + 1).then_some(())
+            })
+            .await;
+        }
+    };
+    tokio::select! {
+        () = reloads => {}
+        () = watch("identity", "/metrics", &scrapes[0]) => {}
+        () = watch("gzip", "/metrics", &scrapes[1]) => {}
+        () = watch("gzip", "/metrics?collect[]=portrait", &scrapes[2]) => {}
+    }
+    for app in steady {
+        assert_eq!(requests(&wechat, app).token, 1, "{app}");
+    }
+}
