@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;
 use std::ops::Range;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
@@ -13,8 +14,8 @@ use wxapp_portrait_exporter::portrait::Window;
 use wxapp_portrait_exporter::simulator::{Requests, secret_of};
 
 use crate::harness::{
-    APP, Exporter, Home, Labels, OTHER, Page, Series, WeChat, appid, eventually, labels, now,
-    program, yesterday,
+    APP, Exporter, Home, Labels, OTHER, Page, Running, Series, WeChat, appid, client, eventually,
+    labels, now, program, yesterday,
 };
 use crate::web::inflate;
 
@@ -606,6 +607,73 @@ async fn a_demo_takes_a_reload_and_changes_nothing() {
     for (labels, polls) in before.series("wxapp_portrait_polls_total") {
         assert!(counted[&labels] >= polls, "{labels:?}");
     }
+}
+
+/// Ends an exporter that was asked to reload; it must not wait for anything.
+async fn end(exporter: &mut Exporter) {
+    exporter.running.signal("TERM");
+    let (end, duration) = exporter.running.ended().await;
+    let said = exporter.running.output();
+    assert_eq!(end.code(), Some(0), "{said}");
+    assert!(duration < Duration::from_secs(5), "{duration:?}");
+    assert!(!said.contains("cut off"), "{said}");
+}
+
+#[tokio::test]
+async fn it_ends_well_while_it_is_reloaded_again_and_again() {
+    let wechat = WeChat::of(&[APP, OTHER]).await;
+    let home = Home::of(&wechat, &[APP, OTHER]);
+    for _ in 0..3 {
+        let mut exporter = home.start().await;
+        let url = format!("{}/-/reload", exporter.url);
+        let posts = join_all((0..4).map(|_| {
+            let (client, url) = (client(), url.clone());
+            tokio::spawn(async move {
+                while client
+                    .post(&url)
+                    .send()
+                    .await
+                    .is_ok_and(|answer| answer.status() == 200)
+                {}
+            })
+        }));
+        exporter.running.said("configuration reloaded").await;
+        end(&mut exporter).await;
+        posts.await;
+    }
+}
+
+#[tokio::test]
+async fn a_reload_that_waits_for_a_file_is_in_nobodys_way() {
+    let wechat = WeChat::of(&[APP, OTHER]).await;
+    let mut home = calm_home(&wechat, &[APP, OTHER]);
+    let mut exporter = home.start().await;
+    let before = calm(&exporter).await;
+    let pipe = home.path("pipe");
+    assert!(
+        Command::new("mkfifo")
+            .arg(&pipe)
+            .status()
+            .unwrap()
+            .success()
+    );
+    home.config["apps"][1]["secret_file"] = json!("pipe");
+    home.configure();
+    let post = client().post(format!("{}/-/reload", exporter.url)).send();
+    let post = tokio::spawn(post);
+    // Opens it when somebody wants to read it, and writes nothing.
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", "exec 3>\"$0\"; echo open; exec sleep 60"])
+        .arg(&pipe);
+    let mut writer = Running::start(command);
+    writer.said("open").await;
+    let page = exporter.metrics().await;
+    assert_eq!(of_app(&page, OTHER), of_app(&before, OTHER));
+    end(&mut exporter).await;
+    let answer = post.await.unwrap().unwrap();
+    assert_eq!(answer.status().as_u16(), 503);
+    assert_eq!(answer.text().await.unwrap(), "the exporter is ending\n");
 }
 
 /// How often the configuration is changed under load.
