@@ -441,13 +441,6 @@ impl Page {
         sheets.remove(appid);
     }
 
-    /// Returns what is said about one app, if it is on the page.
-    #[must_use]
-    pub fn record(&self, appid: &AppId) -> Option<Arc<AppRecord>> {
-        let sheets = self.sheets.read().unwrap_or_else(PoisonError::into_inner);
-        sheets.get(appid).map(|sheet| Arc::clone(&sheet.record))
-    }
-
     /// Returns what is said about every app, sorted by appid.
     #[must_use]
     pub fn records(&self) -> Vec<Arc<AppRecord>> {

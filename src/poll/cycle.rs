@@ -9,7 +9,7 @@ use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use futures_util::{StreamExt as _, stream};
 use tokio::task::JoinError;
 
@@ -27,6 +27,9 @@ use crate::wechat::{Access, Client, Error};
 
 /// No sleep is longer, so that a clock that was set is noticed.
 const LONGEST_SLEEP: Duration = Duration::from_mins(1);
+
+/// An app that failed is left alone for so long, however often the configuration is read.
+const REST: TimeDelta = TimeDelta::seconds(5);
 
 /// WeChat tells of so many days, so the newest ones may be asked for again and compared.
 const ASKED_FOR: usize = 2;
@@ -498,13 +501,14 @@ impl Followed {
 
     /// Goes on with other settings, and keeps all that is known and counted.
     ///
-    /// What may have been mended is tried at once.
+    /// What is new is asked for at once, and what failed with the last poll is, unless that was just
+    /// now: reloads in a row must not ask again and again.
     pub(super) fn reconfigure(&mut self, app: App, interval: Duration, now: DateTime<Utc>) {
         let fresh = Self::new(app, now, self.generation);
-        let mut is_urgent = self.record.is_in_trouble();
+        let mut is_new = false;
         if fresh.app.access != self.app.access {
             self.access = fresh.access;
-            is_urgent = true;
+            is_new = true;
         }
         let mut records = mem::replace(&mut self.record.windows, fresh.record.windows);
         let mut days = mem::replace(&mut self.days, fresh.days);
@@ -513,14 +517,18 @@ impl Followed {
                 *record = records.swap_remove(index);
                 *of_window = days.swap_remove(index);
             } else {
-                is_urgent = true;
+                is_new = true;
             }
         }
         self.shown = fresh.shown;
         self.record.name = fresh.record.name;
         self.app = fresh.app;
-        if is_urgent {
+        let is_failing = self.record.is_in_trouble();
+        let rested_at = self.record.last_poll_at.map(|at| at + REST);
+        if is_new {
             self.record.next_poll_at = now;
+        } else if let Some(rested_at) = rested_at.filter(|_| is_failing) {
+            self.record.next_poll_at = rested_at.max(now);
         } else if self.record.next_poll_at > now {
             self.plan(interval, now);
         }

@@ -4,20 +4,16 @@
 //! A change ends the tasks that it concerns, in the middle of whatever they do, and starts them anew
 //! with all that they knew; the others do not notice. What a task does is said in `cycle`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::mem;
 use std::sync::Arc;
 
-use chrono::{DateTime, TimeDelta, Utc};
 use tokio::task::{Id, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::cycle::{Followed, Poller, broke_down};
 use crate::config::App;
 use crate::portrait::AppId;
-
-/// An app that fails is left alone for so long, however often the configuration is read.
-const PAUSE: TimeDelta = TimeDelta::seconds(10);
 
 /// All tasks that poll; dropped, they end at once.
 pub struct Tasks {
@@ -84,6 +80,9 @@ impl Tasks {
             .map(|app| (app.appid.clone(), app))
             .collect();
         let records = self.poller.page.records();
+        // What troubles them may have been mended.
+        let in_trouble = records.iter().filter(|record| record.is_in_trouble());
+        let in_trouble: HashSet<&AppId> = in_trouble.map(|record| &record.appid).collect();
         let removed = records.iter().map(|record| record.appid.clone());
         let removed: Vec<AppId> = removed.filter(|app| !wanted.contains_key(app)).collect();
 
@@ -94,7 +93,7 @@ impl Tasks {
                 Some(app) => {
                     !is_other
                         && wanted.get(&app.appid) == Some(app)
-                        && !self.is_worth_a_try(&app.appid, now)
+                        && !in_trouble.contains(&app.appid)
                 }
             };
             if !goes_on {
@@ -138,16 +137,6 @@ impl Tasks {
             removed: removed.len(),
             changed,
         }
-    }
-
-    /// Tells whether an app is in trouble that may have been mended: its last poll failed, and not
-    /// just now, so that reloads in a row do not ask again and again.
-    fn is_worth_a_try(&self, appid: &AppId, now: DateTime<Utc>) -> bool {
-        let record = self.poller.page.record(appid);
-        record.is_some_and(|record| {
-            let is_just_now = |at: DateTime<Utc>| (now - at).abs() < PAUSE;
-            record.is_in_trouble() && !record.last_poll_at.is_some_and(is_just_now)
-        })
     }
 
     /// Ends all tasks, each with a last chance to store what the archive has not taken yet.
