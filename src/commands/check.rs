@@ -4,8 +4,6 @@
 
 use std::fmt::Write as _;
 use std::future::Future;
-use std::io::Write as _;
-use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 
@@ -13,13 +11,13 @@ use chrono::{DateTime, NaiveDate, Utc};
 use futures_util::{StreamExt as _, stream};
 use serde::Serialize;
 
-use super::{Error, Outside, progress};
+use super::{Error, Outside, progress, say};
+use crate::calendar;
 use crate::cli::{self, CheckFormat};
 use crate::config::access::Way;
 use crate::config::{self, App};
 use crate::portrait::{Cohort, Dimension, Portrait};
-use crate::wechat::{self, Access, Client};
-use crate::{calendar, wechat::Settings};
+use crate::wechat::{self, Access, Client, Settings};
 
 /// Asks for the apps and tells of each, in the order of the configuration, until `shutdown`.
 ///
@@ -228,12 +226,6 @@ impl Report {
     }
 
     fn write(&self, text: &str) -> Result<(), Error> {
-        self.progress.suspend(|| {
-            let mut output = std::io::stdout().lock();
-            output
-                .write_all(text.as_bytes())
-                .and_then(|()| output.flush())
-                .map_err(|error| Error::Output(PathBuf::from("standard output"), error))
-        })
+        self.progress.suspend(|| say(text))
     }
 }

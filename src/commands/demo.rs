@@ -1,5 +1,4 @@
 //! `demo`: the exporter against the built-in simulated WeChat, with 60 days in the archive.
-#![expect(clippy::print_stdout, reason = "it tells people where to look")]
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -11,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use super::serve::Exporter;
-use super::{Error, Outside, listen, local_url};
+use super::{Error, Outside, listen, local_url, say};
 use crate::archive::{Archive, Entry};
 use crate::calendar::{self, Clock};
 use crate::config::access::Way;
@@ -74,23 +73,21 @@ where
     let exporter = Exporter::start(config.clone(), storage_path, &flags.web, clock).await?;
     for listener in &exporter.listeners {
         let url = local_url(listener);
-        println!("Status of the three simulated apps: {url}/");
-        println!(
-            "Metrics for Prometheus:             {url}{}",
+        say(&format!(
+            "Status of the three simulated apps: {url}/\n\
+             Metrics for Prometheus:             {url}{}\n",
             flags.web.telemetry_path
-        );
+        ))?;
     }
-    println!(
-        "Yesterday {} lost most of its iPhone users, {} after {} the day before:",
-        APPS[1].1, swing[1], swing[0]
-    );
-    println!(
-        "  wxapp_portrait_users{{appid=\"{SWINGING}\",window=\"1d\",cohort=\"active\",dimension=\"platform\"}}"
-    );
-    println!(
-        "  wxapp_portrait_past_users{{appid=\"{SWINGING}\",cohort=\"active\",dimension=\"platform\",days_ago=\"1\"}}"
-    );
-    println!("Ctrl-C ends the demo.");
+    let (_, app, _) = APPS[1];
+    let of_platforms = "cohort=\"active\",dimension=\"platform\"";
+    say(&format!(
+        "Yesterday {app} lost most of its iPhone users, {} after {} the day before:
+  wxapp_portrait_users{{appid=\"{SWINGING}\",window=\"1d\",{of_platforms}}}
+  wxapp_portrait_past_users{{appid=\"{SWINGING}\",{of_platforms},days_ago=\"1\"}}
+Ctrl-C ends the demo.\n",
+        swing[1], swing[0]
+    ))?;
     let load = move || Ok(config.clone());
     let result = exporter.run(load, hangup, shutdown).await;
     ending.cancel();

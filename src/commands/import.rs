@@ -2,7 +2,6 @@
 //!
 //! Everything is read twice: what is wrong is found before anything is stored, and however much it is,
 //! little of it is held in memory.
-#![expect(clippy::print_stdout, reason = "what was done is told there")]
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File};
@@ -16,7 +15,7 @@ use indicatif::ProgressBar;
 use tokio_util::sync::CancellationToken;
 use walkdir::WalkDir;
 
-use super::{Error, progress};
+use super::{Error, progress, say};
 use crate::archive::{Archive, Entry};
 use crate::calendar::Clock;
 use crate::cli;
@@ -120,23 +119,24 @@ pub(super) fn run(
     source.progress.finish_and_clear();
 
     let apps: BTreeSet<&AppId> = last_places.keys().map(|(appid, ..)| appid).collect();
-    println!(
-        "Imported {stored} of {} of {} in {} into {}.",
+    let mut summary = format!(
+        "Imported {stored} of {} of {} in {} into {}.\n",
         counted(last_places.len(), "day"),
         counted(apps.len(), "app"),
         counted(source.files.len(), "file"),
         archive.path().display(),
     );
     if stored < last_places.len() {
-        println!("The archive holds the others already; they were left as they are.");
+        summary += "The archive holds the others already; they were left as they are.\n";
     }
     if stored > 0 {
-        println!("An exporter that runs shows what is new within its poll.interval.");
+        summary += "An exporter that runs shows what is new within its poll.interval.\n";
     }
     if without_portrait > 0 {
-        println!("{} had no portrait.", counted(without_portrait, "answer"));
+        summary += &counted(without_portrait, "answer");
+        summary += " had no portrait.\n";
     }
-    Ok(())
+    say(&summary)
 }
 
 fn counted(number: usize, what: &str) -> String {

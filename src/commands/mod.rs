@@ -8,7 +8,7 @@ pub mod serve;
 pub mod simulate;
 
 use std::future::Future;
-use std::io;
+use std::io::{self, Write as _};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::pin::pin;
@@ -165,6 +165,20 @@ where
         }
     };
     result.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+}
+
+/// Writes text to standard output; a reader that has had enough is no failure.
+fn say(text: &str) -> Result<(), Error> {
+    let mut output = io::stdout().lock();
+    let said = output
+        .write_all(text.as_bytes())
+        .and_then(|()| output.flush());
+    match said {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Error::Output(PathBuf::from("standard output"), error))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Shows how far something has come, if standard error is a terminal.

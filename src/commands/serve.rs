@@ -1,8 +1,4 @@
 //! `serve`: polls WeChat for the configured apps and serves their portraits.
-#![expect(
-    clippy::print_stdout,
-    reason = "the answer of --config.check goes there"
-)]
 
 use std::future::Future;
 use std::path::Path;
@@ -16,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{Error, GRACE, Hangup, Outside, listen};
+use super::{Error, GRACE, Hangup, Outside, listen, say};
 use crate::archive::{self, Archive};
 use crate::calendar::Clock;
 use crate::cli;
@@ -50,12 +46,11 @@ where
         tracing::warn!("{warning}");
     }
     if flags.config_check {
-        println!(
-            "{}: good, apps: {}",
+        return say(&format!(
+            "{}: good, apps: {}\n",
             flags.config_file.display(),
             config.apps.len()
-        );
-        return Ok(());
+        ));
     }
     let mut shutdown = pin!(shutdown);
     let start = Exporter::start(config, &flags.storage_path, &flags.web, clock);

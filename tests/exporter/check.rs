@@ -469,12 +469,7 @@ async fn a_reader_that_has_had_enough_is_no_reason_to_panic() {
     shell.args(["-c", &piped]).current_dir(home.path(""));
     let told = told(&home, shell).await;
     assert!(told.output.starts_with("APPID ") && told.output.lines().count() == 1);
-    let problem = "cannot write standard output: Broken pipe";
-    assert!(
-        told.log.contains(problem) && told.log.ends_with("ended with 1\n"),
-        "{}",
-        told.log
-    );
+    assert!(told.log.ends_with("ended with 0\n"), "{}", told.log);
 }
 
 #[tokio::test]
