@@ -49,13 +49,13 @@ pub enum TokenSource {
     Command(Vec<String>),
 }
 
-/// Where an AppSecret comes from.
+/// An AppSecret.
 #[derive(Debug, Clone)]
-pub enum Secret {
-    /// A file, read again whenever the secret is needed.
-    File(PathBuf),
-    /// The environment, read when the program started.
-    Value(SecretString),
+pub struct Secret {
+    /// As it was when the configuration was read.
+    pub value: SecretString,
+    /// Where it may have changed since.
+    pub file: Option<PathBuf>,
 }
 
 /// Which of WeChat's endpoints gives tokens for an AppSecret.
@@ -93,8 +93,12 @@ impl Way {
     /// Returns the usual access: stable tokens for an AppSecret.
     #[must_use]
     pub fn of_secret(secret: SecretString) -> Self {
+        let secret = Secret {
+            value: secret,
+            file: None,
+        };
         Self::Token(TokenAccess {
-            source: TokenSource::Secret(Secret::Value(secret), TokenEndpoint::Stable),
+            source: TokenSource::Secret(secret, TokenEndpoint::Stable),
             parameter: TOKEN_PARAMETER.to_owned(),
             function: None,
         })
@@ -130,23 +134,18 @@ impl Secret {
     ///
     /// The file can't be read, or what is in it can't be a secret.
     pub fn read(&self) -> Result<SecretString, String> {
-        match self {
-            Self::Value(secret) => Ok(secret.clone()),
-            Self::File(path) => trim_secret(&read_text(path)?)
-                .map_err(|problem| format!("{}: {problem}", path.display())),
+        match &self.file {
+            None => Ok(self.value.clone()),
+            Some(path) => read_secret(path),
         }
     }
 }
 
 impl PartialEq for Secret {
+    /// What stands in a file may change and is the same secret for all that.
     fn eq(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::File(path), Self::File(other)) => path == other,
-            (Self::Value(value), Self::Value(other)) => {
-                value.expose_secret() == other.expose_secret()
-            }
-            _ => false,
-        }
+        let is_same = || self.value.expose_secret() == other.value.expose_secret();
+        self.file == other.file && (self.file.is_some() || is_same())
     }
 }
 
@@ -229,6 +228,10 @@ pub fn read_text(path: &Path) -> Result<String, String> {
 
 /// No secret and no list of certificates is larger.
 const LARGEST_FILE: u64 = 1 << 20;
+
+fn read_secret(path: &Path) -> Result<SecretString, String> {
+    trim_secret(&read_text(path)?).map_err(|problem| format!("{}: {problem}", path.display()))
+}
 
 /// Takes one line break from the end of a secret, and refuses what can't be one.
 fn trim_secret(text: &str) -> Result<SecretString, String> {
@@ -422,27 +425,30 @@ impl Check<'_> {
         file: Option<&Text>,
         variable: Option<&Text>,
     ) -> Option<Secret> {
-        if let Some(file) = file {
-            let key = format!("{key}.secret_file");
-            let secret = Secret::File(self.named_file(&key, file)?);
-            if let Err(problem) = secret.read() {
-                self.problem(file.referenced.line(), key, problem);
-            }
-            return Some(secret);
-        }
-        let variable = variable?;
-        let found = if is_secret(&variable.value) {
-            Err("this looks like the AppSecret itself: put it into the environment and name the variable here".to_owned())
-        } else {
-            (self.environment)(&variable.value)
-                .ok_or_else(|| format!("the environment has no variable {}", variable.value))
-                .and_then(|text| trim_secret(&text))
+        let (name, source) = match (file, variable) {
+            (Some(file), _) => ("secret_file", file),
+            (None, variable) => ("secret_env", variable?),
         };
-        let key = format!("{key}.secret_env");
-        found
-            .map_err(|problem| self.problem(variable.referenced.line(), key, problem))
-            .map(Secret::Value)
-            .ok()
+        let key = format!("{key}.{name}");
+        let (path, found) = if file.is_some() {
+            let path = self.named_file(&key, source)?;
+            let found = read_secret(&path);
+            (Some(path), found)
+        } else if is_secret(&source.value) {
+            let problem = "this looks like the AppSecret itself: put it into the environment and name the variable here";
+            (None, Err(problem.to_owned()))
+        } else {
+            let found = (self.environment)(&source.value)
+                .ok_or_else(|| format!("the environment has no variable {}", source.value));
+            (None, found.and_then(|text| trim_secret(&text)))
+        };
+        match found {
+            Ok(value) => Some(Secret { value, file: path }),
+            Err(problem) => {
+                self.problem(source.referenced.line(), key, problem);
+                None
+            }
+        }
     }
 
     /// Returns the path of a file, unless what should be in it stands in the place of its name.

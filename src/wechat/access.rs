@@ -11,7 +11,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Mutex;
 
-use super::errcode::{Asked, Reason};
+use super::errcode::Asked;
 use super::{Endpoint, Error, WECHAT, wire};
 use crate::config::access::{Secret, TokenAccess, TokenSource, Way};
 use crate::portrait::AppId;
@@ -83,7 +83,7 @@ impl Access {
     /// Tells whether the file with the AppSecret holds another one than was sent last.
     pub async fn has_new_secret(&self) -> bool {
         let Way::Token(TokenAccess {
-            source: TokenSource::Secret(secret @ Secret::File(_), _),
+            source: TokenSource::Secret(secret, _),
             ..
         }) = &self.way
         else {
@@ -96,12 +96,16 @@ impl Access {
         })
     }
 
-    /// Returns the AppSecret as it is now.
-    pub(super) async fn secret(&self, secret: &Secret) -> Result<SecretString, Error> {
+    /// Returns the AppSecret as it is now, or as it was when its file could be read.
+    pub(super) async fn secret(&self, secret: &Secret) -> SecretString {
         let read = read(secret).await;
         let sent = self.sent_secret.lock();
-        *sent.unwrap_or_else(PoisonError::into_inner) = read.as_ref().ok().cloned();
-        read.map_err(|problem| Error::Unusable(Endpoint::Token, Reason::Credentials, problem))
+        let mut sent = sent.unwrap_or_else(PoisonError::into_inner);
+        let found = read.unwrap_or_else(|problem| {
+            tracing::warn!(appid = %self.appid, "{problem}; the AppSecret is used that was there before");
+            sent.as_ref().unwrap_or(&secret.value).clone()
+        });
+        sent.insert(found).clone()
     }
 
     /// Returns the token that is held, or asks for a new one; whoever comes meanwhile waits.

@@ -274,7 +274,7 @@ impl Client {
     async fn token(&self, access: &Access, token: &TokenAccess) -> Result<wire::Token, Error> {
         match &token.source {
             TokenSource::Secret(secret, endpoint) => {
-                let secret = access.secret(secret).await?;
+                let secret = access.secret(secret).await;
                 let (appid, secret) = (access.appid(), secret.expose_secret());
                 let request = match endpoint {
                     TokenEndpoint::Stable => {

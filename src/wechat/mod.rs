@@ -155,7 +155,6 @@ impl Error {
         match self {
             Self::Refused(refusal) => refusal.usual_rule().then,
             Self::NotRelayed(error) => error.then(),
-            Self::Unusable(_, Reason::Credentials, _) => Then::After(Duration::from_hours(1)),
             Self::Transport {
                 failure: Failure::Status(429),
                 ..
@@ -294,6 +293,7 @@ impl Refusal {
 #[cfg(test)]
 mod tests {
     use chrono::NaiveDate;
+    use secrecy::SecretString;
 
     use super::*;
     use crate::config::access::{
@@ -432,7 +432,10 @@ mod tests {
                 function,
             })
         };
-        let secret = || TokenSource::Secret(Secret::File("secret".into()), TokenEndpoint::Stable);
+        let secret = || {
+            let (value, file) = (SecretString::from("secret"), None);
+            TokenSource::Secret(Secret { value, file }, TokenEndpoint::Stable)
+        };
         let way = match key {
             "portrait_url" => Way::PortraitUrl(remote()),
             "token_url" => token(TokenSource::Url(remote()), None),
@@ -458,7 +461,7 @@ mod tests {
         };
         let file = |text: &[u8]| given("token_file /run/tokens/shop", Ok(text.to_owned()));
         let missing = |name: &str| read_text(name.as_ref()).unwrap_err();
-        let unusable = |reason, name| Error::Unusable(TOKEN, reason, missing(name));
+        let unusable = |reason, name| Error::Unusable(PORTRAIT, reason, missing(name));
         let unreadable = |body: &str| {
             wire::of_function(body.as_bytes(), Window::OneDay, NaiveDate::MIN).unwrap_err()
         };
@@ -476,7 +479,6 @@ mod tests {
                 "",
                 Error::NotRelayed(Box::new(failed(PORTRAIT, Failure::Status(502)))),
             ),
-            ("", unusable(Reason::Credentials, "secrets/shop")),
             ("", unusable(Reason::Configuration, "secrets/headers")),
             ("", given("", Err(missing("/run/tokens/shop")))),
             ("", file(b"")),
