@@ -86,7 +86,7 @@ impl Tasks {
         let removed = records.iter().map(|record| record.appid.clone());
         let removed: Vec<AppId> = removed.filter(|app| !wanted.contains_key(app)).collect();
 
-        let mut ending = Vec::new();
+        let mut ending = HashSet::new();
         for (id, running) in &self.running {
             let goes_on = match &running.app {
                 None => before.retention == self.poller.retention,
@@ -98,16 +98,17 @@ impl Tasks {
             };
             if !goes_on {
                 running.stop.cancel();
-                ending.push(*id);
+                ending.insert(*id);
             } else if let Some(app) = &running.app {
                 wanted.remove(&app.appid);
             }
         }
         let mut known = HashMap::new();
-        while ending.iter().any(|id| self.running.contains_key(id)) {
-            if let Some(app) = self.next_ended().await.flatten() {
-                known.insert(app.app().appid.clone(), app);
-            }
+        while !ending.is_empty()
+            && let Some((id, app)) = self.next_ended().await
+        {
+            ending.remove(&id);
+            known.extend(app.map(|app| (app.app().appid.clone(), app)));
         }
         if self.running.values().all(|running| running.app.is_some()) {
             self.tend_archive();
@@ -148,8 +149,8 @@ impl Tasks {
     }
 
     /// Waits for a task to end; answers the app that it followed, unless it broke down, and nothing
-    /// if there is no task.
-    async fn next_ended(&mut self) -> Option<Option<Followed>> {
+    /// at all if there is no task.
+    async fn next_ended(&mut self) -> Option<(Id, Option<Followed>)> {
         let (id, app) = match self.set.join_next_with_id().await? {
             Ok((id, app)) => (id, app),
             Err(error) => {
@@ -158,7 +159,7 @@ impl Tasks {
             }
         };
         self.running.remove(&id);
-        Some(app)
+        Some((id, app))
     }
 
     fn tend_archive(&mut self) {
