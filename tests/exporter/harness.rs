@@ -43,7 +43,7 @@ pub(crate) const APP: &str = "wx0123456789abcdef";
 pub(crate) const OTHER: &str = "wx1123456789abcdef";
 
 /// The one that [`stand_in`] gives out; looked for in whatever is told.
-const TOKEN: &str = "85_a-token-that-nobody-may-tell";
+pub(crate) const TOKEN: &str = "85_a-token-that-nobody-may-tell";
 
 /// For what must happen; nothing that goes well takes as long.
 pub(crate) const DEADLINE: Duration = Duration::from_mins(1);

@@ -5,6 +5,8 @@
     reason = "the helpers of the tests panic like the tests themselves"
 )]
 
+/// Every way to portraits: tokens and whoever gives them, clouds, proxies, certificates.
+mod access;
 /// What survives the process, and what troubles the archive.
 mod archive;
 /// What `check` tells of every app.
