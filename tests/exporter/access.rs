@@ -4,8 +4,9 @@
 //! A [`Scene`] has one app, whose exporter and WeChat share a clock that the test moves. A [`Gate`]
 //! before that WeChat writes down what is asked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -16,10 +17,15 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
+use axum::serve::Listener;
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::future::join_all;
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use wxapp_portrait_exporter::config::access::Way;
 use wxapp_portrait_exporter::poll::cycle::Followed;
 use wxapp_portrait_exporter::portrait::Window;
@@ -31,7 +37,8 @@ use wxapp_portrait_exporter::{calendar, config};
 
 use crate::cloud_function::{CloudFunction, KEY};
 use crate::harness::{
-    APP, Hand, Inside, Page, Series, TOKEN, WeChat, appid, apps_of, client, eventually, logged,
+    APP, Exporter, Hand, Home, Inside, Page, Reader, Series, TOKEN, WeChat, appid, apps_of, client,
+    eventually, labels, logged, now, yesterday,
 };
 
 /// Half an hour after midnight in Beijing: there are fifteen hours in which yesterday is asked for.
@@ -1405,4 +1412,203 @@ async fn a_secret_that_is_refused_is_not_sent_again_until_it_changes() {
         scene.write("secret", &secret_of(&appid(APP)));
         assert_eq!(scene.arrives(1, &[]).await.asked, (1, 2));
     }
+}
+
+/// An address at which nobody listens.
+const NOWHERE: &str = "http://127.0.0.1:1";
+
+/// Starts a WeChat with the clock of the real program.
+async fn real() -> (WeChat, Arc<Gate>) {
+    Gate::before(&Simulator::new(apps_of(&[APP]), now)).await
+}
+
+/// Starts the program as it is configured, in an environment with this proxy for plain HTTP.
+async fn behind_proxy(home: &Home, wechat: &WeChat, proxy: &str) -> Exporter {
+    let mut command = home.command();
+    command.env("http_proxy", proxy);
+    Exporter::start(command, vec![appid(APP)], Some(&wechat.simulator)).await
+}
+
+/// Waits for a portrait, with which nothing may have gone wrong that is told.
+async fn has_portrait(exporter: &Reader, wechat: &WeChat) -> Page {
+    let page = exporter.ready().await;
+    let expected = wechat.users(APP, Window::OneDay, yesterday());
+    assert_eq!(page.series("wxapp_portrait_users"), expected);
+    assert_eq!(exporter.window_status(APP).await["problem"], Value::Null);
+    page
+}
+
+/// Waits for a failure of the way to WeChat; answers what is told of it.
+async fn has_no_way(exporter: &Reader) -> String {
+    let labels = [("appid", APP), ("reason", "transport")];
+    exporter
+        .metrics_with("a failure", |page| {
+            let failures = page.value("wxapp_portrait_poll_failures_total", &labels);
+            failures.filter(|failures| *failures > 0.0)
+        })
+        .await;
+    let problem = exporter.window_status(APP).await["problem"].clone();
+    problem.as_str().unwrap().to_owned()
+}
+
+/// Answers the hosts that were asked for, and the paths there.
+fn hosts(seen: &[Seen]) -> BTreeSet<(&str, &str)> {
+    seen.iter()
+        .map(|seen| (seen.uri.host().unwrap_or_default(), seen.uri.path()))
+        .collect()
+}
+
+#[tokio::test]
+async fn the_next_address_is_asked_only_if_the_first_cannot_be_reached() {
+    let (wechat, _) = real().await;
+    let mut home = Home::of(&wechat, &[APP]);
+    home.config["wechat"]["base_url"] = json!([NOWHERE, wechat.base_url()]);
+    let exporter = home.start().await;
+    let page = has_portrait(&exporter, &wechat).await;
+    let failures = page.series("wxapp_portrait_api_request_failures_total");
+    let expected = labels(&[("endpoint", "token"), ("errcode", "connect")]);
+    // The one that was reached is asked first from then on.
+    assert_eq!(failures, Series::from([(expected, 1.0)]));
+
+    let (broken, gate) = real().await;
+    gate.answer("/", 502, "<html>");
+    let (second, unasked) = real().await;
+    let mut home = Home::of(&second, &[APP]);
+    home.config["wechat"]["base_url"] = json!([broken.base_url(), second.base_url()]);
+    let exporter = home.start().await;
+    let problem = has_no_way(&exporter).await;
+    assert!(problem.contains("HTTP status 502"), "{problem}");
+    let asked = gate.take();
+    assert_eq!(hosts(&asked), BTreeSet::from([("", STABLE)]));
+    assert!(asked.len() >= 4 && unasked.take().is_empty(), "{asked:?}");
+}
+
+#[tokio::test]
+async fn a_proxy_of_the_environment_is_used() {
+    let (wechat, gate) = real().await;
+    let mut home = Home::of(&wechat, &[APP]);
+    home.config["wechat"]["base_url"] = "http://wechat.invalid".into();
+    let exporter = behind_proxy(&home, &wechat, &wechat.base_url()).await;
+    has_portrait(&exporter, &wechat).await;
+    let expected = [("wechat.invalid", STABLE), ("wechat.invalid", PORTRAIT)];
+    assert_eq!(hosts(&gate.take()), BTreeSet::from(expected));
+}
+
+#[tokio::test]
+async fn a_configured_proxy_is_for_wechat_alone_and_its_password_is_not_told() {
+    let (wechat, proxy) = real().await;
+    let (other, environment) = Gate::before(&wechat.simulator).await;
+    let mut home = Home::of(&wechat, &[APP]);
+    let with_password = |address: &str| format!("http://somebody:{TOKEN}@{address}");
+    home.config["wechat"] = json!({
+        "base_url": "http://wechat.invalid",
+        "proxy_url": with_password(&wechat.address),
+    });
+    fs::write(home.path("headers"), format!("X-Key: {TOKEN}")).unwrap();
+    home.config["apps"] = json!([{
+        "appid": APP,
+        "token_url": format!("http://tokens.invalid{SHARED}{APP}"),
+        "token_url_headers_file": "headers",
+    }]);
+    let exporter = behind_proxy(&home, &wechat, &other.base_url()).await;
+    has_portrait(&exporter, &wechat).await;
+    let asked = proxy.take();
+    assert_eq!(
+        hosts(&asked),
+        BTreeSet::from([("wechat.invalid", PORTRAIT)])
+    );
+    let authorization = asked[0].headers["proxy-authorization"].to_str().unwrap();
+    let password = authorization.strip_prefix("Basic ").unwrap();
+    assert!(!exporter.running.output().contains(password));
+    let asked = environment.take();
+    let path = format!("{SHARED}{APP}");
+    assert_eq!(
+        hosts(&asked),
+        BTreeSet::from([("tokens.invalid", path.as_str())])
+    );
+    assert!(!asked[0].headers.contains_key("proxy-authorization"));
+
+    // What is told of one that is not there, has its password least of all.
+    let nowhere = NOWHERE.strip_prefix("http://").unwrap();
+    let mut config = home.config.clone();
+    config["wechat"]["proxy_url"] = with_password(nowhere).into();
+    let mut home = Home::of(&wechat, &[APP]);
+    home.config = config;
+    fs::write(home.path("headers"), format!("X-Key: {TOKEN}")).unwrap();
+    let exporter = behind_proxy(&home, &wechat, &other.base_url()).await;
+    let problem = has_no_way(&exporter).await;
+    let words = "no connection to WeChat; check network, DNS, proxy and wechat.base_url";
+    assert!(problem.contains(words), "{problem}");
+    assert!(!exporter.running.output().contains(password));
+}
+
+/// Serves over TLS.
+struct Tls {
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+}
+
+impl Listener for Tls {
+    type Io = TlsStream<TcpStream>;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        loop {
+            let (stream, address) = self.listener.accept().await.unwrap();
+            // Who does not trust the certificate goes away.
+            if let Ok(stream) = self.acceptor.accept(stream).await {
+                return (stream, address);
+            }
+        }
+    }
+
+    fn local_addr(&self) -> std::io::Result<Self::Addr> {
+        self.listener.local_addr()
+    }
+}
+
+/// Serves a WeChat over TLS; answers its address, and in PEM who signed its certificate.
+async fn over_tls(wechat: &WeChat) -> (String, String) {
+    let (key_of_ca, key) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+    let mut ca = CertificateParams::default();
+    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let pem = ca.self_signed(&key_of_ca).unwrap().pem();
+    let issuer = Issuer::new(ca, key_of_ca);
+    let certificate = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
+    let certificate = certificate.signed_by(&key, &issuer).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.into()], key.into())
+        .unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let app = simulator::create_app(Arc::clone(&wechat.simulator));
+    tokio::spawn(axum::serve(Tls { listener, acceptor }, app).into_future());
+    (format!("https://{address}"), pem)
+}
+
+#[tokio::test]
+async fn a_ca_of_the_user_s_own_is_trusted_where_it_is_configured() {
+    let wechat = WeChat::of(&[APP]).await;
+    let (base_url, ca) = over_tls(&wechat).await;
+    let mut home = Home::of(&wechat, &[APP]);
+    home.config["wechat"]["base_url"] = base_url.clone().into();
+    let exporter = home.start().await;
+    let problem = has_no_way(&exporter).await;
+    assert!(problem.contains("no connection to WeChat"), "{problem}");
+    assert!(
+        problem.contains("invalid peer certificate: UnknownIssuer"),
+        "{problem}"
+    );
+    assert!(wechat.simulator.requests().is_empty());
+    drop(exporter);
+
+    fs::write(home.path("ca.pem"), ca).unwrap();
+    home.config["wechat"]["ca_file"] = "ca.pem".into();
+    let exporter = home.start().await;
+    has_portrait(&exporter, &wechat).await;
 }
