@@ -375,7 +375,7 @@ impl Drop for Reader {
 pub(crate) struct Home {
     /// Written down anew at every start.
     pub(crate) config: Value,
-    folder: TempDir,
+    folder: Arc<TempDir>,
     apps: Vec<AppId>,
     simulator: Option<Arc<Simulator>>,
 }
@@ -395,7 +395,7 @@ impl Home {
                 "poll": {"interval": "1s", "concurrency": 64},
                 "apps": configured.collect::<Vec<_>>(),
             }),
-            folder,
+            folder: Arc::new(folder),
             apps,
             simulator: None,
         }
@@ -480,7 +480,10 @@ impl Home {
     }
 
     pub(crate) async fn start(&self) -> Exporter {
-        Exporter::start(self.command(), self.apps.clone(), self.simulator.as_ref()).await
+        let simulator = self.simulator.as_ref();
+        let mut exporter = Exporter::start(self.command(), self.apps.clone(), simulator).await;
+        exporter.home = Some(Arc::clone(&self.folder));
+        exporter
     }
 }
 
@@ -566,6 +569,8 @@ impl Drop for Running {
 pub(crate) struct Exporter {
     pub(crate) running: Running,
     reader: Reader,
+    /// Secrets are read whenever they are needed, so the folder stays as long as the program runs.
+    home: Option<Arc<TempDir>>,
 }
 
 impl Exporter {
@@ -579,6 +584,7 @@ impl Exporter {
         Self {
             running,
             reader: Reader::new(format!("http://{address}"), apps, simulator),
+            home: None,
         }
     }
 }
