@@ -39,7 +39,8 @@ struct Tokens {
 #[derive(Debug)]
 struct Held {
     token: SecretString,
-    /// None for a token of which nobody told how long it lives.
+    /// None for a token that is used for one poll and no longer: nobody told how long it lives, or it
+    /// lives for minutes.
     renew_at: Option<DateTime<Utc>>,
 }
 
@@ -74,7 +75,7 @@ impl Access {
         &self.way
     }
 
-    /// Forgets a token of unknown life: it is used for one poll and no longer.
+    /// Forgets a token that was for one poll.
     pub async fn begin_poll(&self) {
         let mut tokens = self.tokens.lock().await;
         tokens.held.take_if(|held| held.renew_at.is_none());
@@ -130,6 +131,8 @@ impl Access {
             now.checked_add_signed(life)
                 .unwrap_or(DateTime::<Utc>::MAX_UTC)
         });
+        // It would be asked for again before every request of the poll.
+        let renew_at = renew_at.filter(|renew_at| now < *renew_at);
         tokens.number += 1;
         tokens.held = Some(Held {
             token: token.clone(),
@@ -208,4 +211,37 @@ async fn read(secret: &Secret) -> Result<SecretString, String> {
     let secret = secret.clone();
     let read = tokio::task::spawn_blocking(move || secret.read()).await;
     read.unwrap_or_else(|error| Err(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_token_is_kept_for_its_life_or_for_one_poll() {
+        let now: DateTime<Utc> = "2026-11-22T02:00:00Z".parse().unwrap();
+        for (expires_in, asked_in_each_poll) in [
+            (Some(7200), [1, 0, 1]),
+            (Some(301), [1, 1, 1]),
+            (Some(300), [1, 1, 1]),
+            (None, [1, 1, 1]),
+        ] {
+            let way = Way::of_secret(SecretString::from("secret"));
+            let access = Access::new("wx0123456789abcdef".parse().unwrap(), way);
+            for (minutes, expected) in [0, 30, 115].into_iter().zip(asked_in_each_poll) {
+                access.begin_poll().await;
+                let mut asked = 0;
+                for _ in 0..6 {
+                    let ask = async || {
+                        asked += 1;
+                        let value = "token".to_owned();
+                        Ok(wire::Token { value, expires_in })
+                    };
+                    let now = now + TimeDelta::minutes(minutes);
+                    access.token(now, ask).await.ok().unwrap();
+                }
+                assert_eq!(asked, expected, "{expires_in:?} {minutes}");
+            }
+        }
+    }
 }

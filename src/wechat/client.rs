@@ -612,3 +612,19 @@ impl From<reqwest::Error> for Unprepared {
         Self(error.without_url())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_host_gets_another_chance_after_a_while() {
+        let now: DateTime<Utc> = "2026-11-22T02:00:00Z".parse().unwrap();
+        let reached = Reached::default();
+        assert_eq!(reached.first(now), 0);
+        reached.at(1, now);
+        assert_eq!(reached.first(now + TimeDelta::minutes(9)), 1);
+        assert_eq!(reached.first(now + TimeDelta::minutes(10)), 0);
+        assert_eq!(reached.first(now - TimeDelta::minutes(10)), 0);
+    }
+}
