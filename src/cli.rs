@@ -139,7 +139,7 @@ pub struct Simulate {
     /// retain (the answer of another API), camel (spelled as by cloud functions), rows (senseless ones
     /// among good ones), scaled=FACTOR (a revision), leaky (a refusal that repeats token and secret),
     /// unrelayed (cloud hosting adds no token).
-    /// `token:` in front makes it a fault of the token endpoint, `function:` of running a cloud function;
+    /// `token:` in front makes it a fault of the token endpoint, `function:` of invokecloudfunction;
     /// `*TIMES` behind ends it; an app has one of each. While running: `curl -X PUT -d cut ADDRESS/simulator/faults/APPID`, and DELETE.
     #[arg(long, value_name = "APPID=FAULT", value_parser = parse_fault)]
     pub fault: Vec<(AppId, Fault)>,

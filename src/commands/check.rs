@@ -17,6 +17,7 @@ use crate::cli::{self, CheckFormat};
 use crate::config::access::Way;
 use crate::config::{self, App};
 use crate::portrait::{Cohort, Dimension, Portrait};
+use crate::wechat::errcode::Reason;
 use crate::wechat::{self, Access, Client, Settings};
 
 /// Asks for the apps and tells of each, in the order of the configuration, until `shutdown`.
@@ -87,10 +88,14 @@ struct Finding<'a> {
     app: &'a str,
     ok: bool,
     access: String,
-    /// `ok` or `failed`; none where somebody else adds the token, or none is needed.
+    /// `got` or `failed`; none where somebody else adds the token, or none is needed.
     token: Option<&'static str>,
-    /// `portrait`, or the reason why there is none; none if there was no token to ask with.
+    /// `portrait`, `none yet` or `failed`; none if there was no token to ask with.
     answer: Option<&'static str>,
+    /// Why there is no portrait.
+    reason: Option<Reason>,
+    /// WeChat's number for it.
+    errcode: Option<i64>,
     reference_date: Option<NaiveDate>,
     users: Option<Users>,
     /// What to do, and where.
@@ -139,13 +144,16 @@ impl<'a> Finding<'a> {
             token: matches!(app.access, Way::Token(_)).then_some(if is_of_token {
                 "failed"
             } else {
-                "ok"
+                "got"
             }),
             answer: match error {
                 None => Some("portrait"),
                 Some(_) if is_of_token => None,
-                Some(error) => Some(error.reason().as_str()),
+                Some(error) if error.is_not_ready() => Some("none yet"),
+                Some(_) => Some("failed"),
             },
+            reason: error.map(wechat::Error::reason),
+            errcode: error.and_then(wechat::Error::errcode),
             reference_date: portrait.map(|portrait| portrait.reference_date),
             users: portrait.map(Users::of),
             problem: error.map(|error| error.sentence(&access)),
@@ -163,12 +171,19 @@ struct Report {
 
 impl Report {
     fn new(format: CheckFormat, apps: &[App]) -> Self {
-        let longest = |texts: &mut dyn Iterator<Item = usize>| texts.max().unwrap_or_default();
+        let widest =
+            |head: &str, cells: &mut dyn Iterator<Item = usize>| cells.fold(head.len(), usize::max);
         Self {
             format,
             widths: (
-                longest(&mut apps.iter().map(|app| app.appid.as_str().len())),
-                longest(&mut apps.iter().map(|app| app.access.to_string().len())),
+                widest(
+                    "APPID",
+                    &mut apps.iter().map(|app| app.appid.as_str().len()),
+                ),
+                widest(
+                    "ACCESS",
+                    &mut apps.iter().map(|app| app.access.to_string().len()),
+                ),
             ),
             progress: progress(apps.len() as u64, "apps"),
         }
@@ -178,7 +193,7 @@ impl Report {
         match self.format {
             CheckFormat::Json => "[\n".to_owned(),
             CheckFormat::Table => self.line([
-                "APPID", "ACCESS", "TOKEN", "ANSWER", "DAY", "NEW", "ACTIVE", "APP",
+                "APPID", "ACCESS", "TOKEN", "ANSWER", "REASON", "DAY", "NEW", "ACTIVE", "APP",
             ]),
         }
     }
@@ -198,6 +213,7 @@ impl Report {
             &finding.access,
             finding.token.unwrap_or("-"),
             finding.answer.unwrap_or("-"),
+            finding.reason.map_or("-", Reason::as_str),
             day.as_deref().unwrap_or("-"),
             &number(|users| users.new),
             &number(|users| users.active),
@@ -217,11 +233,11 @@ impl Report {
     }
 
     /// Writes a line of the table; the name of the app comes last, as its width is anybody's guess.
-    fn line(&self, cells: [&str; 8]) -> String {
-        let [appid, access, token, answer, day, new, active, app] = cells;
+    fn line(&self, cells: [&str; 9]) -> String {
+        let [appid, access, token, answer, reason, day, new, active, app] = cells;
         let (first, second) = self.widths;
         format!(
-            "{appid:first$}  {access:second$}  {token:6}  {answer:14}  {day:10}  {new:>9}  {active:>9}  {app}\n"
+            "{appid:first$}  {access:second$}  {token:6}  {answer:8}  {reason:14}  {day:10}  {new:>9}  {active:>9}  {app}\n"
         )
     }
 

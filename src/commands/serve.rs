@@ -3,8 +3,8 @@
 use std::future::Future;
 use std::path::Path;
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -135,6 +135,7 @@ impl Exporter {
             telemetry_path: web.telemetry_path.clone(),
             reload,
             ready: AtomicBool::new(false),
+            config_problem: Mutex::default(),
         });
 
         let settings = Settings::of(&config);
@@ -228,6 +229,7 @@ impl Exporter {
             Ok(Err(error)) => Err(error.to_string()),
             Err(error) => Err(error.to_string()),
         };
+        self.site.set_config_problem(result.clone().err());
         if let Err(problems) = &result {
             self.site.telemetry.reload_failed();
             tracing::error!("the configuration is not reloaded, nothing has changed");
@@ -259,8 +261,15 @@ impl Exporter {
             added,
             removed,
             changed,
+            tried_again,
         } = changes;
-        tracing::info!(added, removed, changed, "configuration reloaded");
+        tracing::info!(
+            added,
+            removed,
+            changed,
+            tried_again,
+            "configuration reloaded"
+        );
         Ok(())
     }
 }

@@ -105,6 +105,23 @@ impl Way {
     }
 }
 
+impl Way {
+    /// Returns from where it gets what belongs to one app.
+    fn source(&self) -> Option<String> {
+        let token = match self {
+            Self::CloudHosting => return None,
+            Self::PortraitUrl(remote) => return Some(remote.url.0.to_string()),
+            Self::Token(token) => token,
+        };
+        match &token.source {
+            TokenSource::Secret(..) => None,
+            TokenSource::File(path) => Some(path.display().to_string()),
+            TokenSource::Url(remote) => Some(remote.url.0.to_string()),
+            TokenSource::Command(words) => Some(words.join(" ")),
+        }
+    }
+}
+
 impl fmt::Display for Way {
     /// Writes the access in a few words, the keys of the configuration where there are such.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -123,20 +140,6 @@ impl fmt::Display for Way {
         match access.function {
             Some(_) => formatter.write_str(", cloud_function"),
             None => Ok(()),
-        }
-    }
-}
-
-impl Secret {
-    /// Reads the secret as it is now.
-    ///
-    /// # Errors
-    ///
-    /// The file can't be read, or what is in it can't be a secret.
-    pub fn read(&self) -> Result<SecretString, String> {
-        match &self.file {
-            None => Ok(self.value.clone()),
-            Some(path) => read_secret(path),
         }
     }
 }
@@ -229,12 +232,12 @@ pub fn read_text(path: &Path) -> Result<String, String> {
 /// No secret and no list of certificates is larger.
 const LARGEST_FILE: u64 = 1 << 20;
 
-fn read_secret(path: &Path) -> Result<SecretString, String> {
-    trim_secret(&read_text(path)?).map_err(|problem| format!("{}: {problem}", path.display()))
-}
-
-/// Takes one line break from the end of a secret, and refuses what can't be one.
-fn trim_secret(text: &str) -> Result<SecretString, String> {
+/// Takes one line break from the end of a secret.
+///
+/// # Errors
+///
+/// What is left can't be a secret.
+pub fn trim_secret(text: &str) -> Result<SecretString, String> {
     let secret = text
         .strip_suffix('\n')
         .map_or(text, |text| text.strip_suffix('\r').unwrap_or(text));
@@ -261,6 +264,15 @@ const WAYS: [&str; 7] = [
     "portrait_url",
 ];
 
+/// Those of them that have a token in the end.
+const TOKENS: [&str; 5] = [
+    "secret_file",
+    "secret_env",
+    "token_file",
+    "token_url",
+    "token_command",
+];
+
 /// Keys that say more about some of these.
 const DETAILS: [(&str, &[&str]); 5] = [
     ("token_endpoint", &["secret_file", "secret_env"]),
@@ -269,16 +281,7 @@ const DETAILS: [(&str, &[&str]); 5] = [
         "token_parameter",
         &["token_file", "token_url", "token_command"],
     ),
-    (
-        "cloud_function",
-        &[
-            "secret_file",
-            "secret_env",
-            "token_file",
-            "token_url",
-            "token_command",
-        ],
-    ),
+    ("cloud_function", &TOKENS),
     ("portrait_url_headers_file", &["portrait_url"]),
 ];
 
@@ -323,10 +326,13 @@ impl Check<'_> {
         let way = match ways[..] {
             [(way, _)] => *way,
             [] => {
-                let problem = format!(
-                    "needs a way to its portraits: add one of {}",
-                    WAYS.join(", ")
-                );
+                let tokens = TOKENS.join(", ");
+                let problem = match &raw.cloud_function {
+                    Some(_) => format!("`cloud_function` needs a token: add one of {tokens}"),
+                    None => format!(
+                        "needs a way to its portraits: add one of {tokens}, access: cloud_hosting, portrait_url"
+                    ),
+                };
                 self.problem(line, key, problem);
                 return None;
             }
@@ -346,6 +352,22 @@ impl Check<'_> {
         if let Some(access) = &raw.access {
             return self.cloud_hosting(&format!("{key}.access"), access);
         }
+        let found = self.own_way(key, raw)?;
+        if let Some(source) = found.source() {
+            let place = format!("{}:{line}", self.file.display());
+            if let Some(first) = self.first_sources.get(&source) {
+                let warning = format!(
+                    "is the same as that of the app at {first}: what comes from it belongs to one app only"
+                );
+                self.warn(line, format!("{key}.{way}"), warning);
+            } else {
+                self.first_sources.insert(source, place);
+            }
+        }
+        Some(found)
+    }
+
+    fn own_way(&mut self, key: &str, raw: &RawApp) -> Option<Way> {
         let remote = self.remote(
             key,
             ("portrait_url", raw.portrait_url.as_ref()),
@@ -432,7 +454,9 @@ impl Check<'_> {
         let key = format!("{key}.{name}");
         let (path, found) = if file.is_some() {
             let path = self.named_file(&key, source)?;
-            let found = read_secret(&path);
+            let found = read_text(&path).and_then(|text| {
+                trim_secret(&text).map_err(|problem| format!("{}: {problem}", path.display()))
+            });
             (Some(path), found)
         } else if is_secret(&source.value) {
             let problem = "this looks like the AppSecret itself: put it into the environment and name the variable here";
@@ -509,11 +533,20 @@ impl Check<'_> {
         };
         let program = if program.contains('/') {
             let path = beside(&self.file, &program);
-            let is_program = std::fs::metadata(&path)
-                .is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0);
-            if !is_program {
-                let problem = format!("{} is no program that can be run", path.display());
-                self.problem(line, key, problem);
+            let problem = match std::fs::metadata(&path) {
+                Err(error) => Some(error.to_string()),
+                Ok(file) if !file.is_file() => Some("it is no plain file".to_owned()),
+                Ok(file) if file.permissions().mode() & 0o111 == 0 => {
+                    Some("it is not executable".to_owned())
+                }
+                Ok(_) => None,
+            };
+            if let Some(problem) = problem {
+                self.problem(
+                    line,
+                    key,
+                    format!("cannot run {}: {problem}", path.display()),
+                );
                 return None;
             }
             path.to_string_lossy().into_owned()

@@ -153,6 +153,7 @@ pub fn load(path: &Path, environment: impl Fn(&str) -> Option<String>) -> Result
         file: path.to_owned(),
         first_places: HashMap::new(),
         cloud_hosting: None,
+        first_sources: HashMap::new(),
         problems: Vec::new(),
         warnings: Vec::new(),
     };
@@ -301,6 +302,8 @@ struct Check<'a> {
     first_places: HashMap<AppId, String>,
     /// File and line of the app that cloud hosting belongs to.
     cloud_hosting: Option<String>,
+    /// File and line of the app that first has a source of tokens or portraits.
+    first_sources: HashMap<String, String>,
     problems: Vec<String>,
     warnings: Vec<String>,
 }
@@ -926,7 +929,7 @@ mod tests {
         else {
             panic!("{:?}", app.access)
         };
-        secret.read().unwrap().expose_secret().to_owned()
+        secret.value.expose_secret().to_owned()
     }
 
     fn base_urls(config: &Config) -> Vec<&str> {
@@ -1424,11 +1427,11 @@ wxapp-portrait.yml:5: apps[0].appid: wx0123456789ABCDEF does not look like an ap
         assert_app_problems(&[
             (
                 "name: x",
-                "2: apps[0]: needs a way to its portraits: add one of secret_file, secret_env, token_file, token_url, token_command, access, portrait_url",
+                "2: apps[0]: needs a way to its portraits: add one of secret_file, secret_env, token_file, token_url, token_command, access: cloud_hosting, portrait_url",
             ),
             (
                 "secret_file:",
-                "2: apps[0]: needs a way to its portraits: add one of secret_file, secret_env, token_file, token_url, token_command, access, portrait_url",
+                "2: apps[0]: needs a way to its portraits: add one of secret_file, secret_env, token_file, token_url, token_command, access: cloud_hosting, portrait_url",
             ),
             (
                 "secret_file: a\n    secret_env: A",
@@ -1621,6 +1624,10 @@ wxapp-portrait.yml:5: apps[0].appid: wx0123456789ABCDEF does not look like an ap
                 "4: apps[0].token_endpoint: goes with secret_file, secret_env only: remove it",
             ),
             (
+                "cloud_function: {env: a, name: b}",
+                "2: apps[0]: `cloud_function` needs a token: add one of secret_file, secret_env, token_file, token_url, token_command",
+            ),
+            (
                 "secret_env: A\n    token_url_headers_file: b",
                 "4: apps[0].token_url_headers_file: goes with token_url only: remove it",
             ),
@@ -1660,7 +1667,7 @@ wxapp-portrait.yml:5: apps[0].appid: wx0123456789ABCDEF does not look like an ap
             ),
             (
                 "token_command: [./wxapp-portrait.yml]",
-                "3: apps[0].token_command: ./wxapp-portrait.yml is no program that can be run",
+                "3: apps[0].token_command: cannot run ./wxapp-portrait.yml: it is not executable",
             ),
             (
                 "token_file: a\n    token_parameter: a&b",
@@ -1696,6 +1703,13 @@ wxapp-portrait.yml:5: apps[0].appid: wx0123456789ABCDEF does not look like an ap
         let warnings = warnings.warnings();
         assert!(
             warnings.contains("wxapp-portrait.yml:4: apps[0].token_endpoint: every token that is fetched takes away, five minutes later, the token that any other program"),
+            "{warnings}"
+        );
+        let text =
+            "apps:\n- {appid: a, token_url: http://a/?b}\n- {appid: b, token_url: http://a/?b}";
+        let warnings = Folder::new(&[(MAIN, text)]).warnings();
+        assert!(
+            warnings.contains("wxapp-portrait.yml:3: apps[1].token_url: is the same as that of the app at wxapp-portrait.yml:2: what comes from it belongs to one app only"),
             "{warnings}"
         );
         let folder = Folder::new(&[(MAIN, &app("token_file: later"))]);
@@ -1782,7 +1796,7 @@ wxapp-portrait.yml:6: apps[0].name: is blank: leave the key out to show the appi
 wxapp-portrait.yml:6: apps[0].access: no such access: expected cloud_hosting
 wxapp-portrait.yml:6: apps[0].windows: unknown window `2d`: expected one of 1d, 7d, 30d
 wxapp-portrait.yml:7: apps[1].appid: \"w x\" is not an appid: expected `wx` and 16 hex digits, such as wx0123456789abcdef
-wxapp-portrait.yml:7: apps[1]: needs a way to its portraits: add one of secret_file, secret_env, token_file, token_url, token_command, access, portrait_url
+wxapp-portrait.yml:7: apps[1]: needs a way to its portraits: add one of secret_file, secret_env, token_file, token_url, token_command, access: cloud_hosting, portrait_url
 wxapp-portrait.yml:7: apps[1].dimensions: the list is empty: leave the key out for the default
 b.yml:1: [0].appid: wx0123456789abcdef is configured twice: first at wxapp-portrait.yml:6
 b.yml:2: [0].secret_env: the environment has no variable UNSET

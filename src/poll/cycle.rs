@@ -68,8 +68,8 @@ pub struct Followed {
     is_restored: bool,
     /// What the archive held of every window when it was shown.
     shown: Vec<Holdings>,
-    /// Whether WeChat refused the AppSecret, so that another one is looked for.
-    awaits_secret: bool,
+    /// Whether something is wrong with the AppSecret or the token, so that another one is looked for.
+    awaits_news: bool,
     /// Before this it is not asked again.
     hold_until: Option<DateTime<Utc>>,
     /// When the next poll was planned.
@@ -134,7 +134,7 @@ impl Poller {
         self.hide_stale(app, now);
         // What was planned by a clock that was wrong, and was set back, would come too late.
         let is_due = now >= app.record.next_poll_at || now + LONGEST_SLEEP < app.planned_at;
-        if is_due || app.awaits_secret && app.access.has_new_secret().await {
+        if is_due || app.awaits_news && app.access.has_news().await {
             if !app.is_restored {
                 self.restore_app(app).await;
             }
@@ -147,7 +147,7 @@ impl Poller {
         let stale_at = app
             .shown_days()
             .map(|day| schedule::stale_at(day, self.stale_after));
-        let look_at = if app.awaits_secret {
+        let look_at = if app.awaits_news {
             app.planned_at + LONGEST_SLEEP.min(self.interval)
         } else {
             app.planned_at + self.interval
@@ -194,7 +194,7 @@ impl Poller {
             app.days.fill(Days::default());
         }
         app.access.begin_poll().await;
-        app.awaits_secret = false;
+        app.awaits_news = false;
         let mut hold_until = None;
         for index in 0..app.record.windows.len() {
             let due = app.days[index].due((self.clock)());
@@ -215,7 +215,7 @@ impl Poller {
             // The other windows may take their time.
             self.page.publish(app.record.clone());
             if let Some(error) = problem.filter(|_| is_of_app) {
-                app.awaits_secret = error.reason() == Reason::Credentials;
+                app.awaits_news = matches!(error.reason(), Reason::Credentials | Reason::Token);
                 hold_until = schedule::hold_until(error.then(), (self.clock)());
                 break;
             }
@@ -486,7 +486,7 @@ impl Followed {
             unstored: Vec::new(),
             is_restored: false,
             shown: vec![Holdings::default(); app.windows.len()],
-            awaits_secret: false,
+            awaits_news: false,
             hold_until: None,
             planned_at: now,
             told_before: None,

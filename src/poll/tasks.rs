@@ -35,8 +35,10 @@ pub struct Changes {
     pub added: usize,
     /// Those that are gone.
     pub removed: usize,
-    /// Those that are polled in another way, or at once, as their last poll failed.
+    /// Those that are followed with other settings.
     pub changed: usize,
+    /// Those that are tried again, as their last poll failed, and are as they were otherwise.
+    pub tried_again: usize,
 }
 
 impl Tasks {
@@ -114,11 +116,15 @@ impl Tasks {
             self.tend_archive();
         }
 
-        let (mut added, mut changed) = (0, 0);
+        let (mut added, mut changed, mut tried_again) = (0, 0, 0);
         let mut apps = Vec::new();
         for app in wanted.into_values() {
             apps.push(if let Some(mut known) = known.remove(&app.appid) {
-                changed += 1;
+                if is_other || *known.app() != app {
+                    changed += 1;
+                } else {
+                    tried_again += 1;
+                }
                 known.reconfigure(app, self.poller.interval, now);
                 known
             } else {
@@ -137,6 +143,7 @@ impl Tasks {
             added,
             removed: removed.len(),
             changed,
+            tried_again,
         }
     }
 

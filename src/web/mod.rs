@@ -6,8 +6,8 @@
 mod status;
 
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router;
 use axum::body::Body;
@@ -54,12 +54,25 @@ pub struct Site {
     pub reload: mpsc::UnboundedSender<Reload>,
     /// Whether every app had an archived portrait or was asked once; stays so.
     pub ready: AtomicBool,
+    /// Why the configuration that was read last is not followed.
+    pub config_problem: Mutex<Option<String>>,
 }
 
 /// Takes what became of reading the configuration again: nothing more to say, or why it is bad.
 pub type Reload = oneshot::Sender<Result<(), String>>;
 
 impl Site {
+    /// Tells why the configuration that was read last is not followed, if it is not.
+    pub fn set_config_problem(&self, problem: Option<String>) {
+        let config = self.config_problem.lock();
+        *config.unwrap_or_else(PoisonError::into_inner) = problem;
+    }
+
+    fn config_problem(&self) -> Option<String> {
+        let config = self.config_problem.lock();
+        config.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Tells whether every app has an archived portrait, or has been asked for one; once it was so, it
     /// stays so, whatever apps are added.
     pub fn become_ready(&self) -> bool {

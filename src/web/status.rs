@@ -25,8 +25,15 @@ pub(super) struct Status {
     ready: bool,
     #[serde(skip)]
     telemetry_path: String,
+    config: ConfigStatus,
     archive: ArchiveStatus,
     apps: Vec<AppStatus>,
+}
+
+#[derive(Debug, Serialize)]
+struct ConfigStatus {
+    /// Why the one that was read last is not followed; a line for each problem.
+    problem: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -89,6 +96,9 @@ impl Status {
             now,
             ready: site.become_ready(),
             telemetry_path: site.telemetry_path.clone(),
+            config: ConfigStatus {
+                problem: site.config_problem(),
+            },
             archive: ArchiveStatus {
                 path: site.archive.path().display().to_string(),
                 problem: site.archive.problem(),

@@ -4,6 +4,7 @@
 //! `stable_token` are apart from those of `cgi-bin/token`: asking for one never takes away the token
 //! of the app's own backend.
 
+use std::path::Path;
 use std::sync::PoisonError;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use tokio::sync::Mutex;
 
 use super::errcode::Asked;
 use super::{Endpoint, Error, WECHAT, wire};
-use crate::config::access::{Secret, TokenAccess, TokenSource, Way};
+use crate::config::access::{self, Secret, TokenAccess, TokenSource, Way, trim_secret};
 use crate::portrait::AppId;
 
 /// WeChat gives out the next token this long before the end of one, and both work in between.
@@ -25,8 +26,16 @@ pub struct Access {
     appid: AppId,
     way: Way,
     tokens: Mutex<Tokens>,
-    /// The AppSecret that was sent last.
-    sent_secret: std::sync::Mutex<Option<SecretString>>,
+    seen: std::sync::Mutex<Seen>,
+}
+
+/// What stood in the file with the AppSecret, or with the token.
+#[derive(Debug, Default)]
+struct Seen {
+    /// When it was read last, if it could be.
+    text: Option<SecretString>,
+    /// The AppSecret that was there last.
+    secret: Option<SecretString>,
 }
 
 /// What is held, and how many tokens there have been.
@@ -59,7 +68,7 @@ impl Access {
             appid,
             way,
             tokens: Mutex::default(),
-            sent_secret: std::sync::Mutex::default(),
+            seen: std::sync::Mutex::default(),
         }
     }
 
@@ -81,32 +90,50 @@ impl Access {
         tokens.held.take_if(|held| held.renew_at.is_none());
     }
 
-    /// Tells whether the file with the AppSecret holds another one than was sent last.
-    pub async fn has_new_secret(&self) -> bool {
-        let Way::Token(TokenAccess {
-            source: TokenSource::Secret(secret, _),
-            ..
-        }) = &self.way
-        else {
+    /// Tells whether there is something else in the file with the AppSecret, or with the token, than was
+    /// read there last.
+    pub async fn has_news(&self) -> bool {
+        let Way::Token(token) = &self.way else {
             return false;
         };
-        read(secret).await.is_ok_and(|secret| {
-            let sent = self.sent_secret.lock();
-            let sent = sent.unwrap_or_else(PoisonError::into_inner);
-            sent.as_ref().map(ExposeSecret::expose_secret) != Some(secret.expose_secret())
+        let path = match &token.source {
+            TokenSource::Secret(secret, _) => secret.file.as_deref(),
+            TokenSource::File(path) => Some(path.as_path()),
+            TokenSource::Url(_) | TokenSource::Command(_) => None,
+        };
+        let Some(path) = path else { return false };
+        read_text(path).await.is_ok_and(|text| {
+            let seen = self.seen.lock();
+            let seen = seen.unwrap_or_else(PoisonError::into_inner);
+            seen.text.as_ref().map(ExposeSecret::expose_secret) != Some(text.expose_secret())
         })
+    }
+
+    /// Reads a file with the AppSecret or the token.
+    pub(super) async fn read(&self, path: &Path) -> Result<SecretString, String> {
+        let text = read_text(path).await;
+        let seen = self.seen.lock();
+        seen.unwrap_or_else(PoisonError::into_inner).text = text.as_ref().ok().cloned();
+        text
     }
 
     /// Returns the AppSecret as it is now, or as it was when its file could be read.
     pub(super) async fn secret(&self, secret: &Secret) -> SecretString {
-        let read = read(secret).await;
-        let sent = self.sent_secret.lock();
-        let mut sent = sent.unwrap_or_else(PoisonError::into_inner);
-        let found = read.unwrap_or_else(|problem| {
-            tracing::warn!(appid = %self.appid, "{problem}; the AppSecret is used that was there before");
-            sent.as_ref().unwrap_or(&secret.value).clone()
+        let Some(path) = &secret.file else {
+            return secret.value.clone();
+        };
+        let text = self.read(path).await;
+        let found = text.and_then(|text| {
+            trim_secret(text.expose_secret())
+                .map_err(|problem| format!("{}: {problem}", path.display()))
         });
-        sent.insert(found).clone()
+        let seen = self.seen.lock();
+        let mut seen = seen.unwrap_or_else(PoisonError::into_inner);
+        let found = found.unwrap_or_else(|problem| {
+            tracing::warn!(appid = %self.appid, "{problem}; the AppSecret is used that was there before");
+            seen.secret.as_ref().unwrap_or(&secret.value).clone()
+        });
+        seen.secret.insert(found).clone()
     }
 
     /// Returns the token that is held, or asks for a new one; whoever comes meanwhile waits.
@@ -206,11 +233,12 @@ impl Access {
     }
 }
 
-/// Reads a secret away from the tasks that must not wait.
-async fn read(secret: &Secret) -> Result<SecretString, String> {
-    let secret = secret.clone();
-    let read = tokio::task::spawn_blocking(move || secret.read()).await;
-    read.unwrap_or_else(|error| Err(error.to_string()))
+/// Reads a file away from the tasks that must not wait.
+async fn read_text(path: &Path) -> Result<SecretString, String> {
+    let path = path.to_owned();
+    let read = tokio::task::spawn_blocking(move || access::read_text(&path)).await;
+    let text = read.unwrap_or_else(|error| Err(error.to_string()))?;
+    Ok(SecretString::from(text))
 }
 
 #[cfg(test)]

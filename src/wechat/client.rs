@@ -21,7 +21,7 @@ use super::{Access, Endpoint, Error, Failure, command};
 use crate::calendar::Clock;
 use crate::config::access::{self, Remote, TokenAccess, TokenEndpoint, TokenSource, Way};
 use crate::config::{self, WeChat};
-use crate::portrait::Window;
+use crate::portrait::{AppId, Window};
 
 /// Beyond this an answer is no portrait: the largest seen have some 50 KB.
 const LARGEST_ANSWER: usize = 8 << 20;
@@ -305,7 +305,8 @@ impl Client {
             TokenSource::File(path) => {
                 let mut retries = 0;
                 loop {
-                    let text = read_file(path).await;
+                    let text = access.read(path).await;
+                    let text = text.map(|text| text.expose_secret().as_bytes().to_owned());
                     match given(&format!("token_file {}", path.display()), text) {
                         // It may be about to be written.
                         Err(_) if retries < RETRIES => self.pause(&mut retries).await,
@@ -321,9 +322,9 @@ impl Client {
             }
             TokenSource::Command(words) => {
                 let permit = self.permits.acquire().await;
-                let output = command::run(access.appid(), words).await;
+                let token = by_command(access.appid(), words).await;
                 drop(permit);
-                given("token_command", output)
+                token
             }
         }
     }
@@ -418,11 +419,8 @@ impl Client {
             let index = (first + index) % urls.len();
             result = self.exchange(request, &urls[index], read).await;
             if !result.as_ref().is_err_and(Error::is_unreached) {
-                let host = urls[index].host_str();
-                tracing::warn!(
-                    host,
-                    "WeChat is asked at another host: the one before cannot be reached"
-                );
+                let (from, to) = (host(&urls[first]), host(&urls[index]));
+                tracing::warn!(from, to, "WeChat is asked at another host");
                 self.reached.at(index, (self.clock)());
             }
         }
@@ -520,11 +518,11 @@ async fn headers(file: Option<&Path>) -> Result<HeaderMap, String> {
     Ok(headers)
 }
 
-async fn read_file(path: &Path) -> Result<Vec<u8>, String> {
-    let path = path.to_owned();
-    let read = tokio::task::spawn_blocking(move || access::read_text(&path)).await;
-    let text = read.unwrap_or_else(|error| Err(error.to_string()))?;
-    Ok(text.into_bytes())
+/// Gets a token from a program.
+pub(super) async fn by_command(appid: &AppId, words: &[String]) -> Result<wire::Token, Error> {
+    let output = command::run(appid, words).await;
+    let program = words.first().map_or("", String::as_str);
+    given(&format!("token_command {program}"), output)
 }
 
 /// Reads what a source of tokens gave.
@@ -586,6 +584,7 @@ impl Error {
         Self::Transport {
             endpoint,
             failure,
+            host: None,
             source: None,
         }
     }
@@ -602,9 +601,17 @@ impl Error {
         Self::Transport {
             endpoint,
             failure,
+            host: error.url().map(host),
             source: Some(error.without_url()),
         }
     }
+}
+
+/// Returns what may be told of an address.
+fn host(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    url.port_or_known_default()
+        .map_or(host.to_owned(), |port| format!("{host}:{port}"))
 }
 
 impl From<reqwest::Error> for Unprepared {

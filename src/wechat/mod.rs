@@ -48,6 +48,8 @@ pub enum Error {
         endpoint: Endpoint,
         /// What went wrong.
         failure: Failure,
+        /// Host and port of the address, if it got as far.
+        host: Option<String>,
         /// Free of addresses, which hold tokens.
         source: Option<reqwest::Error>,
     },
@@ -119,6 +121,16 @@ impl Error {
         }
     }
 
+    /// Returns WeChat's number, if it has answered one.
+    #[must_use]
+    pub fn errcode(&self) -> Option<i64> {
+        match self {
+            Self::Refused(refusal) => Some(refusal.errcode),
+            Self::NotRelayed(error) => error.errcode(),
+            Self::Empty | Self::Transport { .. } | Self::Decode(..) | Self::Unusable(..) => None,
+        }
+    }
+
     /// Tells whether there is no token to ask for a portrait with.
     #[must_use]
     pub fn is_of_token(&self) -> bool {
@@ -178,11 +190,13 @@ impl Error {
             Self::Transport {
                 endpoint,
                 failure,
+                host,
                 source,
             } => {
-                let detail = source
-                    .as_ref()
-                    .map_or(String::new(), |error| format!(" ({})", innermost(error)));
+                let detail = source.as_ref().map_or(String::new(), |error| {
+                    let host = host.as_ref().map(|host| format!("{host}: "));
+                    format!(" ({}{})", host.unwrap_or_default(), innermost(error))
+                });
                 let (peer, key) = access.peer(*endpoint);
                 let what = match failure {
                     Failure::Connect => {
@@ -456,8 +470,8 @@ mod tests {
         let given = |source, output| client::given(source, output).err().unwrap();
         let appid = "wx0123456789abcdef".parse().unwrap();
         let run = async |program: &str| {
-            let output = command::run(&appid, &[program.to_owned()]).await;
-            given("token_command", output)
+            let token = client::by_command(&appid, &[program.to_owned()]).await;
+            token.err().unwrap()
         };
         let file = |text: &[u8]| given("token_file /run/tokens/shop", Ok(text.to_owned()));
         let missing = |name: &str| read_text(name.as_ref()).unwrap_err();

@@ -566,6 +566,20 @@ async fn an_app_secret_gets_old_tokens_on_request() {
 }
 
 #[tokio::test]
+async fn a_token_file_that_is_mended_is_noticed_within_a_minute() {
+    let file =
+        |_: &str| json!({"token_file": "token", "token_parameter": "cloudbase_access_token"});
+    let mut scene = Scene::with(settings(), &[Window::OneDay], 30, file).await;
+    scene.fails(0, "token", "cannot read ").await;
+    assert_eq!(scene.poll(1).await.asked, (0, 0));
+    scene.write("token", "refused");
+    assert_eq!(scene.fails(1, "token", GIVEN).await.asked, (0, 2));
+    assert_eq!(scene.poll(1).await.asked, (0, 0));
+    scene.keeps = Some(Keeps::Cloudbase(None));
+    assert_eq!(scene.arrives(1, &[]).await.asked, (0, 2));
+}
+
+#[tokio::test]
 async fn a_token_file_is_read_for_every_poll() {
     let mut scene = Scene::start(
         |_| json!({"token_file": "token", "token_parameter": "cloudbase_access_token"}),
@@ -744,18 +758,18 @@ async fn a_program_that_gives_no_token_is_told_of() {
             "kill -9 $$",
             "token_command sh failed (signal: 9 (SIGKILL))",
         ),
-        ("echo", "token_command gave no token: it is empty"),
+        ("echo", "token_command sh gave no token: it is empty"),
         (
             "echo two words",
-            "token_command gave no token: it is neither one word nor {\"access_token\": …}",
+            "token_command sh gave no token: it is neither one word nor {\"access_token\": …}",
         ),
         (
             "echo '<html>'",
-            "token_command gave no token: it is neither one word nor",
+            "token_command sh gave no token: it is neither one word nor",
         ),
         (
             "echo '{}'",
-            "token_command gave no token: access_token is missing",
+            "token_command sh gave no token: access_token is missing",
         ),
     ] {
         scene.write("behaviour", behaviour);
@@ -779,7 +793,7 @@ async fn a_program_that_gives_no_token_is_told_of() {
     let access = configured(scene.folder.path(), access);
     scene.app = scene.inside.restore_with(APP, &Window::ALL, access).await;
     scene
-        .fails(1, "token", "token_command gave no token: it is empty")
+        .fails(1, "token", "program gave no token: it is empty")
         .await;
     fs::remove_file(&program).unwrap();
     scene

@@ -24,6 +24,8 @@ struct Case {
     access: &'static str,
     token: Option<&'static str>,
     answer: Option<&'static str>,
+    reason: Option<&'static str>,
+    errcode: Option<i64>,
     /// Which portrait is told, and how many days before yesterday.
     told: Option<(Window, u64)>,
     /// What is to be done.
@@ -36,24 +38,28 @@ impl Case {
             keys,
             fault: "",
             access,
-            token: Some("ok"),
+            token: Some("got"),
             answer: Some("portrait"),
+            reason: None,
+            errcode: None,
             told: Some((Window::OneDay, 0)),
             words: "",
         }
     }
 
-    /// Tells of an app with an AppSecret that is given no portrait.
+    /// Tells of an app with an AppSecret that is given no portrait, or no token if it has no answer.
     fn failing(
         fault: &'static str,
-        token: &'static str,
         answer: Option<&'static str>,
+        (reason, errcode): (&'static str, Option<i64>),
         words: &'static str,
     ) -> Self {
         Self {
             fault,
-            token: Some(token),
+            token: Some(answer.map_or("failed", |_| "got")),
             answer,
+            reason: Some(reason),
+            errcode,
             told: None,
             words,
             ..Self::new(json!({}), "stable_token")
@@ -61,7 +67,7 @@ impl Case {
     }
 
     fn is_good(&self) -> bool {
-        self.told.is_some() || self.answer == Some("not_ready")
+        self.told.is_some() || self.answer == Some("none yet")
     }
 }
 
@@ -78,7 +84,12 @@ fn cases() -> Vec<Case> {
         Case::new(json!({"name": "商城 <1>"}), "stable_token"),
         Case {
             keys: json!({"secret_file": "wrong"}),
-            ..Case::failing("", "failed", None, "the AppSecret is wrong or was reset")
+            ..Case::failing(
+                "",
+                None,
+                ("credentials", Some(40125)),
+                "the AppSecret is wrong or was reset",
+            )
         },
         Case::new(
             json!({"token_url": "{wechat}/simulator/tokens/{app}"}),
@@ -113,20 +124,40 @@ fn cases() -> Vec<Case> {
         },
         Case::failing(
             "errcode=61503",
-            "ok",
-            Some("not_ready"),
+            Some("none yet"),
+            ("not_ready", Some(61503)),
             "normal before 10:00",
         ),
         Case::failing(
             "errcode=40164",
-            "ok",
-            Some("ip_not_allowed"),
+            Some("failed"),
+            ("ip_not_allowed", Some(40164)),
             ip_not_allowed,
         ),
-        Case::failing("token:errcode=40164", "failed", None, ip_not_allowed),
-        Case::failing("leaky", "ok", Some("other"), "it says: invalid credential"),
-        Case::failing("token:leaky", "failed", None, "it says: invalid credential"),
-        Case::failing("http=403", "ok", Some("transport"), "HTTP status 403"),
+        Case::failing(
+            "token:errcode=40164",
+            None,
+            ("ip_not_allowed", Some(40164)),
+            ip_not_allowed,
+        ),
+        Case::failing(
+            "leaky",
+            Some("failed"),
+            ("other", Some(99999)),
+            "it says: invalid credential",
+        ),
+        Case::failing(
+            "token:leaky",
+            None,
+            ("other", Some(99999)),
+            "it says: invalid credential",
+        ),
+        Case::failing(
+            "http=403",
+            Some("failed"),
+            ("transport", None),
+            "HTTP status 403",
+        ),
     ]
 }
 
@@ -261,10 +292,10 @@ async fn a_table_tells_what_came_back_for_every_app_and_what_to_do_about_it() {
 
     let mut lines = told.output.lines();
     let head = lines.next().unwrap();
-    let columns =
-        ["APPID", "ACCESS", "TOKEN", "ANSWER", "DAY"].map(|word| head.find(word).unwrap());
+    let columns = ["APPID", "ACCESS", "TOKEN", "ANSWER", "REASON", "DAY"]
+        .map(|word| head.find(word).unwrap());
     assert_eq!(
-        head.split_whitespace().collect::<Vec<_>>()[5..],
+        head.split_whitespace().collect::<Vec<_>>()[6..],
         ["NEW", "ACTIVE", "APP"]
     );
     for (index, case) in cases.iter().enumerate() {
@@ -277,6 +308,7 @@ async fn a_table_tells_what_came_back_for_every_app_and_what_to_do_about_it() {
             case.access,
             case.token.unwrap_or("-"),
             case.answer.unwrap_or("-"),
+            case.reason.unwrap_or("-"),
             &day,
         ];
         for (column, cell) in columns.into_iter().zip(left) {
@@ -335,6 +367,8 @@ async fn programs_read_a_list_with_everything_that_is_known() {
             "access": case.access,
             "token": case.token,
             "answer": case.answer,
+            "reason": case.reason,
+            "errcode": case.errcode,
             "reference_date": portrait.map(|(day, _)| day.to_string()),
             "users": users.map(|[new, active]| json!({"new": new, "active": active})),
             "problem": null,

@@ -685,6 +685,7 @@ impl Inside {
             telemetry_path: "/metrics".to_owned(),
             reload: mpsc::unbounded_channel().0,
             ready: AtomicBool::new(false),
+            config_problem: Mutex::default(),
         };
         let (address, stop) = serve(web::create_app(Arc::new(site))).await;
         let apps = apps.iter().map(|app| appid(app)).collect();

@@ -394,6 +394,13 @@ async fn last_reload(exporter: &Exporter) -> [f64; 2] {
     [LAST_SUCCESSFUL, LAST_SUCCESS_AT].map(|name| page.value(name, &[]).unwrap())
 }
 
+/// Answers why the last configuration is not followed, as the status tells it.
+async fn config_problem(exporter: &Exporter) -> Option<String> {
+    let (_, text) = exporter.get("/api/v1/status").await;
+    let status: Value = serde_json::from_str(&text).unwrap();
+    status["config"]["problem"].as_str().map(str::to_owned)
+}
+
 #[tokio::test]
 async fn a_bad_configuration_is_refused_with_its_reason_and_changes_nothing() {
     let start = f64::from(u32::try_from(now().timestamp()).unwrap());
@@ -445,6 +452,12 @@ async fn a_bad_configuration_is_refused_with_its_reason_and_changes_nothing() {
         assert!(text.starts_with(&problem), "{text}");
         assert_eq!(portraits(&exporter).await, before);
         assert_eq!(
+            config_problem(&exporter).await.as_deref(),
+            Some(text.trim_end())
+        );
+        let (_, html) = exporter.get("/").await;
+        assert!(html.contains("could not be reloaded"), "{html}");
+        assert_eq!(
             last_reload(&exporter).await.map(|value| value.to_string()),
             ["0".to_owned(), at.to_string()]
         );
@@ -477,6 +490,7 @@ async fn a_bad_configuration_is_refused_with_its_reason_and_changes_nothing() {
         (later > at).then_some(())
     })
     .await;
+    assert_eq!(config_problem(&exporter).await, None);
     assert_eq!(portraits(&exporter).await, before);
     assert_eq!(wechat.simulator.requests(), asked_before);
 }
