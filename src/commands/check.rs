@@ -11,7 +11,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 use futures_util::{StreamExt as _, stream};
 use serde::Serialize;
 
-use super::{Error, Outside, progress, say};
+use super::{Error, Outside, progress, say, warn_of};
 use crate::calendar;
 use crate::cli::{self, CheckFormat};
 use crate::config::access::Way;
@@ -31,9 +31,7 @@ where
     S: Future<Output = ()>,
 {
     let config = config::load(&flags.config_file, outside.environment)?;
-    for warning in &config.warnings {
-        tracing::warn!("{warning}");
-    }
+    warn_of(&config);
     for appid in &flags.appid {
         if !config.apps.iter().any(|app| app.appid == *appid) {
             let problem = format!(

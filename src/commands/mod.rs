@@ -35,11 +35,11 @@ pub struct Outside<E, S> {
     pub environment: E,
     /// Ends when the program shall end.
     pub shutdown: S,
-    /// Tells of every SIGHUP.
+    /// Tells of every SIGHUP while it serves a configuration.
     pub hangup: Hangup,
 }
 
-/// Tells of signals.
+/// Tells of hangups.
 pub type Hangup = mpsc::UnboundedReceiver<()>;
 
 /// Why a command could not do its work.
@@ -165,6 +165,13 @@ where
         }
     };
     result.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+}
+
+/// Logs what is allowed in a configuration but looks like a mistake.
+fn warn_of(config: &config::Config) {
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
 }
 
 /// Writes text to standard output; a reader that has had enough is no failure.

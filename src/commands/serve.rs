@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{Error, GRACE, Hangup, Outside, listen, say};
+use super::{Error, GRACE, Hangup, Outside, listen, say, warn_of};
 use crate::archive::{self, Archive};
 use crate::calendar::Clock;
 use crate::cli;
@@ -42,9 +42,7 @@ where
     let file = flags.config_file.clone();
     let load = move || config::load(&file, &environment);
     let config = load()?;
-    for warning in &config.warnings {
-        tracing::warn!("{warning}");
-    }
+    warn_of(&config);
     if flags.config_check {
         return say(&format!(
             "{}: good, apps: {}\n",
@@ -241,9 +239,7 @@ impl Exporter {
     }
 
     async fn follow(&mut self, config: Config) -> Result<(), String> {
-        for warning in &config.warnings {
-            tracing::warn!("{warning}");
-        }
+        warn_of(&config);
         let settings = Settings::of(&config);
         let poller = if settings == self.settings {
             Arc::clone(self.tasks.poller())

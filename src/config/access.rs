@@ -103,21 +103,21 @@ impl Way {
             function: None,
         })
     }
-}
 
-impl Way {
     /// Returns from where it gets what belongs to one app.
     fn source(&self) -> Option<String> {
+        let of_remote =
+            |Remote { url, headers_file }: &Remote| format!("{} {headers_file:?}", url.0);
         let token = match self {
             Self::CloudHosting => return None,
-            Self::PortraitUrl(remote) => return Some(remote.url.0.to_string()),
+            Self::PortraitUrl(remote) => return Some(of_remote(remote)),
             Self::Token(token) => token,
         };
         match &token.source {
             TokenSource::Secret(..) => None,
             TokenSource::File(path) => Some(path.display().to_string()),
-            TokenSource::Url(remote) => Some(remote.url.0.to_string()),
-            TokenSource::Command(words) => Some(words.join(" ")),
+            TokenSource::Url(remote) => Some(of_remote(remote)),
+            TokenSource::Command(words) => Some(format!("{words:?}")),
         }
     }
 }

@@ -28,8 +28,6 @@ pub struct AppRecord {
     pub windows: Vec<WindowRecord>,
     /// What had to be mended in answers that brought new figures.
     pub repairs: Repairs,
-    /// When it was asked last; none since the start.
-    pub last_poll_at: Option<DateTime<Utc>>,
     /// When it will be asked again.
     pub next_poll_at: DateTime<Utc>,
     /// How many answers wait for the archive to take them.
@@ -83,7 +81,6 @@ impl AppRecord {
             name,
             windows,
             repairs: Repairs::default(),
-            last_poll_at: None,
             next_poll_at,
             unstored: 0,
         }

@@ -70,7 +70,9 @@ pub struct Followed {
     shown: Vec<Holdings>,
     /// Whether something is wrong with the AppSecret or the token, so that another one is looked for.
     awaits_news: bool,
-    /// Before this it is not asked again.
+    /// When the last poll began, if there was one since the start.
+    polled_at: Option<DateTime<Utc>>,
+    /// Before this no poll is planned.
     hold_until: Option<DateTime<Utc>>,
     /// When the next poll was planned.
     planned_at: DateTime<Utc>,
@@ -193,6 +195,7 @@ impl Poller {
             app.generation = self.archive.generation();
             app.days.fill(Days::default());
         }
+        app.polled_at = Some((self.clock)());
         app.access.begin_poll().await;
         app.awaits_news = false;
         let mut hold_until = None;
@@ -215,13 +218,13 @@ impl Poller {
             // The other windows may take their time.
             self.page.publish(app.record.clone());
             if let Some(error) = problem.filter(|_| is_of_app) {
-                app.awaits_news = matches!(error.reason(), Reason::Credentials | Reason::Token);
+                let is_of_file = matches!(error.reason(), Reason::Credentials | Reason::Token);
+                app.awaits_news = is_of_file && app.access.file().is_some();
                 hold_until = schedule::hold_until(error.then(), (self.clock)());
                 break;
             }
         }
         let now = (self.clock)();
-        app.record.last_poll_at = Some(now);
         app.hold_until = hold_until;
         app.plan(self.interval, now);
     }
@@ -487,6 +490,7 @@ impl Followed {
             is_restored: false,
             shown: vec![Holdings::default(); app.windows.len()],
             awaits_news: false,
+            polled_at: None,
             hold_until: None,
             planned_at: now,
             told_before: None,
@@ -524,7 +528,7 @@ impl Followed {
         self.record.name = fresh.record.name;
         self.app = fresh.app;
         let is_failing = self.record.is_in_trouble();
-        let rested_at = self.record.last_poll_at.map(|at| at + REST);
+        let rested_at = self.polled_at.map(|at| at + REST);
         if is_new {
             self.record.next_poll_at = now;
         } else if let Some(rested_at) = rested_at.filter(|_| is_failing) {

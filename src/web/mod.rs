@@ -1,7 +1,7 @@
 //! What is served over HTTP: the page for Prometheus, and the state of things for people.
 //!
 //! Reads what others have published and asks nobody, so that no answer here waits for WeChat or
-//! the disk.
+//! the disk; only a reload waits for files and the archive.
 
 mod status;
 

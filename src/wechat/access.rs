@@ -12,7 +12,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Mutex;
 
-use super::errcode::Asked;
+use super::errcode::{Asked, Reason};
 use super::{Endpoint, Error, WECHAT, wire};
 use crate::config::access::{self, Secret, TokenAccess, TokenSource, Way, trim_secret};
 use crate::portrait::AppId;
@@ -90,18 +90,24 @@ impl Access {
         tokens.held.take_if(|held| held.renew_at.is_none());
     }
 
-    /// Tells whether there is something else in the file with the AppSecret, or with the token, than was
-    /// read there last.
-    pub async fn has_news(&self) -> bool {
+    /// Returns the file with the AppSecret, or with the token, if there is one.
+    #[must_use]
+    pub fn file(&self) -> Option<&Path> {
         let Way::Token(token) = &self.way else {
+            return None;
+        };
+        match &token.source {
+            TokenSource::Secret(secret, _) => secret.file.as_deref(),
+            TokenSource::File(path) => Some(path),
+            TokenSource::Url(_) | TokenSource::Command(_) => None,
+        }
+    }
+
+    /// Tells whether there is something else in that file than was read there last.
+    pub async fn has_news(&self) -> bool {
+        let Some(path) = self.file() else {
             return false;
         };
-        let path = match &token.source {
-            TokenSource::Secret(secret, _) => secret.file.as_deref(),
-            TokenSource::File(path) => Some(path.as_path()),
-            TokenSource::Url(_) | TokenSource::Command(_) => None,
-        };
-        let Some(path) = path else { return false };
         read_text(path).await.is_ok_and(|text| {
             let seen = self.seen.lock();
             let seen = seen.unwrap_or_else(PoisonError::into_inner);
@@ -118,22 +124,28 @@ impl Access {
     }
 
     /// Returns the AppSecret as it is now, or as it was when its file could be read.
-    pub(super) async fn secret(&self, secret: &Secret) -> SecretString {
+    pub(super) async fn secret(&self, secret: &Secret) -> Result<SecretString, Error> {
         let Some(path) = &secret.file else {
-            return secret.value.clone();
+            return Ok(secret.value.clone());
         };
-        let text = self.read(path).await;
-        let found = text.and_then(|text| {
-            trim_secret(text.expose_secret())
-                .map_err(|problem| format!("{}: {problem}", path.display()))
-        });
+        let found = match self.read(path).await {
+            Ok(text) => {
+                let found = trim_secret(text.expose_secret());
+                Some(found.map_err(|problem| {
+                    let problem = format!("{}: {problem}", path.display());
+                    Error::Unusable(Endpoint::Token, Reason::Credentials, problem)
+                })?)
+            }
+            Err(problem) => {
+                tracing::warn!(appid = %self.appid, "{problem}; the AppSecret is used that was there before");
+                None
+            }
+        };
         let seen = self.seen.lock();
         let mut seen = seen.unwrap_or_else(PoisonError::into_inner);
-        let found = found.unwrap_or_else(|problem| {
-            tracing::warn!(appid = %self.appid, "{problem}; the AppSecret is used that was there before");
-            seen.secret.as_ref().unwrap_or(&secret.value).clone()
-        });
-        seen.secret.insert(found).clone()
+        let found = found.or_else(|| seen.secret.clone());
+        let found = found.unwrap_or_else(|| secret.value.clone());
+        Ok(seen.secret.insert(found).clone())
     }
 
     /// Returns the token that is held, or asks for a new one; whoever comes meanwhile waits.

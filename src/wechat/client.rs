@@ -85,7 +85,7 @@ pub struct Client {
     observe: Box<dyn Fn(&Request) + Send + Sync>,
 }
 
-/// Which of several hosts was reached last, and when; forgotten after a while, so that the first gets
+/// To which of several hosts was switched, and when; forgotten after a while, so that the first gets
 /// another chance.
 #[derive(Default)]
 struct Reached(Mutex<Option<(usize, DateTime<Utc>)>>);
@@ -274,7 +274,7 @@ impl Client {
     async fn token(&self, access: &Access, token: &TokenAccess) -> Result<wire::Token, Error> {
         match &token.source {
             TokenSource::Secret(secret, endpoint) => {
-                let secret = access.secret(secret).await;
+                let secret = access.secret(secret).await?;
                 let (appid, secret) = (access.appid(), secret.expose_secret());
                 let request = match endpoint {
                     TokenEndpoint::Stable => {
@@ -298,9 +298,7 @@ impl Client {
             TokenSource::Url(remote) => {
                 let request = self.to_remote(Endpoint::Token, remote, None);
                 let token = self.call(&request, wire::given_token).await;
-                token.map_err(|error| {
-                    passed_on(&format!("token_url ({})", remote.url.host()), error)
-                })
+                token.map_err(|error| passed_on(&access.peer(Endpoint::Token).0, error))
             }
             TokenSource::File(path) => {
                 let mut retries = 0;
@@ -403,7 +401,7 @@ impl Client {
     }
 
     /// Sends a request to the first of its addresses that can be reached, beginning with the one that
-    /// was reached last.
+    /// was switched to lately.
     async fn reach<T>(
         &self,
         request: &Outgoing<'_>,

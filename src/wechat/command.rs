@@ -3,6 +3,7 @@
 //! Without a shell and for a limited time. What it says on standard error goes to the log, without
 //! the token. Knows neither what the output means nor when to ask.
 
+use std::pin::pin;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -16,7 +17,10 @@ use crate::portrait::AppId;
 /// A program that takes longer is ended.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// So many bytes of an output are looked at, from its beginning; no token is as long.
+/// So long is read from outputs that are still open when a program has ended.
+const REST: Duration = Duration::from_secs(1);
+
+/// So many bytes of an output are looked at; no token is as long.
 const LONGEST_OUTPUT: usize = 64 << 10;
 
 /// So many lines of standard error are logged, the last ones.
@@ -42,10 +46,23 @@ pub(super) async fn run(appid: &AppId, words: &[String]) -> Result<Vec<u8>, Stri
         .map(Group)
         .map_err(failed)?;
     let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
-    let outputs = (child.0.stdout.take(), child.0.stderr.take());
+    let pipes = (child.0.stdout.take(), child.0.stderr.take());
     let work = async {
-        tokio::join!(read(outputs.0, &mut stdout), read(outputs.1, &mut stderr));
-        child.0.wait().await
+        let outputs = async {
+            tokio::join!(
+                read(pipes.0, &mut stdout, Kept::Beginning),
+                read(pipes.1, &mut stderr, Kept::End)
+            )
+        };
+        let mut outputs = pin!(outputs);
+        tokio::select! {
+            _ = &mut outputs => child.0.wait().await,
+            ended = child.0.wait() => {
+                // What it left running may hold its outputs open.
+                let _ = tokio::time::timeout(REST, outputs).await;
+                ended
+            }
+        }
     };
     let ended = tokio::time::timeout(LIMIT, work).await;
     log(appid, program, &stdout, &stderr);
@@ -62,14 +79,25 @@ pub(super) async fn run(appid: &AppId, words: &[String]) -> Result<Vec<u8>, Stri
     }
 }
 
-/// Reads to the end, so that the program can go on writing, and keeps the beginning.
-async fn read(pipe: Option<impl AsyncRead + Unpin>, kept: &mut Vec<u8>) {
+/// Which part of an output is kept if it is long.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kept {
+    Beginning,
+    End,
+}
+
+/// Reads to the end, so that the program can go on writing, and keeps a part.
+async fn read(pipe: Option<impl AsyncRead + Unpin>, output: &mut Vec<u8>, kept: Kept) {
     let Some(mut pipe) = pipe else { return };
     let mut buffer = vec![0; 8 << 10];
     // What was read before it broke is all there is.
     while let Ok(length @ 1..) = pipe.read(&mut buffer).await {
-        let room = LONGEST_OUTPUT.saturating_sub(kept.len());
-        kept.extend_from_slice(&buffer[..length.min(room)]);
+        output.extend_from_slice(&buffer[..length]);
+        let excess = output.len().saturating_sub(LONGEST_OUTPUT);
+        match kept {
+            Kept::Beginning => output.truncate(LONGEST_OUTPUT),
+            Kept::End => drop(output.drain(..excess)),
+        }
     }
 }
 
@@ -97,5 +125,35 @@ impl Drop for Group {
         if let Some(group) = id.and_then(Pid::from_raw) {
             let _ = kill_process_group(group, Signal::KILL);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    async fn output_of(script: &str) -> Result<Vec<u8>, String> {
+        let words = ["sh", "-c", script].map(str::to_owned);
+        run(&"wx0123456789abcdef".parse().unwrap(), &words).await
+    }
+
+    #[tokio::test]
+    async fn what_a_program_leaves_running_is_not_waited_for() {
+        let start = Instant::now();
+        assert_eq!(
+            output_of("sleep 30 & echo token").await.unwrap(),
+            b"token\n"
+        );
+        assert!(start.elapsed() < LIMIT);
+    }
+
+    #[tokio::test]
+    async fn a_program_may_say_as_much_as_it_likes() {
+        let script = "seq 200000 >&2; echo token; seq 200000";
+        let output = output_of(script).await.unwrap();
+        assert_eq!(output.len(), LONGEST_OUTPUT);
+        assert!(output.starts_with(b"token\n1\n"));
     }
 }

@@ -308,7 +308,8 @@ pub const RULES: &[Rule] = &[
     .at(Place::Functions),
 ];
 
-/// Codes that mean something else for requests of one kind.
+/// Codes that mean something else for requests of one kind. What is done about them is as usual, except
+/// for those of the AppSecret.
 pub const EXCEPTIONS: &[(Asked, Rule)] = &[
     (
         Asked::Secret,

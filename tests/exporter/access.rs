@@ -1415,6 +1415,11 @@ async fn a_secret_that_is_refused_is_not_sent_again_until_it_changes() {
         }
         assert_eq!(asked, 1, "{words}");
 
+        // What cannot be one is told, and not sent.
+        scene.write("secret", "two words");
+        let polled = scene.fails(1, "credentials", "has blanks or line breaks in it");
+        assert_eq!(polled.await.asked, (0, 0));
+
         scene.mend();
         scene.write("secret", &format!("{}\n", secret_of(&appid(APP))));
         assert_eq!(scene.arrives(1, &[]).await.asked, (1, 2));
