@@ -253,18 +253,7 @@ pub fn trim_secret(text: &str) -> Result<SecretString, String> {
 
 const TOKEN_PARAMETER: &str = "access_token";
 
-/// The keys of which an app has one.
-const WAYS: [&str; 7] = [
-    "secret_file",
-    "secret_env",
-    "token_file",
-    "token_url",
-    "token_command",
-    "access",
-    "portrait_url",
-];
-
-/// Those of them that have a token in the end.
+/// Keys that have a token in the end. An app has one of these or of the next.
 const TOKENS: [&str; 5] = [
     "secret_file",
     "secret_env",
@@ -272,6 +261,9 @@ const TOKENS: [&str; 5] = [
     "token_url",
     "token_command",
 ];
+
+/// Keys of ways without a token.
+const TOKENLESS: [&str; 2] = ["access", "portrait_url"];
 
 /// Keys that say more about some of these.
 const DETAILS: [(&str, &[&str]); 5] = [
@@ -321,7 +313,7 @@ impl Check<'_> {
         let keys = raw.access_keys();
         let ways: Vec<_> = keys
             .iter()
-            .filter(|(name, _)| WAYS.contains(name))
+            .filter(|(name, _)| TOKENS.contains(name) || TOKENLESS.contains(name))
             .collect();
         let way = match ways[..] {
             [(way, _)] => *way,
