@@ -75,13 +75,9 @@ impl Command {
 /// Flags of `serve`.
 #[derive(Debug, Clone, Args)]
 pub struct Serve {
-    /// Path of the configuration.
-    #[arg(
-        long = "config.file",
-        value_name = "FILE",
-        default_value = "wxapp-portrait.yml"
-    )]
-    pub config_file: PathBuf,
+    /// Which configuration.
+    #[command(flatten)]
+    pub config: ConfigFile,
     /// Checks the configuration and the files that it names, and exits; asks nobody.
     #[arg(long = "config.check")]
     pub config_check: bool,
@@ -163,13 +159,9 @@ pub struct Simulate {
 /// Flags of `check`.
 #[derive(Debug, Clone, Args)]
 pub struct Check {
-    /// Path of the configuration.
-    #[arg(
-        long = "config.file",
-        value_name = "FILE",
-        default_value = "wxapp-portrait.yml"
-    )]
-    pub config_file: PathBuf,
+    /// Which configuration.
+    #[command(flatten)]
+    pub config: ConfigFile,
     /// Which of the configured apps; repeatable; without it, all.
     #[arg(long)]
     pub appid: Vec<AppId>,
@@ -269,6 +261,19 @@ pub struct Import {
     /// What is logged and how.
     #[command(flatten)]
     pub log: Log,
+}
+
+/// Which configuration is read.
+#[derive(Debug, Clone, Args)]
+pub struct ConfigFile {
+    /// Path of the configuration.
+    #[arg(
+        id = "config_file",
+        long = "config.file",
+        value_name = "FILE",
+        default_value = "wxapp-portrait.yml"
+    )]
+    pub path: PathBuf,
 }
 
 /// What is served and where.
@@ -386,7 +391,7 @@ mod tests {
     fn serve_is_what_is_done_without_a_command() {
         let cli = Cli::parse_from(["x", "--config.file", "a.yml"]);
         assert!(cli.command.is_none());
-        assert_eq!(cli.serve.config_file, PathBuf::from("a.yml"));
+        assert_eq!(cli.serve.config.path, PathBuf::from("a.yml"));
         assert_eq!(cli.serve.web.listen_address, [":10690"]);
     }
 

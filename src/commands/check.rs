@@ -30,13 +30,13 @@ where
     E: Fn(&str) -> Option<String>,
     S: Future<Output = ()>,
 {
-    let config = config::load(&flags.config_file, outside.environment)?;
+    let config = config::load(&flags.config.path, outside.environment)?;
     warn_of(&config);
     for appid in &flags.appid {
         if !config.apps.iter().any(|app| app.appid == *appid) {
             let problem = format!(
                 "--appid {appid}: no such app in {}",
-                flags.config_file.display()
+                flags.config.path.display()
             );
             return Err(Error::Usage(problem));
         }

@@ -39,14 +39,14 @@ where
         shutdown,
         hangup,
     } = outside;
-    let file = flags.config_file.clone();
+    let file = flags.config.path.clone();
     let load = move || config::load(&file, &environment);
     let config = load()?;
     warn_of(&config);
     if flags.config_check {
         return say(&format!(
             "{}: good, apps: {}\n",
-            flags.config_file.display(),
+            flags.config.path.display(),
             config.apps.len()
         ));
     }

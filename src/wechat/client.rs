@@ -127,7 +127,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// The system's certificates can't be used, or a proxy variable of the environment is wrong.
+    /// Certificates can't be used, the system's or those configured, or a proxy is wrong, that of the
+    /// environment or the one configured.
     pub fn new(
         settings: Settings,
         clock: Clock,
