@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use chrono::NaiveDate;
 use prometheus::{GaugeVec, Opts, Registry, TextEncoder};
+use wxapp_portrait_exporter::config::Swing;
 use wxapp_portrait_exporter::exposition::page::{self, AppRecord, Page};
 use wxapp_portrait_exporter::portrait::{AppId, Dimension, Portrait, Window};
 use wxapp_portrait_exporter::simulator::{App, Settings, Simulator};
@@ -36,6 +37,7 @@ fn main() {
         let mut record = AppRecord::new(
             appid.clone(),
             appid.to_string(),
+            Swing::default(),
             &[Window::OneDay],
             chrono::DateTime::UNIX_EPOCH,
         );

@@ -175,6 +175,7 @@ fn config(base_url: &str) -> config::Config {
             dimensions: Dimension::ALL.to_vec(),
             top_names: BTreeMap::new(),
             past: config::Past::default(),
+            swing: config::Swing::default(),
         });
     let defaults = config::WeChat::default();
     config::Config {

@@ -18,7 +18,7 @@ use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use serde::Deserialize;
-use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
+use serde::de::{Deserializer, SeqAccess, Visitor};
 use serde_path_to_error::{Segment, Track};
 use serde_saphyr::{Error as Yaml, Spanned};
 use url::{Host, Url};
@@ -111,6 +111,8 @@ pub struct App {
     pub top_names: BTreeMap<Dimension, usize>,
     /// Which past days are on the page beside the newest.
     pub past: Past,
+    /// From when on alerts call a change a swing.
+    pub swing: Swing,
 }
 
 /// How many past days have a say in what is on the page.
@@ -130,6 +132,27 @@ impl Default for Past {
         Self {
             dimensions: vec![Dimension::Platform, Dimension::Gender, Dimension::Age],
             days_ago: vec![1, 7, 14, 21, 28],
+        }
+    }
+}
+
+/// From when on alerts call a change against the usual figure a swing.
+///
+/// The exporter only publishes them; the defaults are those with which the bundled rules were
+/// measured to be quiet.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Swing {
+    /// The share by which users must fall, from 0.01 to 0.99; or rise, so that such a fall would undo it.
+    pub threshold_ratio: f64,
+    /// How many users there must be, usually or on the day.
+    pub min_users: u64,
+}
+
+impl Default for Swing {
+    fn default() -> Self {
+        Self {
+            threshold_ratio: 0.35,
+            min_users: 50,
         }
     }
 }
@@ -175,9 +198,6 @@ type Text = Spanned<String>;
 
 type Texts = Spanned<Vec<Text>>;
 
-/// A key that contract and documentation name, but whose work this version does not do.
-type Later = Option<Spanned<IgnoredAny>>;
-
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawFile {
@@ -187,7 +207,7 @@ struct RawFile {
     dimensions: Option<Texts>,
     top_names: Option<BTreeMap<String, Text>>,
     past: Option<RawPast>,
-    swing: Later,
+    swing: Option<RawSwing>,
     archive: Option<RawArchive>,
     stale_after: Option<Text>,
     apps_files: Option<Vec<Text>>,
@@ -252,6 +272,13 @@ struct RawPast {
     days_ago: Option<Vec<Text>>,
 }
 
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct RawSwing {
+    threshold_ratio: Option<Text>,
+    min_users: Option<Text>,
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawApp {
@@ -263,7 +290,7 @@ struct RawApp {
     dimensions: Option<Texts>,
     top_names: Option<BTreeMap<String, Text>>,
     past: Option<RawPast>,
-    swing: Later,
+    swing: Option<RawSwing>,
     token_file: Option<Text>,
     token_parameter: Option<Text>,
     token_url: Option<Text>,
@@ -289,6 +316,7 @@ struct Defaults {
     dimensions: Vec<Dimension>,
     top_names: BTreeMap<Dimension, usize>,
     past: Past,
+    swing: Swing,
 }
 
 /// Collects problems and warnings while raw values become settings.
@@ -365,7 +393,6 @@ impl Check<'_> {
     }
 
     fn config(&mut self, file: RawFile) -> Config {
-        self.later("swing", file.swing);
         let wechat = file.wechat.unwrap_or_default();
         let poll = file.poll.unwrap_or_default();
         let archive = file.archive.unwrap_or_default();
@@ -381,6 +408,7 @@ impl Check<'_> {
                 .top_names("top_names", file.top_names)
                 .unwrap_or_default(),
             past: self.past("past", file.past, Past::default()),
+            swing: self.swing("swing", file.swing, Swing::default()),
         };
         Config {
             wechat: WeChat {
@@ -415,13 +443,6 @@ impl Check<'_> {
                 .unwrap_or(STALE_AFTER),
             apps: self.apps(file.apps.unwrap_or_default(), &apps_files, &defaults),
             warnings: Vec::new(),
-        }
-    }
-
-    /// Refuses a key that would otherwise be ignored without a word.
-    fn later(&mut self, key: &str, value: Later) {
-        if let Some(value) = value {
-            self.problem(value.referenced.line(), key, "not supported yet: remove it");
         }
     }
 
@@ -639,6 +660,30 @@ impl Check<'_> {
         }
     }
 
+    fn swing(&mut self, key: &str, raw: Option<RawSwing>, defaults: Swing) -> Swing {
+        let raw = raw.unwrap_or_default();
+        let threshold_ratio = raw.threshold_ratio.and_then(|text| {
+            let ratio = text.value.parse().ok();
+            let ratio = ratio.filter(|ratio| (0.01..=0.99).contains(ratio));
+            if ratio.is_none() {
+                let problem = format!(
+                    "`{}` is not a share from 0.01 to 0.99, such as 0.35 for a fall by 35%",
+                    text.value
+                );
+                let line = text.referenced.line();
+                self.problem(line, format!("{key}.threshold_ratio"), problem);
+            }
+            ratio
+        });
+        let key_of_users = format!("{key}.min_users");
+        Swing {
+            threshold_ratio: threshold_ratio.unwrap_or(defaults.threshold_ratio),
+            min_users: self
+                .number(&key_of_users, raw.min_users, 1_000_000_000)
+                .unwrap_or(defaults.min_users),
+        }
+    }
+
     fn apps(&mut self, apps: Vec<RawApp>, patterns: &[Text], defaults: &Defaults) -> Vec<App> {
         let files: Vec<PathBuf> = patterns
             .iter()
@@ -705,9 +750,8 @@ impl Check<'_> {
         files
     }
 
-    fn app(&mut self, key: &str, mut raw: RawApp, defaults: &Defaults) -> Option<App> {
+    fn app(&mut self, key: &str, raw: RawApp, defaults: &Defaults) -> Option<App> {
         let of = |name: &str| format!("{key}.{name}");
-        self.later(&of("swing"), raw.swing.take());
         let line = raw.appid.referenced.line();
         let appid = self.appid(&of("appid"), &raw.appid);
         if let Some(name) = &raw.name {
@@ -725,6 +769,7 @@ impl Check<'_> {
         let dimensions = self.names(&of("dimensions"), raw.dimensions);
         let top_names = self.top_names(&of("top_names"), raw.top_names);
         let past = self.past(&of("past"), raw.past, defaults.past.clone());
+        let swing = self.swing(&of("swing"), raw.swing, defaults.swing);
         let appid = appid?;
         Some(App {
             name: raw
@@ -736,6 +781,7 @@ impl Check<'_> {
             dimensions: dimensions.unwrap_or_else(|| defaults.dimensions.clone()),
             top_names: top_names.unwrap_or_else(|| defaults.top_names.clone()),
             past,
+            swing,
         })
     }
 
@@ -793,9 +839,6 @@ fn beside(file: &Path, name: &str) -> PathBuf {
     file.parent().unwrap_or(Path::new("")).join(name)
 }
 
-/// A key that is read only to be refused, so that nobody is told to use it.
-const LATER: &str = "swing";
-
 /// Says what the YAML reader found, in the form of all other problems.
 ///
 /// No value of the file is repeated: nobody knows what secret stands there by mistake.
@@ -806,8 +849,6 @@ fn yaml_problem(path: &Path, key: &serde_path_to_error::Path, error: &Yaml) -> S
     }
     let problem = match cause {
         Yaml::SerdeUnknownField { expected, .. } => {
-            let expected = expected.iter().filter(|key| **key != LATER);
-            let expected: Vec<&str> = expected.copied().collect();
             format!("unknown key: expected one of {}", expected.join(", "))
         }
         Yaml::SerdeMissingField { field, .. } => format!("the key `{field}` is missing"),
@@ -1047,6 +1088,7 @@ apps:
             "stale_after",
             "apps_files",
             "past",
+            "swing",
         ];
         let empty = keys.map(|key| format!("{key}:\n")).concat();
         let config = load_text(&(empty + &app("secret_env: A\n    name:\n    windows:"))).unwrap();
@@ -1071,21 +1113,45 @@ apps:
     }
 
     #[test]
-    fn a_key_whose_work_comes_later_is_refused_and_never_ignored() {
+    fn thresholds_of_swings_are_shares_and_people() {
+        const EXPECTED: &str = "is not a share from 0.01 to 0.99, such as 0.35 for a fall by 35%";
+        let ratio = |text: &str| format!("1: swing.threshold_ratio: `{text}` {EXPECTED}");
+        for text in ["0", "1", "35", "35%", "-0.3", "nan", "inf"] {
+            let yaml = format!("swing: {{threshold_ratio: {text}}}");
+            assert_problems(&[(&yaml, &ratio(text))]);
+        }
         assert_problems(&[(
-            "\nswing: {threshold_ratio: 0.3}",
-            "2: swing: not supported yet: remove it",
+            "swing: {min_users: 0}",
+            "1: swing.min_users: `0` is not a whole number from 1 to 1000000000",
         )]);
         assert_app_problems(&[(
-            "secret_env: A\n    swing: {a: [b]}",
-            "4: apps[0].swing: not supported yet: remove it",
+            "secret_env: A\n    swing: {ratio: 0.3}",
+            "4: apps[0].swing.ratio: unknown key: expected one of threshold_ratio, min_users",
         )]);
     }
 
     #[test]
+    fn an_app_takes_over_the_thresholds_that_it_does_not_set() {
+        let text = "swing: {threshold_ratio: 0.5}\napps:\n\
+             - {appid: wx0123456789abcdef, secret_env: A, swing: {min_users: 20}}\n\
+             - {appid: wx1123456789abcdef, secret_env: A, swing: {threshold_ratio: 0.2}}\n";
+        let swings = load_text(text)
+            .unwrap()
+            .apps
+            .into_iter()
+            .map(|app| app.swing);
+        let expected = [(0.5, 20), (0.2, Swing::default().min_users)];
+        let expected = expected.map(|(threshold_ratio, min_users)| Swing {
+            threshold_ratio,
+            min_users,
+        });
+        assert_eq!(swings.collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
     fn an_unknown_key_is_told_with_the_right_ones() {
-        const FILE: &str = "wechat, poll, windows, dimensions, top_names, past, archive, stale_after, apps_files, apps";
-        const APP: &str = "appid, name, secret_file, secret_env, windows, dimensions, top_names, past, token_file, \
+        const FILE: &str = "wechat, poll, windows, dimensions, top_names, past, swing, archive, stale_after, apps_files, apps";
+        const APP: &str = "appid, name, secret_file, secret_env, windows, dimensions, top_names, past, swing, token_file, \
              token_parameter, token_url, token_url_headers_file, token_command, access, cloud_function, \
              portrait_url, portrait_url_headers_file, token_endpoint";
         assert_problems(&[
@@ -1775,7 +1841,7 @@ wxapp-portrait.yml:5: apps[0].appid: wx0123456789ABCDEF does not look like an ap
     #[test]
     fn all_problems_of_all_files_are_told_at_once() {
         let text = "
-swing: {}
+swing: {min_users: few}
 poll: {interval: never, concurrency: 0}
 apps_files: [gone.yml, 'a[', b.yml, c.yml]
 apps:
@@ -1787,7 +1853,7 @@ apps:
         assert_eq!(
             folder.problems(),
             "\
-wxapp-portrait.yml:2: swing: not supported yet: remove it
+wxapp-portrait.yml:2: swing.min_users: `few` is not a whole number from 1 to 1000000000
 wxapp-portrait.yml:3: poll.interval: `never` is no duration: expected a number and a unit, such as 10s, 30m or 400d
 wxapp-portrait.yml:3: poll.concurrency: `0` is not a whole number from 1 to 256
 wxapp-portrait.yml:4: apps_files: there is no file gone.yml

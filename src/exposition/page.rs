@@ -14,6 +14,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 use super::deflate::{Member, Piece};
 use crate::archive::Holdings;
 use crate::calendar;
+use crate::config::Swing;
 use crate::portrait::{AppId, Cohort, Dimension, Portrait, Repair, Repairs, Window};
 use crate::wechat::errcode::Reason;
 
@@ -24,6 +25,8 @@ pub struct AppRecord {
     pub appid: AppId,
     /// What people call it.
     pub name: String,
+    /// From when on alerts call a change a swing.
+    pub swing: Swing,
     /// Every configured window, in the order of the configuration.
     pub windows: Vec<WindowRecord>,
     /// What had to be mended in answers that brought new figures.
@@ -69,6 +72,7 @@ impl AppRecord {
     pub fn new(
         appid: AppId,
         name: String,
+        swing: Swing,
         windows: &[Window],
         next_poll_at: DateTime<Utc>,
     ) -> Self {
@@ -79,6 +83,7 @@ impl AppRecord {
         Self {
             appid,
             name,
+            swing,
             windows,
             repairs: Repairs::default(),
             next_poll_at,
@@ -217,6 +222,18 @@ const FAMILIES: &[Family] = &[
         kind: "gauge",
         help: "The configured name of the app, always 1.",
         content: Written(|app, lines| lines.add(&[("app", &app.name)], 1)),
+    },
+    Family {
+        name: "wxapp_portrait_swing_threshold_ratio",
+        kind: "gauge",
+        help: "The share by which users must fall for alerts to call it a swing, or rise so that such a fall would undo it.",
+        content: Written(|app, lines| lines.add(&[], app.swing.threshold_ratio)),
+    },
+    Family {
+        name: "wxapp_portrait_swing_min_users",
+        kind: "gauge",
+        help: "How many users there must be, usually or on the day, for alerts to call a change a swing.",
+        content: Written(|app, lines| lines.add(&[], app.swing.min_users)),
     },
     Family {
         name: "wxapp_portrait_polls_total",
@@ -513,6 +530,7 @@ mod tests {
         AppRecord::new(
             appid("wx0123456789abcdef"),
             "商城".to_owned(),
+            Swing::default(),
             windows,
             at(8),
         )

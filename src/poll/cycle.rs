@@ -484,7 +484,13 @@ impl Followed {
     fn new(app: App, now: DateTime<Utc>, generation: u64) -> Self {
         Self {
             access: Access::new(app.appid.clone(), app.access.clone()),
-            record: AppRecord::new(app.appid.clone(), app.name.clone(), &app.windows, now),
+            record: AppRecord::new(
+                app.appid.clone(),
+                app.name.clone(),
+                app.swing,
+                &app.windows,
+                now,
+            ),
             days: vec![Days::default(); app.windows.len()],
             unstored: Vec::new(),
             is_restored: false,
@@ -526,6 +532,7 @@ impl Followed {
         }
         self.shown = fresh.shown;
         self.record.name = fresh.record.name;
+        self.record.swing = fresh.record.swing;
         self.app = fresh.app;
         let is_failing = self.record.is_in_trouble();
         let rested_at = self.polled_at.map(|at| at + REST);
@@ -684,6 +691,7 @@ mod tests {
             dimensions: Dimension::ALL.to_vec(),
             top_names: std::collections::BTreeMap::new(),
             past: config::Past::default(),
+            swing: config::Swing::default(),
         };
         let mut app = Followed::new(app, now, 0);
         let entry = |reference_date| Entry {

@@ -737,6 +737,7 @@ impl Inside {
             dimensions: Dimension::ALL.to_vec(),
             top_names: BTreeMap::new(),
             past: config::Past::default(),
+            swing: config::Swing::default(),
         });
         self.poller.restore(vec![app]).await.pop().unwrap()
     }

@@ -219,12 +219,17 @@ async fn a_changed_app_keeps_what_it_counted_and_its_token() {
         "dimensions": ["platform", "age"],
         "top_names": {"age": 2},
         "past": {"days_ago": [2]},
+        "swing": {"min_users": 20},
     });
     home.config["apps"][0] = entry(APP, changed);
     reload(&home, &exporter).await;
     let check = |page: &Page| {
         let named = [("appid", APP), ("app", "商城")];
         assert_eq!(page.value("wxapp_portrait_app_info", &named), Some(1.0));
+        for (threshold, value) in [("threshold_ratio", 0.35), ("min_users", 20.0)] {
+            let name = format!("wxapp_portrait_swing_{threshold}");
+            assert_eq!(page.value(&name, &[("appid", APP)]), Some(value));
+        }
         let of_app = |name| {
             let mut series = page.series(name);
             series.retain(|labels, _| labels["appid"] == APP);
