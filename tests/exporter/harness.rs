@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::io;
 use std::ops::Deref;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, LazyLock, Mutex, Once, PoisonError};
@@ -494,6 +494,19 @@ pub(crate) fn program() -> Command {
         .env("NO_PROXY", "127.0.0.1")
         .env_remove("http_proxy");
     command
+}
+
+/// Answers where the newer one of a program of Prometheus is, beside the system's own older one.
+pub(crate) fn newer(program: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("target/tools/newer")
+        .join(program);
+    assert!(
+        path.exists(),
+        "{} is missing: run tests/run",
+        path.display()
+    );
+    path
 }
 
 /// Writes a command as a shell wants it.

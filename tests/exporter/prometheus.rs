@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::net::TcpListener;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
@@ -10,8 +11,8 @@ use wxapp_portrait_exporter::calendar;
 use wxapp_portrait_exporter::portrait::Window;
 
 use crate::harness::{
-    APP, Exporter, Home, OTHER, Running, Series, WeChat, client, eventually, labels, stand_in,
-    users, yesterday,
+    APP, Exporter, Home, OTHER, Running, Series, WeChat, client, eventually, labels, newer,
+    stand_in, users, yesterday,
 };
 
 /// A Prometheus with data of its own.
@@ -177,9 +178,14 @@ async fn prometheus_takes_any_name_that_wechat_may_send() {
     check(&exporter.metrics().await.0);
 }
 
-/// Lets promtool check a page.
+/// Lets promtool check a page, of the oldest and the newest Prometheus.
 fn check(page: &str) {
-    let mut promtool = Command::new("promtool")
+    check_by(&PathBuf::from("promtool"), page);
+    check_by(&newer("promtool"), page);
+}
+
+fn check_by(promtool: &Path, page: &str) {
+    let mut promtool = Command::new(promtool)
         .args(["check", "metrics"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
