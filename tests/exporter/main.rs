@@ -7,6 +7,8 @@
 
 /// Every way to portraits: tokens and whoever gives them, clouds, proxies, certificates.
 mod access;
+/// How people are told of alerts.
+mod alertmanager;
 /// What survives the process, and what troubles the archive.
 mod archive;
 /// What `check` tells of every app.

@@ -1,0 +1,961 @@
+//! The example configurations of Alertmanager and the words of notifications, as the oldest and the
+//! newest Alertmanager take them, and what each service gets in the end.
+//!
+//! Knows nothing of rules: alerts are given to Alertmanager as Prometheus would.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::http::{Method, Uri};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::TcpListener;
+use tokio_util::sync::DropGuard;
+
+use crate::harness::{APP, OTHER, Running, client, eventually, newer, now, serve};
+
+/// Which of the two Alertmanagers.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Version {
+    /// The one of Debian 12.
+    Old,
+    /// The one that `tests/newer` fetched.
+    New,
+}
+
+use Version::{New, Old};
+
+impl Version {
+    fn amtool(self) -> Command {
+        Command::new(match self {
+            Old => PathBuf::from("amtool"),
+            New => newer("amtool"),
+        })
+    }
+
+    fn alertmanager(self) -> Command {
+        Command::new(match self {
+            Old => PathBuf::from("prometheus-alertmanager"),
+            New => newer("alertmanager"),
+        })
+    }
+}
+
+/// An Alertmanager with one of the example files.
+pub(crate) struct Alertmanager {
+    _running: Running,
+    url: String,
+    _folder: TempDir,
+}
+
+impl Alertmanager {
+    /// Starts one with an example that waits for a part of a second instead of minutes, and
+    /// otherwise is as the test fills it in.
+    pub(crate) async fn start(
+        version: Version,
+        example: &str,
+        fill_in: impl FnOnce(&mut Value),
+    ) -> Self {
+        let mut config = read(example);
+        hurry(&mut config["route"]);
+        fill_in(&mut config);
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("alertmanager.yml");
+        // JSON is YAML.
+        std::fs::write(&file, config.to_string()).unwrap();
+        for language in ["zh", "en"] {
+            let name = template(language);
+            std::fs::copy(examples().join(&name), folder.path().join(&name)).unwrap();
+        }
+        let mut command = version.alertmanager();
+        command
+            .arg(format!("--config.file={}", file.display()))
+            .arg(format!(
+                "--storage.path={}",
+                folder.path().join("data").display()
+            ))
+            .args([
+                "--web.listen-address=127.0.0.1:0",
+                "--cluster.listen-address=",
+            ]);
+        let mut running = Running::start(command);
+        let address = running.said("\"Listening on\" address=").await;
+        Self {
+            _running: running,
+            url: format!("http://{address}"),
+            _folder: folder,
+        }
+    }
+
+    /// Tells it of alerts, as Prometheus does.
+    pub(crate) async fn tell(&self, alerts: &[Value]) {
+        let request = client().post(format!("{}/api/v2/alerts", self.url));
+        let request = request.header("content-type", "application/json");
+        let answer = request
+            .body(json!(alerts).to_string())
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(answer.status(), 200);
+    }
+
+    /// Tells it that alerts are over.
+    pub(crate) async fn resolve(&self, alerts: &[Value]) {
+        let over = |alert: &Value| {
+            let mut alert = alert.clone();
+            alert["endsAt"] = json!(now());
+            alert
+        };
+        self.tell(&alerts.iter().map(over).collect::<Vec<_>>())
+            .await;
+    }
+}
+
+/// Makes a route and those below it wait no longer than a test wants to.
+fn hurry(route: &mut Value) {
+    for key in ["group_wait", "group_interval"] {
+        if let Some(wait) = route.get_mut(key) {
+            *wait = json!("500ms");
+        }
+    }
+    for below in route["routes"].as_array_mut().into_iter().flatten() {
+        hurry(below);
+    }
+}
+
+/// A service that people get messages from; remembers what it was asked for.
+pub(crate) struct Service {
+    url: String,
+    requests: Arc<Mutex<Vec<(String, Value)>>>,
+    _stop: DropGuard,
+}
+
+impl Service {
+    /// Starts one that gives out tokens and takes every message.
+    pub(crate) async fn start() -> Self {
+        Self::answering(json!({"errcode": 0, "errmsg": "ok", "access_token": "TOKEN"})).await
+    }
+
+    async fn answering(answer: Value) -> Self {
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let remember = Arc::clone(&requests);
+        let app = Router::new().fallback(async move |method: Method, uri: Uri, body: String| {
+            let body = if body.is_empty() {
+                Value::Null
+            } else {
+                serde_json::from_str(&body).unwrap()
+            };
+            remember
+                .lock()
+                .unwrap()
+                .push((format!("{method} {uri}"), body));
+            answer.to_string()
+        });
+        let (address, stop) = serve(app).await;
+        Self {
+            url: format!("http://{address}"),
+            requests,
+            _stop: stop,
+        }
+    }
+
+    /// Answers all requests so far, as method and path, and body.
+    fn requests(&self) -> Vec<(String, Value)> {
+        self.requests.lock().unwrap().clone()
+    }
+
+    /// Waits until there have been so many requests; more are too many.
+    pub(crate) async fn got(&self, count: usize) -> Vec<(String, Value)> {
+        let requests = eventually("requests", async || {
+            Some(self.requests()).filter(|requests| requests.len() >= count)
+        })
+        .await;
+        assert_eq!(requests.len(), count, "{requests:#?}");
+        requests
+    }
+}
+
+const EXAMPLES: [&str; 4] = ["wecom.yml", "robots.yml", "email.yml", "webhook.yml"];
+
+fn examples() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("alerts/alertmanager")
+}
+
+fn template(language: &str) -> String {
+    format!("wxapp-portrait.{language}.tmpl")
+}
+
+fn read(example: &str) -> Value {
+    let text = std::fs::read_to_string(examples().join(example)).unwrap();
+    serde_saphyr::from_str(&text).unwrap()
+}
+
+/// Answers what a command said if it went well, else what went wrong.
+fn run(command: &mut Command) -> Result<String, String> {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = command.output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    if status.success() {
+        Ok(text(stdout))
+    } else {
+        Err(format!("{}{}", text(stdout), text(stderr)))
+    }
+}
+
+fn check(version: Version, file: &Path) -> Result<String, String> {
+    run(version.amtool().arg("check-config").arg(file))
+}
+
+#[test]
+fn the_newest_alertmanager_takes_every_example() {
+    for example in EXAMPLES {
+        let said = check(New, &examples().join(example)).unwrap();
+        let templates = u8::from(example != "webhook.yml");
+        assert!(said.contains(&format!("{templates} templates")), "{said}");
+        assert!(said.contains("2 receivers"), "{said}");
+    }
+}
+
+#[test]
+fn alertmanager_0_25_takes_what_is_said_to_be_for_it() {
+    for example in ["email.yml", "webhook.yml"] {
+        check(Old, &examples().join(example)).unwrap();
+    }
+    let refusal = check(Old, &examples().join("robots.yml")).unwrap_err();
+    assert!(refusal.contains("field payload not found"), "{refusal}");
+
+    let wecom = examples().join("wecom.yml");
+    let refusal = check(Old, &wecom).unwrap_err();
+    assert!(
+        refusal.contains("field api_secret_file not found"),
+        "{refusal}"
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("alertmanager.yml");
+    let text = std::fs::read_to_string(wecom).unwrap();
+    assert!(text.contains("takes \"api_secret: THE_SECRET\" instead of api_secret_file"));
+    let text = text.replace(
+        "api_secret_file: /etc/alertmanager/secrets/wecom",
+        "api_secret: THE_SECRET",
+    );
+    std::fs::write(&file, text).unwrap();
+    check(Old, &file).unwrap();
+}
+
+#[test]
+fn routes_and_inhibitions_are_the_same_in_all_examples() {
+    for example in EXAMPLES {
+        let (one, other) = (read(example), read("webhook.yml"));
+        for key in ["route", "inhibit_rules"] {
+            assert!(!one[key].is_null());
+            assert_eq!(one[key], other[key], "{key} of {example}");
+        }
+    }
+}
+
+#[test]
+fn every_alert_goes_to_those_whom_it_concerns() {
+    let mut alerts: Vec<(&str, Vec<String>)> = Vec::new();
+    for name in [
+        "NewUsersSwing",
+        "ActiveUsersSwing",
+        "PlatformUsersSwing",
+        "PlatformShareShift",
+        "PlatformVanished",
+        "PlatformAppeared",
+    ] {
+        for severity in ["warning", "info"] {
+            alerts.push((
+                "product",
+                words(name, &[("severity", severity), ("appid", APP)]),
+            ));
+        }
+    }
+    for name in [
+        "Stale",
+        "PollFailing",
+        "CredentialsRejected",
+        "QuotaExhausted",
+        "ExporterDown",
+        "ConfigReloadFailed",
+        "ArchiveFailing",
+        "ShardsMissing",
+    ] {
+        for severity in ["warning", "critical"] {
+            alerts.push(("operators", words(name, &[("severity", severity)])));
+        }
+    }
+    for example in EXAMPLES {
+        for version in [Old, New] {
+            if version == Old && ["robots.yml", "wecom.yml"].contains(&example) {
+                continue;
+            }
+            for (receiver, labels) in &alerts {
+                let mut amtool = version.amtool();
+                amtool.args(["config", "routes", "test"]);
+                amtool.arg(format!("--verify.receivers={receiver}"));
+                amtool
+                    .arg("--config.file")
+                    .arg(examples().join(example))
+                    .args(labels);
+                let said = run(&mut amtool).unwrap();
+                assert_eq!(said.trim(), *receiver, "{labels:?} {example}");
+            }
+        }
+    }
+}
+
+fn words(name: &str, labels: &[(&str, &str)]) -> Vec<String> {
+    let name = format!("alertname=WxappPortrait{name}");
+    let labels = labels.iter().map(|(name, value)| format!("{name}={value}"));
+    std::iter::once(name).chain(labels).collect()
+}
+
+/// Lets both Alertmanagers write a message; they must write the same.
+fn render(name: &str, language: &str, data: &Value) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("data.json");
+    std::fs::write(&file, data.to_string()).unwrap();
+    let by = |version: Version| {
+        let mut amtool = version.amtool();
+        amtool
+            .args(["template", "render"])
+            .arg(format!(
+                "--template.glob={}",
+                examples().join(template(language)).display()
+            ))
+            .arg(format!("--template.text={{{{ template \"{name}\" . }}}}"))
+            .arg(format!("--template.data={}", file.display()));
+        if name == "wxapp_portrait.html" {
+            amtool.arg("--template.type=html");
+        }
+        let text = run(&mut amtool).unwrap();
+        text.strip_suffix('\n').unwrap_or(&text).to_owned()
+    };
+    let text = by(New);
+    assert_eq!(by(Old), text);
+    text
+}
+
+fn markdown(language: &str, data: &Value) -> String {
+    render("wxapp_portrait.markdown", language, data)
+}
+
+/// What Alertmanager gives to templates for these alerts.
+fn data(alerts: &[Value]) -> Value {
+    let common = |key: &str| {
+        let mut common = alerts[0][key].as_object().unwrap().clone();
+        common.retain(|name, value| alerts.iter().all(|alert| alert[key][name] == *value));
+        common
+    };
+    let firing = alerts.iter().any(|alert| alert["status"] == "firing");
+    json!({
+        "receiver": "product",
+        "status": if firing { "firing" } else { "resolved" },
+        "alerts": alerts,
+        "groupLabels": {},
+        "commonLabels": common("labels"),
+        "commonAnnotations": common("annotations"),
+        "externalURL": "http://alertmanager",
+    })
+}
+
+/// An alert about the users of an app.
+fn swing(app: &str, name: &str, severity: &str, words: &str, words_zh: &str) -> Value {
+    json!({
+        "status": "firing",
+        "labels": {
+            "alertname": format!("WxappPortrait{name}"),
+            "severity": severity,
+            "appid": app,
+            "cohort": "new",
+        },
+        "annotations": {
+            "app": "商城",
+            "summary": format!("{name} is unusual."),
+            "summary_zh": format!("{name} 异常"),
+            "description": words,
+            "description_zh": words_zh,
+            "dashboard_url": format!("http://grafana/d/wxapp-portrait-app?var-appid={app}"),
+            "runbook_url": format!("https://example.com/wxapp-portrait-exporter/docs/runbook.md#wxappportrait{}", name.to_lowercase()),
+        },
+    })
+}
+
+fn resolved(mut alert: Value) -> Value {
+    alert["status"] = json!("resolved");
+    alert
+}
+
+#[test]
+fn a_message_lists_the_swings_of_an_app() {
+    let alerts = [
+        swing(
+            APP,
+            "PlatformAppeared",
+            "info",
+            "商城 has 9 users on 鸿蒙.",
+            "商城 在鸿蒙上有了 9 个用户。",
+        ),
+        swing(
+            APP,
+            "NewUsersSwing",
+            "warning",
+            "商城 had 420 new users.",
+            "商城 新增用户 420。",
+        ),
+        resolved(swing(
+            APP,
+            "PlatformVanished",
+            "warning",
+            "商城 had none on iPad.",
+            "商城 在 iPad 上没有用户。",
+        )),
+    ];
+    assert_eq!(
+        markdown("zh", &data(&alerts)),
+        "**告警 · 商城**
+
+**触发中（2）**
+- 商城 新增用户 420。 [处理方法](https://example.com/wxapp-portrait-exporter/docs/runbook.md#wxappportraitnewusersswing)
+- 商城 在鸿蒙上有了 9 个用户。 [处理方法](https://example.com/wxapp-portrait-exporter/docs/runbook.md#wxappportraitplatformappeared)
+
+**已解除（1）**
+- 商城 在 iPad 上没有用户。 [处理方法](https://example.com/wxapp-portrait-exporter/docs/runbook.md#wxappportraitplatformvanished)
+
+[看板](http://grafana/d/wxapp-portrait-app?var-appid=wx0123456789abcdef)"
+    );
+    assert_eq!(
+        markdown("en", &data(&alerts)),
+        "**Alert · 商城**
+
+**Firing (2)**
+- 商城 had 420 new users. [what to do](https://example.com/wxapp-portrait-exporter/docs/runbook.md#wxappportraitnewusersswing)
+- 商城 has 9 users on 鸿蒙. [what to do](https://example.com/wxapp-portrait-exporter/docs/runbook.md#wxappportraitplatformappeared)
+
+**Resolved (1)**
+- 商城 had none on iPad. [what to do](https://example.com/wxapp-portrait-exporter/docs/runbook.md#wxappportraitplatformvanished)
+
+[dashboard](http://grafana/d/wxapp-portrait-app?var-appid=wx0123456789abcdef)"
+    );
+    assert_eq!(
+        render("wxapp_portrait.html", "zh", &data(&alerts[1..])),
+        "<!DOCTYPE html>
+<html lang=\"zh-CN\">
+<body>
+<h3>告警 · 商城</h3>
+<p><b>触发中（1）</b></p>
+<ul>
+<li>商城 新增用户 420。 <a href=\"http://grafana/d/wxapp-portrait-app?var-appid=wx0123456789abcdef\">看板</a> \
+<a href=\"https://example.com/wxapp-portrait-exporter/docs/runbook.md#wxappportraitnewusersswing\">处理方法</a></li>
+</ul>
+<p><b>已解除（1）</b></p>
+<ul>
+<li>商城 在 iPad 上没有用户。 <a href=\"http://grafana/d/wxapp-portrait-app?var-appid=wx0123456789abcdef\">看板</a> \
+<a href=\"https://example.com/wxapp-portrait-exporter/docs/runbook.md#wxappportraitplatformvanished\">处理方法</a></li>
+</ul>
+</body>
+</html>"
+    );
+}
+
+#[test]
+fn a_message_tells_one_alert_of_several_apps() {
+    let mut alerts = [
+        swing(
+            APP,
+            "Stale",
+            "critical",
+            "商城 has nothing since 2026-11-18.",
+            "商城 自 2026-11-18 起没有画像。",
+        ),
+        swing(
+            OTHER,
+            "Stale",
+            "critical",
+            "书店 has nothing since 2026-11-18.",
+            "书店 自 2026-11-18 起没有画像。",
+        ),
+    ];
+    alerts[1]["annotations"]["app"] = json!("书店");
+    for alert in &mut alerts {
+        alert["annotations"]["dashboard_url"] = json!("http://grafana/d/wxapp-portrait-exporter");
+    }
+    assert_eq!(
+        markdown("zh", &data(&alerts)),
+        "**严重告警 · Stale 异常**
+
+**触发中（2）**
+- 商城 自 2026-11-18 起没有画像。
+- 书店 自 2026-11-18 起没有画像。
+
+[看板](http://grafana/d/wxapp-portrait-exporter) [处理方法](https://example.com/wxapp-portrait-exporter/docs/runbook.md#wxappportraitstale)"
+    );
+    assert_eq!(
+        markdown("en", &data(&alerts.map(resolved))),
+        "**Resolved · Stale is unusual.**
+
+**Resolved (2)**
+- 商城 has nothing since 2026-11-18.
+- 书店 has nothing since 2026-11-18.
+
+[dashboard](http://grafana/d/wxapp-portrait-exporter) [what to do](https://example.com/wxapp-portrait-exporter/docs/runbook.md#wxappportraitstale)"
+    );
+}
+
+#[test]
+fn an_alert_without_sentences_has_its_name() {
+    let alert = json!({"status": "firing", "labels": {"alertname": "Watchdog"}, "annotations": {}});
+    assert_eq!(
+        markdown("zh", &data(std::slice::from_ref(&alert))),
+        "**告警**\n\n**触发中（1）**\n- Watchdog"
+    );
+    assert_eq!(
+        markdown("en", &data(&[alert])),
+        "**Alert**\n\n**Firing (1)**\n- Watchdog"
+    );
+}
+
+#[test]
+fn a_message_keeps_within_2048_bytes_and_tells_how_many_more_there_are() {
+    for (count, length) in [
+        (1, 5000),
+        (6, 40),
+        (7, 200),
+        (20, 90),
+        (300, 30),
+        (300, 400),
+    ] {
+        for language in ["zh", "en"] {
+            for character in ["a", "字", "📱"] {
+                let words = character.repeat(length);
+                let alerts: Vec<Value> = (0..count)
+                    .map(|number| {
+                        let mut alert = swing(APP, "NewUsersSwing", "warning", &words, &words);
+                        alert["annotations"]["app"] = json!(words);
+                        alert["annotations"]["summary"] = json!(words);
+                        alert["annotations"]["summary_zh"] = json!(words);
+                        alert["annotations"]["runbook_url"] =
+                            json!(format!("http://docs/#{number}"));
+                        if number % 3 == 2 {
+                            resolved(alert)
+                        } else {
+                            alert
+                        }
+                    })
+                    .collect();
+                let text = markdown(language, &data(&alerts));
+                assert!(text.len() <= 2048, "{} bytes: {text}", text.len());
+                let (_, list) = text.split_once("\n\n").unwrap();
+                assert!(list.len() <= 1600 && list.starts_with("**"), "{list}");
+                let listed = text.matches("](http://docs/#").count();
+                let more = if language == "zh" {
+                    format!("\n- ……还有 {} 条\n", count - listed)
+                } else {
+                    format!("\n- … and {} more\n", count - listed)
+                };
+                assert_eq!(text.contains(&more), listed < count, "{text}");
+                // As many as an app has swings, if they are of the usual length.
+                assert!(listed >= count.min(6) || length > 40, "{text}");
+                assert!(listed > 0, "{text}");
+            }
+        }
+    }
+}
+
+/// What could break a line, Markdown, JSON, YAML or a template.
+const ODD: &str = "a: \"b\" \\n\n- <c> & 'd'\t{{ .Status }} #e";
+
+/// Fills in the example for robots, each with a path of its own.
+pub(crate) fn robots(config: &mut Value, service: &Service, folder: &Path) {
+    for receiver in config["receivers"].as_array_mut().unwrap() {
+        for robot in receiver["webhook_configs"].as_array_mut().unwrap() {
+            let file = robot["url_file"].as_str().unwrap();
+            let name = file
+                .strip_prefix("/etc/alertmanager/secrets/")
+                .unwrap()
+                .to_owned();
+            let path = folder.join(&name);
+            std::fs::write(&path, format!("{}/{name}\n", service.url)).unwrap();
+            robot["url_file"] = json!(path);
+        }
+    }
+}
+
+#[tokio::test]
+async fn robots_get_messages_in_the_form_of_each() {
+    let (service, folder) = (Service::start().await, tempfile::tempdir().unwrap());
+    let alertmanager = Alertmanager::start(New, "robots.yml", |config| {
+        robots(config, &service, folder.path());
+    })
+    .await;
+    let mut alert = swing(APP, "NewUsersSwing", "warning", ODD, ODD);
+    alert["annotations"]["app"] = json!(ODD);
+    alertmanager.tell(std::slice::from_ref(&alert)).await;
+
+    let link = "[看板](http://grafana/d/wxapp-portrait-app?var-appid=wx0123456789abcdef) \
+                [处理方法](https://example.com/wxapp-portrait-exporter/docs/runbook.md#wxappportraitnewusersswing)";
+    let expect = |state: &str, section: &str, colour: &str| {
+        let title = format!("{state} · a： \"b\" \\n - <c> & 'd' {{{{ .Stat · NewUsersSwing 异常");
+        let list = format!(
+            "**{section}（1）**\n- a: \"b\" \\n - <c> & 'd' {{{{ .Status }}}} #e\n\n{link}"
+        );
+        let text = format!("**{title}**\n\n{list}");
+        let mut expected = vec![
+            (
+                "POST /product-dingtalk".to_owned(),
+                json!({
+                    "msgtype": "markdown",
+                    "markdown": {"title": title, "text": text},
+                }),
+            ),
+            (
+                "POST /product-feishu".to_owned(),
+                json!({
+                    "msg_type": "interactive",
+                    "card": {
+                        "header": {"template": colour, "title": {"tag": "plain_text", "content": title}},
+                        "elements": [{"tag": "markdown", "content": list}],
+                    },
+                }),
+            ),
+            (
+                "POST /product-wecom".to_owned(),
+                json!({
+                    "msgtype": "markdown",
+                    "markdown": {"content": text},
+                }),
+            ),
+        ];
+        expected.sort_by(|one, other| one.0.cmp(&other.0));
+        expected
+    };
+    let sorted = |mut requests: Vec<(String, Value)>| {
+        requests.sort_by(|one, other| one.0.cmp(&other.0));
+        requests
+    };
+    assert_eq!(
+        sorted(service.got(3).await),
+        expect("告警", "触发中", "orange")
+    );
+    alertmanager.resolve(&[alert]).await;
+    let requests = service.got(6).await;
+    assert_eq!(
+        sorted(requests[3..].to_vec()),
+        expect("已解除", "已解除", "green")
+    );
+}
+
+#[tokio::test]
+async fn a_wecom_application_tells_all_swings_of_an_app_once_and_when_they_are_over() {
+    for version in [Old, New] {
+        let (service, folder) = (Service::start().await, tempfile::tempdir().unwrap());
+        let alertmanager = Alertmanager::start(version, "wecom.yml", |config| {
+            wecom(version, config, &service, folder.path());
+        })
+        .await;
+        let alerts: Vec<Value> = [
+            "ActiveUsersSwing",
+            "NewUsersSwing",
+            "PlatformAppeared",
+            "PlatformShareShift",
+            "PlatformUsersSwing",
+            "PlatformVanished",
+        ]
+        .into_iter()
+        .map(|name| {
+            swing(
+                APP,
+                name,
+                "warning",
+                name,
+                &format!("商城 2026-11-21 {name} 平台新增用户 420，往常 1050，减少 60%。"),
+            )
+        })
+        .collect();
+        alertmanager.tell(&alerts).await;
+        let line = |alert: &Value| {
+            let words = alert["annotations"]["description_zh"].as_str().unwrap();
+            let link = alert["annotations"]["runbook_url"].as_str().unwrap();
+            format!(
+                "- {words} [处理方法]({link})
+"
+            )
+        };
+        let list: String = alerts.iter().map(line).collect();
+        let message = |title: &str, section: &str| {
+            let content = format!(
+                "**{title} · 商城**\n\n**{section}（6）**\n{list}\n\
+                 [看板](http://grafana/d/wxapp-portrait-app?var-appid=wx0123456789abcdef)"
+            );
+            (
+                "POST /cgi-bin/message/send?access_token=TOKEN".to_owned(),
+                json!({
+                    "touser": "PRODUCT_MEMBERS",
+                    "agentid": "AGENT_ID",
+                    "safe": "0",
+                    "msgtype": "markdown",
+                    "markdown": {"content": content},
+                    "text": {"content": ""},
+                }),
+            )
+        };
+        let token = (
+            "GET /cgi-bin/gettoken?corpid=CORP_ID&corpsecret=SECRET".to_owned(),
+            Value::Null,
+        );
+        let firing = message("告警", "触发中");
+        assert_eq!(
+            service.got(2).await,
+            [token.clone(), firing.clone()],
+            "{version:?}"
+        );
+        alertmanager.resolve(&alerts).await;
+        assert_eq!(
+            service.got(3).await,
+            [token, firing, message("已解除", "已解除")],
+            "{version:?}"
+        );
+    }
+}
+
+/// Fills in the example for a WeCom application.
+pub(crate) fn wecom(version: Version, config: &mut Value, service: &Service, folder: &Path) {
+    let secret = folder.join("wecom");
+    std::fs::write(&secret, "SECRET\n").unwrap();
+    for receiver in config["receivers"].as_array_mut().unwrap() {
+        let wecom = &mut receiver["wechat_configs"][0];
+        wecom["api_url"] = json!(format!("{}/cgi-bin/", service.url));
+        match version {
+            Old => {
+                wecom
+                    .as_object_mut()
+                    .unwrap()
+                    .remove("api_secret_file")
+                    .unwrap();
+                wecom["api_secret"] = json!("SECRET");
+            }
+            New => wecom["api_secret_file"] = json!(secret),
+        }
+    }
+}
+
+#[tokio::test]
+async fn alertmanager_0_25_takes_a_refusal_of_wecom_for_success() {
+    let refusal = json!({"errcode": 60020, "errmsg": "not allow to access from your ip", "access_token": "TOKEN"});
+    for (version, failures) in [(Old, "0"), (New, "1")] {
+        let (service, folder) = (
+            Service::answering(refusal.clone()).await,
+            tempfile::tempdir().unwrap(),
+        );
+        let alertmanager = Alertmanager::start(version, "wecom.yml", |config| {
+            wecom(version, config, &service, folder.path());
+        })
+        .await;
+        alertmanager
+            .tell(&[swing(APP, "NewUsersSwing", "warning", "", "")])
+            .await;
+        eventually("the end of a notification", async || {
+            let page = client()
+                .get(format!("{}/metrics", alertmanager.url))
+                .send()
+                .await
+                .ok()?;
+            let page = page.text().await.unwrap();
+            let value = |name: &str| {
+                let values = page.lines().filter_map(|line| {
+                    let (series, value) = line.split_once(' ')?;
+                    (series.starts_with(name) && series.contains("integration=\"wechat\""))
+                        .then_some(value)
+                });
+                values
+                    .map(|value| value.parse::<u32>().unwrap())
+                    .sum::<u32>()
+                    .to_string()
+            };
+            (value("alertmanager_notification_latency_seconds_count{") == "1").then(|| {
+                assert_eq!(
+                    value("alertmanager_notifications_failed_total{"),
+                    failures,
+                    "{version:?}"
+                );
+            })
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_stale_app_swings_in_silence() {
+    for version in [Old, New] {
+        let service = Service::start().await;
+        let alertmanager =
+            Alertmanager::start(version, "webhook.yml", |config| webhook(config, &service)).await;
+        let stale = swing(APP, "Stale", "critical", "", "");
+        let others = [
+            swing(OTHER, "NewUsersSwing", "warning", "", ""),
+            swing(OTHER, "PlatformVanished", "warning", "", ""),
+        ];
+        alertmanager
+            .tell(&[
+                stale.clone(),
+                swing(APP, "Stale", "warning", "", ""),
+                swing(APP, "PollFailing", "warning", "", ""),
+                swing(APP, "CredentialsRejected", "warning", "", ""),
+                swing(APP, "NewUsersSwing", "warning", "", ""),
+                others[0].clone(),
+            ])
+            .await;
+        let first = [
+            format!("POST /operators critical Stale {APP}"),
+            format!("POST /operators warning CredentialsRejected {APP}"),
+            format!("POST /product warning NewUsersSwing {OTHER}"),
+        ];
+        assert_eq!(told(&service.got(3).await), first, "{version:?}");
+        // Whatever else there was to tell would have come before this.
+        alertmanager.tell(&others[1..]).await;
+        let second = [
+            format!("POST /product warning NewUsersSwing {OTHER}"),
+            format!("POST /product warning PlatformVanished {OTHER}"),
+        ];
+        assert_eq!(told(&service.got(4).await[3..]), second, "{version:?}");
+    }
+}
+
+/// Fills in the example for a program of one's own.
+pub(crate) fn webhook(config: &mut Value, service: &Service) {
+    for receiver in config["receivers"].as_array_mut().unwrap() {
+        let url = &mut receiver["webhook_configs"][0]["url"];
+        *url = json!(
+            url.as_str()
+                .unwrap()
+                .replace("http://localhost:8080", &service.url)
+        );
+    }
+}
+
+/// Answers in order who was told of which alerts.
+fn told(requests: &[(String, Value)]) -> Vec<String> {
+    let alerts = requests.iter().flat_map(|(path, body)| {
+        body["alerts"].as_array().unwrap().iter().map(move |alert| {
+            let label = |name: &str| alert["labels"][name].as_str().unwrap();
+            let name = label("alertname").strip_prefix("WxappPortrait").unwrap();
+            format!("{path} {} {name} {}", label("severity"), label("appid"))
+        })
+    });
+    let mut alerts: Vec<String> = alerts.collect();
+    alerts.sort();
+    alerts
+}
+
+#[tokio::test]
+async fn a_program_of_ones_own_gets_everything_that_is_known() {
+    for version in [Old, New] {
+        let service = Service::start().await;
+        let alertmanager =
+            Alertmanager::start(version, "webhook.yml", |config| webhook(config, &service)).await;
+        let alert = swing(APP, "NewUsersSwing", "warning", ODD, ODD);
+        alertmanager.tell(std::slice::from_ref(&alert)).await;
+        let (path, mut body) = service.got(1).await.remove(0);
+        assert_eq!(path, "POST /product");
+        // These are of this run, or of one version only.
+        for key in ["externalURL", "groupKey", "notification_reason"] {
+            body.as_object_mut().unwrap().remove(key);
+        }
+        for key in ["startsAt", "endsAt", "fingerprint", "generatorURL"] {
+            body["alerts"][0]
+                .as_object_mut()
+                .unwrap()
+                .remove(key)
+                .unwrap();
+        }
+        let expected = json!({
+            "version": "4",
+            "receiver": "product",
+            "status": "firing",
+            "alerts": [alert],
+            "groupLabels": {"appid": APP},
+            "commonLabels": alert["labels"],
+            "commonAnnotations": alert["annotations"],
+            "truncatedAlerts": 0,
+        });
+        assert_eq!(body, expected, "{version:?}");
+    }
+}
+
+#[tokio::test]
+async fn e_mail_comes_with_a_subject_and_all_alerts() {
+    for version in [Old, New] {
+        let (address, mails) = mail_server().await;
+        let alertmanager = Alertmanager::start(version, "email.yml", |config| {
+            let global = &mut config["global"];
+            global["smtp_smarthost"] = json!(address);
+            global["smtp_require_tls"] = json!(false);
+            for key in ["smtp_auth_username", "smtp_auth_password_file"] {
+                assert!(global.as_object_mut().unwrap().remove(key).is_some());
+            }
+        })
+        .await;
+        let alert = swing(APP, "NewUsersSwing", "warning", "", "新增用户 <420>。");
+        alertmanager.tell(&[alert]).await;
+        let mail = eventually("mail", async || mails.lock().unwrap().first().cloned()).await;
+        for part in [
+            "RCPT TO:<product@example.com>",
+            "From: alertmanager@example.com",
+            // 告警 · 商城 · NewUsersSwi
+            "Subject: =?utf-8?q?=E5=91=8A=E8=AD=A6_=C2=B7_=E5=95=86=E5=9F=8E_=C2=B7_NewUsersSwi",
+            // 新增用户 <420>。
+            "<li>=E6=96=B0=E5=A2=9E=E7=94=A8=E6=88=B7 &lt;420&gt;=E3=80=82 <a href=3D",
+        ] {
+            // Long lines are broken.
+            let whole = mail.replace("=\r\n", "");
+            assert!(
+                whole.contains(part),
+                "{version:?}: {part} is not in {whole}"
+            );
+        }
+    }
+}
+
+/// Serves a mail server that takes everything; answers its address and what each client said.
+async fn mail_server() -> (String, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let mails: Arc<Mutex<Vec<String>>> = Arc::default();
+    let remember = Arc::clone(&mails);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let mut stream = BufReader::new(stream);
+            stream.write_all(b"220 mail\r\n").await.unwrap();
+            let (mut mail, mut within) = (String::new(), false);
+            loop {
+                let start = mail.len();
+                if stream.read_line(&mut mail).await.unwrap_or(0) == 0 {
+                    break;
+                }
+                let answer: &[u8] = match mail[start..].trim_end() {
+                    "." => {
+                        within = false;
+                        remember.lock().unwrap().push(mail.clone());
+                        b"250 taken\r\n"
+                    }
+                    _ if within => continue,
+                    "DATA" => {
+                        within = true;
+                        b"354 go on\r\n"
+                    }
+                    "QUIT" => b"221 bye\r\n",
+                    _ => b"250 good\r\n",
+                };
+                stream.write_all(answer).await.unwrap();
+            }
+        }
+    });
+    (address, mails)
+}
