@@ -46,8 +46,8 @@ impl Version {
 
 /// An Alertmanager with one of the example files.
 pub(crate) struct Alertmanager {
-    running: Running,
-    url: String,
+    pub(crate) running: Running,
+    pub(crate) url: String,
     _folder: TempDir,
 }
 
@@ -129,7 +129,7 @@ fn hurry(route: &mut Value) {
 
 /// A service that people get messages from; remembers what it was asked for.
 pub(crate) struct Service {
-    url: String,
+    pub(crate) url: String,
     requests: Arc<Mutex<Vec<(String, Value)>>>,
     _stop: DropGuard,
 }
@@ -164,7 +164,7 @@ impl Service {
     }
 
     /// Answers all requests so far, as method and path, and body.
-    fn requests(&self) -> Vec<(String, Value)> {
+    pub(crate) fn requests(&self) -> Vec<(String, Value)> {
         self.requests.lock().unwrap().clone()
     }
 
