@@ -1,0 +1,232 @@
+//! Replays simulated daily figures through the rules that ship, evaluated by promtool, and prints
+//! how often they cry wolf and what they catch. The thresholds that ship are chosen from this.
+//!
+//! An app has a weekly pattern, noise from day to day that all platforms share, a little that they
+//! do not, and chance (Poisson). Each app stands in several variants: as it is, and with an event
+//! on every day, which the past of the next day knows nothing of. So every day is a trial.
+//!
+//! `cargo bench --bench backtest -- [apps of each size] [noise from day to day]`
+#![expect(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    clippy::cast_precision_loss,
+    reason = "a benchmark prints, stops where it cannot go on, and its figures are small"
+)]
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::process::Command;
+
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
+use rand_distr::{Distribution as _, LogNormal, Poisson};
+use serde_json::Value;
+use wxapp_portrait_exporter::config::Swing;
+
+const RATIOS: [f64; 3] = [0.3, 0.35, 0.4];
+const MEANS: [f64; 5] = [30.0, 100.0, 300.0, 1_000.0, 10_000.0];
+const WEEK: [f64; 7] = [0.93, 0.89, 0.89, 0.93, 1.03, 1.21, 1.12];
+const PLATFORMS: [(&str, f64); 3] = [("iPhone", 0.5), ("Android", 0.45), ("其他", 0.05)];
+const OF_PLATFORM: f64 = 0.04;
+const DAYS_AGO: [usize; 5] = [1, 7, 14, 21, 28];
+const HISTORY: usize = 28;
+const DAYS: usize = 365;
+
+/// What an app would have, times these factors, on the day that is looked at.
+const VARIANTS: [(&str, [f64; 3]); 5] = [
+    ("quiet", [1.0, 1.0, 1.0]),
+    ("halved", [0.5, 0.5, 0.5]),
+    ("doubled", [2.0, 2.0, 2.0]),
+    ("without half of the iPhones", [0.5, 1.0, 1.0]),
+    ("with Android for 15 of 50% iPhone", [0.7, 4.0 / 3.0, 1.0]),
+];
+
+fn main() {
+    let mut numbers = std::env::args().filter_map(|argument| argument.parse::<f64>().ok());
+    let apps = numbers.next().unwrap_or(20.0).round();
+    let noise = numbers.next().unwrap_or(0.1);
+    println!(
+        "{apps} apps of each size for {DAYS} days, min_users {}; {:.0}% noise from day to day, {:.0}% more for each platform, and chance\n",
+        Swing::default().min_users,
+        noise * 100.0,
+        OF_PLATFORM * 100.0,
+    );
+    println!(
+        "| threshold_ratio | new users a day | false alarms a year: swing | of a platform | share | vanished, appeared | caught: halving | doubling | half of the iPhones gone | share of 50% falls to 35% |"
+    );
+    println!("|---|---|---|---|---|---|---|---|---|---|");
+    let mut random = StdRng::seed_from_u64(1);
+    let mut rows: Vec<(f64, f64, String)> = Vec::new();
+    for mean in MEANS {
+        let mut series = String::new();
+        let mut seed = 0.0;
+        while seed < apps {
+            write_app(
+                &mut series,
+                &format!("{mean} {seed}"),
+                mean,
+                noise,
+                &mut random,
+            );
+            seed += 1.0;
+        }
+        let fired = fired(&series);
+        for ratio in RATIOS {
+            let days = |alerts: &[&str], variant: &str, name: Option<&str>| -> f64 {
+                let fired = fired.iter().filter(|((alert, appid, on), _)| {
+                    alerts.contains(&alert.as_str())
+                        && appid.starts_with(&format!("{ratio} {variant} "))
+                        && name.is_none_or(|name| on == name)
+                });
+                fired.fold(0.0, |sum, (_, days)| sum + days) / apps
+            };
+            let a_year = |alerts: &[&str]| days(alerts, "quiet", None) * 365.0 / DAYS as f64;
+            let caught = |alerts: &[&str], variant: &str, name: Option<&str>| {
+                days(alerts, variant, name) / DAYS as f64 * 100.0
+            };
+            let row = format!(
+                "| {ratio} | {mean} | {:.1} | {:.1} | {:.1} | {:.1} | {:.0}% | {:.0}% | {:.0}% | {:.0}% |",
+                a_year(&["NewUsersSwing"]),
+                a_year(&["PlatformUsersSwing"]),
+                a_year(&["PlatformShareShift"]),
+                a_year(&["PlatformVanished", "PlatformAppeared"]),
+                caught(&["NewUsersSwing"], VARIANTS[1].0, None),
+                caught(&["NewUsersSwing"], VARIANTS[2].0, None),
+                caught(&["PlatformUsersSwing"], VARIANTS[3].0, Some("iPhone"))
+                    + caught(&["NewUsersSwing"], VARIANTS[3].0, None),
+                caught(&["PlatformShareShift"], VARIANTS[4].0, Some("iPhone")),
+            );
+            rows.push((ratio, mean, row));
+        }
+    }
+    rows.sort_by(|a, b| (a.0, a.1).partial_cmp(&(b.0, b.1)).unwrap());
+    for (_, _, row) in rows {
+        println!("{row}");
+    }
+}
+
+/// Writes the series of an app in every variant and with every threshold, for promtool.
+fn write_app(series: &mut String, app: &str, mean: f64, noise: f64, random: &mut StdRng) {
+    let mut draw = |sigma: f64| {
+        let noise = LogNormal::new(-sigma * sigma / 2.0, sigma).unwrap();
+        noise.sample(random)
+    };
+    let expected: Vec<[f64; 3]> = (0..HISTORY + DAYS)
+        .map(|day| {
+            let of_day = mean * WEEK[day % 7] * draw(noise);
+            PLATFORMS.map(|(_, share)| of_day * share * draw(OF_PLATFORM))
+        })
+        .collect();
+    let mut people = |expected: f64| Poisson::new(expected).unwrap().sample(random);
+    let counted: Vec<[f64; 3]> = expected.iter().map(|day| day.map(&mut people)).collect();
+    for (variant, factors) in VARIANTS {
+        let day = |day: usize| {
+            if factors == [1.0; 3] {
+                return counted[day];
+            }
+            let mut changed = expected[day];
+            for (expected, factor) in changed.iter_mut().zip(factors) {
+                *expected *= factor;
+            }
+            changed.map(&mut people)
+        };
+        let shown: Vec<[f64; 3]> = (HISTORY..HISTORY + DAYS).map(day).collect();
+        for ratio in RATIOS {
+            let of_app = format!("appid=\"{ratio} {variant} {app}\"");
+            for (platform, (name, _)) in PLATFORMS.iter().enumerate() {
+                let labels =
+                    format!("{of_app},cohort=\"new\",dimension=\"platform\",name=\"{name}\"");
+                add(
+                    series,
+                    &format!("wxapp_portrait_users{{{labels},window=\"1d\"}}"),
+                    shown.iter().map(|day| day[platform]),
+                );
+                for days_ago in DAYS_AGO {
+                    add(
+                        series,
+                        &format!("wxapp_portrait_past_users{{{labels},days_ago=\"{days_ago}\"}}"),
+                        counted[HISTORY - days_ago..][..DAYS]
+                            .iter()
+                            .map(|day| day[platform]),
+                    );
+                }
+            }
+            for (name, value) in [
+                ("settled{window=\"1d\",", 1.0),
+                ("reference_date_timestamp_seconds{window=\"1d\",", 0.0),
+                ("swing_threshold_ratio{", ratio),
+                ("swing_min_users{", Swing::default().min_users as f64),
+            ] {
+                let _ = writeln!(
+                    series,
+                    "      - series: 'wxapp_portrait_{name}{of_app}}}'\n        values: '{value}x{DAYS}'"
+                );
+            }
+        }
+    }
+}
+
+fn add(series: &mut String, name: &str, values: impl Iterator<Item = f64>) {
+    let _ = write!(series, "      - series: '{name}'\n        values: '");
+    for value in values {
+        let _ = write!(series, "{value} ");
+    }
+    series.push_str("'\n");
+}
+
+/// Answers on how many days each alert fired, by its name without the prefix, appid and platform.
+fn fired(series: &str) -> HashMap<(String, String, String), f64> {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("backtest.yml");
+    let rules = folder.path().join("rules.yml");
+    std::fs::write(&rules, bare_rules().to_string()).unwrap();
+    // The expectation is wrong, so that promtool tells what there is.
+    let test = format!(
+        "rule_files: [rules.yml]\nevaluation_interval: 1m\ntests:\n  - interval: 1m\n    input_series:\n{series}    promql_expr_test:\n      - expr: count_over_time(ALERTS{{alertstate=\"firing\",cohort=\"new\"}}[{DAYS}m])\n        eval_time: {}m\n        exp_samples: []\n",
+        DAYS - 1
+    );
+    std::fs::write(&file, test).unwrap();
+    let output = Command::new("promtool")
+        .args(["test", "rules"])
+        .arg(&file)
+        .output()
+        .unwrap();
+    let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    let (_, got) = text
+        .split_once("got: ")
+        .unwrap_or_else(|| panic!("promtool says {text}"));
+    let label = |labels: &str, name: &str| {
+        let (_, rest) = labels.split_once(&format!("{name}=\""))?;
+        Some(rest.split_once('"')?.0.to_owned())
+    };
+    got.split("}, {")
+        .flat_map(|samples| samples.split(", {"))
+        .filter_map(|sample| {
+            let (labels, value) = sample.split_once("} ")?;
+            let alert = label(labels, "alertname")?;
+            let key = (
+                alert.strip_prefix("WxappPortrait")?.to_owned(),
+                label(labels, "appid")?,
+                label(labels, " name").unwrap_or_default(),
+            );
+            let value = value.split_whitespace().next()?;
+            Some((key, value.trim_end_matches(',').parse().unwrap()))
+        })
+        .collect()
+}
+
+/// The rules, without their texts, and without holding on to an alert for another evaluation.
+fn bare_rules() -> Value {
+    let file = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/alerts/wxapp-portrait.rules.yml"
+    );
+    let mut rules: Value = serde_saphyr::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+    for group in rules["groups"].as_array_mut().unwrap() {
+        for rule in group["rules"].as_array_mut().unwrap() {
+            let rule = rule.as_object_mut().unwrap();
+            rule.retain(|key, _| !["annotations", "keep_firing_for"].contains(&key.as_str()));
+        }
+    }
+    rules
+}
