@@ -32,9 +32,11 @@ const DAYS_AGO: [usize; 5] = [1, 7, 14, 21, 28];
 const HISTORY: usize = 28;
 const DAYS: usize = 365;
 
+const QUIET: &str = "quiet";
+
 /// What an app would have, times these factors, on the day that is looked at.
 const VARIANTS: [(&str, [f64; 3]); 5] = [
-    ("quiet", [1.0, 1.0, 1.0]),
+    (QUIET, [1.0, 1.0, 1.0]),
     ("halved", [0.5, 0.5, 0.5]),
     ("doubled", [2.0, 2.0, 2.0]),
     ("without half of the iPhones", [0.5, 1.0, 1.0]),
@@ -80,7 +82,7 @@ fn main() {
                 });
                 fired.fold(0.0, |sum, (_, days)| sum + days) / apps
             };
-            let a_year = |alerts: &[&str]| days(alerts, "quiet", None) * 365.0 / DAYS as f64;
+            let a_year = |alerts: &[&str]| days(alerts, QUIET, None) * 365.0 / DAYS as f64;
             let caught = |alerts: &[&str], variant: &str, name: Option<&str>| {
                 days(alerts, variant, name) / DAYS as f64 * 100.0
             };
@@ -121,7 +123,7 @@ fn write_app(series: &mut String, app: &str, mean: f64, noise: f64, random: &mut
     let counted: Vec<[f64; 3]> = expected.iter().map(|day| day.map(&mut people)).collect();
     for (variant, factors) in VARIANTS {
         let day = |day: usize| {
-            if factors == [1.0; 3] {
+            if variant == QUIET {
                 return counted[day];
             }
             let mut changed = expected[day];
@@ -191,10 +193,10 @@ fn fired(series: &str) -> HashMap<(String, String, String), f64> {
         .arg(&file)
         .output()
         .unwrap();
-    let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
-    let (_, got) = text
+    let answer = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    let (_, got) = answer
         .split_once("got: ")
-        .unwrap_or_else(|| panic!("promtool says {text}"));
+        .unwrap_or_else(|| panic!("promtool says {answer}"));
     let label = |labels: &str, name: &str| {
         let (_, rest) = labels.split_once(&format!("{name}=\""))?;
         Some(rest.split_once('"')?.0.to_owned())

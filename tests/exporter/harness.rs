@@ -1,5 +1,5 @@
-//! What the tests over HTTP share: a simulated WeChat, an exporter to read from, and the scan for
-//! secrets.
+//! What the tests over HTTP share: a simulated WeChat, an exporter to read from, a Prometheus, and
+//! the scan for secrets.
 //!
 //! An exporter is either the real program ([`Home::start`]) or its parts in this process with a
 //! clock of the test's own ([`Inside`]). Both are read through a [`Reader`], which at its end
@@ -615,6 +615,112 @@ impl Drop for Exporter {
         self.running.stop();
         self.reader.saw(&self.running.output());
     }
+}
+
+/// A real Prometheus with data of its own.
+pub(crate) struct Prometheus {
+    pub(crate) url: String,
+    client: reqwest::Client,
+    _running: Running,
+    _folder: TempDir,
+}
+
+impl Prometheus {
+    /// Starts one that scrapes an exporter every second.
+    pub(crate) fn start(exporter: &Exporter) -> Self {
+        Self::over(tempfile::tempdir().unwrap(), &scraping(&[exporter]))
+    }
+
+    /// Starts one over the blocks in a folder, where also the files lie that the configuration
+    /// names.
+    pub(crate) fn over(folder: TempDir, config: &Value) -> Self {
+        Self::run("prometheus", folder, config)
+    }
+
+    /// Starts the given program, which may be another version.
+    pub(crate) fn run(program: &str, folder: TempDir, config: &Value) -> Self {
+        let file = folder.path().join("prometheus.yml");
+        std::fs::write(&file, config.to_string()).unwrap();
+        // It does not tell which port it got; this one is free.
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = free.local_addr().unwrap();
+        drop(free);
+        let mut command = Command::new(program);
+        command
+            .arg(format!("--config.file={}", file.display()))
+            .arg(format!("--storage.tsdb.path={}", folder.path().display()))
+            .arg("--storage.tsdb.retention.time=100y")
+            .arg(format!("--web.listen-address={address}"));
+        Self {
+            url: format!("http://{address}"),
+            client: client(),
+            _running: Running::start(command),
+            _folder: folder,
+        }
+    }
+
+    /// Asks an endpoint of its API, such as `query_range`; answers all it says, be it an error.
+    pub(crate) async fn ask(&self, endpoint: &str, parameters: &[(&str, &str)]) -> Value {
+        let body = url::form_urlencoded::Serializer::new(String::new())
+            .extend_pairs(parameters)
+            .finish();
+        eventually(endpoint, async || {
+            let request = self.client.post(format!("{}/api/v1/{endpoint}", self.url));
+            let request = request.header("content-type", "application/x-www-form-urlencoded");
+            let answer = request.body(body.clone()).send().await.ok()?;
+            // Plain text while it starts.
+            serde_json::from_slice(&answer.bytes().await.ok()?).ok()
+        })
+        .await
+    }
+
+    /// Asks until there is a result; answers its series without the labels of the scrape.
+    pub(crate) async fn query(&self, query: &str) -> Series {
+        let answer = eventually(query, async || {
+            let answer = self.ask("query", &[("query", query)]).await;
+            let result = answer["data"]["result"].as_array()?.clone();
+            (!result.is_empty()).then_some(result)
+        });
+        let series = answer.await.into_iter().map(|result| {
+            let metric = result["metric"].as_object().unwrap().iter();
+            let pairs: Vec<_> = metric
+                .filter(|(name, _)| !["__name__", "instance", "job"].contains(&name.as_str()))
+                .map(|(name, value)| (name.as_str(), value.as_str().unwrap()))
+                .collect();
+            let value = result["value"][1].as_str().unwrap();
+            (labels(&pairs), value.parse().unwrap())
+        });
+        series.collect()
+    }
+}
+
+/// Configures a Prometheus to scrape exporters every second.
+pub(crate) fn scraping(exporters: &[&Exporter]) -> Value {
+    let addresses = exporters
+        .iter()
+        .map(|exporter| exporter.url.strip_prefix("http://"));
+    json!({
+        "global": {"scrape_interval": "1s", "scrape_timeout": "1s"},
+        "scrape_configs": [{
+            "job_name": "wxapp",
+            "static_configs": [{"targets": addresses.collect::<Vec<_>>()}],
+        }],
+    })
+}
+
+/// Lets promtool make blocks of samples that `export` wrote.
+pub(crate) fn backfill(samples: &Path, blocks: &Path) {
+    let mut promtool = Command::new("promtool");
+    promtool
+        .args([
+            "tsdb",
+            "create-blocks-from",
+            "--max-block-duration=720h",
+            "openmetrics",
+        ])
+        .args([samples, blocks]);
+    let output = promtool.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
 }
 
 /// A clock that stands still until it is moved.

@@ -1,90 +1,16 @@
 //! The page as the real Prometheus and promtool read it.
 
 use std::io::Write as _;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
-use tempfile::TempDir;
 use wxapp_portrait_exporter::calendar;
 use wxapp_portrait_exporter::portrait::Window;
 
 use crate::harness::{
-    APP, Exporter, Home, OTHER, Running, Series, WeChat, client, eventually, labels, newer,
-    stand_in, users, yesterday,
+    APP, Home, OTHER, Prometheus, Series, WeChat, backfill, newer, stand_in, users, yesterday,
 };
-
-/// A Prometheus with data of its own.
-struct Prometheus {
-    _running: Running,
-    url: String,
-    client: reqwest::Client,
-    _folder: TempDir,
-}
-
-impl Prometheus {
-    /// Starts one that scrapes an exporter every second.
-    fn start(exporter: &Exporter) -> Self {
-        let config = json!({
-            "global": {"scrape_interval": "1s", "scrape_timeout": "1s"},
-            "scrape_configs": [{
-                "job_name": "wxapp",
-                "static_configs": [{"targets": [exporter.url.strip_prefix("http://")]}],
-            }],
-        });
-        Self::over(tempfile::tempdir().unwrap(), &config)
-    }
-
-    /// Starts one over the blocks in a folder.
-    fn over(folder: TempDir, config: &Value) -> Self {
-        let file = folder.path().join("prometheus.yml");
-        std::fs::write(&file, config.to_string()).unwrap();
-        // It does not tell which port it got; this one is free.
-        let free = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = free.local_addr().unwrap();
-        drop(free);
-        let mut command = Command::new("prometheus");
-        command
-            .arg(format!("--config.file={}", file.display()))
-            .arg(format!("--storage.tsdb.path={}", folder.path().display()))
-            .arg("--storage.tsdb.retention.time=100y")
-            .arg(format!("--web.listen-address={address}"));
-        Self {
-            url: format!("http://{address}"),
-            _running: Running::start(command),
-            client: client(),
-            _folder: folder,
-        }
-    }
-
-    /// Asks until there is a result; answers its series without the labels of the scrape.
-    async fn query(&self, query: &str) -> Series {
-        let answer = eventually(query, async || {
-            let request = self.client.post(format!("{}/api/v1/query", self.url));
-            let query: String = url::form_urlencoded::Serializer::new(String::new())
-                .append_pair("query", query)
-                .finish();
-            let request = request
-                .header("content-type", "application/x-www-form-urlencoded")
-                .body(query);
-            let answer = request.send().await.ok()?.bytes().await.ok()?;
-            let answer: Value = serde_json::from_slice(&answer).ok()?;
-            let result = answer["data"]["result"].as_array()?.clone();
-            (!result.is_empty()).then_some(result)
-        });
-        let series = answer.await.into_iter().map(|result| {
-            let metric = result["metric"].as_object().unwrap().iter();
-            let pairs: Vec<_> = metric
-                .filter(|(name, _)| !["__name__", "instance", "job"].contains(&name.as_str()))
-                .map(|(name, value)| (name.as_str(), value.as_str().unwrap()))
-                .collect();
-            let value = result["value"][1].as_str().unwrap();
-            (labels(&pairs), value.parse().unwrap())
-        });
-        series.collect()
-    }
-}
 
 #[tokio::test]
 async fn prometheus_answers_the_exact_figures_of_wechat() {
@@ -116,17 +42,7 @@ async fn an_export_backfills_prometheus_with_the_exact_figures() {
         .arg(&samples);
     let output = export.output().unwrap();
     assert!(output.status.success(), "{output:?}");
-    let mut promtool = Command::new("promtool");
-    promtool
-        .args([
-            "tsdb",
-            "create-blocks-from",
-            "--max-block-duration=720h",
-            "openmetrics",
-        ])
-        .args([&samples, blocks.path()]);
-    let output = promtool.output().unwrap();
-    assert!(output.status.success(), "{output:?}");
+    backfill(&samples, blocks.path());
 
     let prometheus = Prometheus::over(blocks, &json!({}));
     for days_ago in [30, 31, 58] {
