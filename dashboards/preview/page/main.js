@@ -1,0 +1,177 @@
+// Lays a dashboard out in the page, panel by panel, and tells what is wrong with it.
+
+import '@fontsource/inter/latin-400.css';
+import '@fontsource/inter/latin-500.css';
+import { createTheme, dateTimeFormat } from '@grafana/data';
+import 'uplot/dist/uPlot.min.css';
+import { barchart, stateTimeline, timeseries } from './charts.js';
+import { configOf, panelData, panelRange } from './data.js';
+import { html } from './html.js';
+import { Empty, alertlist, bargauge, gauge, markdown, piechart, stat, table } from './panels.js';
+import './style.css';
+import { Variables, scope, timeRange } from './variables.js';
+
+const DRAW = { timeseries, stat, bargauge, gauge, table, piechart, barchart, 'state-timeline': stateTimeline, text: markdown, alertlist };
+const WITHOUT_DATA = ['text', 'alertlist'];
+const [ROW, GAP] = [30, 8];
+
+/** Draws `dashboard` and returns a line for each panel, variable or annotation that failed. */
+window.preview = async (dashboard, { theme: mode, variables: wanted, from, to }) => {
+  const ask = window.ask;
+  const faults = [];
+  const theme = createTheme({ colors: { mode } });
+  setColors(theme);
+  await document.fonts.load('14px Inter');
+  await document.fonts.load('500 14px Inter');
+  const timeZone = dashboard.timezone && dashboard.timezone !== 'browser' ? dashboard.timezone : Intl.DateTimeFormat().resolvedOptions().timeZone;
+  const range = timeRange(from ?? dashboard.time?.from ?? 'now-6h', to ?? dashboard.time?.to ?? 'now', timeZone);
+  const variables = new Variables(range, timeZone);
+  const list = dashboard.templating?.list ?? [];
+  for (const name of Object.keys(wanted)) if (!list.some((variable) => variable.name === name)) faults.push(`there is no variable ${name}`);
+  try {
+    await variables.load(list, wanted, ask);
+  } catch (error) {
+    faults.push(error.message);
+  }
+  const annotations = await loadAnnotations(dashboard, variables, theme, ask, faults);
+
+  document.body.append(head(dashboard, variables.shown(list), range, timeZone));
+  for (const { row, panels } of sections(dashboard.panels ?? [], variables)) {
+    if (row) document.body.append(html('div', { class: 'row' }, '⌄ ', variables.replace(row.title ?? '', row.scoped)));
+    const grid = html('div', { class: 'grid' });
+    document.body.append(grid);
+    grid.style.height = `${place(panels)}px`;
+    const cell = (grid.clientWidth + GAP) / 24;
+    for (const panel of panels) {
+      const { x, w, h } = panel.gridPos;
+      const size = { left: x * cell, top: panel.top, width: w * cell - GAP, height: h * (ROW + GAP) - GAP };
+      const title = variables.replace(panel.title ?? '', panel.scoped);
+      const body = html('div', { class: 'body' });
+      const marks = [panel.description && html('span', { class: 'info' }, 'i'), (panel.timeFrom || panel.timeShift) && !panel.hideTimeOverride && html('span', { class: 'weak' }, `Last ${panel.timeFrom ?? ''} ${panel.timeShift ?? ''}`)];
+      grid.append(html('div', { class: `panel ${panel.transparent ? 'transparent' : ''}`, style: size }, (title || marks[0]) && html('div', { class: 'title' }, html('h2', {}, title), marks), body));
+      const fault = await draw({ panel, body, theme, timeZone, range, variables, annotations, ask });
+      if (fault) {
+        body.replaceChildren(html('div', { class: 'message fault' }, fault));
+        body.parentElement.classList.add('faulty');
+        faults.push(`panel "${title}" (${panel.id}): ${fault}`);
+      }
+    }
+  }
+  return faults;
+};
+
+async function draw({ panel, body, variables, theme, timeZone, range: whole, annotations, ask }) {
+  const { scoped } = panel;
+  const paint = DRAW[panel.type];
+  if (!paint) return `the preview does not know panels of the type ${panel.libraryPanel ? 'library panel' : panel.type}`;
+  const fieldConfig = configOf(panel);
+  try {
+    const range = panelRange(panel, whole, timeZone);
+    const replace = (text, more) => variables.replace(text, { ...scoped, ...more });
+    const frames = WITHOUT_DATA.includes(panel.type) ? [] : await panelData({ panel, variables, scoped, width: body.clientWidth, theme, timeZone, range, ask });
+    await paint({ panel, body, frames, fieldConfig, theme, timeZone, range, annotations, replace, ask });
+    return undefined;
+  } catch (error) {
+    if (error instanceof Empty) return fieldConfig.defaults.noValue ?? 'No data';
+    return error.message;
+  }
+}
+
+/** The panels under each row. What a row hides while it is collapsed is shown, and what repeats is repeated. */
+function sections(panels, variables) {
+  const found = [{ panels: [] }];
+  const sorted = [...panels].sort((a, b) => a.gridPos.y - b.gridPos.y || a.gridPos.x - b.gridPos.x);
+  for (const panel of sorted) {
+    if (panel.type === 'row') found.push({ row: panel, panels: [...(panel.panels ?? [])] });
+    else found.at(-1).panels.push(panel);
+  }
+  const each = (item, draw) =>
+    item?.repeat ? variables.values(item.repeat).map(({ value, text }, i, all) => draw({ [item.repeat]: { values: [value], label: text, list: true } }, i, all.length)) : [draw({}, 0, 1)];
+  return found.flatMap(({ row, panels: own }) =>
+    each(row, (outer) => ({
+      row: row && { ...row, scoped: outer },
+      panels: own.flatMap((panel) =>
+        each(panel, (inner, i, count) => {
+          const { x, y, w, h } = panel.gridPos;
+          const scoped = { ...outer, ...inner };
+          if (!panel.repeat) return { ...panel, scoped };
+          if (panel.repeatDirection === 'v') return { ...panel, scoped, gridPos: { x, y: y + i * h, w, h } };
+          const across = Math.min(count, panel.maxPerRow ?? 4);
+          return { ...panel, scoped, gridPos: { x: (i % across) * (24 / across), y: y + Math.floor(i / across) * h, w: 24 / across, h } };
+        }),
+      ),
+    })),
+  );
+}
+
+/** Moves panels up as far as they go, as Grafana does; returns the height of all. */
+function place(panels) {
+  const bottoms = Array(24).fill(0);
+  for (const panel of panels.sort((a, b) => a.gridPos.y - b.gridPos.y || a.gridPos.x - b.gridPos.x)) {
+    const { x, w, h } = panel.gridPos;
+    const columns = [...Array(24).keys()].slice(x, x + w);
+    const top = Math.max(...columns.map((column) => bottoms[column]));
+    for (const column of columns) bottoms[column] = top + h;
+    panel.top = top * (ROW + GAP);
+  }
+  return Math.max(...bottoms) * (ROW + GAP);
+}
+
+function head(dashboard, shown, range, timeZone) {
+  const time = (at) => dateTimeFormat(at, { format: 'YYYY-MM-DD HH:mm', timeZone });
+  return html(
+    'header',
+    {},
+    html('div', { class: 'caption' }, 'Preview, drawn from the JSON of the dashboard and the answers of Prometheus. This is not Grafana, which looks a little different.'),
+    html('div', { class: 'line' }, html('h1', {}, dashboard.title ?? ''), html('span', { class: 'weak' }, `${time(range.from)} to ${time(range.to)} ${timeZone}`)),
+    html('div', { class: 'line variables' }, shown.map(({ name, text }) => html('span', {}, html('b', {}, name), html('span', {}, text)))),
+  );
+}
+
+/** Runs the annotations that ask Prometheus. Samples other than 0 that follow each other are one stretch of time. */
+async function loadAnnotations(dashboard, variables, theme, ask, faults) {
+  const { range } = variables;
+  const list = (dashboard.annotations?.list ?? []).filter(({ enable, expr, target }) => enable && (expr ?? target?.expr));
+  const found = await Promise.all(
+    list.map(async ({ name, expr, target, step = '60s', iconColor, useValueForTime }) => {
+      try {
+        const seconds = { s: 1, m: 60, h: 3600, d: 86400 }[/[smhd]$/.exec(step)?.[0] ?? 's'] * parseFloat(step);
+        const { result } = await ask('query_range', {
+          query: variables.replace(expr ?? target.expr, scope({ __interval: step }), true),
+          start: Math.floor(range.from / 1000 / seconds) * seconds,
+          end: Math.floor(range.to / 1000 / seconds) * seconds,
+          step: seconds,
+        });
+        const color = theme.visualization.getColorByName(iconColor ?? 'red');
+        return result.flatMap(({ values }) => {
+          const stretches = [];
+          for (const [at, value] of values.filter(([, of]) => Number(of) > 0)) {
+            const time = useValueForTime ? Number(value) : at * 1000;
+            const last = stretches.at(-1);
+            if (last && time - last.to <= (useValueForTime ? 0 : seconds * 1000)) last.to = time;
+            else stretches.push({ from: time, to: time, color });
+          }
+          return stretches;
+        });
+      } catch (error) {
+        faults.push(`annotation ${name}: ${error.message}`);
+        return [];
+      }
+    }),
+  );
+  return found.flat();
+}
+
+function setColors({ colors }) {
+  const set = {
+    canvas: colors.background.canvas,
+    primary: colors.background.primary,
+    secondary: colors.background.secondary,
+    text: colors.text.primary,
+    weak: colors.text.secondary,
+    link: colors.text.link,
+    border: colors.border.weak,
+    red: colors.error.text,
+  };
+  for (const [name, value] of Object.entries(set)) document.documentElement.style.setProperty(`--${name}`, value);
+}

@@ -1,0 +1,173 @@
+#!/usr/bin/env node
+// Draws Grafana dashboards into pictures, from their JSON and a Prometheus, without Grafana: `--help`.
+//
+// What knows dashboards runs in the browser (page/); here are arguments, requests to Prometheus, the browser and the files.
+
+import { build } from 'esbuild';
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { basename, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import puppeteer from 'puppeteer-core';
+
+const usage = `Usage: node render.mjs [options] DASHBOARD.json...
+
+  --prometheus URL   the data source of every panel (default http://localhost:9090)
+  --out DIR          where DASHBOARD.png is written (default .)
+  --var NAME=VALUE   the value of a variable, again for more values; All is "$__all"
+  --from, --to TIME  instead of the time range of the dashboard, such as now-7d
+  --theme NAME       dark or light (default dark)
+  --width PIXELS     width of the picture (default 1600)
+  --chromium PATH    the browser (default: chromium, chromium-browser or google-chrome)
+
+Exits with 1, and a line for each on stderr, if a panel can not be drawn, fails or is empty.`;
+
+function fail(message, code = 2) {
+  console.error(message);
+  process.exit(code);
+}
+
+function commandLine() {
+  try {
+    return parseArgs({
+      allowPositionals: true,
+      options: {
+        prometheus: { type: 'string', default: 'http://localhost:9090' },
+        out: { type: 'string', default: '.' },
+        var: { type: 'string', multiple: true, default: [] },
+        from: { type: 'string' },
+        to: { type: 'string' },
+        theme: { type: 'string', default: 'dark' },
+        width: { type: 'string', default: '1600' },
+        chromium: { type: 'string' },
+        help: { type: 'boolean', short: 'h' },
+      },
+    });
+  } catch (error) {
+    return fail(`${error.message}\n\n${usage}`);
+  }
+}
+
+function findChromium() {
+  for (const name of ['chromium', 'chromium-browser', 'google-chrome']) {
+    try {
+      return execFileSync('sh', ['-c', `command -v ${name}`], { encoding: 'utf8' }).trim();
+    } catch {
+      // The next name, then.
+    }
+  }
+  return fail('no chromium on the PATH: install it, or name the browser by --chromium');
+}
+
+/** Bundles the page's script and styles, fonts included, into one document that needs no server. */
+async function bundle() {
+  const { outputFiles } = await build({
+    entryPoints: [fileURLToPath(new URL('page/main.js', import.meta.url))],
+    bundle: true,
+    minify: true,
+    charset: 'utf8',
+    write: false,
+    outdir: 'out',
+    logLevel: 'error',
+    define: { 'process.env.NODE_ENV': '"production"' },
+    loader: { '.woff2': 'dataurl', '.woff': 'empty' },
+  });
+  const [js, css] = ['.js', '.css'].map((end) => outputFiles.find((file) => file.path.endsWith(end)).text);
+  return `<!doctype html><meta charset="utf-8"><style>${css}</style><body><script>${js.replaceAll('</script', '<\\/script')}</script>`;
+}
+
+/** Asks Prometheus and returns its data; the page has what is thrown here as the message of the panel. */
+async function ask(prometheus, path, parameters) {
+  const url = new URL(`${prometheus.replace(/\/$/, '')}/api/v1/${path}`);
+  const headers = {};
+  if (url.username) {
+    headers.authorization = `Basic ${Buffer.from(`${decodeURIComponent(url.username)}:${decodeURIComponent(url.password)}`).toString('base64')}`;
+    url.username = url.password = '';
+  }
+  url.search = new URLSearchParams(parameters);
+  let answer;
+  try {
+    answer = await fetch(url, { headers });
+  } catch (error) {
+    throw new Error(`Prometheus can not be reached: ${error.cause?.message ?? error.message}`);
+  }
+  const text = await answer.text();
+  let body;
+  try {
+    body = JSON.parse(text);
+  } catch {
+    throw new Error(`Prometheus answers ${answer.status}: ${text.slice(0, 200)}`);
+  }
+  if (body.status !== 'success') throw new Error(body.error ?? `Prometheus answers ${answer.status}`);
+  return body.data;
+}
+
+const { values: args, positionals: files } = commandLine();
+if (args.help) {
+  console.log(usage);
+  process.exit(0);
+}
+if (files.length === 0) fail(`no dashboard given\n\n${usage}`);
+if (!['dark', 'light'].includes(args.theme)) fail('--theme is dark or light');
+const width = Number(args.width);
+if (!Number.isInteger(width) || width < 400) fail('--width is a number of pixels, 400 at least');
+const variables = {};
+for (const pair of args.var) {
+  const [name, ...value] = pair.split('=');
+  if (value.length === 0) fail(`--var ${pair}: write NAME=VALUE`);
+  (variables[name] ??= []).push(value.join('='));
+}
+const dashboards = files.map((file) => {
+  try {
+    return { name: basename(file, '.json'), json: JSON.parse(readFileSync(file, 'utf8')) };
+  } catch (error) {
+    return fail(`${file}: ${error.message}`);
+  }
+});
+
+const home = mkdtempSync(join(tmpdir(), 'dashboard-preview-'));
+let faults = 0;
+let browser;
+try {
+  const document = join(home, 'page.html');
+  writeFileSync(document, await bundle());
+  browser = await puppeteer.launch({
+    executablePath: args.chromium ?? findChromium(),
+    headless: true,
+    userDataDir: join(home, 'profile'),
+    args: [
+      '--disable-gpu',
+      '--disable-background-networking',
+      '--no-first-run',
+      '--hide-scrollbars',
+      // Chromium has no sandbox for root.
+      ...(process.getuid?.() === 0 ? ['--no-sandbox'] : []),
+    ],
+  });
+  mkdirSync(args.out, { recursive: true });
+  for (const { name, json } of dashboards) {
+    const page = await browser.newPage();
+    page.on('pageerror', (error) => console.error(`${name}: ${error.message}`));
+    await page.setViewport({ width, height: 800 });
+    await page.exposeFunction('ask', (path, parameters) => ask(args.prometheus, path, parameters));
+    await page.goto(`file://${document}`);
+    const told = await page.evaluate((...all) => window.preview(...all), json, {
+      theme: args.theme,
+      variables,
+      from: args.from,
+      to: args.to,
+    });
+    for (const line of told) console.error(`${name}: ${line}`);
+    faults += told.length;
+    const picture = join(args.out, `${name}.png`);
+    await page.screenshot({ path: picture, fullPage: true });
+    console.log(picture);
+    await page.close();
+  }
+} finally {
+  await browser?.close();
+  rmSync(home, { recursive: true, force: true });
+}
+process.exit(faults ? 1 : 0);
