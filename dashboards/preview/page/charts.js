@@ -2,15 +2,18 @@
 
 import { FieldType, dateTimeFormat, formattedValueToString, getFieldDisplayName, getFieldSeriesColor } from '@grafana/data';
 import uPlot from 'uplot';
-import { html, svg, textWidth } from './html.js';
+import { alpha, html, svg, textWidth } from './html.js';
 import { Empty, addLegend, legendItems } from './panels.js';
 
-const alpha = (color, of) => `color-mix(in srgb, ${color} ${of * 100}%, transparent)`;
 const [SECOND, MINUTE, DAY, YEAR] = [1000, 60_000, 86_400_000, 31_536_000_000];
 
 /** The fields with numbers, each with its name, in the order of their colours. */
 function numbers(frames) {
-  return frames.flatMap((frame) => frame.fields.filter(({ type }) => type === FieldType.number).map((field) => ({ field, frame, name: getFieldDisplayName(field, frame, frames) })));
+  return frames.flatMap((frame) =>
+    frame.fields
+      .filter(({ type }) => type === FieldType.number)
+      .map((field) => ({ field, frame, name: getFieldDisplayName(field, frame, frames) })),
+  );
 }
 
 /** How far a value axis reaches, by the rules of Grafana: some room above, and from zero if that is near. */
@@ -18,16 +21,19 @@ function span(low, high, { min, max, custom = {} }) {
   const end = (hard, soft) => ({ pad: 0.1, hard: hard ?? undefined, soft: soft ?? 0, mode: soft === undefined || soft === null ? 3 : 1 });
   const from = end(min, custom.axisSoftMin);
   const to = end(max, custom.axisSoftMax);
-  const range = uPlot.rangeNum(min ?? low, max ?? high, { min: { ...from, hard: from.hard ?? -Infinity }, max: { ...to, hard: to.hard ?? Infinity } });
+  const range = uPlot.rangeNum(min ?? low, max ?? high, {
+    min: { ...from, hard: from.hard ?? -Infinity },
+    max: { ...to, hard: to.hard ?? Infinity },
+  });
   const [first, last] = [min ?? range[0], max ?? range[1]];
   return first < last ? [first, last] : [first, first + 1];
 }
 
 function timeFormat(step, length) {
   if (step < SECOND) return 'HH:mm:ss.SSS';
-  if (step < MINUTE) return 'HH:mm:ss';
+  if (step <= MINUTE) return 'HH:mm:ss';
   if (length <= DAY) return 'HH:mm';
-  if (step < DAY) return 'MM/DD HH:mm';
+  if (step <= DAY) return 'MM/DD HH:mm';
   if (length < YEAR) return 'MM/DD';
   return step < YEAR ? 'YYYY-MM' : 'YYYY';
 }
@@ -59,7 +65,8 @@ export function timeseries({ panel, body, frames, theme, timeZone, range, annota
       scale: 'x',
       size: 26,
       space: (u, axis, min, max, size) => textWidth(timeFormat((max - min) / (size / 80), max - min), 12) + 18,
-      values: (u, splits, axis, space, step) => splits.map((at) => dateTimeFormat(at, { format: timeFormat(step, range.to - range.from), timeZone })),
+      values: (u, splits, axis, space, step) =>
+        splits.map((at) => dateTimeFormat(at, { format: timeFormat(step, range.to - range.from), timeZone })),
     },
   ];
   const bands = [];
@@ -73,12 +80,19 @@ export function timeseries({ panel, body, frames, theme, timeZone, range, annota
       const key = JSON.stringify([stacking, scale, custom.drawStyle]);
       const below = stacks[key]?.at(-1);
       (stacks[key] ??= []).push(i);
-      if (stacking.mode === 'normal') data[i] = data[i].map((value, at) => (below === undefined ? value : value == null && data[below][at] == null ? value : (value ?? 0) + (data[below][at] ?? 0)));
-      if (below !== undefined) bands.push({ series: [i + 1, below + 1], dir: 1 });
+      if (stacking.mode === 'normal')
+        data[i] = data[i].map((value, at) =>
+          below === undefined ? value : value == null && data[below][at] == null ? value : (value ?? 0) + (data[below][at] ?? 0),
+        );
+      if (below !== undefined) bands.push({ series: [i + 1, below + 1] });
     }
     if (!scales[scale]) {
       const log = custom.scaleDistribution?.type === 'log';
-      scales[scale] = { distr: log ? 3 : 1, log: custom.scaleDistribution?.log ?? 10, ...(!log && { range: (u, low, high) => span(low, high, field.config) }) };
+      scales[scale] = {
+        distr: log ? 3 : 1,
+        log: custom.scaleDistribution?.log ?? 10,
+        ...(!log && { range: (u, low, high) => span(stacking.mode === 'percent' ? Math.min(low, 0) : low, high, field.config) }),
+      };
       const right = axisPlacement === 'right' || (axisPlacement === 'auto' && axes.some(({ scale: other }) => other !== 'x'));
       if (axisPlacement !== 'hidden') {
         axes.push({
@@ -91,6 +105,7 @@ export function timeseries({ panel, body, frames, theme, timeZone, range, annota
           space: 40,
           grid: { show: !right },
           values: (u, splits) => {
+            if (stacking.mode === 'percent') return splits.map((value) => `${Math.round(value * 100)}%`);
             const decimals = field.config.decimals ?? Math.max(0, ...splits.map((value) => (`${value}`.split('.')[1] ?? '').length));
             return splits.map((value) => (value === null ? '' : formattedValueToString(field.display(value, Math.min(decimals, 4)))));
           },
@@ -98,7 +113,15 @@ export function timeseries({ panel, body, frames, theme, timeZone, range, annota
         });
       }
     }
-    const { drawStyle = 'line', lineWidth = 1, fillOpacity = 0, gradientMode = 'none', lineInterpolation = 'linear', showPoints = 'auto', pointSize = 5 } = custom;
+    const {
+      drawStyle = 'line',
+      lineWidth = 1,
+      fillOpacity = 0,
+      gradientMode = 'none',
+      lineInterpolation = 'linear',
+      showPoints = 'auto',
+      pointSize = 5,
+    } = custom;
     const paths = {
       linear: uPlot.paths.linear(),
       smooth: uPlot.paths.spline(),
@@ -123,7 +146,12 @@ export function timeseries({ panel, body, frames, theme, timeZone, range, annota
       width: lineWidth,
       dash: custom.lineStyle?.fill && custom.lineStyle.fill !== 'solid' ? (custom.lineStyle.dash ?? [10, 10]) : undefined,
       fill: fill(),
-      paths: drawStyle === 'points' ? () => null : bars ? uPlot.paths.bars({ size: [custom.barWidthFactor ?? 0.6, custom.barMaxWidth ?? 200], align: custom.barAlignment ?? 0 }) : paths,
+      paths:
+        drawStyle === 'points'
+          ? () => null
+          : bars
+            ? uPlot.paths.bars({ size: [custom.barWidthFactor ?? 0.6, custom.barMaxWidth ?? 200], align: custom.barAlignment ?? 0 })
+            : paths,
       points: {
         show: !bars && (showPoints === 'always' || drawStyle === 'points' ? true : showPoints === 'never' ? false : undefined),
         size: pointSize,
@@ -157,7 +185,14 @@ export function timeseries({ panel, body, frames, theme, timeZone, range, annota
       scales,
       series: [{}, ...series],
       bands,
-      axes: axes.map((axis) => ({ stroke: theme.colors.text.primary, font: '12px Inter, sans-serif', gap: 5, ticks: { ...grid, size: 4 }, ...axis, grid: { ...grid, ...axis.grid } })),
+      axes: axes.map((axis) => ({
+        stroke: theme.colors.text.primary,
+        font: '12px Inter, sans-serif',
+        gap: 5,
+        ticks: { ...grid, size: 4 },
+        ...axis,
+        grid: { ...grid, ...axis.grid },
+      })),
       hooks: { drawClear: [(u) => drawThresholds(u, fields, series, theme)], draw: [(u) => drawAnnotations(u, annotations)] },
     },
     [times, ...data],
@@ -222,12 +257,28 @@ function drawAnnotations(u, annotations) {
 }
 
 export function barchart({ panel, body, frames, theme }) {
-  const { xField, orientation = 'auto', stacking = 'none', showValue = 'auto', barWidth = 0.97, groupWidth = 0.7, xTickLabelRotation = 0, colorByField, legend = {} } = panel.options ?? {};
+  const {
+    xField,
+    orientation = 'auto',
+    stacking = 'none',
+    showValue = 'auto',
+    barWidth = 0.97,
+    groupWidth = 0.7,
+    xTickLabelRotation = 0,
+    colorByField,
+    legend = {},
+  } = panel.options ?? {};
   const [frame] = frames;
   if (!frame?.length) throw new Empty();
   const named = frame.fields.map((field) => ({ field, name: getFieldDisplayName(field, frame, frames) }));
-  const categories = named.find(({ name }) => name === xField) ?? named.find(({ field }) => field.type === FieldType.string) ?? named.find(({ field }) => field.type === FieldType.time);
-  const bars = named.filter(({ field, name }) => field.type === FieldType.number && field !== categories?.field && name !== colorByField && !field.config.custom?.hideFrom?.viz);
+  const categories =
+    named.find(({ name }) => name === xField) ??
+    named.find(({ field }) => field.type === FieldType.string) ??
+    named.find(({ field }) => field.type === FieldType.time);
+  const bars = named.filter(
+    ({ field, name }) =>
+      field.type === FieldType.number && field !== categories?.field && name !== colorByField && !field.config.custom?.hideFrom?.viz,
+  );
   if (!categories || bars.length === 0) throw new Error('a bar chart needs a field with names and one with numbers');
   const coloring = named.find(({ name }) => name === colorByField)?.field;
   const { width, height } = addLegend(body, legend, legendItems(bars, legend, theme));
@@ -240,7 +291,10 @@ export function barchart({ panel, body, frames, theme }) {
   const all = stacked ? labels.map((_, row) => (stacking === 'percent' ? 1 : total(row))) : bars.flatMap(({ field }) => [...field.values]);
   const [min, max] = span(Math.min(0, ...all), Math.max(0, ...all), bars[0].field.config);
   const format = (value) => (stacking === 'percent' ? `${Math.round(value * 100)}%` : formattedValueToString(bars[0].field.display(value)));
-  const step = [1, 2, 2.5, 5, 10].map((one) => one * 10 ** Math.floor(Math.log10((max - min) / ((across ? width : height) / 50)))).find((one) => (max - min) / one <= (across ? width : height) / 45) ?? max - min;
+  const step =
+    [1, 2, 2.5, 5, 10]
+      .map((one) => one * 10 ** Math.floor(Math.log10((max - min) / ((across ? width : height) / 50))))
+      .find((one) => (max - min) / one <= (across ? width : height) / 45) ?? max - min;
   const ticks = Array.from({ length: Math.floor(max / step) - Math.ceil(min / step) + 1 }, (_, i) => (Math.ceil(min / step) + i) * step);
 
   const left = Math.max(...(across ? labels : ticks.map(format)).map((label) => textWidth(label, 12))) + 14;
@@ -251,13 +305,22 @@ export function barchart({ panel, body, frames, theme }) {
   const far = across ? plot.width : plot.height;
   const at = (value) => ((value - min) / (max - min)) * far;
   // Of a box along the categories and across the values, where it stands in the picture.
-  const box = (start, size, low, high) => (across ? { x: plot.left + low, y: plot.top + start, width: high - low, height: size } : { x: plot.left + start, y: plot.top + far - high, width: size, height: high - low });
+  const box = (start, size, low, high) =>
+    across
+      ? { x: plot.left + low, y: plot.top + start, width: high - low, height: size }
+      : { x: plot.left + start, y: plot.top + far - high, width: size, height: high - low };
   const line = theme.isDark ? 'rgba(240, 250, 255, 0.09)' : 'rgba(0, 10, 23, 0.09)';
   const drawing = svg('svg', { width, height });
   for (const tick of ticks) {
     const { x, y } = box(0, along, at(tick), at(tick));
     drawing.append(svg('rect', { ...(across ? { x, y, width: 1, height: along } : { x, y, width: along, height: 1 }), fill: line }));
-    drawing.append(svg('text', { ...(across ? { x, y: height - 6, 'text-anchor': 'middle' } : { x: left - 8, y: y + 4, 'text-anchor': 'end' }), 'font-size': 12 }, format(tick)));
+    drawing.append(
+      svg(
+        'text',
+        { ...(across ? { x, y: height - 6, 'text-anchor': 'middle' } : { x: left - 8, y: y + 4, 'text-anchor': 'end' }), 'font-size': 12 },
+        format(tick),
+      ),
+    );
   }
   const slot = along / count;
   const group = slot * (bars.length > 1 && !stacked ? groupWidth : barWidth);
@@ -268,21 +331,38 @@ export function barchart({ panel, body, frames, theme }) {
     bars.forEach(({ field }, i) => {
       const value = valueOf(field, row);
       if (!Number.isFinite(value)) return;
-      const color = coloring ? coloring.display(coloring.values[row]).color : (field.config.color?.mode ?? '').match(/threshold|continuous/) ? field.display(value).color : getFieldSeriesColor(field, theme).color;
+      const color = coloring
+        ? coloring.display(coloring.values[row]).color
+        : (field.config.color?.mode ?? '').match(/threshold|continuous/)
+          ? field.display(value).color
+          : getFieldSeriesColor(field, theme).color;
       const { fillOpacity = 80, lineWidth = 1 } = field.config.custom ?? {};
       const from = stacked ? start : start + (group / bars.length) * i + (group / bars.length - one) / 2;
       const place = box(from, one, at(Math.min(base, base + value)), at(Math.max(base, base + value)));
       drawing.append(svg('rect', { ...place, fill: color, 'fill-opacity': fillOpacity / 100, stroke: color, 'stroke-width': lineWidth }));
       const shown = stacking === 'percent' ? format(value) : formattedValueToString(field.display(value));
-      if (showValue === 'always' || (showValue === 'auto' && textWidth(shown, 12) < (across ? 40 : one))) {
-        const middle = stacked ? { x: place.x + place.width / 2, y: place.y + place.height / 2 + 4 } : across ? { x: place.x + place.width + 4, y: place.y + place.height / 2 + 4 } : { x: place.x + place.width / 2, y: place.y - 4 };
+      if (showValue === 'always' || (showValue === 'auto' && textWidth(shown, 12) < (stacked ? place.width : across ? 40 : one))) {
+        const middle = stacked
+          ? { x: place.x + place.width / 2, y: place.y + place.height / 2 + 4 }
+          : across
+            ? { x: place.x + place.width + 4, y: place.y + place.height / 2 + 4 }
+            : { x: place.x + place.width / 2, y: place.y - 4 };
         const size = across ? Math.min(12, one) : Math.min(12, (one / textWidth(shown, 12)) * 12);
-        drawing.append(svg('text', { ...middle, 'font-size': Math.max(size, 8), 'text-anchor': across && !stacked ? 'start' : 'middle' }, shown));
+        drawing.append(
+          svg('text', { ...middle, 'font-size': Math.max(size, 8), 'text-anchor': across && !stacked ? 'start' : 'middle' }, shown),
+        );
       }
       if (stacked) base += value;
     });
     const middle = row * slot + slot / 2;
-    const spot = across ? { x: left - 8, y: plot.top + middle + 4, 'text-anchor': 'end' } : { x: plot.left + middle, y: plot.top + far + 18, 'text-anchor': tilt ? 'end' : 'middle', ...(tilt && { transform: `rotate(${-Math.abs(xTickLabelRotation)} ${plot.left + middle} ${plot.top + far + 18})` }) };
+    const spot = across
+      ? { x: left - 8, y: plot.top + middle + 4, 'text-anchor': 'end' }
+      : {
+          x: plot.left + middle,
+          y: plot.top + far + 18,
+          'text-anchor': tilt ? 'end' : 'middle',
+          ...(tilt && { transform: `rotate(${-Math.abs(xTickLabelRotation)} ${plot.left + middle} ${plot.top + far + 18})` }),
+        };
     drawing.append(svg('text', { ...spot, 'font-size': 12 }, label));
   });
   body.prepend(drawing);
@@ -292,7 +372,9 @@ export function stateTimeline({ panel, body, frames, theme, timeZone, range }) {
   const { rowHeight = 0.9, showValue = 'auto', mergeValues = true, legend = {} } = panel.options ?? {};
   const rows = frames.flatMap((frame) => {
     const time = frame.fields.find(({ type }) => type === FieldType.time);
-    return frame.fields.filter((field) => field !== time && frame.length > 0).map((field) => ({ field, time, name: getFieldDisplayName(field, frame, frames) }));
+    return frame.fields
+      .filter((field) => field !== time && frame.length > 0)
+      .map((field) => ({ field, time, name: getFieldDisplayName(field, frame, frames) }));
   });
   if (rows.length === 0) throw new Empty();
   const states = new Map();
@@ -311,7 +393,11 @@ export function stateTimeline({ panel, body, frames, theme, timeZone, range }) {
     });
     return list;
   });
-  const { width, height } = addLegend(body, legend, [...states].map(([name, color]) => ({ name, color, values: [] })));
+  const { width, height } = addLegend(
+    body,
+    legend,
+    [...states].map(([name, color]) => ({ name, color, values: [] })),
+  );
   const left = Math.max(...rows.map(({ name }) => textWidth(name, 12))) + 12;
   const slot = (height - 24) / rows.length;
   const x = (at) => left + ((at - range.from) / (range.to - range.from)) * (width - left - 8);
@@ -322,14 +408,42 @@ export function stateTimeline({ panel, body, frames, theme, timeZone, range }) {
     for (const { from, to, shown, color } of list) {
       const [start, end] = [Math.max(x(from), left), Math.min(x(to), width - 8)];
       if (end <= start) continue;
-      drawing.append(svg('rect', { x: start, y, width: end - start, height: slot * rowHeight, fill: color, 'fill-opacity': (rows[row].field.config.custom?.fillOpacity ?? 70) / 100 }));
-      if (showValue !== 'never' && textWidth(shown, 12) + 8 < end - start) drawing.append(svg('text', { x: (start + end) / 2, y: row * slot + slot / 2 + 4, 'font-size': 12, 'text-anchor': 'middle', fill: theme.colors.getContrastText(color) }, shown));
+      drawing.append(
+        svg('rect', {
+          x: start,
+          y,
+          width: end - start,
+          height: slot * rowHeight,
+          fill: color,
+          'fill-opacity': (rows[row].field.config.custom?.fillOpacity ?? 70) / 100,
+        }),
+      );
+      if (showValue !== 'never' && textWidth(shown, 12) + 8 < end - start)
+        drawing.append(
+          svg(
+            'text',
+            {
+              x: (start + end) / 2,
+              y: row * slot + slot / 2 + 4,
+              'font-size': 12,
+              'text-anchor': 'middle',
+              fill: theme.colors.getContrastText(color),
+            },
+            shown,
+          ),
+        );
     }
   });
   const count = Math.max(Math.floor((width - left) / 110), 2);
   for (let i = 0; i < count; i++) {
     const at = range.from + ((range.to - range.from) * (i + 0.5)) / count;
-    drawing.append(svg('text', { x: x(at), y: height - 6, 'font-size': 12, 'text-anchor': 'middle' }, dateTimeFormat(at, { format: timeFormat((range.to - range.from) / count, range.to - range.from), timeZone })));
+    drawing.append(
+      svg(
+        'text',
+        { x: x(at), y: height - 6, 'font-size': 12, 'text-anchor': 'middle' },
+        dateTimeFormat(at, { format: timeFormat((range.to - range.from) / count, range.to - range.from), timeZone }),
+      ),
+    );
   }
   body.prepend(drawing);
 }

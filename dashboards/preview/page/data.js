@@ -14,10 +14,29 @@ import { scope, timeRange } from './variables.js';
 
 // Some stand in the list under two names.
 standardTransformersRegistry.setInit(() =>
-  [...new Set(Object.values(standardTransformers))].map((transformation) => ({ id: transformation.id, name: transformation.name, transformation })),
+  [...new Set(Object.values(standardTransformers))].map((transformation) => ({
+    id: transformation.id,
+    name: transformation.name,
+    transformation,
+  })),
 );
 
-const STANDARD = ['unit', 'decimals', 'min', 'max', 'fieldMinMax', 'displayName', 'noValue', 'thresholds', 'mappings', 'color', 'links', 'description', 'filterable', 'actions'];
+const STANDARD = [
+  'unit',
+  'decimals',
+  'min',
+  'max',
+  'fieldMinMax',
+  'displayName',
+  'noValue',
+  'thresholds',
+  'mappings',
+  'color',
+  'links',
+  'description',
+  'filterable',
+  'actions',
+];
 const SCRAPE_INTERVAL = '15s'; // What Grafana takes where the data source tells none.
 
 /** Runs the queries of a panel, transforms what comes and gives it its field configuration. */
@@ -32,7 +51,14 @@ export async function panelData({ panel, variables, scoped, width, theme, timeZo
     transformDataFrame(panel.transformations ?? [], frames, { interpolate: replace }).subscribe({ next: resolve, error: reject });
   });
   const fieldConfig = configOf(panel);
-  return applyFieldOverrides({ data: frames, fieldConfig, fieldConfigRegistry: registry(fieldConfig), replaceVariables: replace, theme, timeZone });
+  return applyFieldOverrides({
+    data: frames,
+    fieldConfig,
+    fieldConfigRegistry: registry(fieldConfig),
+    replaceVariables: replace,
+    theme,
+    timeZone,
+  });
 }
 
 /** The time range of a panel: that of the dashboard, unless it has one of its own. */
@@ -53,7 +79,8 @@ function queries({ target, panel, variables, scoped, width, range, ask }) {
   const step = Math.max(rangeUtil.calculateInterval(range, points, least).intervalMs, safe) * (target.intervalFactor || 1);
   const seconds = step / 1000;
   const interval = rangeUtil.secondsToHms(seconds);
-  const rate = Math.max(seconds + rangeUtil.intervalToSeconds(SCRAPE_INTERVAL), 4 * rangeUtil.intervalToSeconds(least));
+  const scrape = rangeUtil.intervalToSeconds(replace(target.interval || SCRAPE_INTERVAL));
+  const rate = Math.max(seconds + scrape, 4 * scrape);
   const expr = variables.replace(
     target.expr,
     { ...scoped, ...scope({ __interval: interval, __interval_ms: step, __rate_interval: `${rate}s`, __rate_interval_ms: rate * 1000 }) },
@@ -90,7 +117,13 @@ function series({ target, expr, step, replace, result }) {
       length: points.length,
       fields: [
         { name: 'Time', type: FieldType.time, config: one.values ? { interval: step } : {}, values: points.map(([at]) => at * 1000) },
-        { name: 'Value', type: FieldType.number, labels: metric, config: name ? { displayNameFromDS: name } : {}, values: points.map(([, value]) => Number(value)) },
+        {
+          name: 'Value',
+          type: FieldType.number,
+          labels: metric,
+          config: name ? { displayNameFromDS: name } : {},
+          values: points.map(([, value]) => Number(value)),
+        },
       ],
     };
   });
@@ -100,7 +133,9 @@ function legend(format, metric, expr, replace) {
   if (format === '__auto') return Object.keys(metric).length > 0 ? '' : expr;
   if (format) return renderLegendFormat(replace(format), metric);
   const { __name__ = '', ...labels } = metric;
-  const inner = Object.entries(labels).map(([label, value]) => `${label}="${value}"`).join(', ');
+  const inner = Object.entries(labels)
+    .map(([label, value]) => `${label}="${value}"`)
+    .join(', ');
   return inner ? `${__name__}{${inner}}` : __name__ || expr;
 }
 
@@ -114,7 +149,12 @@ function table({ target, result }, tables) {
     length: rows.length,
     fields: [
       { name: 'Time', type: FieldType.time, config: {}, values: rows.map(({ at }) => at) },
-      ...labels.map((label) => ({ name: label, type: FieldType.string, config: { filterable: true }, values: rows.map(({ metric }) => metric[label] ?? '') })),
+      ...labels.map((label) => ({
+        name: label,
+        type: FieldType.string,
+        config: { filterable: true },
+        values: rows.map(({ metric }) => metric[label] ?? ''),
+      })),
       { name: value, type: FieldType.number, config: {}, values: rows.map((row) => row.value) },
     ],
   };
@@ -125,8 +165,17 @@ export function configOf(panel) {
   const { defaults = {}, overrides = [] } = structuredClone(panel.fieldConfig ?? {});
   const classic = ['timeseries', 'barchart', 'piechart'].includes(panel.type);
   defaults.color ??= { mode: classic ? 'palette-classic' : 'thresholds' };
-  defaults.thresholds ??= { mode: 'absolute', steps: [{ color: 'green', value: null }, { color: 'red', value: 80 }] };
-  const lists = [defaults.thresholds, ...overrides.flatMap(({ properties }) => properties.filter(({ id }) => id === 'thresholds').map(({ value }) => value))];
+  defaults.thresholds ??= {
+    mode: 'absolute',
+    steps: [
+      { color: 'green', value: null },
+      { color: 'red', value: 80 },
+    ],
+  };
+  const lists = [
+    defaults.thresholds,
+    ...overrides.flatMap(({ properties }) => properties.filter(({ id }) => id === 'thresholds').map(({ value }) => value)),
+  ];
   // JSON knows no infinity.
   for (const { steps } of lists) if (steps?.length) steps[0].value = -Infinity;
   return { defaults, overrides };
@@ -140,5 +189,8 @@ function registry({ defaults, overrides }) {
     ...overrides.flatMap(({ properties }) => properties.map(({ id }) => id)).filter((id) => id.startsWith('custom.')),
   ]);
   // A name of a parent (custom.cellOptions) before one of its children (custom.cellOptions.mode).
-  return new FieldConfigOptionsRegistry(() => [...STANDARD.map((id) => item(id, id, false)), ...[...custom].sort().map((id) => item(id, id.slice(7), true))]);
+  return new FieldConfigOptionsRegistry(() => [
+    ...STANDARD.map((id) => item(id, id, false)),
+    ...[...custom].sort().map((id) => item(id, id.slice(7), true)),
+  ]);
 }

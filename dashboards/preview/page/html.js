@@ -4,7 +4,8 @@ const SVG = 'http://www.w3.org/2000/svg';
 
 function append(element, attributes, children) {
   for (const [name, value] of Object.entries(attributes ?? {})) {
-    if (name === 'style') for (const [property, of] of Object.entries(value)) element.style.setProperty(property, typeof of === 'number' ? `${of}px` : of);
+    if (name === 'style')
+      for (const [property, of] of Object.entries(value)) element.style.setProperty(property, typeof of === 'number' ? `${of}px` : of);
     else if (value !== undefined && value !== false) element.setAttribute(name, value);
   }
   element.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
@@ -14,6 +15,9 @@ function append(element, attributes, children) {
 /** Makes an HTML element; numbers in `style` are pixels. */
 export const html = (tag, attributes, ...children) => append(document.createElement(tag), attributes, children);
 export const svg = (tag, attributes, ...children) => append(document.createElementNS(SVG, tag), attributes, children);
+
+/** A colour, `of` of it opaque. */
+export const alpha = (color, of) => `color-mix(in srgb, ${color} ${of * 100}%, transparent)`;
 
 const context = document.createElement('canvas').getContext('2d');
 

@@ -15,7 +15,7 @@ const DRAW = { timeseries, stat, bargauge, gauge, table, piechart, barchart, 'st
 const WITHOUT_DATA = ['text', 'alertlist'];
 const [ROW, GAP] = [30, 8];
 
-/** Draws `dashboard` and returns a line for each panel, variable or annotation that failed. */
+/** Draws a dashboard and returns a line for each panel, variable or annotation that failed. */
 window.preview = async (dashboard, { theme: mode, variables: wanted, from, to }) => {
   const ask = window.ask;
   const faults = [];
@@ -23,16 +23,13 @@ window.preview = async (dashboard, { theme: mode, variables: wanted, from, to })
   setColors(theme);
   await document.fonts.load('14px Inter');
   await document.fonts.load('500 14px Inter');
-  const timeZone = dashboard.timezone && dashboard.timezone !== 'browser' ? dashboard.timezone : Intl.DateTimeFormat().resolvedOptions().timeZone;
+  const timeZone =
+    dashboard.timezone && dashboard.timezone !== 'browser' ? dashboard.timezone : Intl.DateTimeFormat().resolvedOptions().timeZone;
   const range = timeRange(from ?? dashboard.time?.from ?? 'now-6h', to ?? dashboard.time?.to ?? 'now', timeZone);
   const variables = new Variables(range, timeZone);
   const list = dashboard.templating?.list ?? [];
   for (const name of Object.keys(wanted)) if (!list.some((variable) => variable.name === name)) faults.push(`there is no variable ${name}`);
-  try {
-    await variables.load(list, wanted, ask);
-  } catch (error) {
-    faults.push(error.message);
-  }
+  faults.push(...(await variables.load(list, wanted, ask)));
   const annotations = await loadAnnotations(dashboard, variables, theme, ask, faults);
 
   document.body.append(head(dashboard, variables.shown(list), range, timeZone));
@@ -47,8 +44,20 @@ window.preview = async (dashboard, { theme: mode, variables: wanted, from, to })
       const size = { left: x * cell, top: panel.top, width: w * cell - GAP, height: h * (ROW + GAP) - GAP };
       const title = variables.replace(panel.title ?? '', panel.scoped);
       const body = html('div', { class: 'body' });
-      const marks = [panel.description && html('span', { class: 'info' }, 'i'), (panel.timeFrom || panel.timeShift) && !panel.hideTimeOverride && html('span', { class: 'weak' }, `Last ${panel.timeFrom ?? ''} ${panel.timeShift ?? ''}`)];
-      grid.append(html('div', { class: `panel ${panel.transparent ? 'transparent' : ''}`, style: size }, (title || marks[0]) && html('div', { class: 'title' }, html('h2', {}, title), marks), body));
+      const marks = [
+        panel.description && html('span', { class: 'info' }, 'i'),
+        (panel.timeFrom || panel.timeShift) &&
+          !panel.hideTimeOverride &&
+          html('span', { class: 'weak' }, `Last ${panel.timeFrom ?? ''} ${panel.timeShift ?? ''}`),
+      ];
+      grid.append(
+        html(
+          'div',
+          { class: `panel ${panel.transparent ? 'transparent' : ''}`, style: size },
+          (title || marks[0]) && html('div', { class: 'title' }, html('h2', {}, title), marks),
+          body,
+        ),
+      );
       const fault = await draw({ panel, body, theme, timeZone, range, variables, annotations, ask });
       if (fault) {
         body.replaceChildren(html('div', { class: 'message fault' }, fault));
@@ -68,7 +77,9 @@ async function draw({ panel, body, variables, theme, timeZone, range: whole, ann
   try {
     const range = panelRange(panel, whole, timeZone);
     const replace = (text, more) => variables.replace(text, { ...scoped, ...more });
-    const frames = WITHOUT_DATA.includes(panel.type) ? [] : await panelData({ panel, variables, scoped, width: body.clientWidth, theme, timeZone, range, ask });
+    const frames = WITHOUT_DATA.includes(panel.type)
+      ? []
+      : await panelData({ panel, variables, scoped, width: body.clientWidth, theme, timeZone, range, ask });
     await paint({ panel, body, frames, fieldConfig, theme, timeZone, range, annotations, replace, ask });
     return undefined;
   } catch (error) {
@@ -80,13 +91,17 @@ async function draw({ panel, body, variables, theme, timeZone, range: whole, ann
 /** The panels under each row. What a row hides while it is collapsed is shown, and what repeats is repeated. */
 function sections(panels, variables) {
   const found = [{ panels: [] }];
-  const sorted = [...panels].sort((a, b) => a.gridPos.y - b.gridPos.y || a.gridPos.x - b.gridPos.x);
-  for (const panel of sorted) {
-    if (panel.type === 'row') found.push({ row: panel, panels: [...(panel.panels ?? [])] });
+  const sorted = (list) => [...list].sort((a, b) => a.gridPos.y - b.gridPos.y || a.gridPos.x - b.gridPos.x);
+  for (const panel of sorted(panels)) {
+    if (panel.type === 'row') found.push({ row: panel, panels: sorted(panel.panels ?? []) });
     else found.at(-1).panels.push(panel);
   }
   const each = (item, draw) =>
-    item?.repeat ? variables.values(item.repeat).map(({ value, text }, i, all) => draw({ [item.repeat]: { values: [value], label: text, list: true } }, i, all.length)) : [draw({}, 0, 1)];
+    item?.repeat
+      ? variables
+          .values(item.repeat)
+          .map(({ value, text }, i, all) => draw({ [item.repeat]: { values: [value], label: text, list: true } }, i, all.length))
+      : [draw({}, 0, 1)];
   return found.flatMap(({ row, panels: own }) =>
     each(row, (outer) => ({
       row: row && { ...row, scoped: outer },
@@ -104,10 +119,10 @@ function sections(panels, variables) {
   );
 }
 
-/** Moves panels up as far as they go, as Grafana does; returns the height of all. */
+/** Places panels one after the other, each as far up as it goes, as Grafana does; returns the height of all. */
 function place(panels) {
   const bottoms = Array(24).fill(0);
-  for (const panel of panels.sort((a, b) => a.gridPos.y - b.gridPos.y || a.gridPos.x - b.gridPos.x)) {
+  for (const panel of panels) {
     const { x, w, h } = panel.gridPos;
     const columns = [...Array(24).keys()].slice(x, x + w);
     const top = Math.max(...columns.map((column) => bottoms[column]));
@@ -122,9 +137,22 @@ function head(dashboard, shown, range, timeZone) {
   return html(
     'header',
     {},
-    html('div', { class: 'caption' }, 'Preview, drawn from the JSON of the dashboard and the answers of Prometheus. This is not Grafana, which looks a little different.'),
-    html('div', { class: 'line' }, html('h1', {}, dashboard.title ?? ''), html('span', { class: 'weak' }, `${time(range.from)} to ${time(range.to)} ${timeZone}`)),
-    html('div', { class: 'line variables' }, shown.map(({ name, text }) => html('span', {}, html('b', {}, name), html('span', {}, text)))),
+    html(
+      'div',
+      { class: 'caption' },
+      'Preview, drawn from the JSON of the dashboard and the answers of Prometheus. This is not Grafana, which looks a little different.',
+    ),
+    html(
+      'div',
+      { class: 'line' },
+      html('h1', {}, dashboard.title ?? ''),
+      html('span', { class: 'weak' }, `${time(range.from)} to ${time(range.to)} ${timeZone}`),
+    ),
+    html(
+      'div',
+      { class: 'line variables' },
+      shown.map(({ name, text }) => html('span', {}, html('b', {}, name), html('span', {}, text))),
+    ),
   );
 }
 

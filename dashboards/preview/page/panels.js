@@ -12,10 +12,9 @@ import {
   reduceField,
   renderTextPanelMarkdown,
 } from '@grafana/data';
-import { fit, html, svg, textWidth } from './html.js';
+import { alpha, fit, html, svg, textWidth } from './html.js';
 
 const text = formattedValueToString;
-const alpha = (color, of) => `color-mix(in srgb, ${color} ${of * 100}%, transparent)`;
 
 /** What a panel shows instead of a value it has not. */
 export class Empty extends Error {}
@@ -55,8 +54,22 @@ function repeater(body, count, orientation, gap, draw, { least = 0, most = Infin
 
 export function stat(context) {
   const { panel, body, theme } = context;
-  const { graphMode = 'area', colorMode = 'value', textMode = 'auto', orientation = 'auto', justifyMode = 'auto', wideLayout = true, text: sizes = {} } = panel.options ?? {};
+  const {
+    graphMode = 'area',
+    colorMode = 'value',
+    textMode = 'auto',
+    orientation = 'auto',
+    justifyMode = 'auto',
+    wideLayout = true,
+    text: sizes = {},
+  } = panel.options ?? {};
   const values = displayValues(context, graphMode !== 'none');
+  // All have the size at which the longest fits.
+  const longest = (texts) => texts.reduce((most, one) => (textWidth(one, 14) > textWidth(most, 14) ? one : most), '');
+  const [longestTitle, longestValue] = [
+    longest(values.map(({ display }) => display.title ?? '')),
+    longest(values.map(({ display }) => text(display))),
+  ];
   const centered = justifyMode === 'center' || (justifyMode === 'auto' && values.length === 1);
   repeater(body, values.length, orientation, 8, (cell, i, { w, h }) => {
     const { display, sparkline, field } = values[i];
@@ -66,12 +79,17 @@ export function stat(context) {
     const color = display.color ?? theme.colors.text.primary;
     const filled = colorMode.startsWith('background');
     const ink = filled ? theme.colors.getContrastText(color) : colorMode === 'value' ? color : theme.colors.text.primary;
-    if (filled) cell.style.background = colorMode === 'background' ? `linear-gradient(120deg, ${color}, color-mix(in srgb, ${color}, black 15%))` : color;
+    if (filled)
+      cell.style.background =
+        colorMode === 'background' ? `linear-gradient(120deg, ${color}, color-mix(in srgb, ${color}, black 15%))` : color;
     const wide = wideLayout && w / h > 2.5;
     const chart = sparkline?.y.values.length > 1;
     const inner = { w: w - 16, h: (h - 8) * (chart ? (wide ? 0.6 : 0.75) : 1) };
-    const titleSize = title && (sizes.titleSize ?? fit(title, inner.w * (wide ? 0.6 : 1), wide ? inner.h : inner.h * 0.3, 30));
-    const valueSize = value && (sizes.valueSize ?? fit(value, inner.w * (wide && title ? 0.4 : 1), wide ? inner.h * 0.8 : inner.h - (titleSize || 0) * 1.21, 120));
+    const titleSize = title && (sizes.titleSize ?? fit(longestTitle, inner.w * (wide ? 0.6 : 1), wide ? inner.h : inner.h * 0.3, 30));
+    const valueSize =
+      value &&
+      (sizes.valueSize ??
+        fit(longestValue, inner.w * (wide && title ? 0.4 : 1), wide ? inner.h * 0.8 : inner.h - (titleSize || 0) * 1.21, 120));
     if (chart) cell.append(sparklineOf(sparkline, field, w, h * (wide ? 0.45 : 0.25), filled ? 'white' : color));
     const change = display.percentChange;
     cell.append(
@@ -81,7 +99,11 @@ export function stat(context) {
         title && html('div', { class: 'name', style: { 'font-size': titleSize, ...(filled && { color: ink }) } }, title),
         value && html('div', { style: { color: ink, 'font-size': valueSize } }, value),
         Number.isFinite(change) &&
-          html('div', { style: { color: change < 0 ? theme.visualization.getColorByName('red') : theme.visualization.getColorByName('green') } }, `${(change * 100).toFixed(1)}%`),
+          html(
+            'div',
+            { style: { color: filled ? ink : theme.visualization.getColorByName(change < 0 ? 'red' : 'green') } },
+            `${change < 0 ? '↓' : '↑'} ${Number(change.toPrecision(3))}%`,
+          ),
       ),
     );
   });
@@ -91,7 +113,9 @@ function sparklineOf({ x, y }, { min, max }, w, h, color) {
   const from = min ?? Math.min(...y.values);
   const to = max ?? Math.max(...y.values);
   const [first, last] = [x.values[0], x.values[x.values.length - 1]];
-  const points = y.values.map((value, i) => `${((x.values[i] - first) / (last - first || 1)) * w},${h - ((value - from) / (to - from || 1)) * (h - 2) - 1}`).join(' ');
+  const points = y.values
+    .map((value, i) => `${((x.values[i] - first) / (last - first || 1)) * w},${h - ((value - from) / (to - from || 1)) * (h - 2) - 1}`)
+    .join(' ');
   return svg(
     'svg',
     { class: 'sparkline', width: w, height: h },
@@ -105,7 +129,9 @@ function gradient(field, color, theme, direction) {
   const { min = 0, max = 100, thresholds, color: mode } = field;
   if (mode?.mode !== 'thresholds') return `linear-gradient(${direction}, ${alpha(color, 0.4)}, ${color})`;
   const place = (value) => (thresholds.mode === 'percentage' ? value : ((value - min) / (max - min || 1)) * 100);
-  const stops = thresholds.steps.map(({ color: name, value }) => `${theme.visualization.getColorByName(name)} ${Math.max(place(value), 0)}%`);
+  const stops = thresholds.steps.map(
+    ({ color: name, value }) => `${theme.visualization.getColorByName(name)} ${Math.max(place(value), 0)}%`,
+  );
   return `linear-gradient(${direction}, ${stops.join(', ')})`;
 }
 
@@ -122,7 +148,10 @@ function bar({ display, field, theme, mode, w, h, vertical = false, unfilled = t
     for (let i = 0; i < count; i++) {
       const on = i / count < share(display, field);
       const value = (field.min ?? 0) + ((field.max ?? 100) - (field.min ?? 0)) * (i / count);
-      const lamp = field.color?.mode === 'thresholds' ? (getDisplayProcessor({ field: { type: FieldType.number, config: field }, theme })(value).color ?? color) : color;
+      const lamp =
+        field.color?.mode === 'thresholds'
+          ? (getDisplayProcessor({ field: { type: FieldType.number, config: field }, theme })(value).color ?? color)
+          : color;
       const style = vertical ? { left: 0, bottom: i * 10, width: w, height: 8 } : { top: 0, left: i * 10, width: 8, height: h };
       box.append(html('div', { class: 'fill', style: { ...style, background: alpha(lamp, on ? 1 : 0.15) } }));
     }
@@ -132,7 +161,11 @@ function bar({ display, field, theme, mode, w, h, vertical = false, unfilled = t
   const edge = { [vertical ? 'border-top' : 'border-right']: `2px solid ${color}` };
   const paint =
     mode === 'gradient'
-      ? { background: gradient(field, color, theme, vertical ? 'to top' : 'to right'), 'background-size': vertical ? `100% ${h}px` : `${w}px 100%`, 'background-position': 'left bottom' }
+      ? {
+          background: gradient(field, color, theme, vertical ? 'to top' : 'to right'),
+          'background-size': vertical ? `100% ${h}px` : `${w}px 100%`,
+          'background-position': 'left bottom',
+        }
       : { background: alpha(color, 0.35) };
   box.append(html('div', { class: 'fill', style: { ...size, ...paint, ...edge } }));
   return box;
@@ -140,7 +173,13 @@ function bar({ display, field, theme, mode, w, h, vertical = false, unfilled = t
 
 export function bargauge(context) {
   const { panel, body, theme } = context;
-  const { orientation = 'auto', displayMode = 'gradient', valueMode = 'color', namePlacement = 'auto', showUnfilled = true } = panel.options ?? {};
+  const {
+    orientation = 'auto',
+    displayMode = 'gradient',
+    valueMode = 'color',
+    namePlacement = 'auto',
+    showUnfilled = true,
+  } = panel.options ?? {};
   const { minVizHeight = 16, maxVizHeight = 300, minVizWidth = 8 } = panel.options ?? {};
   const values = displayValues(context);
   const across = orientation === 'horizontal' || (orientation === 'auto' && body.clientHeight >= body.clientWidth);
@@ -159,7 +198,13 @@ export function bargauge(context) {
       if (!across) {
         const size = fit(value, w, 30, 18);
         cell.append(
-          html('div', { class: 'column' }, html('div', { style: { ...ink, 'font-size': size } }, value), bar({ ...common, w, h: h - 22 - 25, vertical: true }), html('div', { class: 'name', style: { 'max-width': w } }, title)),
+          html(
+            'div',
+            { class: 'column' },
+            html('div', { style: { ...ink, 'font-size': size } }, value),
+            bar({ ...common, w, h: h - 22 - 25, vertical: true }),
+            html('div', { class: 'name', style: { 'max-width': w } }, title),
+          ),
         );
         return;
       }
@@ -172,7 +217,13 @@ export function bargauge(context) {
       const name = html('div', { class: 'name', style: { 'font-size': nameSize, 'flex-basis': above ? 'auto' : nameWidth } }, title);
       cell.append(
         above ? name : '',
-        html('div', { class: 'line', style: { height: room } }, above ? '' : name, bar({ ...common, w: w - nameWidth - valueWidth, h: room }), html('div', { class: 'value', style: { ...ink, 'font-size': valueSize, width: valueWidth } }, value)),
+        html(
+          'div',
+          { class: 'line', style: { height: room } },
+          above ? '' : name,
+          bar({ ...common, w: w - nameWidth - valueWidth, h: room }),
+          html('div', { class: 'value', style: { ...ink, 'font-size': valueSize, width: valueWidth } }, value),
+        ),
       );
     },
     across ? { least: minVizHeight, most: maxVizHeight } : { least: minVizWidth },
@@ -183,33 +234,62 @@ export function gauge(context) {
   const { panel, body, theme } = context;
   const { showThresholdMarkers = true, showThresholdLabels = false, orientation = 'auto' } = panel.options ?? {};
   const values = displayValues(context);
-  repeater(body, values.length, orientation === 'auto' && body.clientWidth > body.clientHeight ? 'vertical' : orientation, 8, (cell, i, { w, h }) => {
-    const { display, field } = values[i];
-    const { min = 0, max = 100, thresholds } = field;
-    const title = values.length > 1 || field.displayName ? display.title : '';
-    const space = h - (title ? 24 : 0);
-    const r = Math.min(w / 2.1, space / 1.75);
-    const [cx, cy] = [w / 2, r + (space - r * 1.65) / 2];
-    const [start, sweep] = [0.83 * Math.PI, 1.34 * Math.PI];
-    const arc = (from, to, radius, width, stroke) => {
-      const at = (part) => `${cx + radius * Math.cos(start + sweep * part)} ${cy + radius * Math.sin(start + sweep * part)}`;
-      return svg('path', { d: `M ${at(from)} A ${radius} ${radius} 0 ${sweep * (to - from) > Math.PI ? 1 : 0} 1 ${at(to)}`, fill: 'none', stroke, 'stroke-width': width });
-    };
-    const place = (value) => Math.min(Math.max(thresholds?.mode === 'percentage' ? value / 100 : (value - min) / (max - min || 1), 0), 1);
-    const drawing = svg('svg', { width: w, height: space }, arc(0, 1, r * 0.78, r * 0.25, theme.colors.background.secondary));
-    if (share(display, field) > 0) drawing.append(arc(0, share(display, field), r * 0.78, r * 0.25, display.color));
-    thresholds?.steps.forEach(({ color, value }, step) => {
-      const [from, to] = [place(value), place(thresholds.steps[step + 1]?.value ?? Infinity)];
-      if (showThresholdMarkers && to > from) drawing.append(arc(from, to, r * 0.95, r * 0.05, theme.visualization.getColorByName(color)));
-      if (showThresholdLabels && from > 0) {
-        const angle = start + sweep * from;
-        drawing.append(svg('text', { x: cx + r * 1.03 * Math.cos(angle), y: cy + r * 1.03 * Math.sin(angle), 'font-size': 11, class: 'weak', 'text-anchor': Math.cos(angle) < 0 ? 'end' : 'start' }, `${value}`));
-      }
-    });
-    const size = fit(text(display), r * 1.1, r * 0.6, 100);
-    drawing.append(svg('text', { x: cx, y: cy + size * 0.35, 'font-size': size, 'text-anchor': 'middle', fill: display.color, 'font-weight': 500 }, text(display)));
-    cell.append(drawing, title ? html('div', { class: 'centered name' }, title) : '');
-  });
+  repeater(
+    body,
+    values.length,
+    orientation === 'auto' && body.clientWidth > body.clientHeight ? 'vertical' : orientation,
+    8,
+    (cell, i, { w, h }) => {
+      const { display, field } = values[i];
+      const { min = 0, max = 100, thresholds } = field;
+      const title = values.length > 1 || field.displayName ? display.title : '';
+      const space = h - (title ? 24 : 0);
+      const r = Math.min(w / 2.1, space / 1.75) * (showThresholdLabels ? 0.75 : 1);
+      const [cx, cy] = [w / 2, r + (space - r * 1.65) / 2];
+      const [start, sweep] = [0.83 * Math.PI, 1.34 * Math.PI];
+      const arc = (from, to, radius, width, stroke) => {
+        const at = (part) => `${cx + radius * Math.cos(start + sweep * part)} ${cy + radius * Math.sin(start + sweep * part)}`;
+        return svg('path', {
+          d: `M ${at(from)} A ${radius} ${radius} 0 ${sweep * (to - from) > Math.PI ? 1 : 0} 1 ${at(to)}`,
+          fill: 'none',
+          stroke,
+          'stroke-width': width,
+        });
+      };
+      const place = (value) => Math.min(Math.max(thresholds?.mode === 'percentage' ? value / 100 : (value - min) / (max - min || 1), 0), 1);
+      const drawing = svg('svg', { width: w, height: space }, arc(0, 1, r * 0.78, r * 0.25, theme.colors.background.secondary));
+      if (share(display, field) > 0) drawing.append(arc(0, share(display, field), r * 0.78, r * 0.25, display.color));
+      thresholds?.steps.forEach(({ color, value }, step) => {
+        const [from, to] = [place(value), place(thresholds.steps[step + 1]?.value ?? Infinity)];
+        if (showThresholdMarkers && to > from) drawing.append(arc(from, to, r * 0.95, r * 0.05, theme.visualization.getColorByName(color)));
+        if (showThresholdLabels && from > 0) {
+          const angle = start + sweep * from;
+          drawing.append(
+            svg(
+              'text',
+              {
+                x: cx + r * 1.03 * Math.cos(angle),
+                y: cy + r * 1.03 * Math.sin(angle),
+                'font-size': 11,
+                class: 'weak',
+                'text-anchor': Math.cos(angle) < 0 ? 'end' : 'start',
+              },
+              `${value}`,
+            ),
+          );
+        }
+      });
+      const size = fit(text(display), r * 1.1, r * 0.6, 100);
+      drawing.append(
+        svg(
+          'text',
+          { x: cx, y: cy + size * 0.35, 'font-size': size, 'text-anchor': 'middle', fill: display.color, 'font-weight': 500 },
+          text(display),
+        ),
+      );
+      cell.append(drawing, title ? html('div', { class: 'centered name' }, title) : '');
+    },
+  );
 }
 
 export function piechart(context) {
@@ -218,9 +298,21 @@ export function piechart(context) {
   const values = displayValues(context).filter(({ field }) => !field.custom?.hideFrom?.viz);
   if (sort !== 'none') values.sort((a, b) => (b.display.numeric - a.display.numeric) * (sort === 'asc' ? -1 : 1));
   const sum = values.reduce((before, { display }) => before + display.numeric, 0);
-  const percent = ({ display, field }) => text({ ...display, prefix: '', suffix: '%', text: ((display.numeric / sum) * 100).toFixed(field.decimals ?? 0) });
-  const columns = (legend.values ?? []).map((name) => ({ name: name === 'percent' ? 'Percent' : 'Value', of: (value) => (name === 'percent' ? percent(value) : text(value.display)) }));
-  const { width, height } = addLegend(body, legend, values.map((value) => ({ name: value.display.title, color: value.display.color, values: columns.map(({ name, of }) => [name, of(value)]) })));
+  const percent = ({ display, field }) =>
+    text({ ...display, prefix: '', suffix: '%', text: ((display.numeric / sum) * 100).toFixed(field.decimals ?? 0) });
+  const columns = (legend.values ?? []).map((name) => ({
+    name: name === 'percent' ? 'Percent' : 'Value',
+    of: (value) => (name === 'percent' ? percent(value) : text(value.display)),
+  }));
+  const { width, height } = addLegend(
+    body,
+    legend,
+    values.map((value) => ({
+      name: value.display.title,
+      color: value.display.color,
+      values: columns.map(({ name, of }) => [name, of(value)]),
+    })),
+  );
   const r = Math.min(width, height) / 2 - 8;
   const hole = pieType === 'donut' ? r * 0.6 : 0;
   const drawing = svg('svg', { width, height });
@@ -240,13 +332,31 @@ export function piechart(context) {
         stroke: theme.colors.background.primary,
       }),
     );
-    const lines = [displayLabels.includes('name') && value.display.title, displayLabels.includes('value') && text(value.display), displayLabels.includes('percent') && percent(value)].filter(Boolean);
+    const lines = [
+      displayLabels.includes('name') && value.display.title,
+      displayLabels.includes('value') && text(value.display),
+      displayLabels.includes('percent') && percent(value),
+    ].filter(Boolean);
     if (part < 0.03) continue;
     const middle = (a + b) / 2;
     const size = Math.min(Math.max(r * 0.1, 8), 16);
     lines.forEach((line, i) => {
-      const [x, y] = point((r + hole) / 2 + (hole ? 0 : r * 0.15), middle).split(' ').map(Number);
-      drawing.append(svg('text', { x, y: y + (i - (lines.length - 1) / 2) * size * 1.2 + size * 0.35, 'font-size': size, 'text-anchor': 'middle', fill: theme.colors.getContrastText(value.display.color) }, line));
+      const [x, y] = point((r + hole) / 2 + (hole ? 0 : r * 0.15), middle)
+        .split(' ')
+        .map(Number);
+      drawing.append(
+        svg(
+          'text',
+          {
+            x,
+            y: y + (i - (lines.length - 1) / 2) * size * 1.2 + size * 0.35,
+            'font-size': size,
+            'text-anchor': 'middle',
+            fill: theme.colors.getContrastText(value.display.color),
+          },
+          line,
+        ),
+      );
     });
   }
   body.prepend(drawing);
@@ -257,25 +367,50 @@ export function addLegend(body, { showLegend = true, displayMode = 'list', place
   const { clientWidth: width, clientHeight: height } = body;
   if (!showLegend || displayMode === 'hidden' || items.length === 0) return { width, height };
   const rows = [...items];
-  if (sortBy) rows.sort((a, b) => {
-    const of = ({ name, values }) => (sortBy === 'Name' ? name : (values.find(([title]) => title === sortBy)?.[2] ?? 0));
-    return (of(a) < of(b) ? -1 : 1) * (sortDesc ? -1 : 1);
-  });
+  if (sortBy)
+    rows.sort((a, b) => {
+      const of = ({ name, values }) => (sortBy === 'Name' ? name : (values.find(([title]) => title === sortBy)?.[2] ?? 0));
+      return (of(a) < of(b) ? -1 : 1) * (sortDesc ? -1 : 1);
+    });
   const right = placement === 'right';
   const dash = (color) => html('span', { class: 'dash', style: { background: color } });
-  const box = html('div', { class: `legend ${right ? 'right' : 'bottom'}`, style: right ? { 'max-width': wanted ?? width * 0.45, ...(wanted && { width: wanted }), 'max-height': height } : { 'max-height': Math.max(height * 0.35, 24) } });
+  const box = html('div', {
+    class: `legend ${right ? 'right' : 'bottom'}`,
+    style: right
+      ? { 'max-width': wanted ?? width * 0.45, ...(wanted && { width: wanted }), 'max-height': height }
+      : { 'max-height': Math.max(height * 0.35, 24) },
+  });
   if (displayMode === 'table') {
     const titles = items[0].values.map(([title]) => title);
     box.append(
       html(
         'table',
         {},
-        html('tr', {}, html('th', {}, right || titles.length > 0 ? 'Name' : ''), titles.map((title) => html('th', {}, title))),
-        rows.map(({ name, color, values }) => html('tr', {}, html('td', {}, dash(color), name), values.map(([, value]) => html('td', {}, value)))),
+        html(
+          'tr',
+          {},
+          html('th', {}, right || titles.length > 0 ? 'Name' : ''),
+          titles.map((title) => html('th', {}, title)),
+        ),
+        rows.map(({ name, color, values }) =>
+          html(
+            'tr',
+            {},
+            html('td', {}, dash(color), name),
+            values.map(([, value]) => html('td', {}, value)),
+          ),
+        ),
       ),
     );
   } else {
-    const line = ({ name, color, values }) => html('span', { class: 'item' }, dash(color), name, values.map(([title, value]) => html('span', { class: 'weak' }, ` ${title}: ${value}`)));
+    const line = ({ name, color, values }) =>
+      html(
+        'span',
+        { class: 'item' },
+        dash(color),
+        name,
+        values.map(([title, value]) => html('span', { class: 'weak' }, ` ${title}: ${value}`)),
+      );
     box.append(html('div', { class: 'list' }, rows.map(line)));
   }
   body.append(box);
@@ -289,7 +424,11 @@ export function legendItems(fields, { calcs = [] } = {}, theme) {
     .filter(({ field }) => !field.config.custom?.hideFrom?.legend && !field.config.custom?.hideFrom?.viz)
     .map(({ field, name }) => {
       const results = calcs.length > 0 ? reduceField({ field, reducers: calcs }) : {};
-      return { name, color: getFieldSeriesColor(field, theme).color, values: calcs.map((calc) => [fieldReducers.get(calc).name, text(field.display(results[calc])), results[calc]]) };
+      return {
+        name,
+        color: getFieldSeriesColor(field, theme).color,
+        values: calcs.map((calc) => [fieldReducers.get(calc).name, text(field.display(results[calc])), results[calc]]),
+      };
     });
 }
 
@@ -313,11 +452,23 @@ export function table({ panel, body, frames, theme }) {
   const left = width - fields.reduce((sum, { custom }) => sum + (custom.width ?? 0), 0);
   const columns = fields.map(({ custom }) => custom.width ?? Math.max(left / free.length, custom.minWidth ?? 150));
   const height = HEIGHT[cellHeight] ?? 36;
-  const side = ({ field, custom }) => (custom.align && custom.align !== 'auto' ? custom.align : field.type === FieldType.number && custom.cellOptions?.type !== 'gauge' ? 'right' : 'left');
+  const side = ({ field, custom }) =>
+    custom.align && custom.align !== 'auto'
+      ? custom.align
+      : field.type === FieldType.number && custom.cellOptions?.type !== 'gauge'
+        ? 'right'
+        : 'left';
   const line = (of, cells) => html('div', { class: of, style: { height } }, cells);
   body.classList.add('table');
   if (showHeader) {
-    body.append(line('header', fields.map((one, i) => html('div', { class: 'td', style: { width: columns[i], 'justify-content': side(one) } }, one.name))));
+    body.append(
+      line(
+        'header',
+        fields.map((one, i) =>
+          html('div', { class: 'td', style: { width: columns[i], 'justify-content': side(one) } }, html('span', {}, one.name)),
+        ),
+      ),
+    );
   }
   const shown = Math.floor((body.clientHeight - (showHeader ? height : 0) - (footer.show ? height : 0)) / height);
   for (const row of rows.slice(0, shown + 1)) {
@@ -335,15 +486,27 @@ export function table({ panel, body, frames, theme }) {
           if (type === 'gauge' && field.type === FieldType.number) {
             const numbers = rows.map((other) => text(field.display(field.values[other])));
             const room = valueDisplayMode === 'hidden' ? 0 : Math.max(...numbers.map((number) => textWidth(number, 14))) + 12;
-            const config = { ...field.config, min: field.config.min ?? field.state?.range?.min, max: field.config.max ?? field.state?.range?.max };
+            const config = {
+              ...field.config,
+              min: field.config.min ?? field.state?.range?.min,
+              max: field.config.max ?? field.state?.range?.max,
+            };
             cell.append(bar({ display, field: config, theme, mode: mode ?? 'gradient', w: columns[i] - 12 - room, h: height - 12 }));
-            if (room) cell.append(html('span', { class: 'value', style: { width: room, color: valueDisplayMode === 'color' ? display.color : '' } }, text(display)));
+            if (room)
+              cell.append(
+                html(
+                  'span',
+                  { class: 'value', style: { width: room, color: valueDisplayMode === 'color' ? display.color : '' } },
+                  text(display),
+                ),
+              );
             return cell;
           }
           if (type === 'color-text' && display.color) value.style.color = display.color;
           const background = across ?? (type === 'color-background' ? display.color : undefined);
           if (background) {
-            cell.style.background = mode === 'gradient' ? `linear-gradient(120deg, ${background}, color-mix(in srgb, ${background}, black 15%))` : background;
+            cell.style.background =
+              mode === 'gradient' ? `linear-gradient(120deg, ${background}, color-mix(in srgb, ${background}, black 15%))` : background;
             value.style.color = theme.colors.getContrastText(background);
           }
           cell.append(value);
@@ -355,8 +518,22 @@ export function table({ panel, body, frames, theme }) {
   if (footer.show) {
     const reducer = footer.reducer?.[0] ?? ReducerID.sum;
     const counted = (name) => !footer.fields?.length || footer.fields.includes(name);
-    const foot = ({ field, name }, i) => (footer.countRows ? (i === 0 ? `Count: ${frame.length}` : '') : field.type === FieldType.number && counted(name) ? text(field.display(reduceField({ field, reducers: [reducer] })[reducer])) : i === 0 ? fieldReducers.get(reducer).name : '');
-    body.append(line('header footer', fields.map((one, i) => html('div', { class: 'td', style: { width: columns[i], 'justify-content': side(one) } }, foot(one, i)))));
+    const foot = ({ field, name }, i) =>
+      footer.countRows
+        ? i === 0
+          ? `Count: ${frame.length}`
+          : ''
+        : field.type === FieldType.number && counted(name)
+          ? text(field.display(reduceField({ field, reducers: [reducer] })[reducer]))
+          : i === 0
+            ? fieldReducers.get(reducer).name
+            : '';
+    body.append(
+      line(
+        'header footer',
+        fields.map((one, i) => html('div', { class: 'td', style: { width: columns[i], 'justify-content': side(one) } }, foot(one, i))),
+      ),
+    );
   }
 }
 
@@ -372,12 +549,28 @@ export function markdown({ panel, body, replace }) {
 export async function alertlist({ panel, body, ask, theme, timeZone }) {
   const { alertName = '', stateFilter = {}, maxItems = 20 } = panel.options ?? {};
   const { alerts } = await ask('alerts', {});
-  const shown = alerts.filter(({ state, labels }) => stateFilter[state] !== false && labels.alertname.includes(alertName)).slice(0, maxItems);
+  const shown = alerts
+    .filter(({ state, labels }) => stateFilter[state] !== false && labels.alertname.includes(alertName))
+    .slice(0, maxItems);
   if (shown.length === 0) body.append(html('div', { class: 'message' }, 'No alerts matching filters'));
   for (const { state, labels, activeAt } of shown) {
     const { alertname, ...others } = labels;
     const color = theme.visualization.getColorByName(state === 'firing' ? 'red' : 'orange');
     const since = getDisplayProcessor({ field: { type: FieldType.time, config: { unit: 'dateTimeFromNow' } }, theme, timeZone })(activeAt);
-    body.append(html('div', { class: 'alert' }, html('b', {}, alertname), html('span', { style: { color } }, ` ${state} `), html('span', { class: 'weak' }, `${text(since)} · ${Object.entries(others).map(([name, value]) => `${name}=${value}`).join(' ')}`)));
+    body.append(
+      html(
+        'div',
+        { class: 'alert' },
+        html('b', {}, alertname),
+        html('span', { style: { color } }, ` ${state} `),
+        html(
+          'span',
+          { class: 'weak' },
+          `${text(since)} · ${Object.entries(others)
+            .map(([name, value]) => `${name}=${value}`)
+            .join(' ')}`,
+        ),
+      ),
+    );
   }
 }

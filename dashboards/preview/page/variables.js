@@ -22,7 +22,11 @@ const FORMATS = {
 
 /** The time range `from` to `to`, both as Grafana writes them (`now-7d/d`), in a time zone. */
 export function timeRange(from, to, timezone) {
-  const parse = (text, roundUp) => (text.startsWith('now') ? dateMath.toDateTime(text, { roundUp, timezone }) : dateTimeForTimeZone(timezone, /^\d+$/.test(text) ? Number(text) : text));
+  const now = Date.now();
+  const parse = (text, roundUp) =>
+    text.startsWith('now')
+      ? dateMath.toDateTime(text, { roundUp, timezone, now })
+      : dateTimeForTimeZone(timezone, /^\d+$/.test(text) ? Number(text) : text);
   const range = { from: parse(from, false), to: parse(to, true), raw: { from, to } };
   if (!range.from?.isValid() || !range.to?.isValid()) throw new Error(`no time range: ${from} to ${to}`);
   return range;
@@ -49,17 +53,19 @@ export class Variables {
     this.timezone = timezone;
   }
 
-  /** Finds the options and the value of each variable of `templating`, in its order; `wanted` goes before what is saved. */
+  /** Finds the options and the value of each variable of `templating`, in its order; `wanted` goes before what is saved. Returns what failed. */
   async load(list, wanted, ask) {
+    const faults = [];
     for (const variable of list) {
       try {
         const options = await this.#options(variable, ask);
         this.#known[variable.name] = this.#choose(variable, options, wanted[variable.name]);
       } catch (error) {
-        this.#known[variable.name] = { values: [], label: '?' };
-        throw new Error(`variable ${variable.name}: ${error.message}`);
+        this.#known[variable.name] = { values: [''], label: '?' };
+        faults.push(`variable ${variable.name}: ${error.message}`);
       }
     }
+    return faults;
   }
 
   /** What a repetition by `name` runs over. */
@@ -128,7 +134,9 @@ export class Variables {
       const { result } = await ask('query', { query: found[1], time: time.end });
       return result.map(({ metric, value: [at, value] }) => {
         const { __name__ = '', ...labels } = metric;
-        return `${__name__}{${Object.entries(labels).map(([label, of]) => `${label}="${of}"`).join(',')}} ${value} ${at * 1000}`;
+        return `${__name__}{${Object.entries(labels)
+          .map(([label, of]) => `${label}="${of}"`)
+          .join(',')}} ${value} ${at * 1000}`;
       });
     }
     throw new Error(`the preview does not know the query ${text}`);
@@ -156,7 +164,8 @@ export class Variables {
       if (options.length === 0) return { values: [''], label: 'None', list };
       values = [options[0].value];
     }
-    if (type === 'interval' && values[0] === 'auto') values = [rangeUtil.calculateInterval(this.range, variable.auto_count ?? 30, variable.auto_min).interval];
+    if (type === 'interval' && values[0] === 'auto')
+      values = [rangeUtil.calculateInterval(this.range, variable.auto_count ?? 30, variable.auto_min).interval];
     const texts = values.map((value) => options.find((option) => option.value === value)?.text ?? value);
     return { values, texts, label: texts.join(' + '), list };
   }
@@ -169,7 +178,8 @@ function fromData(name, path, { __dataContext, __calc }) {
   if (name === '__field' && path?.startsWith('labels')) return field.labels?.[path.replace(/^labels\.?\[?"?|"?\]$/g, '')] ?? '';
   if (name === '__field' || name === '__series') return field.config.displayNameFromDS ?? field.name;
   const cell = /^fields[.[]"?([^"\]]+)/.exec(path ?? '')?.[1];
-  if (name === '__data' && cell) return `${(frame.fields.find((other) => other.name === cell) ?? frame.fields[cell])?.values[rowIndex] ?? ''}`;
+  if (name === '__data' && cell)
+    return `${(frame.fields.find((other) => other.name === cell) ?? frame.fields[cell])?.values[rowIndex] ?? ''}`;
   if (name === '__value') return `${field.values[rowIndex] ?? ''}`;
   return undefined;
 }
