@@ -1,0 +1,596 @@
+//! The figures that the main panels must show, put together from the answers of WeChat alone.
+//!
+//! Panels are found by their titles, or how those begin, and asked with their own expressions.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt::Write as _;
+use std::ops::RangeInclusive;
+use std::rc::Rc;
+
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
+use serde_json::Value;
+use wxapp_portrait_exporter::calendar;
+use wxapp_portrait_exporter::portrait::Window;
+
+use super::grafana::{Answer, Choice, Choices, Dashboard, Viewer, values};
+use super::{APPS, ARCHIVED, World, close};
+use crate::harness::{WeChat, now};
+
+const OVERVIEW: &str = "wxapp-portrait-overview";
+const OF_APP: &str = "wxapp-portrait-app";
+
+/// The days of the range of the dashboards, in days before yesterday.
+const SHOWN: RangeInclusive<u64> = 0..=29;
+
+/// Figures by what they are of, such as `iPhone 2026-11-21`.
+type Figures = BTreeMap<String, f64>;
+
+/// The figures of an answer, by cohort and dimension and then by name.
+type Named = HashMap<[String; 2], Figures>;
+
+/// Answers, by app, window and days before yesterday.
+type Answers = HashMap<(&'static str, Window, u64), Rc<Named>>;
+
+/// The figures of WeChat, put together without Prometheus.
+struct Truth<'a> {
+    wechat: &'a WeChat,
+    yesterday: NaiveDate,
+    /// An answer takes its time, and each is asked for again and again.
+    answers: RefCell<Answers>,
+}
+
+impl Truth<'_> {
+    /// Answers the people with a name, by cohort and dimension.
+    fn named(&self, app: &'static str, window: Window, days_ago: u64) -> Rc<Named> {
+        let mut answers = self.answers.borrow_mut();
+        let answer = answers.entry((app, window, days_ago)).or_insert_with(|| {
+            let day = calendar::before(self.yesterday, days_ago);
+            let mut named = Named::new();
+            for (mut labels, users) in self.wechat.users(app, window, day) {
+                let [cohort, dimension, name] =
+                    ["cohort", "dimension", "name"].map(|label| labels.remove(label).unwrap());
+                named
+                    .entry([cohort, dimension])
+                    .or_default()
+                    .insert(name, users);
+            }
+            Rc::new(named)
+        });
+        Rc::clone(answer)
+    }
+
+    /// Answers the people of a dimension, by name.
+    fn people(&self, of: &Of, days_ago: u64) -> Figures {
+        let key = [of.cohort, of.dimension].map(str::to_owned);
+        let mut people = self.named(of.app, of.window, days_ago)[&key].clone();
+        if ["platform", "gender", "age"].contains(&of.dimension) {
+            // Whatever was there in the four weeks before is known to be nobody.
+            for days_ago in days_ago + 1..ARCHIVED.min(days_ago + 29) {
+                for name in self.named(of.app, of.window, days_ago)[&key].keys() {
+                    if !people.contains_key(name) {
+                        people.insert(name.clone(), 0.0);
+                    }
+                }
+            }
+        }
+        people
+    }
+
+    fn total(&self, of: &Of, days_ago: u64) -> f64 {
+        self.people(of, days_ago).values().sum()
+    }
+
+    /// Answers a figure of many days, each on the day that it counts.
+    fn days(
+        &self,
+        name: &str,
+        days_ago: RangeInclusive<u64>,
+        figure: impl Fn(u64) -> f64,
+    ) -> Figures {
+        let day = |days_ago| calendar::before(self.yesterday, days_ago);
+        let key = |days_ago| format!("{name} {}", day(days_ago)).trim().to_owned();
+        days_ago
+            .map(|days_ago| (key(days_ago), figure(days_ago)))
+            .collect()
+    }
+}
+
+/// Answers the median of the same weekdays of four weeks.
+fn usual_of(figure: impl Fn(u64) -> f64) -> f64 {
+    let mut figures = [7, 14, 21, 28].map(figure);
+    figures.sort_by(f64::total_cmp);
+    f64::midpoint(figures[1], figures[2])
+}
+
+/// Whose people.
+#[derive(Clone)]
+struct Of {
+    app: &'static str,
+    window: Window,
+    cohort: &'static str,
+    dimension: &'static str,
+}
+
+/// Writes an answer as figures, by the values of labels, and by days if it has many. A table has a
+/// column for every label, and so must have no others.
+fn figures(answer: &Answer, target: &Value, wanted: &[&str]) -> Result<Figures, String> {
+    let (table, days) = (target["format"] == "table", target["range"] == true);
+    let mut figures = Figures::new();
+    for (labels, points) in answer {
+        let mut columns: Vec<&str> = wanted.to_vec();
+        columns.sort_unstable();
+        if table && labels.keys().ne(columns) {
+            return Err(format!(
+                "it has the columns {labels:?} instead of {wanted:?}"
+            ));
+        }
+        let named = wanted
+            .iter()
+            .map(|label| labels.get(*label).map(String::as_str));
+        let named: Option<Vec<_>> = named.collect();
+        let named = named.ok_or_else(|| format!("{labels:?} lack one of {wanted:?}"))?;
+        for (time, value) in points {
+            let time = DateTime::from_timestamp(*time, 0).unwrap();
+            let day = calendar::today(time);
+            if days && calendar::midnight(day) != time {
+                return Err(format!("a point at {time} is at no midnight in Beijing"));
+            }
+            let mut key = named.join(" ");
+            if days {
+                write!(key, " {day}").unwrap();
+            }
+            let key = key.trim().to_owned();
+            if figures.insert(key.clone(), *value).is_some() {
+                return Err(format!("{key:?} is there twice"));
+            }
+        }
+    }
+    Ok(figures)
+}
+
+/// A query of a panel, and what it must show.
+struct Case {
+    dashboard: &'static str,
+    panel: &'static str,
+    query: &'static str,
+    labels: &'static [&'static str],
+    expected: Figures,
+    /// Names of a list that ends among equals: any of them may be there.
+    ties: BTreeSet<String>,
+}
+
+impl World {
+    /// Compares what the main panels show with the figures of WeChat; answers the differences.
+    pub(super) async fn wrong_figures(&self, dashboards: &[Dashboard]) -> Vec<String> {
+        let truth = Truth {
+            wechat: &self.wechat,
+            yesterday: self.yesterday,
+            answers: RefCell::default(),
+        };
+        let none = Choices::new();
+        let cases = of_all_apps(&truth);
+        let mut faults = self.compare(now(), dashboards, &none, cases).await;
+        // Whoever looks at a range of the past must see it whole, whatever the hour.
+        let today = calendar::today(now());
+        for hour in [9, 23] {
+            let day = calendar::midnight(calendar::before(today, 3));
+            let cases = days_of_all_apps(&truth, &(2..=32));
+            let at = day + TimeDelta::hours(hour);
+            faults.extend(self.compare(at, dashboards, &none, cases).await);
+        }
+        for (app, cohort, window) in [
+            (APPS[0].0, "new", Window::OneDay),
+            (APPS[0].0, "active", Window::SevenDays),
+            (APPS[1].0, "active", Window::OneDay),
+            (APPS[1].0, "new", Window::ThirtyDays),
+        ] {
+            let choices = [
+                ("appid", app),
+                ("cohort", cohort),
+                ("window", window.as_str()),
+            ]
+            .map(|(name, value)| (name.to_owned(), Choice::One(value.to_owned())));
+            let cases = of_one_app(&truth, app, cohort, window);
+            faults.extend(
+                self.compare(now(), dashboards, &choices.into(), cases)
+                    .await,
+            );
+        }
+        faults.extend(self.movers(dashboards).await);
+        faults
+    }
+
+    /// The event of these tests must stand first among what moved most, and the lists be full.
+    async fn movers(&self, dashboards: &[Dashboard]) -> Vec<String> {
+        let [_, viewer] = self.viewers();
+        let dashboard = dashboards
+            .iter()
+            .find(|dashboard| dashboard.name == OVERVIEW)
+            .unwrap();
+        let options = viewer.options(dashboard, &Choices::new()).await.unwrap();
+        let choices = options
+            .into_iter()
+            .map(|(name, options)| (name, options[0].clone()))
+            .collect();
+        let mut faults = Vec::new();
+        for (title, length, name) in [
+            ("变化最大的应用", 6, None),
+            ("变化最大的平台", 10, Some("iPhone")),
+        ] {
+            let Some(panel) = dashboard.panel(title) else {
+                continue;
+            };
+            let shown = viewer
+                .ask(dashboard, panel, &panel["targets"][0], &choices)
+                .await;
+            let weights = shown
+                .unwrap_or_default()
+                .into_iter()
+                .map(|(labels, points)| {
+                    let weight = points.into_values().next().unwrap_or_default();
+                    (weight, labels)
+                });
+            let mut weights: Vec<_> = weights.collect();
+            weights.sort_by(|(one, _), (other, _)| other.total_cmp(one));
+            let first = weights.first().is_some_and(|(_, labels)| {
+                labels["appid"] == APPS[1].0 && labels.get("name").map(String::as_str) == name
+            });
+            if !first || weights.len() != length {
+                faults.push(format!("{OVERVIEW}: panel `{title}` lists {weights:?}"));
+            }
+        }
+        faults
+    }
+
+    async fn compare(
+        &self,
+        now: DateTime<Utc>,
+        dashboards: &[Dashboard],
+        chosen: &Choices,
+        cases: Vec<Case>,
+    ) -> Vec<String> {
+        let viewer = Viewer {
+            prometheus: &self.both,
+            now,
+        };
+        let mut faults = Vec::new();
+        for case in cases {
+            let dashboard = dashboards
+                .iter()
+                .find(|dashboard| dashboard.name == case.dashboard);
+            let dashboard = dashboard.unwrap_or_else(|| panic!("there is no {}", case.dashboard));
+            let Some(panel) = dashboard.panel(case.panel) else {
+                faults.push(format!(
+                    "{} has panel whose title alone starts with `{}`",
+                    case.dashboard, case.panel
+                ));
+                continue;
+            };
+            let target = values(&panel["targets"])
+                .iter()
+                .find(|target| target["refId"] == case.query)
+                .unwrap_or_else(|| panic!("{} has no query {}", case.panel, case.query));
+            let mut choices = Choices::new();
+            for (name, options) in viewer.options(dashboard, chosen).await.unwrap() {
+                let choice = chosen.get(&name).unwrap_or(&options[0]).clone();
+                choices.insert(name, choice);
+            }
+            let shown = viewer.ask(dashboard, panel, target, &choices).await;
+            let shown = shown.and_then(|answer| figures(&answer, target, case.labels));
+            let problem = match shown {
+                Ok(shown) => difference(&shown, &case),
+                Err(problem) => Some(problem),
+            };
+            if let Some(problem) = problem {
+                faults.push(format!(
+                    "{}: panel `{}`, query {}: {problem}, with {choices:?}",
+                    case.dashboard, case.panel, case.query
+                ));
+            }
+        }
+        faults
+    }
+}
+
+/// Says what is wrong with figures, if anything is.
+fn difference(shown: &Figures, Case { expected, ties, .. }: &Case) -> Option<String> {
+    let keys: BTreeSet<_> = shown.keys().chain(expected.keys()).collect();
+    let differing = keys
+        .into_iter()
+        .filter(|key| match (shown.get(*key), expected.get(*key)) {
+            (Some(shown), Some(expected)) => !close(*shown, *expected),
+            _ => !ties.contains(*key),
+        });
+    let told = differing.map(|key| {
+        let [shown, expected] = [shown, expected].map(|figures| figures.get(key));
+        format!("{key:?} is {shown:?} instead of {expected:?}")
+    });
+    let told: Vec<_> = told.collect();
+    let first: Vec<_> = told.iter().take(3).cloned().collect();
+    (!told.is_empty()).then(|| format!("{} figures are wrong: {}", told.len(), first.join(", ")))
+}
+
+fn one(figure: f64) -> Figures {
+    Figures::from([(String::new(), figure)])
+}
+
+/// Answers what the charts of the overview must show.
+fn days_of_all_apps(truth: &Truth<'_>, days: &RangeInclusive<u64>) -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (all, each, cohort) in [
+        ("新增用户 New users", "最大的应用：新增", "new"),
+        ("活跃用户 Active users", "最大的应用：活跃", "active"),
+    ] {
+        let total = |app, days_ago| truth.total(&of_platforms(app, cohort), days_ago);
+        let together = truth.days("", days.clone(), |days_ago| {
+            APPS.iter().map(|(app, ..)| total(app, days_ago)).sum()
+        });
+        cases.push(overview(all, "A", &[], together));
+        let apart = APPS.iter().flat_map(|(app, name, _)| {
+            truth.days(name, days.clone(), |days_ago| total(app, days_ago))
+        });
+        cases.push(overview(each, "A", &["app"], apart.collect()));
+    }
+    cases
+}
+
+fn of_platforms(app: &'static str, cohort: &'static str) -> Of {
+    Of {
+        app,
+        window: Window::OneDay,
+        cohort,
+        dimension: "platform",
+    }
+}
+
+fn overview(
+    panel: &'static str,
+    query: &'static str,
+    labels: &'static [&'static str],
+    expected: Figures,
+) -> Case {
+    Case {
+        dashboard: OVERVIEW,
+        panel,
+        query,
+        labels,
+        expected,
+        ties: BTreeSet::new(),
+    }
+}
+
+fn of_all_apps(truth: &Truth<'_>) -> Vec<Case> {
+    let total = |app, cohort, days_ago| truth.total(&of_platforms(app, cohort), days_ago);
+    let usual = |app, cohort| usual_of(|days_ago| total(app, cohort, days_ago));
+    let change = |app, cohort| total(app, cohort, 0) / usual(app, cohort) - 1.0;
+    let over_apps = |figure: &dyn Fn(&'static str) -> f64| -> f64 {
+        APPS.iter().map(|(app, ..)| figure(app)).sum()
+    };
+    let all = |cohort| over_apps(&|app| total(app, cohort, 0));
+    let all_usual = |cohort| over_apps(&|app| usual(app, cohort));
+    let day = day_of(truth.yesterday);
+    let mut cases = vec![
+        overview("应用 Apps", "A", &[], one(3.0)),
+        overview("数据日期", "A", &[], one(day)),
+        overview("昨日已到", "A", &[], one(1.0)),
+        overview("新增用户 New", "A", &[], one(all("new"))),
+        overview(
+            "新增变化",
+            "A",
+            &[],
+            one(all("new") / all_usual("new") - 1.0),
+        ),
+        overview("活跃用户 Active", "A", &[], one(all("active"))),
+        overview(
+            "活跃变化",
+            "A",
+            &[],
+            one(all("active") / all_usual("active") - 1.0),
+        ),
+    ];
+    cases.extend(days_of_all_apps(truth, &SHOWN));
+
+    let by_app = |figure: &dyn Fn(&'static str) -> f64| -> Figures {
+        APPS.iter()
+            .map(|(app, ..)| ((*app).to_owned(), figure(app)))
+            .collect()
+    };
+    let named = APPS
+        .iter()
+        .map(|(app, name, _)| (format!("{name} {app}"), total(app, "active", 0)));
+    let list = "所有应用 All apps";
+    cases.extend([
+        overview(list, "A", &["app", "appid"], named.collect()),
+        overview(list, "B", &["appid"], by_app(&|app| usual(app, "active"))),
+        overview(list, "C", &["appid"], by_app(&|app| change(app, "active"))),
+        overview(list, "D", &["appid"], by_app(&|app| total(app, "new", 0))),
+        overview(list, "E", &["appid"], by_app(&|app| usual(app, "new"))),
+        overview(list, "F", &["appid"], by_app(&|app| change(app, "new"))),
+        overview(list, "G", &["appid"], by_app(&|_| day)),
+        overview(list, "H", &["appid"], by_app(&|_| 1.0)),
+    ]);
+
+    // What moved most: all apps, as there are no more than the list takes, and ten platforms.
+    let mut apps = [const { Figures::new() }; 3];
+    let mut platforms: Vec<[(String, f64); 3]> = Vec::new();
+    for (app, ..) in APPS {
+        for cohort in ["new", "active"] {
+            let key = format!("{app} {cohort}");
+            let figures = [
+                total(app, cohort, 0),
+                usual(app, cohort),
+                change(app, cohort),
+            ];
+            for (apps, figure) in apps.iter_mut().zip(figures) {
+                apps.insert(key.clone(), figure);
+            }
+            let people = |days_ago| truth.people(&of_platforms(app, cohort), days_ago);
+            for (platform, figure) in people(0) {
+                let past = |days_ago| people(days_ago).get(&platform).copied().unwrap_or_default();
+                let usual = usual_of(past);
+                let figures = [figure, usual, figure / usual - 1.0];
+                platforms.push(figures.map(|figure| (format!("{key} {platform}"), figure)));
+            }
+        }
+    }
+    for (query, at) in [("B", 0), ("C", 1), ("D", 2)] {
+        let labels = &["appid", "cohort"];
+        cases.push(overview("变化最大的应用", query, labels, apps[at].clone()));
+        let labels = &["appid", "cohort", "name"];
+        let figures: Figures = platforms
+            .iter()
+            .map(|figures| figures[at].clone())
+            .collect();
+        cases.push(Case {
+            // How to weigh small against large is the dashboard's to say.
+            ties: figures.keys().cloned().collect(),
+            ..overview("变化最大的平台", query, labels, figures)
+        });
+    }
+    cases
+}
+
+/// Answers a day as Grafana wants to have it, in milliseconds.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "times of our days are far below 2^53"
+)]
+fn day_of(day: NaiveDate) -> f64 {
+    1000.0 * calendar::midnight(day).timestamp() as f64
+}
+
+fn of_one_app(
+    truth: &Truth<'_>,
+    app: &'static str,
+    cohort: &'static str,
+    window: Window,
+) -> Vec<Case> {
+    let case = |panel, query, labels, expected| Case {
+        dashboard: OF_APP,
+        panel,
+        query,
+        labels,
+        expected,
+        ties: BTreeSet::new(),
+    };
+    let of = |cohort, dimension, window| Of {
+        app,
+        window,
+        cohort,
+        dimension,
+    };
+    let total = |cohort, window, days_ago| truth.total(&of(cohort, "platform", window), days_ago);
+    let today = |cohort| total(cohort, Window::OneDay, 0);
+    let change =
+        |cohort| today(cohort) / usual_of(|days_ago| total(cohort, Window::OneDay, days_ago)) - 1.0;
+    let day = day_of(truth.yesterday);
+    let people = |cohort, dimension| truth.people(&of(cohort, dimension, window), 0);
+    let shares = |cohort, dimension| -> Figures {
+        let people = people(cohort, dimension);
+        let all: f64 = people.values().sum();
+        people
+            .into_iter()
+            .map(|(name, users)| (name, users / all))
+            .collect()
+    };
+    // How many of the active people with a name are new.
+    let new_of_active = |dimension| -> Figures {
+        let new = people("new", dimension);
+        let active = people("active", dimension).into_iter();
+        active
+            .filter_map(|(name, users)| Some((name.clone(), new.get(&name)? / users)))
+            .collect()
+    };
+    let mut cases = vec![
+        case("日期", "A", &[], one(day)),
+        case("状态", "A", &[], one(1.0)),
+        case("新增用户 New", "A", &[], one(today("new"))),
+        case("新增变化", "A", &[], one(change("new"))),
+        case("活跃用户 Active", "A", &[], one(today("active"))),
+        case("活跃变化", "A", &[], one(change("active"))),
+        case("新增占比", "A", &[], one(today("new") / today("active"))),
+        case(
+            "新增用户 New users",
+            "A",
+            &[],
+            truth.days("", SHOWN, |days_ago| total("new", window, days_ago)),
+        ),
+        case(
+            "活跃用户 Active users",
+            "A",
+            &[],
+            truth.days("", SHOWN, |days_ago| total("active", window, days_ago)),
+        ),
+        case("性别 ", "A", &["name"], people(cohort, "gender")),
+        case("机型 ", "A", &["name"], people(cohort, "device")),
+        case("年龄 ", "A", &["name"], shares("new", "age")),
+        case("年龄 ", "B", &["name"], shares("active", "age")),
+    ];
+    let platforms = of(cohort, "platform", window);
+    let names = truth.people(&platforms, 0).into_keys();
+    let days = names.flat_map(|name| {
+        truth.days(&name, SHOWN, |days_ago| {
+            truth.people(&platforms, days_ago)[&name]
+        })
+    });
+    cases.push(case("平台 ", "A", &["name"], days.collect()));
+
+    let provinces = "省份 ";
+    let mut of_named = |panel, dimension, limit: usize| {
+        let people = people(cohort, dimension);
+        let mut order: Vec<f64> = people.values().copied().collect();
+        order.sort_by(|one, other| other.total_cmp(one));
+        let least = order.get(limit - 1).copied().unwrap_or_default();
+        let listed = |name: &String| people[name] >= least;
+        let only = |mut figures: Figures| {
+            figures.retain(|name, _| listed(name));
+            figures
+        };
+        let ties = people
+            .keys()
+            .filter(|name| people[*name] <= least && listed(name));
+        let ties: BTreeSet<_> = ties.cloned().collect();
+        for (query, figures) in [
+            ("A", people.clone()),
+            ("B", shares(cohort, dimension)),
+            ("C", new_of_active(dimension)),
+        ] {
+            cases.push(Case {
+                ties: ties.clone(),
+                ..case(panel, query, &["name"], only(figures))
+            });
+        }
+    };
+    of_named(provinces, "province", 100);
+    of_named("城市 ", "city", 50);
+
+    cases.extend(against_the_past(truth, app, cohort));
+    cases
+}
+
+/// Answers the columns of the table that compares a day with a week ago and the usual.
+fn against_the_past(truth: &Truth<'_>, app: &'static str, cohort: &'static str) -> Vec<Case> {
+    let mut table = [const { Figures::new() }; 5];
+    for dimension in ["platform", "gender", "age"] {
+        let of = Of {
+            dimension,
+            ..of_platforms(app, cohort)
+        };
+        let ago = |name: &str, days_ago| truth.people(&of, days_ago).get(name).copied();
+        for (name, users) in truth.people(&of, 0) {
+            let week = ago(&name, 7).unwrap_or_default();
+            let usual = usual_of(|days_ago| ago(&name, days_ago).unwrap_or_default());
+            let figures = [users, week, users / week - 1.0, usual, users / usual - 1.0];
+            for (table, figure) in table.iter_mut().zip(figures) {
+                table.insert(format!("{dimension} {name}"), figure);
+            }
+        }
+    }
+    let columns = ["A", "B", "C", "D", "E"].into_iter().zip(table);
+    let case = |(query, figures)| Case {
+        dashboard: OF_APP,
+        ..overview("与一周前和往常相比", query, &["dimension", "name"], figures)
+    };
+    columns.map(case).collect()
+}

@@ -1,0 +1,409 @@
+//! Opens every panel of a dashboard, with every choice of every variable.
+//!
+//! Tells what shows nothing, what asks for metrics and labels that no page has, what names a field
+//! or a dashboard that is not there, and what shows other figures because two exporters serve the
+//! same apps. Knows no right figures.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use serde_json::Value;
+
+use super::grafana::{Answer, Choice, Choices, Dashboard, Viewer, fill, text, values};
+use super::{World, close, form, promql};
+
+/// What Prometheus itself adds.
+const OF_PROMETHEUS: [(&str, &[&str]); 5] = [
+    ("up", &[]),
+    ("scrape_duration_seconds", &[]),
+    ("scrape_samples_scraped", &[]),
+    ("scrape_series_added", &[]),
+    (
+        "ALERTS",
+        &[
+            "alertname",
+            "alertstate",
+            "severity",
+            "appid",
+            "cohort",
+            "name",
+            "window",
+            "reason",
+            "operation",
+        ],
+    ),
+];
+
+impl World {
+    /// Answers the metrics and labels of expressions that no page has, and the values of labels.
+    pub(super) async fn unknown_names(&self, dashboards: &[Dashboard]) -> Vec<String> {
+        let page = self.exporters[0].metrics().await;
+        let mut known: BTreeMap<&str, BTreeMap<String, BTreeSet<String>>> = BTreeMap::new();
+        for line in page.0.lines().filter(|line| !line.starts_with('#')) {
+            let name = line.split(['{', ' ']).next().unwrap();
+            if !known.contains_key(name) {
+                let labels: &mut BTreeMap<String, BTreeSet<String>> =
+                    known.entry(name).or_default();
+                for (name, value) in page.series(name).into_keys().flatten() {
+                    labels.entry(name).or_default().insert(value);
+                }
+            }
+        }
+        for (name, labels) in OF_PROMETHEUS {
+            let labels = labels
+                .iter()
+                .map(|label| ((*label).to_owned(), BTreeSet::new()));
+            known.insert(name, labels.collect());
+        }
+        for labels in known.values_mut() {
+            for label in ["job", "instance"] {
+                labels.insert(label.to_owned(), BTreeSet::new());
+            }
+        }
+
+        let mut faults = Vec::new();
+        for dashboard in dashboards {
+            for (place, asked) in expressions(dashboard) {
+                let mut fault =
+                    |what: String| faults.push(format!("{}: {place}: {what}", dashboard.name));
+                let expression = match promql::read(&asked) {
+                    Ok(expression) => expression,
+                    Err(problem) => {
+                        fault(problem);
+                        continue;
+                    }
+                };
+                let mut all = BTreeSet::new();
+                for selector in &expression.selectors {
+                    let metric = &selector.metric;
+                    let Some(labels) = known.get(metric.as_str()) else {
+                        fault(format!("no page has a metric {metric}"));
+                        continue;
+                    };
+                    all.extend(labels.keys());
+                    for (label, _, value) in &selector.matchers {
+                        let Some(values) = labels.get(label) else {
+                            fault(format!("{metric} has no label {label}"));
+                            continue;
+                        };
+                        // Of patterns that choose from words, every word must be there.
+                        let plain = |c: char| c.is_alphanumeric() || "_|".contains(c);
+                        let words = value.split('|').filter(|_| value.chars().all(plain));
+                        for word in words.filter(|_| !values.is_empty()) {
+                            if !values.contains(word) {
+                                fault(format!("{metric} is never there with {label}=\"{word}\""));
+                            }
+                        }
+                    }
+                }
+                for label in &expression.labels {
+                    if !all.contains(label) {
+                        fault(format!("nothing it asks for has the label {label}"));
+                    }
+                }
+            }
+        }
+        faults
+    }
+
+    /// Opens a dashboard with every choice of every variable, once in the eyes of each Prometheus;
+    /// answers what shows nothing, what names a thing that is not there, and what differs.
+    pub(super) async fn walk(
+        &self,
+        dashboard: &Dashboard,
+        dashboards: &[Dashboard],
+    ) -> Vec<String> {
+        let mut faults = BTreeSet::new();
+        let [one, both] = self.viewers();
+        let all_choices = match every_choice(&one, dashboard).await {
+            Ok(choices) => choices,
+            Err(problem) => return vec![format!("{}: {problem}", dashboard.name)],
+        };
+        let mut names: HashMap<u64, Names> = HashMap::new();
+        for choices in &all_choices {
+            for panel in dashboard.panels() {
+                let id = panel["id"].as_u64().unwrap_or_default();
+                let names = names.entry(id).or_default();
+                let mut fault = |what: &str| {
+                    let title = text(&panel["title"]);
+                    faults.insert(format!("{}: panel `{title}`{what}", dashboard.name))
+                };
+                for shown in [&panel["title"], &panel["description"]] {
+                    if let Err(problem) = fill(text(shown), choices, &[]) {
+                        fault(&format!(": {problem}"));
+                    }
+                }
+                let targets = values(&panel["targets"]);
+                for target in targets.iter().filter(|target| target["hide"] != true) {
+                    let mut fault = |what: &str| {
+                        let query = text(&target["refId"]);
+                        fault(&format!(", query {query}: {what}, with {choices:?}"));
+                    };
+                    let answers = [
+                        one.ask(dashboard, panel, target, choices).await,
+                        both.ask(dashboard, panel, target, choices).await,
+                    ];
+                    match &answers {
+                        [Ok(one), Ok(both)] => {
+                            if one.is_empty() || both.is_empty() {
+                                fault("it shows nothing");
+                            }
+                            if let Some(missing) = names.take_in(panel, target, one) {
+                                fault(&format!("its legend names {missing}, which is not there"));
+                            }
+                            // Each exporter asks at another moment.
+                            let timely = text(&target["expr"]).contains("_last_success_timestamp_");
+                            let differs = !timely && !alike(one, both);
+                            if dashboard.name != form::OF_EXPORTERS && differs {
+                                fault(&format!(
+                                    "with two exporters it shows {both:?} instead of {one:?}"
+                                ));
+                            }
+                            if panel["type"] == "piechart" && one.len() > 3 {
+                                fault("a pie of more than three slices");
+                            }
+                        }
+                        [Err(problem), _] | [_, Err(problem)] => fault(problem),
+                    }
+                }
+            }
+            for annotation in values(&dashboard.json["annotations"]["list"]) {
+                if annotation["builtIn"] != 1
+                    && let Err(problem) = both.ask_annotation(dashboard, annotation, choices).await
+                {
+                    let name = text(&annotation["name"]);
+                    faults.insert(format!("{}: annotation {name}: {problem}", dashboard.name));
+                }
+            }
+        }
+        for panel in dashboard.panels() {
+            let names = &names[&panel["id"].as_u64().unwrap_or_default()];
+            let unknown = names.unknown(panel, dashboards).into_iter();
+            let title = text(&panel["title"]);
+            faults
+                .extend(unknown.map(|what| format!("{}: panel `{title}`: {what}", dashboard.name)));
+        }
+        faults.into_iter().collect()
+    }
+}
+
+/// Answers what a dashboard asks Prometheus, and where.
+fn expressions(dashboard: &Dashboard) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for panel in dashboard.panels() {
+        for target in values(&panel["targets"]) {
+            let place = format!(
+                "panel `{}`, query {}",
+                text(&panel["title"]),
+                text(&target["refId"])
+            );
+            found.push((place, text(&target["expr"]).to_owned()));
+        }
+    }
+    for annotation in values(&dashboard.json["annotations"]["list"]) {
+        if annotation["builtIn"] != 1 {
+            let place = format!("annotation {}", text(&annotation["name"]));
+            found.push((place, text(&annotation["expr"]).to_owned()));
+        }
+    }
+    for variable in dashboard.variables() {
+        let asks = text(&variable["query"]["query"]);
+        let argument = |function| asks.strip_prefix(function)?.strip_suffix(')');
+        let place = format!("variable {}", text(&variable["name"]));
+        if let Some(query) = argument("query_result(") {
+            found.push((place, query.to_owned()));
+        } else if let Some((series, label)) =
+            argument("label_values(").and_then(|query| query.rsplit_once(','))
+        {
+            // So the label is looked up, too.
+            found.push((place, format!("count by ({label}) ({series})")));
+        }
+    }
+    found
+}
+
+/// Answers the defaults of all variables, then each other option of each, one at a time.
+async fn every_choice(viewer: &Viewer<'_>, dashboard: &Dashboard) -> Result<Vec<Choices>, String> {
+    let first = |options: Vec<(String, Vec<Choice>)>| -> Choices {
+        let options = options.into_iter();
+        options
+            .map(|(name, choices)| (name, choices[0].clone()))
+            .collect()
+    };
+    let options = viewer.options(dashboard, &Choices::new()).await?;
+    let mut all = vec![first(options.clone())];
+    for (name, mut choices) in options {
+        let variable = dashboard
+            .variables()
+            .iter()
+            .find(|variable| variable["name"] == name.as_str());
+        if variable.is_some_and(|variable| variable["type"] == "textbox") {
+            // A part of a name.
+            choices.push(Choice::One("点".to_owned()));
+        }
+        for choice in choices.into_iter().skip(1) {
+            let chosen = Choices::from([(name.clone(), choice.clone())]);
+            let mut choices = first(viewer.options(dashboard, &chosen).await?);
+            choices.insert(name.clone(), choice);
+            all.push(choices);
+        }
+    }
+    Ok(all)
+}
+
+/// Whether two answers have the same series and points, but for the last digits.
+fn alike(one: &Answer, other: &Answer) -> bool {
+    let other: BTreeMap<_, _> = other
+        .iter()
+        .map(|(labels, points)| (labels, points))
+        .collect();
+    one.len() == other.len()
+        && one.iter().all(|(labels, points)| {
+            other.get(labels).is_some_and(|other| {
+                points.len() == other.len()
+                    && points
+                        .iter()
+                        .zip(*other)
+                        .all(|((at, one), (time, other))| at == time && close(*one, *other))
+            })
+        })
+}
+
+/// The names by which a panel's overrides and transformations may call what it shows.
+#[derive(Default)]
+struct Names {
+    fields: BTreeSet<String>,
+}
+
+impl Names {
+    /// Learns the names in an answer; answers a label that the legend wants in vain.
+    fn take_in(&mut self, panel: &Value, target: &Value, answer: &Answer) -> Option<String> {
+        if target["format"] == "table" {
+            let labels = answer.iter().flat_map(|(labels, _)| labels.keys().cloned());
+            self.fields.extend(labels);
+            self.fields.insert("Time".to_owned());
+            self.fields.insert(match values(&panel["targets"]).len() {
+                1 => "Value".to_owned(),
+                _ => format!("Value #{}", text(&target["refId"])),
+            });
+            return None;
+        }
+        for (labels, _) in answer {
+            let mut rest = text(&target["legendFormat"]);
+            let mut name = String::new();
+            while let Some((before, after)) = rest.split_once("{{") {
+                let (label, after) = after.split_once("}}")?;
+                name += before;
+                match labels.get(label.trim()) {
+                    Some(value) => name += value,
+                    None => return Some(label.to_owned()),
+                }
+                rest = after;
+            }
+            self.fields.insert(name + rest);
+        }
+        None
+    }
+
+    /// Answers what a panel's transformations, overrides and links call for and nothing is named.
+    fn unknown(&self, panel: &Value, dashboards: &[Dashboard]) -> Vec<String> {
+        let mut fields = self.fields.clone();
+        let mut faults = Vec::new();
+        for transformation in values(&panel["transformations"]) {
+            let options = &transformation["options"];
+            let mut called: Vec<&str> = Vec::new();
+            match text(&transformation["id"]) {
+                "merge" => {}
+                "sortBy" => called.extend(
+                    values(&options["sort"])
+                        .iter()
+                        .map(|sort| text(&sort["field"])),
+                ),
+                "organize" => {
+                    for key in ["excludeByName", "indexByName", "renameByName"] {
+                        let keys = options[key].as_object().into_iter().flatten();
+                        called.extend(keys.map(|(name, _)| name.as_str()));
+                    }
+                }
+                other => faults.push(format!("the transformation {other} is not known")),
+            }
+            for name in called {
+                if !fields.contains(name) {
+                    faults.push(format!("a transformation calls for the field {name}"));
+                }
+            }
+            fields.retain(|name| options["excludeByName"][name] != true);
+            let renamed = fields
+                .iter()
+                .map(|name| match text(&options["renameByName"][name]) {
+                    "" => name.clone(),
+                    new => new.to_owned(),
+                });
+            fields = renamed.collect();
+        }
+        let overrides = values(&panel["fieldConfig"]["overrides"]);
+        for matcher in overrides.iter().map(|wanted| &wanted["matcher"]) {
+            let name = text(&matcher["options"]);
+            if matcher["id"] == "byType" && ["number", "string", "time"].contains(&name) {
+                continue;
+            }
+            if matcher["id"] != "byName" {
+                faults.push(format!("overrides by {} are not known", matcher["id"]));
+            } else if !fields.contains(name) {
+                faults.push(format!(
+                    "an override calls for the field {name}, there are {fields:?}"
+                ));
+            }
+        }
+        let properties = overrides
+            .iter()
+            .flat_map(|wanted| values(&wanted["properties"]));
+        let links = properties.filter(|property| property["id"] == "links");
+        let links = links.flat_map(|property| values(&property["value"]));
+        for link in links
+            .chain(values(&panel["fieldConfig"]["defaults"]["links"]))
+            .chain(values(&panel["links"]))
+        {
+            if let Err(problem) = follow(text(&link["url"]), &fields, dashboards) {
+                faults.push(format!("the link {}: {problem}", text(&link["url"])));
+            }
+        }
+        faults
+    }
+}
+
+/// Checks that a link leads to a dashboard of ours and sets variables that it has, from fields that
+/// there are.
+fn follow(url: &str, fields: &BTreeSet<String>, dashboards: &[Dashboard]) -> Result<(), String> {
+    let rest = url
+        .strip_prefix("/d/")
+        .ok_or("it does not lead to a dashboard")?;
+    let (uid, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let target = dashboards.iter().find(|dashboard| dashboard.name == uid);
+    let target = target.ok_or("there is no such dashboard")?;
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let Some((name, value)) = pair.split_once('=') else {
+            if pair != "${__url_time_range}" {
+                return Err(format!("{pair} is not known"));
+            }
+            continue;
+        };
+        let name = name
+            .strip_prefix("var-")
+            .ok_or_else(|| format!("{name} is not known"))?;
+        if !target
+            .variables()
+            .iter()
+            .any(|variable| variable["name"] == name)
+        {
+            return Err(format!("{uid} has no variable {name}"));
+        }
+        let field = value
+            .strip_prefix("${__data.fields.")
+            .and_then(|field| field.strip_suffix('}'));
+        let field = field.map(|field| field.trim_matches(['[', ']', '"']));
+        if field.is_some_and(|field| !fields.contains(field)) {
+            return Err("there is no such field".to_owned());
+        }
+    }
+    Ok(())
+}
