@@ -20,11 +20,12 @@ use super::promql;
 pub(super) const OF_EXPORTERS: &str = "wxapp-portrait-exporter";
 
 /// Those of Grafana's units that fit what is shown here; `panel-units-rule` wants known ones.
-const UNITS: [&str; 11] = [
+const UNITS: [&str; 12] = [
     "locale",
     "short",
     "percent",
     "percentunit",
+    "d",
     "s",
     "bytes",
     "dateTimeFromNow",
