@@ -16,6 +16,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::DropGuard;
 
 use crate::harness::{APP, OTHER, Running, client, eventually, newer, now, serve};
+use crate::rules;
 
 /// Which of the two Alertmanagers.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -262,36 +263,23 @@ fn routes_and_inhibitions_are_the_same_in_all_examples() {
 
 #[test]
 fn every_alert_goes_to_those_whom_it_concerns() {
-    let mut alerts: Vec<(&str, Vec<String>)> = Vec::new();
-    for name in [
-        "NewUsersSwing",
-        "ActiveUsersSwing",
-        "PlatformUsersSwing",
-        "PlatformShareShift",
-        "PlatformVanished",
-        "PlatformAppeared",
-    ] {
-        for severity in ["warning", "info"] {
-            alerts.push((
-                "product",
-                words(name, &[("severity", severity), ("appid", APP)]),
-            ));
-        }
-    }
-    for name in [
-        "Stale",
-        "PollFailing",
-        "CredentialsRejected",
-        "QuotaExhausted",
-        "ExporterDown",
-        "ConfigReloadFailed",
-        "ArchiveFailing",
-        "ShardsMissing",
-    ] {
-        for severity in ["warning", "critical"] {
-            alerts.push(("operators", words(name, &[("severity", severity)])));
-        }
-    }
+    let alerts = rules::alerts();
+    let alerts: Vec<_> = alerts
+        .iter()
+        .map(|alert| {
+            let receiver = match alert.group.as_str() {
+                rules::SWINGS => "product",
+                _ => "operators",
+            };
+            // Of the labels of the alerts only these may matter.
+            let labels = [
+                format!("alertname={}", alert.name),
+                format!("severity={}", alert.severity),
+                format!("appid={APP}"),
+            ];
+            (receiver, labels)
+        })
+        .collect();
     for example in EXAMPLES {
         for version in [Old, New] {
             if version == Old && ["robots.yml", "wecom.yml"].contains(&example) {
@@ -310,12 +298,6 @@ fn every_alert_goes_to_those_whom_it_concerns() {
             }
         }
     }
-}
-
-fn words(name: &str, labels: &[(&str, &str)]) -> Vec<String> {
-    let name = format!("alertname=WxappPortrait{name}");
-    let labels = labels.iter().map(|(name, value)| format!("{name}={value}"));
-    std::iter::once(name).chain(labels).collect()
 }
 
 /// Lets both Alertmanagers write a message; they must write the same.

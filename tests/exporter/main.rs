@@ -31,6 +31,8 @@ mod program;
 mod prometheus;
 /// What a new configuration changes while the exporter runs.
 mod reload;
+/// The rules and alerts of Prometheus, and their tests.
+mod rules;
 /// The sample answers of WeChat's documentation.
 mod samples;
 /// The simulated WeChat, as a client meets it.
