@@ -191,6 +191,7 @@ fn fired(series: &str) -> Vec<(String, String, f64)> {
     // faster. The expectation is wrong, so that it tells what there is.
     let test = format!(
         "rule_files: [rules.yml]
+group_eval_order: [wxapp-portrait.swings, backtest]
 evaluation_interval: 1m
 tests:
   - interval: 1m
