@@ -144,6 +144,32 @@ impl WeChat {
             .set_fault(&appid(app), fault.parse().unwrap());
     }
 
+    /// Answers what an exporter would have archived of the days up to yesterday: their final figures.
+    pub(crate) fn entries(
+        &self,
+        app: &str,
+        window: Window,
+        days: u64,
+        now: DateTime<Utc>,
+    ) -> Vec<Entry> {
+        let entries = (0..days).map(|days| {
+            let day = calendar::before(calendar::yesterday(now), days);
+            let answer = self.simulator.answer(&appid(app), window, day);
+            let known_at = calendar::midnight(day) + TimeDelta::minutes(34 * 60 + 20);
+            Entry {
+                appid: appid(app),
+                window,
+                reference_date: day,
+                answer: answer.unwrap().to_string(),
+                first_answered_at: known_at.min(now),
+                answered_at: (known_at + TimeDelta::hours(6)).min(now),
+                settled: days > 0,
+                revisions: u32::try_from(days % 3).unwrap(),
+            }
+        });
+        entries.collect()
+    }
+
     /// Answers the users that a page must show of an app's final figures.
     pub(crate) fn users(&self, app: &str, window: Window, day: NaiveDate) -> Series {
         let answer = self.simulator.answer(&appid(app), window, day).unwrap();
@@ -457,23 +483,7 @@ impl Home {
         let archive = Archive::new(&self.path("data"), Arc::new(now));
         for app in apps {
             for window in Window::ALL {
-                let entries: Vec<Entry> = (0..days)
-                    .map(|days| {
-                        let day = calendar::before(yesterday(), days);
-                        let answer = wechat.simulator.answer(&appid(app), window, day);
-                        let known_at = calendar::midnight(day) + TimeDelta::minutes(34 * 60 + 20);
-                        Entry {
-                            appid: appid(app),
-                            window,
-                            reference_date: day,
-                            answer: answer.unwrap().to_string(),
-                            first_answered_at: known_at.min(now()),
-                            answered_at: (known_at + TimeDelta::hours(6)).min(now()),
-                            settled: days > 0,
-                            revisions: u32::try_from(days % 3).unwrap(),
-                        }
-                    })
-                    .collect();
+                let entries = wechat.entries(app, window, days, now());
                 archive.put(&entries).unwrap();
             }
         }
@@ -775,6 +785,7 @@ impl Inside {
         remember_log();
         let folder = tempfile::tempdir().unwrap();
         let telemetry = Arc::new(Telemetry::new().unwrap());
+        telemetry.reloaded(clock());
         let observer = Arc::clone(&telemetry);
         let settings = wechat::Settings {
             wechat: config::WeChat {
@@ -837,8 +848,7 @@ impl Inside {
 
     /// Reads an app's archive, as after a start, for a test that moves the clock from step to step.
     pub(crate) async fn restore(&self, app: &str, windows: &[Window]) -> Followed {
-        let access = Way::of_secret(SecretString::from(secret_of(&appid(app))));
-        self.restore_with(app, windows, access).await
+        self.restore_as(configured(app, windows)).await
     }
 
     /// The same for an app with an access of the test's own.
@@ -848,22 +858,36 @@ impl Inside {
         windows: &[Window],
         access: Way,
     ) -> Followed {
-        let app = self.poller.meet(config::App {
-            appid: appid(app),
-            name: app.to_owned(),
+        self.restore_as(config::App {
             access,
-            windows: windows.to_vec(),
-            dimensions: Dimension::ALL.to_vec(),
-            top_names: BTreeMap::new(),
-            past: config::Past::default(),
-            swing: config::Swing::default(),
-        });
+            ..configured(app, windows)
+        })
+        .await
+    }
+
+    /// The same for an app as the test configures it.
+    pub(crate) async fn restore_as(&self, app: config::App) -> Followed {
+        let app = self.poller.meet(app);
         self.poller.restore(vec![app]).await.pop().unwrap()
     }
 
     /// Does what is to be done now for an app; answers when there will be more to do.
     pub(crate) async fn step(&self, app: &mut Followed) -> DateTime<Utc> {
         self.poller.step(app).await
+    }
+}
+
+/// Answers an app with a secret, as configured with nothing else.
+pub(crate) fn configured(app: &str, windows: &[Window]) -> config::App {
+    config::App {
+        appid: appid(app),
+        name: app.to_owned(),
+        access: Way::of_secret(SecretString::from(secret_of(&appid(app)))),
+        windows: windows.to_vec(),
+        dimensions: Dimension::ALL.to_vec(),
+        top_names: BTreeMap::new(),
+        past: config::Past::default(),
+        swing: config::Swing::default(),
     }
 }
 

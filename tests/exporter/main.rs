@@ -25,6 +25,8 @@ mod harness;
 mod history;
 /// What a kill at any moment leaves.
 mod kill;
+/// What people are told as days go by, from WeChat's figures to their phones.
+mod notifications;
 /// How the program starts and ends.
 mod program;
 /// The page, as Prometheus and promtool read it.

@@ -1,0 +1,745 @@
+//! The whole way of a message as days go by: from the figures of WeChat through exporters, rules,
+//! Prometheus and Alertmanager to what people read.
+//!
+//! The days pass as fast as everybody on the way has seen them. Only Prometheus and Alertmanager
+//! live by the real clock, so what rules measure in time is put into other words (see [`rules`]).
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use axum::Router;
+use axum::http::StatusCode;
+use axum::routing::get;
+use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Utc};
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio_util::sync::DropGuard;
+use wxapp_portrait_exporter::calendar;
+use wxapp_portrait_exporter::config;
+use wxapp_portrait_exporter::poll::cycle::Followed;
+use wxapp_portrait_exporter::portrait::Dimension;
+use wxapp_portrait_exporter::portrait::Window::OneDay;
+use wxapp_portrait_exporter::simulator::Settings;
+
+use crate::alertmanager::Version::{self, New, Old};
+use crate::alertmanager::{Alertmanager, Service, robots, wecom};
+use crate::harness::{
+    Hand, Inside, Prometheus, WeChat, apps_of, client, configured, eventually, newer, serve,
+};
+
+/// From then on WeChat has the figures of yesterday, in Beijing.
+const READY_AT: NaiveTime = NaiveTime::from_hms_opt(10, 0, 0).unwrap();
+
+/// How often Prometheus judges.
+const EVALUATION: &str = "200ms";
+
+/// The groups of rules.
+const GROUPS: [&str; 2] = ["swings", "exporter"];
+
+/// How many days are in the archives at the start.
+const ARCHIVED: u64 = 36;
+
+/// An app, what people call it, and how many use it.
+#[derive(Clone, Copy)]
+struct App {
+    appid: &'static str,
+    name: &'static str,
+    users: u32,
+}
+
+const fn app(appid: &'static str, name: &'static str, users: u32) -> App {
+    App { appid, name, users }
+}
+
+/// A pair of exporters, and behind it twice what people have.
+struct Chain {
+    hand: Hand,
+    /// Until when all polls are done.
+    done: Hand,
+    wechat: WeChat,
+    pair: [Member; 2],
+    watches: [Watch; 2],
+}
+
+/// One of two exporters that serve the same apps.
+struct Member {
+    inside: Inside,
+    apps: Vec<App>,
+    followed: Vec<Followed>,
+    /// Where Prometheus reads it, if it is up.
+    address: String,
+    is_up: Arc<AtomicBool>,
+    _stop: DropGuard,
+}
+
+/// The oldest Prometheus and Alertmanager with a WeCom application, in Chinese; or the newest with
+/// robots, in English.
+struct Watch {
+    version: Version,
+    prometheus: Prometheus,
+    _alertmanager: Alertmanager,
+    service: Service,
+    /// Whom it must have told what, in any order.
+    expected: Vec<Message>,
+    _folder: TempDir,
+}
+
+/// Who reads it, and what.
+type Message = (String, String);
+
+impl Chain {
+    /// Starts on the night of a day, with the days before it in the archives, and with scrapes as
+    /// often as this.
+    async fn start(apps: &[App], events: &[String], day: &str, scrapes: &str) -> Self {
+        let midnight = format!("{day}T00:00:00+08:00");
+        let (hand, done) = (Hand::at(&midnight), Hand::at(&midnight));
+        let users = apps
+            .iter()
+            .map(|app| format!("{}={}", app.appid, app.users));
+        let users: Vec<String> = users.collect();
+        let settings = Settings {
+            events: events.iter().map(|event| event.parse().unwrap()).collect(),
+            ready_at: READY_AT,
+            final_at: READY_AT,
+            ..apps_of(&users.iter().map(String::as_str).collect::<Vec<_>>())
+        };
+        let wechat = WeChat::start(settings, hand.clock()).await;
+        let pair = [
+            Member::start(&wechat, apps, &hand, &done).await,
+            Member::start(&wechat, apps, &hand, &done).await,
+        ];
+        let exporters = pair.each_ref().map(|member| member.address.as_str());
+        Self {
+            watches: [
+                Watch::start(Old, &exporters, scrapes).await,
+                Watch::start(New, &exporters, scrapes).await,
+            ],
+            hand,
+            done,
+            wechat,
+            pair,
+        }
+    }
+
+    fn today(&self) -> NaiveDate {
+        calendar::today(self.hand.now())
+    }
+
+    /// Lets some exporters poll when it is this time in Beijing, and waits until the rules have
+    /// seen it.
+    async fn poll_at(&mut self, time: &str, members: &[usize]) {
+        let time: NaiveTime = time.parse().unwrap();
+        let midnight = calendar::midnight(self.today());
+        let mut time = midnight + (time - NaiveTime::MIN);
+        if time < self.hand.now() {
+            time += TimeDelta::days(1);
+        }
+        self.hand.move_to(time);
+        for member in members {
+            self.pair[*member].poll().await;
+        }
+        self.done.move_to(time);
+        self.evaluate().await;
+    }
+
+    /// Lets a day pass from night to noon. The other exporter is late.
+    async fn pass_day(&mut self) {
+        self.pass_day_after(|_| ()).await;
+    }
+
+    /// The same, with something that happens before the figures come.
+    async fn pass_day_after(&mut self, event: impl FnOnce(&WeChat)) {
+        self.poll_at("00:30:00", &[0, 1]).await;
+        event(&self.wechat);
+        self.poll_at("10:30:00", &[0]).await;
+        self.poll_at("11:30:00", &[0, 1]).await;
+    }
+
+    /// Lets exporters be down for a moment, and forget everything but their archives.
+    async fn restart(&mut self, members: &[usize]) {
+        for member in members {
+            self.pair[*member].is_up.store(false, Ordering::Relaxed);
+        }
+        self.evaluate().await;
+        for member in members {
+            self.pair[*member].restore().await;
+            self.pair[*member].is_up.store(true, Ordering::Relaxed);
+        }
+        self.evaluate().await;
+    }
+
+    /// Waits until every rule has seen what is served now.
+    async fn evaluate(&self) {
+        for watch in &self.watches {
+            watch.evaluate(&self.pair, self.hand.now()).await;
+        }
+    }
+
+    /// Waits until these apps and no others swing.
+    async fn swing(&self, appids: &[&str]) {
+        for watch in &self.watches {
+            let swings = r#"ALERTS{alertname=~".+(Swing|Shift|Vanished|Appeared)"}"#;
+            eventually("swings", async || {
+                let found = watch.names(&format!("group by (appid) ({swings})")).await;
+                let expected = appids.iter().map(|appid| (*appid).to_owned());
+                (found == expected.collect()).then_some(())
+            })
+            .await;
+        }
+    }
+
+    /// Adds to what people must have read.
+    fn expect(&mut self, receiver: &str, words: impl Fn(Version) -> String) {
+        for watch in &mut self.watches {
+            let words = words(watch.version);
+            let names = match watch.version {
+                Old => vec![format!("{}_MEMBERS", receiver.to_uppercase())],
+                New => ["dingtalk", "feishu", "wecom"]
+                    .map(|robot| format!("/{receiver}-{robot}"))
+                    .to_vec(),
+            };
+            watch
+                .expected
+                .extend(names.into_iter().map(|name| (name, words.clone())));
+        }
+    }
+
+    /// Waits until people have read all that they must, and nothing else.
+    async fn told(&self) {
+        for watch in &self.watches {
+            let mut surplus = eventually("messages", async || {
+                let messages = watch.messages();
+                (messages.len() >= watch.expected.len()).then_some(messages)
+            })
+            .await;
+            let mut missing = watch.expected.clone();
+            missing.retain(|message| {
+                let found = surplus.iter().position(|other| other == message);
+                found.map(|place| surplus.remove(place)).is_none()
+            });
+            let nothing: [Message; 0] = [];
+            let (surplus, missing) = (surplus.as_slice(), missing.as_slice());
+            assert_eq!(
+                [surplus, missing],
+                [&nothing, &nothing],
+                "{:?}",
+                watch.version
+            );
+        }
+    }
+
+    /// Answers the users of an app, or of one of its platforms, on a day, and how many are usual.
+    fn users(&self, app: &App, cohort: &str, platform: Option<&str>, day: NaiveDate) -> (f64, f64) {
+        let on = |day| {
+            let series = self.wechat.users(app.appid, OneDay, day);
+            let counted = series.iter().filter(|(labels, _)| {
+                labels["cohort"] == cohort
+                    && labels["dimension"] == "platform"
+                    && platform.is_none_or(|platform| labels["name"] == platform)
+            });
+            counted.fold(0.0, |sum, (_, users)| sum + users)
+        };
+        let mut past = [7, 14, 21, 28].map(|days| on(calendar::before(day, days)));
+        past.sort_by(f64::total_cmp);
+        (on(day), f64::midpoint(past[1], past[2]))
+    }
+}
+
+impl Member {
+    async fn start(wechat: &WeChat, apps: &[App], hand: &Hand, done: &Hand) -> Self {
+        let appids: Vec<&str> = apps.iter().map(|app| app.appid).collect();
+        let mut inside = Inside::start(&wechat.base_url(), &appids, hand).await;
+        inside.scan_for(wechat);
+        for appid in appids {
+            let entries = wechat.entries(appid, OneDay, 1 + ARCHIVED, hand.now());
+            // Yesterday is not known yet.
+            inside.archive().put(&entries[1..]).unwrap();
+        }
+        let (url, is_up) = (format!("{}/metrics", inside.url), Arc::default());
+        let (client, serves, clock) = (client(), Arc::clone(&is_up), done.clone());
+        let page = async move || {
+            if !AtomicBool::load(&serves, Ordering::Relaxed) {
+                return Err(StatusCode::BAD_GATEWAY);
+            }
+            // First, as a page that is of a later time than this is read once more.
+            let time = format!("simulated_time_seconds {}\n", clock.now().timestamp());
+            let page = client.get(url).send().await;
+            let page = page.map_err(|_| StatusCode::BAD_GATEWAY)?.text().await;
+            Ok(time + &page.map_err(|_| StatusCode::BAD_GATEWAY)?)
+        };
+        let (address, stop) = serve(Router::new().route("/metrics", get(page))).await;
+        let mut member = Self {
+            inside,
+            apps: apps.to_vec(),
+            followed: Vec::new(),
+            address,
+            is_up,
+            _stop: stop,
+        };
+        member.restore().await;
+        member.is_up.store(true, Ordering::Relaxed);
+        member
+    }
+
+    async fn restore(&mut self) {
+        self.followed.clear();
+        for app in &self.apps {
+            let app = config::App {
+                name: app.name.to_owned(),
+                dimensions: vec![Dimension::Gender, Dimension::Platform, Dimension::Age],
+                ..configured(app.appid, &[OneDay])
+            };
+            self.followed.push(self.inside.restore_as(app).await);
+        }
+    }
+
+    async fn poll(&mut self) {
+        let steps = self.followed.iter_mut().map(|app| self.inside.step(app));
+        join_all(steps).await;
+    }
+}
+
+impl Watch {
+    async fn start(version: Version, exporters: &[&str], scrapes: &str) -> Self {
+        let (service, folder) = (Service::start().await, tempfile::tempdir().unwrap());
+        let (example, program) = match version {
+            Old => ("wecom.yml", PathBuf::from("prometheus")),
+            New => ("robots.yml", newer("prometheus")),
+        };
+        let alertmanager = Alertmanager::start(version, example, |config| {
+            match version {
+                Old => wecom(version, config, &service, folder.path()),
+                New => {
+                    robots(config, &service, folder.path());
+                    config["templates"] = json!(["wxapp-portrait.en.tmpl"]);
+                }
+            }
+            take_time(config);
+        })
+        .await;
+        let files = tempfile::tempdir().unwrap();
+        std::fs::write(files.path().join("rules.yml"), rules()).unwrap();
+        let prometheus = Prometheus::run(
+            program.to_str().unwrap(),
+            files,
+            &json!({
+                "global": {
+                    "scrape_interval": scrapes,
+                    "scrape_timeout": scrapes,
+                    "evaluation_interval": EVALUATION,
+                },
+                "rule_files": ["rules.yml"],
+                "alerting": {"alertmanagers": [{"static_configs": [
+                    {"targets": [alertmanager.url.strip_prefix("http://")]},
+                ]}]},
+                "scrape_configs": [
+                    {"job_name": "wxapp-portrait", "static_configs": [{"targets": exporters}]},
+                ],
+            }),
+        );
+        Self {
+            version,
+            prometheus,
+            _alertmanager: alertmanager,
+            service,
+            expected: Vec::new(),
+            _folder: folder,
+        }
+    }
+
+    /// Waits until rules have seen what these exporters serve at a time.
+    async fn evaluate(&self, pair: &[Member], time: DateTime<Utc>) {
+        let up = pair
+            .iter()
+            .filter(|member| member.is_up.load(Ordering::Relaxed));
+        let time = time.timestamp().to_string();
+        let expected: BTreeSet<(String, String)> = up
+            .map(|member| (member.address.clone(), time.clone()))
+            .collect();
+        for group in GROUPS {
+            eventually(group, async || {
+                let seen = [("query", format!("seen:{group}"))];
+                let seen = seen.each_ref().map(|(name, query)| (*name, query.as_str()));
+                let answer = self.prometheus.ask("query", &seen).await;
+                let series = answer["data"]["result"].as_array()?.iter().map(|series| {
+                    let instance = series["metric"]["instance"].as_str()?.to_owned();
+                    Some((instance, series["value"][1].as_str()?.to_owned()))
+                });
+                (series.collect::<Option<BTreeSet<_>>>()? == expected).then_some(())
+            })
+            .await;
+        }
+    }
+
+    /// Answers the values of the labels of what a query finds, if anything.
+    async fn names(&self, query: &str) -> BTreeSet<String> {
+        let answer = self.prometheus.ask("query", &[("query", query)]).await;
+        let found = answer["data"]["result"].as_array().unwrap().iter();
+        let words = found.map(|series| {
+            let labels = series["metric"].as_object().unwrap();
+            let values = labels.values().map(|value| value.as_str().unwrap());
+            values.collect::<Vec<_>>().join(" ")
+        });
+        words.collect()
+    }
+
+    /// Answers all that people have read.
+    fn messages(&self) -> Vec<Message> {
+        let requests = self.service.requests().into_iter();
+        let messages = requests.filter_map(|(path, body)| {
+            let text = |place: &str| body.pointer(place).and_then(Value::as_str);
+            let path = path.strip_prefix("POST ")?;
+            let reader = text("/touser").unwrap_or(path).to_owned();
+            let words = text("/markdown/content").or(text("/markdown/text"));
+            let words = words.map(str::to_owned).or_else(|| {
+                let title = text("/card/header/title/content")?;
+                let list = text("/card/elements/0/content")?;
+                Some(format!("**{title}**\n\n{list}"))
+            });
+            Some((reader, words.unwrap_or_else(|| body.to_string())))
+        });
+        messages.collect()
+    }
+}
+
+/// Answers the rules that people use, with nothing changed but time.
+///
+/// Prometheus always lives now, so the rules are told the time of the exporters. Hours of theirs
+/// pass at once: what must last some hours lasts some seconds here. What must bridge a restart is
+/// longer than one takes on a busy machine. Ranges and offsets stay: they reach from now back to
+/// the start.
+fn rules() -> String {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("alerts/wxapp-portrait.rules.yml");
+    let mut rules = std::fs::read_to_string(file).unwrap();
+    for (theirs, ours) in [
+        ("time()", "scalar(max(simulated_time_seconds))"),
+        ("keep_firing_for: 10m", "keep_firing_for: 10s"),
+        (" for: 2h", " for: 2s"),
+    ] {
+        assert!(rules.contains(theirs), "{theirs}");
+        rules = rules.replace(theirs, ours);
+    }
+    // What a group has begun with is seen once it is through.
+    for group in GROUPS {
+        let name = format!("  - name: wxapp-portrait.{group}\n    rules:\n");
+        let (before, after) = rules.split_once(&name).unwrap();
+        let (its, others) = after.split_at(after.find("\n  - name:").unwrap_or(after.len()));
+        let rule =
+            |name: &str, expr: &str| format!("      - record: {name}\n        expr: {expr}\n");
+        let first = rule(&format!("sees:{group}"), "simulated_time_seconds");
+        let last = rule(&format!("seen:{group}"), &format!("sees:{group}"));
+        rules = format!("{before}{name}{first}{its}\n{last}{others}");
+    }
+    rules
+}
+
+/// Lets Alertmanager wait long enough for all alerts that come together, on a busy machine too.
+fn take_time(config: &mut Value) {
+    fn of_route(route: &mut Value) {
+        route["group_wait"] = json!("2s");
+        route["group_interval"] = json!("5s");
+        for below in route["routes"].as_array_mut().into_iter().flatten() {
+            of_route(below);
+        }
+    }
+    of_route(&mut config["route"]);
+}
+
+/// An alert, and its sentence in Chinese and in English.
+struct Line {
+    alert: &'static str,
+    zh: String,
+    en: String,
+}
+
+/// Answers what stands above the messages of an alert.
+fn summary(alert: &str, version: Version) -> &'static str {
+    let (zh, en) = match alert {
+        "NewUsersSwing" => (
+            "小程序新增用户数与往常相差很大",
+            "The new users of a mini program are far from usual.",
+        ),
+        "ActiveUsersSwing" => (
+            "小程序活跃用户数与往常相差很大",
+            "The active users of a mini program are far from usual.",
+        ),
+        "PlatformVanished" => (
+            "小程序在某个平台上不再有用户",
+            "A mini program has no users any more on a platform.",
+        ),
+        "Stale" => (
+            "小程序没有昨天的用户画像",
+            "A mini program has no portrait of yesterday.",
+        ),
+        "PollFailing" => ("小程序用户画像拉取失败", "Polls of a mini program fail."),
+        _ => unreachable!("{alert}"),
+    };
+    match version {
+        Old => zh,
+        New => en,
+    }
+}
+
+#[derive(Clone, Copy)]
+enum State {
+    Firing,
+    Critical,
+    Resolved,
+}
+
+/// Answers the message about some alerts of an app.
+fn message(version: Version, state: State, app: &App, dashboard: &str, lines: &[Line]) -> String {
+    let (title, section) = match (version, state) {
+        (Old, State::Firing) => ("告警", "触发中"),
+        (Old, State::Critical) => ("严重告警", "触发中"),
+        (Old, State::Resolved) => ("已解除", "已解除"),
+        (New, State::Firing) => ("Alert", "Firing"),
+        (New, State::Critical) => ("Critical", "Firing"),
+        (New, State::Resolved) => ("Resolved", "Resolved"),
+    };
+    let (count, board, what_to_do) = match version {
+        Old => (format!("（{}）", lines.len()), "看板", "处理方法"),
+        New => (format!(" ({})", lines.len()), "dashboard", "what to do"),
+    };
+    let runbook = |line: &Line| {
+        let anchor = line.alert.to_lowercase();
+        format!(
+            " [{what_to_do}](https://example.com/wxapp-portrait-exporter/docs/runbook.md#wxappportrait{anchor})"
+        )
+    };
+    let is_of_one_kind = lines.iter().all(|line| line.alert == lines[0].alert);
+    // What all have in common stands once.
+    let (mut title, mut end) = (format!("{title} · {}", app.name), String::new());
+    if is_of_one_kind {
+        title += &format!(" · {}", summary(lines[0].alert, version));
+        end = runbook(&lines[0]);
+    }
+    let mut list = String::new();
+    for line in lines {
+        list += &format!("\n- {}", if version == Old { &line.zh } else { &line.en });
+        if !is_of_one_kind {
+            list += &runbook(line);
+        }
+    }
+    format!(
+        "**{title}**\n\n**{section}{count}**{list}\n\n[{board}](http://localhost:3000/d/{dashboard}){end}"
+    )
+}
+
+impl Chain {
+    /// Answers the line about the users of an app, or of one of its platforms, on a day.
+    fn fall(
+        &self,
+        alert: &'static str,
+        app: &App,
+        cohort: &str,
+        platform: Option<&str>,
+        day: NaiveDate,
+    ) -> Line {
+        let (users, usual) = self.users(app, cohort, platform, day);
+        let fewer = ((1.0 - users / usual) * 100.0).round();
+        let name = app.name;
+        let (cohort_zh, zh, en) = (
+            if cohort == "new" { "新增" } else { "活跃" },
+            platform.map_or(String::new(), |platform| format!("{platform} 平台")),
+            platform.map_or(String::new(), |platform| format!(" {platform}")),
+        );
+        Line {
+            alert,
+            zh: format!(
+                "{name} {day} {zh}{cohort_zh}用户 {users}，往常 {usual:.0}，减少 {fewer}%。"
+            ),
+            en: format!(
+                "{name} had {users} {cohort}{en} users on {day}, usually {usual:.0}: {fewer}% fewer."
+            ),
+        }
+    }
+
+    /// Adds to what product people must have read.
+    fn expect_swings(&mut self, state: State, app: &App, lines: &[Line]) {
+        let dashboard = format!("wxapp-portrait-app?var-appid={}", app.appid);
+        self.expect("product", |version| {
+            message(version, state, app, &dashboard, lines)
+        });
+    }
+
+    /// Adds to what operators must have read.
+    fn expect_trouble(&mut self, state: State, app: &App, line: Line) {
+        let lines = [line];
+        self.expect("operators", |version| {
+            message(version, state, app, "wxapp-portrait-exporter", &lines)
+        });
+    }
+}
+
+const SHOP: App = app("wx-shop", "商城", 8_000);
+const GAME: App = app("wx-game", "消消乐", 30_000);
+const NEWS: App = app("wx-news", "资讯", 120_000);
+const BOOKS: App = app("wx-books", "书店", 400);
+const TINY: App = app("wx-tiny", "小店", 30);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_swing_is_told_once_and_is_over_the_next_day() {
+    let apps = [SHOP, GAME, NEWS, BOOKS, TINY];
+    let event = |app: App, what: &str| format!("{}@2026-03-01:{what}", app.appid);
+    let events = [
+        event(SHOP, "new:0.4"),
+        event(GAME, "platform=其他:0"),
+        event(NEWS, "all:0.5"),
+        event(BOOKS, "all:0.5"),
+        event(TINY, "all:0.5"),
+        format!("{}@2026-03-05:new:0.4", SHOP.appid),
+    ];
+    let mut chain = Chain::start(&apps, &events, "2026-03-01", "1s").await;
+    let day = chain.today();
+    chain.pass_day().await;
+    chain.swing(&[]).await;
+
+    // The figures of the first are there, but may still change.
+    chain.poll_at("00:30:00", &[0, 1]).await;
+    chain.poll_at("10:30:00", &[0]).await;
+    chain.swing(&[]).await;
+    // They are final for one of the exporters.
+    chain.poll_at("11:30:00", &[0, 1]).await;
+    chain
+        .swing(&[SHOP, GAME, NEWS, BOOKS].map(|app| app.appid))
+        .await;
+    let swings = |chain: &Chain| {
+        [
+            (
+                SHOP,
+                vec![chain.fall("NewUsersSwing", &SHOP, "new", None, day)],
+            ),
+            (
+                GAME,
+                ["active", "new"]
+                    .map(|cohort| chain.fall("PlatformVanished", &GAME, cohort, Some("其他"), day))
+                    .into(),
+            ),
+            (
+                NEWS,
+                vec![
+                    chain.fall("ActiveUsersSwing", &NEWS, "active", None, day),
+                    chain.fall("NewUsersSwing", &NEWS, "new", None, day),
+                ],
+            ),
+            (
+                BOOKS,
+                vec![chain.fall("ActiveUsersSwing", &BOOKS, "active", None, day)],
+            ),
+        ]
+    };
+    for (app, lines) in swings(&chain) {
+        chain.expect_swings(State::Firing, &app, &lines);
+    }
+    chain.told().await;
+
+    chain.restart(&[0]).await;
+    chain.poll_at("12:30:00", &[1]).await;
+    chain.restart(&[0, 1]).await;
+    chain.poll_at("16:30:00", &[0, 1]).await;
+
+    // From now on nobody hears of one of the apps.
+    chain.wechat.set_fault(BOOKS.appid, "http=502");
+    chain.poll_at("00:30:00", &[0, 1]).await;
+    chain
+        .swing(&[SHOP, GAME, NEWS, BOOKS].map(|app| app.appid))
+        .await;
+    chain.poll_at("10:30:00", &[0]).await;
+    chain.swing(&[BOOKS.appid]).await;
+    for (app, lines) in &swings(&chain)[..3] {
+        chain.expect_swings(State::Resolved, app, lines);
+    }
+    let failing = || {
+        Line {
+        alert: "PollFailing",
+        zh: "书店 的用户画像（1d）已连续两小时拉取失败。原因和处理办法见 exporter 的状态页。".to_owned(),
+        en: "Portraits (1d) of 书店 have not arrived for two hours. The status page of the exporter tells why, and what to do.".to_owned(),
+    }
+    };
+    chain.expect_trouble(State::Firing, &BOOKS, failing());
+    chain.told().await;
+
+    chain.poll_at("17:30:00", &[0, 1]).await;
+    let stale = || {
+        Line {
+        alert: "Stale",
+        zh: "书店 最新的用户画像（1d）是 2026-03-01 的：每天的数据须在其后两天内（北京时间）取回，否则无法补取。".to_owned(),
+        en: "书店 has 2026-03-01 as its newest portrait (1d): a day is lost when it is not fetched within two days after it (Beijing time).".to_owned(),
+    }
+    };
+    chain.poll_at("18:30:00", &[0, 1]).await;
+    chain.expect_trouble(State::Firing, &BOOKS, stale());
+    chain.told().await;
+    chain.pass_day().await;
+    chain.poll_at("12:30:00", &[0, 1]).await;
+    chain.expect_trouble(State::Critical, &BOOKS, stale());
+    chain.told().await;
+
+    // The figures of the first are so old that they go, about which product people hear nothing: they
+    // would before the end of the next swing of another app.
+    chain.pass_day().await;
+    chain.swing(&[BOOKS.appid]).await;
+    let day = chain.today();
+    chain.pass_day().await;
+    chain.swing(&[SHOP.appid]).await;
+    let lines = [chain.fall("NewUsersSwing", &SHOP, "new", None, day)];
+    chain.expect_swings(State::Firing, &SHOP, &lines);
+    chain.told().await;
+    chain.pass_day().await;
+    chain.swing(&[]).await;
+    chain.expect_swings(State::Resolved, &SHOP, &lines);
+    chain.told().await;
+
+    let books = BOOKS.appid.parse().unwrap();
+    chain.wechat.simulator.clear_faults(&books);
+    // And a week after the first, that is one of the days to compare with.
+    chain.pass_day().await;
+    for line in [stale(), stale(), failing()] {
+        chain.expect_trouble(State::Resolved, &BOOKS, line);
+    }
+    chain.told().await;
+    chain.pass_day().await;
+    chain.swing(&[]).await;
+    chain.told().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_sixty_ordinary_days_nobody_is_told_anything() {
+    let apps = [
+        app("wx-a", "极小", 30),
+        app("wx-b", "小", 400),
+        app("wx-c", "中", 8_000),
+        app("wx-d", "大", 120_000),
+    ];
+    let last = apps[2];
+    let events = [format!("{}@2026-04-30:new:0.4", last.appid)];
+    let mut chain = Chain::start(&apps, &events, "2026-03-02", "250ms").await;
+    for day in 0..60 {
+        let is_wrong_at_first = day % 10 == 3;
+        chain
+            .pass_day_after(|wechat| {
+                for app in apps.iter().filter(|_| is_wrong_at_first) {
+                    wechat.set_fault(app.appid, "scaled=0.4*1");
+                }
+            })
+            .await;
+    }
+    for watch in &chain.watches {
+        let firing = watch
+            .names(r#"max_over_time(ALERTS{alertstate="firing"}[1h])"#)
+            .await;
+        assert_eq!(firing, BTreeSet::new());
+    }
+    chain.told().await;
+
+    // And then there is something to tell.
+    chain.pass_day().await;
+    let day = calendar::yesterday(chain.hand.now());
+    let lines = [chain.fall("NewUsersSwing", &last, "new", None, day)];
+    chain.expect_swings(State::Firing, &last, &lines);
+    chain.told().await;
+}
