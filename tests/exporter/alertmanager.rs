@@ -763,15 +763,21 @@ async fn a_stale_app_swings_in_silence() {
         let service = Service::start().await;
         let alertmanager =
             Alertmanager::start(version, "webhook.yml", |config| webhook(config, &service)).await;
-        let stale = swing(APP, "Stale", "critical", "", "");
+        let stale = |app: &str, severity: &str, window: &str| {
+            let mut alert = swing(app, "Stale", severity, "", "");
+            alert["labels"]["window"] = json!(window);
+            alert
+        };
         let others = [
             swing(OTHER, "NewUsersSwing", "warning", "", ""),
             swing(OTHER, "PlatformVanished", "warning", "", ""),
         ];
         alertmanager
             .tell(&[
-                stale.clone(),
-                swing(APP, "Stale", "warning", "", ""),
+                stale(APP, "critical", "1d"),
+                stale(APP, "warning", "1d"),
+                // Swings are of days, not of this.
+                stale(OTHER, "warning", "30d"),
                 swing(APP, "PollFailing", "warning", "", ""),
                 swing(APP, "CredentialsRejected", "warning", "", ""),
                 swing(APP, "NewUsersSwing", "warning", "", ""),
@@ -781,16 +787,17 @@ async fn a_stale_app_swings_in_silence() {
         let first = [
             format!("POST /operators critical Stale {APP}"),
             format!("POST /operators warning CredentialsRejected {APP}"),
+            format!("POST /operators warning Stale {OTHER}"),
             format!("POST /product warning NewUsersSwing {OTHER}"),
         ];
-        assert_eq!(told(&service.got(3).await), first, "{version:?}");
+        assert_eq!(told(&service.got(4).await), first, "{version:?}");
         // Whatever else there was to tell would have come before this.
         alertmanager.tell(&others[1..]).await;
         let second = [
             format!("POST /product warning NewUsersSwing {OTHER}"),
             format!("POST /product warning PlatformVanished {OTHER}"),
         ];
-        assert_eq!(told(&service.got(4).await[3..]), second, "{version:?}");
+        assert_eq!(told(&service.got(5).await[4..]), second, "{version:?}");
     }
 }
 

@@ -514,12 +514,13 @@ fn message(version: Version, state: State, app: &App, dashboard: &str, lines: &[
     // What all have in common stands once.
     let (mut title, mut end) = (format!("{title} · {}", app.name), String::new());
     if is_of_one_kind {
-        title += &format!(" · {}", summary(lines[0].alert, version));
+        title = format!("{title} · {}", summary(lines[0].alert, version));
         end = runbook(&lines[0]);
     }
     let mut list = String::new();
     for line in lines {
-        list += &format!("\n- {}", if version == Old { &line.zh } else { &line.en });
+        list += "\n- ";
+        list += if version == Old { &line.zh } else { &line.en };
         if !is_of_one_kind {
             list += &runbook(line);
         }
@@ -581,6 +582,7 @@ const NEWS: App = app("wx-news", "资讯", 120_000);
 const BOOKS: App = app("wx-books", "书店", 400);
 const TINY: App = app("wx-tiny", "小店", 30);
 
+#[expect(clippy::too_many_lines, reason = "ten days, one after the other")]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_swing_is_told_once_and_is_over_the_next_day() {
     let apps = [SHOP, GAME, NEWS, BOOKS, TINY];
