@@ -54,14 +54,14 @@ const fn app(appid: &'static str, name: &'static str, users: u32) -> App {
     App { appid, name, users }
 }
 
-/// A pair of exporters, and behind it twice what people have.
+/// A pair of exporters, and behind it what people have, in one version or in two.
 struct Chain {
     hand: Hand,
     /// Until when all polls are done.
     done: Hand,
     wechat: WeChat,
     pair: [Member; 2],
-    watches: [Watch; 2],
+    watches: Vec<Watch>,
 }
 
 /// One of two exporters that serve the same apps.
@@ -93,7 +93,13 @@ type Message = (String, String);
 impl Chain {
     /// Starts on the night of a day, with the days before it in the archives, and with scrapes as
     /// often as this.
-    async fn start(apps: &[App], events: &[String], day: &str, scrapes: &str) -> Self {
+    async fn start(
+        versions: &[Version],
+        apps: &[App],
+        events: &[String],
+        day: &str,
+        scrapes: &str,
+    ) -> Self {
         let midnight = format!("{day}T00:00:00+08:00");
         let (hand, done) = (Hand::at(&midnight), Hand::at(&midnight));
         let users = apps
@@ -112,15 +118,16 @@ impl Chain {
             Member::start(&wechat, apps, &hand, &done).await,
         ];
         let exporters = pair.each_ref().map(|member| member.address.as_str());
+        let mut watches = Vec::new();
+        for version in versions {
+            watches.push(Watch::start(*version, &exporters, scrapes).await);
+        }
         Self {
-            watches: [
-                Watch::start(Old, &exporters, scrapes).await,
-                Watch::start(New, &exporters, scrapes).await,
-            ],
             hand,
             done,
             wechat,
             pair,
+            watches,
         }
     }
 
@@ -595,7 +602,7 @@ async fn a_swing_is_told_once_and_is_over_the_next_day() {
         event(TINY, "all:0.5"),
         format!("{}@2026-03-05:new:0.4", SHOP.appid),
     ];
-    let mut chain = Chain::start(&apps, &events, "2026-03-01", "1s").await;
+    let mut chain = Chain::start(&[Old, New], &apps, &events, "2026-03-01", "1s").await;
     let day = chain.today();
     chain.pass_day().await;
     chain.swing(&[]).await;
@@ -719,7 +726,7 @@ async fn in_sixty_ordinary_days_nobody_is_told_anything() {
     ];
     let last = apps[2];
     let events = [format!("{}@2026-04-30:new:0.4", last.appid)];
-    let mut chain = Chain::start(&apps, &events, "2026-03-02", "250ms").await;
+    let mut chain = Chain::start(&[Old], &apps, &events, "2026-03-02", "250ms").await;
     for day in 0..60 {
         let is_wrong_at_first = day % 10 == 3;
         chain
