@@ -16,8 +16,6 @@ mod figures;
 mod form;
 /// What Grafana asks.
 mod grafana;
-/// What an expression asks for.
-mod promql;
 /// Whether all that is asked for and named is there.
 mod walk;
 

@@ -31,6 +31,8 @@ mod notifications;
 mod program;
 /// The page, as Prometheus and promtool read it.
 mod prometheus;
+/// What an expression of dashboards and rules asks for.
+mod promql;
 /// What a new configuration changes while the exporter runs.
 mod reload;
 /// The rules and alerts of Prometheus, and their tests.

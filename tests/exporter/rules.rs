@@ -9,7 +9,8 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::harness::{APP, Home, WeChat, newer};
+use crate::harness::{APP, Home, Page, WeChat, newer};
+use crate::promql::{self, Vocabulary};
 
 /// Of the public interface.
 const ALERTS: [&str; 13] = [
@@ -292,57 +293,20 @@ async fn rules_ask_for_nothing_that_the_page_lacks() {
             (!polls.is_empty()).then(|| page.0.clone())
         })
         .await;
-    let page = crate::harness::Page(page);
-
-    // The labels of every metric, and the values of each.
-    let mut known: BTreeMap<String, BTreeMap<String, BTreeSet<String>>> = BTreeMap::new();
-    for line in page.0.lines().filter(|line| !line.starts_with('#')) {
-        let name = line.split(['{', ' ']).next().unwrap();
-        if !known.contains_key(name) {
-            let labels = known.entry(name.to_owned()).or_default();
-            for (label, value) in page.series(name).into_keys().flatten() {
-                labels.entry(label).or_default().insert(value);
-            }
-        }
-    }
-    known.insert("up".to_owned(), BTreeMap::new());
-    for labels in known.values_mut() {
-        for label in ["job", "instance"] {
-            labels.entry(label.to_owned()).or_default();
-        }
-    }
+    let mut vocabulary = Vocabulary::of(&Page(page));
     let mut faults = Vec::new();
     for (_, rule) in all_rules() {
         let title = rule["record"].as_str().or(rule["alert"].as_str()).unwrap();
-        let asked = ask(text(&rule["expr"]));
-        let mut labels = BTreeMap::new();
-        for (metric, matchers) in &asked.selectors {
-            let Some(of_metric) = known.get(metric) else {
-                faults.push(format!("{title}: there is no {metric}"));
-                continue;
-            };
-            labels.extend(of_metric.clone());
-            for (label, value) in matchers {
-                let Some(values) = of_metric.get(label) else {
-                    faults.push(format!("{title}: {metric} has no label {label}"));
-                    continue;
-                };
-                // Of patterns that choose from words, every word must be there.
-                for word in value.split('|').filter(|word| !word.is_empty()) {
-                    if !values.contains(word) {
-                        faults.push(format!("{title}: {metric} never has {label}=\"{word}\""));
-                    }
-                }
+        let asked = promql::read(text(&rule["expr"])).unwrap();
+        let unknown = vocabulary.unknown(&asked).into_iter();
+        faults.extend(unknown.map(|what| format!("{title}: {what}")));
+        for selector in &asked.selectors {
+            let mut labels = selector.matchers.iter().map(|(label, ..)| label);
+            if labels.any(|label| ["job", "instance"].contains(&label.as_str())) {
+                faults.push(format!("{title}: nobody knows how jobs are called"));
             }
         }
-        for label in asked
-            .labels
-            .iter()
-            .filter(|label| !labels.contains_key(*label))
-        {
-            faults.push(format!("{title}: nothing here has a label {label}"));
-        }
-        for metric in &asked.shifted {
+        for (metric, _) in &asked.offsets {
             // A gauge changes at another minute every day, so that the wrong days would be compared.
             if !metric.ends_with("_total") {
                 faults.push(format!("{title}: offset of the gauge {metric}"));
@@ -352,95 +316,14 @@ async fn rules_ask_for_nothing_that_the_page_lacks() {
             let words =
                 text(annotation.1).split(|c: char| !c.is_alphanumeric() && c != '_' && c != ':');
             for metric in words.filter(|word| word.contains("wxapp_portrait_")) {
-                if !known.contains_key(metric) {
+                if !vocabulary.has(metric) {
                     faults.push(format!("{title}: no {metric} for its {}", annotation.0));
                 }
             }
         }
         if let Some(record) = rule["record"].as_str() {
-            known.insert(record.to_owned(), labels);
+            vocabulary.record(record, &asked);
         }
     }
     assert!(faults.is_empty(), "\n{}", faults.join("\n"));
-}
-
-/// What an expression asks for.
-#[derive(Debug, Default)]
-struct Asked {
-    /// Metrics, each with the labels and values that it is chosen by.
-    selectors: Vec<(String, Vec<(String, String)>)>,
-    /// The labels of all lists.
-    labels: Vec<String>,
-    /// The metrics that are asked for as of another time.
-    shifted: Vec<String>,
-}
-
-/// Reads as much of an expression as is needed here; whether it is right is for Prometheus to say.
-fn ask(expression: &str) -> Asked {
-    let mut asked = Asked::default();
-    let tokens = tokens(expression);
-    let token = |at: usize| tokens.get(at).map_or("", String::as_str);
-    let (mut in_list, mut in_braces) = (false, false);
-    for at in 0..tokens.len() {
-        let (word, next) = (token(at), token(at + 1));
-        match word {
-            "{" => in_braces = true,
-            "}" => in_braces = false,
-            ")" => in_list = false,
-            "by" | "without" | "on" | "ignoring" | "group_left" | "group_right" => {
-                in_list = next == "(";
-            }
-            "offset" => {
-                let (metric, _) = asked.selectors.last().unwrap();
-                asked.shifted.push(metric.clone());
-            }
-            "and" | "or" | "unless" | "bool" => {}
-            _ if !word.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') => {}
-            _ if in_braces => {
-                let operator = usize::from(token(at + 2).starts_with(['=', '~']));
-                let value = token(at + 2 + operator).trim_matches('"').to_owned();
-                let (_, matchers) = asked.selectors.last_mut().unwrap();
-                matchers.push((word.to_owned(), value));
-            }
-            _ if in_list => asked.labels.push(word.to_owned()),
-            // A function, or an aggregation.
-            _ if ["(", "by", "without"].contains(&next) => {}
-            _ => asked.selectors.push((word.to_owned(), Vec::new())),
-        }
-    }
-    asked
-}
-
-/// Divides an expression into words, numbers, strings and single signs.
-fn tokens(expression: &str) -> Vec<String> {
-    let mut tokens = Vec::new();
-    let mut rest = expression.trim_start();
-    while let Some(first) = rest.chars().next() {
-        let is_word = |c: char| c.is_ascii_alphanumeric() || "_:.".contains(c);
-        let end = if first == '"' {
-            1 + rest[1..].find('"').unwrap() + 1
-        } else if is_word(first) {
-            rest.find(|c| !is_word(c)).unwrap_or(rest.len())
-        } else {
-            first.len_utf8()
-        };
-        tokens.push(rest[..end].to_owned());
-        rest = rest[end..].trim_start();
-    }
-    tokens
-}
-
-#[test]
-fn all_that_an_expression_asks_for_is_found() {
-    let asked = ask(
-        "sum by (a) (x_total{l=\"1\", m=~\"2|3\"} offset 1d) / on (b) group_left () max(y) \
-         and on () last_over_time(z[7d] offset 2h) * -2.5 > time()",
-    );
-    let pair = |label: &str, value: &str| (label.to_owned(), value.to_owned());
-    let x = vec![pair("l", "1"), pair("m", "2|3")];
-    let plain = |metric: &str| (metric.to_owned(), Vec::new());
-    let expected = [("x_total".to_owned(), x), plain("y"), plain("z")];
-    assert_eq!(asked.selectors, expected);
-    assert_eq!(asked.labels, ["a", "b"]);
-    assert_eq!(asked.shifted, ["x_total", "z"]);
 }

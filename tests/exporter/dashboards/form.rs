@@ -14,7 +14,7 @@ use regex::Regex;
 use serde_json::Value;
 
 use super::grafana::{Dashboard, text, values};
-use super::promql;
+use crate::promql;
 
 /// The one that is about exporters, and not about portraits.
 pub(super) const OF_EXPORTERS: &str = "wxapp-portrait-exporter";
@@ -256,11 +256,15 @@ fn of_target(dashboard: &Dashboard, panel: &Value, target: &Value) -> Vec<String
             "a table shows one instant",
         ),
         (
+            !expression.drops,
+            "`without` keeps labels that nobody knows: write `by`",
+        ),
+        (
             of_exporters
                 || expression
                     .offsets
                     .iter()
-                    .all(|offset| offset.starts_with('-')),
+                    .all(|(_, duration)| duration.starts_with('-')),
             "it looks back by offset: days arrive at any minute; ask for past users, or stand on the day axis",
         ),
     ];

@@ -9,97 +9,22 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use serde_json::Value;
 
 use super::grafana::{Answer, Choice, Choices, Dashboard, Viewer, fill, text, values};
-use super::{World, close, form, promql};
-
-/// What Prometheus itself adds.
-const OF_PROMETHEUS: [(&str, &[&str]); 5] = [
-    ("up", &[]),
-    ("scrape_duration_seconds", &[]),
-    ("scrape_samples_scraped", &[]),
-    ("scrape_series_added", &[]),
-    (
-        "ALERTS",
-        &[
-            "alertname",
-            "alertstate",
-            "severity",
-            "appid",
-            "cohort",
-            "name",
-            "window",
-            "reason",
-            "operation",
-        ],
-    ),
-];
+use super::{World, close, form};
+use crate::promql::{self, Vocabulary};
 
 impl World {
     /// Answers the metrics and labels of expressions that no page has, and the values of labels.
     pub(super) async fn unknown_names(&self, dashboards: &[Dashboard]) -> Vec<String> {
-        let page = self.exporters[0].metrics().await;
-        let mut known: BTreeMap<&str, BTreeMap<String, BTreeSet<String>>> = BTreeMap::new();
-        for line in page.0.lines().filter(|line| !line.starts_with('#')) {
-            let name = line.split(['{', ' ']).next().unwrap();
-            if !known.contains_key(name) {
-                let labels: &mut BTreeMap<String, BTreeSet<String>> =
-                    known.entry(name).or_default();
-                for (name, value) in page.series(name).into_keys().flatten() {
-                    labels.entry(name).or_default().insert(value);
-                }
-            }
-        }
-        for (name, labels) in OF_PROMETHEUS {
-            let labels = labels
-                .iter()
-                .map(|label| ((*label).to_owned(), BTreeSet::new()));
-            known.insert(name, labels.collect());
-        }
-        for labels in known.values_mut() {
-            for label in ["job", "instance"] {
-                labels.insert(label.to_owned(), BTreeSet::new());
-            }
-        }
-
+        let vocabulary = Vocabulary::of(&self.exporters[0].metrics().await);
         let mut faults = Vec::new();
         for dashboard in dashboards {
             for (place, asked) in expressions(dashboard) {
-                let mut fault =
-                    |what: String| faults.push(format!("{}: {place}: {what}", dashboard.name));
-                let expression = match promql::read(&asked) {
-                    Ok(expression) => expression,
-                    Err(problem) => {
-                        fault(problem);
-                        continue;
-                    }
+                let unknown = match promql::read(&asked) {
+                    Ok(expression) => vocabulary.unknown(&expression),
+                    Err(problem) => vec![problem],
                 };
-                let mut all = BTreeSet::new();
-                for selector in &expression.selectors {
-                    let metric = &selector.metric;
-                    let Some(labels) = known.get(metric.as_str()) else {
-                        fault(format!("no page has a metric {metric}"));
-                        continue;
-                    };
-                    all.extend(labels.keys());
-                    for (label, _, value) in &selector.matchers {
-                        let Some(values) = labels.get(label) else {
-                            fault(format!("{metric} has no label {label}"));
-                            continue;
-                        };
-                        // Of patterns that choose from words, every word must be there.
-                        let plain = |c: char| c.is_alphanumeric() || "_|".contains(c);
-                        let words = value.split('|').filter(|_| value.chars().all(plain));
-                        for word in words.filter(|_| !values.is_empty()) {
-                            if !values.contains(word) {
-                                fault(format!("{metric} is never there with {label}=\"{word}\""));
-                            }
-                        }
-                    }
-                }
-                for label in &expression.labels {
-                    if !all.contains(label) {
-                        fault(format!("nothing it asks for has the label {label}"));
-                    }
-                }
+                let unknown = unknown.into_iter();
+                faults.extend(unknown.map(|what| format!("{}: {place}: {what}", dashboard.name)));
             }
         }
         faults

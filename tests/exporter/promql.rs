@@ -1,11 +1,15 @@
-//! Finds the selectors of a PromQL expression, and what stands around each of them.
+//! Finds the selectors of a PromQL expression, what stands around each of them, and whether there is
+//! what they ask for.
 //!
 //! Whether an expression is right is for Prometheus to say; this reads only as much of right ones
-//! as the rules for dashboards ask for. Variables of Grafana may stand where a value may.
+//! as is asked of dashboards and alert rules. Variables of Grafana may stand where a value may.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
 use regex::Regex;
+
+use crate::harness::Page;
 
 /// Words that stand where a metric could, but are none.
 const WORDS: [&str; 11] = [
@@ -38,27 +42,27 @@ const REDUCING: [&str; 10] = [
 
 /// One metric, as an expression asks for it.
 #[derive(Debug, Default, Clone)]
-pub(super) struct Selector {
-    pub(super) metric: String,
+pub(crate) struct Selector {
+    pub(crate) metric: String,
     /// Label, operator, value.
-    pub(super) matchers: Vec<(String, String, String)>,
+    pub(crate) matchers: Vec<(String, String, String)>,
     /// As it is written between the brackets.
-    pub(super) range: Option<String>,
+    pub(crate) range: Option<String>,
     /// The function whose argument it is.
-    pub(super) function: Option<String>,
+    pub(crate) function: Option<String>,
     /// The aggregations that it goes through, from the inside, with the labels that each keeps.
-    pub(super) aggregations: Vec<(String, Vec<String>)>,
+    pub(crate) aggregations: Vec<(String, Vec<String>)>,
 }
 
 impl Selector {
     /// Whether all series that it finds have the same value of a label.
-    pub(super) fn fixes(&self, label: &str) -> bool {
+    pub(crate) fn fixes(&self, label: &str) -> bool {
         let mut matchers = self.matchers.iter();
         matchers.any(|(name, operator, _)| name == label && operator == "=")
     }
 
     /// Answers the first aggregation that adds up, or picks from, different values of a label.
-    pub(super) fn mixes(&self, label: &str) -> Option<&str> {
+    pub(crate) fn mixes(&self, label: &str) -> Option<&str> {
         if self.fixes(label) {
             return None;
         }
@@ -70,12 +74,14 @@ impl Selector {
 
 /// What is known of an expression.
 #[derive(Debug, Default)]
-pub(super) struct Expression {
-    pub(super) selectors: Vec<Selector>,
+pub(crate) struct Expression {
+    pub(crate) selectors: Vec<Selector>,
     /// The labels of all lists: what is grouped by and matched on.
-    pub(super) labels: Vec<String>,
-    /// The durations of `offset`, with their sign.
-    pub(super) offsets: Vec<String>,
+    pub(crate) labels: Vec<String>,
+    /// What is asked for as of another time: the metric, and the duration with its sign.
+    pub(crate) offsets: Vec<(String, String)>,
+    /// Whether an aggregation names what it drops, and not what it keeps.
+    pub(crate) drops: bool,
 }
 
 /// A parenthesis that is open.
@@ -86,7 +92,7 @@ struct Open {
 }
 
 /// Reads an expression; fails with a sentence on what it cannot read.
-pub(super) fn read(text: &str) -> Result<Expression, String> {
+pub(crate) fn read(text: &str) -> Result<Expression, String> {
     static TOKEN: LazyLock<Regex> = LazyLock::new(|| {
         let string = r#""(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'"#;
         let name = "[a-zA-Z_:][a-zA-Z0-9_:]*";
@@ -132,9 +138,11 @@ pub(super) fn read(text: &str) -> Result<Expression, String> {
             } else {
                 sign.into()
             };
-            read.offsets.push(offset);
-        } else if word == "without" {
-            return Err("`without` keeps labels that nobody knows: write `by`".into());
+            let selector = read
+                .selectors
+                .last()
+                .ok_or("`offset` stands behind nothing")?;
+            read.offsets.push((selector.metric.clone(), offset));
         } else if LISTS.contains(&word) {
             let labels;
             if token(at) == "(" {
@@ -142,15 +150,17 @@ pub(super) fn read(text: &str) -> Result<Expression, String> {
                 read.labels.extend(labels);
             }
         } else if REDUCING.contains(&word) {
+            let drops = token(at) == "without";
             let mut labels = Vec::new();
-            if token(at) == "by" {
+            if drops || token(at) == "by" {
                 (labels, at) = list(at + 2);
                 read.labels.extend(labels.clone());
             }
             at += 1;
+            read.drops |= drops;
             open.push(Open {
                 function: None,
-                aggregation: Some((word.to_owned(), labels)),
+                aggregation: (!drops).then(|| (word.to_owned(), labels)),
             });
         } else if is_name(word) && token(at) == "(" {
             at += 1;
@@ -200,6 +210,114 @@ fn matchers(tokens: &[&str], mut at: usize) -> (Vec<(String, String, String)>, u
     (matchers, at + 1)
 }
 
+/// What Prometheus itself adds.
+const OF_PROMETHEUS: [(&str, &[&str]); 5] = [
+    ("up", &[]),
+    ("scrape_duration_seconds", &[]),
+    ("scrape_samples_scraped", &[]),
+    ("scrape_series_added", &[]),
+    (
+        "ALERTS",
+        &[
+            "alertname",
+            "alertstate",
+            "severity",
+            "appid",
+            "cohort",
+            "name",
+            "window",
+            "reason",
+            "operation",
+        ],
+    ),
+];
+
+type Values = BTreeSet<String>;
+
+/// Metrics, the labels of each, and the values of these; no value where any may be.
+pub(crate) struct Vocabulary(BTreeMap<String, BTreeMap<String, Values>>);
+
+impl Vocabulary {
+    /// Learns what a page has, and what Prometheus adds.
+    pub(crate) fn of(page: &Page) -> Self {
+        let mut known: BTreeMap<String, BTreeMap<String, Values>> = BTreeMap::new();
+        for line in page.0.lines().filter(|line| !line.starts_with('#')) {
+            let name = line.split(['{', ' ']).next().unwrap();
+            if !known.contains_key(name) {
+                let labels = known.entry(name.to_owned()).or_default();
+                for (label, value) in page.series(name).into_keys().flatten() {
+                    labels.entry(label).or_default().insert(value);
+                }
+            }
+        }
+        for (name, labels) in OF_PROMETHEUS {
+            let labels = labels
+                .iter()
+                .map(|label| ((*label).to_owned(), Values::new()));
+            known.insert(name.to_owned(), labels.collect());
+        }
+        for labels in known.values_mut() {
+            for label in ["job", "instance"] {
+                labels.insert(label.to_owned(), Values::new());
+            }
+        }
+        Self(known)
+    }
+
+    pub(crate) fn has(&self, metric: &str) -> bool {
+        self.0.contains_key(metric)
+    }
+
+    /// Learns a metric that is recorded from others: it may have each of their labels, or lack it.
+    pub(crate) fn record(&mut self, metric: &str, from: &Expression) {
+        let mut labels: BTreeMap<String, Values> = BTreeMap::new();
+        for selector in &from.selectors {
+            for (label, values) in self.0.get(&selector.metric).into_iter().flatten() {
+                let known = labels.entry(label.clone()).or_default();
+                known.extend(values.iter().cloned());
+            }
+        }
+        for values in labels.values_mut().filter(|values| !values.is_empty()) {
+            values.insert(String::new());
+        }
+        self.0.insert(metric.to_owned(), labels);
+    }
+
+    /// Answers what an expression asks for that is not there.
+    pub(crate) fn unknown(&self, expression: &Expression) -> Vec<String> {
+        let mut faults = Vec::new();
+        let mut all = BTreeSet::new();
+        for selector in &expression.selectors {
+            let metric = &selector.metric;
+            let Some(labels) = self.0.get(metric) else {
+                faults.push(format!("no page has a metric {metric}"));
+                continue;
+            };
+            all.extend(labels.keys());
+            for (label, _, value) in &selector.matchers {
+                let Some(values) = labels.get(label) else {
+                    faults.push(format!("{metric} has no label {label}"));
+                    continue;
+                };
+                // Of patterns that choose from words, every word must be there.
+                let plain = |c: char| c.is_alphanumeric() || "_|".contains(c);
+                let words = value.split('|').filter(|_| value.chars().all(plain));
+                for word in words.filter(|_| !values.is_empty()) {
+                    if !values.contains(word) {
+                        faults.push(format!("{metric} is never there with {label}=\"{word}\""));
+                    }
+                }
+            }
+        }
+        for label in &expression.labels {
+            if !all.contains(label) {
+                faults.push(format!("nothing it asks for has the label {label}"));
+            }
+        }
+        faults
+    }
+}
+
 #[test]
 fn selectors_are_found_with_all_that_stands_around_them() {
     let text = "sum by (a) (rate(x_total{l=\"1, 2\", m!~\"3\"}[$__rate_interval])) \
@@ -228,6 +346,13 @@ fn selectors_are_found_with_all_that_stands_around_them() {
     );
     assert!(z.aggregations.is_empty());
     assert_eq!(expression.labels, ["a", "a", "b", "a", "c"]);
-    assert_eq!(expression.offsets, ["-2d"]);
+    assert_eq!(expression.offsets, [("y".into(), "-2d".into())]);
+    assert!(!expression.drops);
     assert!(read("sum(x) by (a)").is_err());
+
+    let text = "min without (a) (x) and on () last_over_time(z[7d] offset 2h) * -2.5 > time()";
+    let expression = read(text).unwrap();
+    assert!(expression.drops);
+    assert_eq!(expression.labels, ["a"]);
+    assert_eq!(expression.offsets, [("z".into(), "2h".into())]);
 }
