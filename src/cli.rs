@@ -55,6 +55,8 @@ pub enum Command {
     Export(Export),
     /// Puts history that was kept elsewhere into the archive, also while the exporter runs.
     Import(Import),
+    /// Asks a running exporter whether it is alive; for containers, which have no curl.
+    Healthcheck(Healthcheck),
 }
 
 impl Command {
@@ -68,6 +70,7 @@ impl Command {
             Self::Check(flags) => flags.log,
             Self::Export(flags) => flags.log,
             Self::Import(flags) => flags.log,
+            Self::Healthcheck(flags) => flags.log,
         }
     }
 }
@@ -258,6 +261,21 @@ pub struct Import {
     /// Folder of the archive, made if it is not there.
     #[arg(long = "storage.path", value_name = "FOLDER", default_value = "data")]
     pub storage_path: PathBuf,
+    /// What is logged and how.
+    #[command(flatten)]
+    pub log: Log,
+}
+
+/// Flags of `healthcheck`.
+#[derive(Debug, Clone, Args)]
+pub struct Healthcheck {
+    /// An address that the exporter listens on.
+    #[arg(
+        long = "web.listen-address",
+        value_name = "ADDRESS",
+        default_value = ":10690", value_parser = parse_address
+    )]
+    pub listen_address: String,
     /// What is logged and how.
     #[command(flatten)]
     pub log: Log,

@@ -3,6 +3,7 @@
 mod check;
 pub mod demo;
 mod export;
+mod healthcheck;
 mod import;
 pub mod serve;
 pub mod simulate;
@@ -97,6 +98,14 @@ pub enum Error {
         /// Of how many.
         all: usize,
     },
+    /// No exporter that is alive answers there.
+    #[error("no healthy exporter on {address}: {problem}")]
+    Unhealthy {
+        /// As it was given.
+        address: String,
+        /// What happened instead.
+        problem: String,
+    },
     /// A bug.
     #[error(transparent)]
     Telemetry(#[from] exposition::telemetry::Error),
@@ -126,6 +135,7 @@ where
         Command::Demo(flags) => demo::run(&flags, outside).await,
         Command::Simulate(flags) => simulate::run(&flags, outside).await,
         Command::Check(flags) => check::run(&flags, outside).await,
+        Command::Healthcheck(flags) => healthcheck::run(&flags, outside).await,
         Command::Export(flags) => {
             blocking(outside, move |clock, ending| {
                 export::run(&flags, &clock, &ending)

@@ -3,14 +3,15 @@
 use std::process::Command;
 use std::time::Duration;
 
+use axum::Router;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpSocket};
 use wxapp_portrait_exporter::simulator::secret_of;
 
 use crate::harness::{
-    APP, Exporter, Home, OTHER, Running, WeChat, appid, client, eventually, program, stand_in,
-    yesterday,
+    APP, Exporter, Home, OTHER, Running, WeChat, appid, client, eventually, program, serve,
+    stand_in, yesterday,
 };
 
 /// Lets a program run to its end; answers its exit code and all that it said.
@@ -97,6 +98,40 @@ async fn a_port_in_use_is_named() {
         )),
         "{said}"
     );
+}
+
+#[tokio::test]
+async fn the_health_check_tells_a_living_exporter_from_everything_else() {
+    let health = async |address: &str| {
+        let mut command = program();
+        command.args(["healthcheck", "--web.listen-address", address]);
+        let (code, said) = end_of(command).await;
+        (code.unwrap(), said)
+    };
+    // WeChat can't be reached: not ready, but alive.
+    let home = Home::new("http://127.0.0.1:1", &[APP]);
+    let exporter = home.start().await;
+    let address = exporter.url.strip_prefix("http://").unwrap();
+    assert_eq!(health(address).await, (0, String::new()));
+    drop(exporter);
+
+    let (code, said) = health("127.0.0.1:1").await;
+    assert_eq!(code, 1);
+    let words = "no healthy exporter on 127.0.0.1:1: Connection refused";
+    assert!(said.contains(words), "{said}");
+
+    let (other, _stop) = serve(Router::new()).await;
+    let (code, said) = health(&other.to_string()).await;
+    assert_eq!(code, 1);
+    assert!(
+        said.contains("it answers `HTTP/1.0 404 Not Found`"),
+        "{said}"
+    );
+
+    let mute = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (code, said) = health(&mute.local_addr().unwrap().to_string()).await;
+    assert_eq!(code, 1);
+    assert!(said.contains("no answer within 3s"), "{said}");
 }
 
 #[tokio::test]

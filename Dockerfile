@@ -1,0 +1,62 @@
+# syntax=docker/dockerfile:1
+
+# Where docker.io or gcr.io cannot be reached: --build-arg RUST_IMAGE=… and BASE_IMAGE=… of a mirror.
+# Both have the same release of Debian, as the program uses the libc of its base.
+ARG RUST_IMAGE=docker.io/library/rust:1.95-trixie
+ARG BASE_IMAGE=gcr.io/distroless/cc-debian13:nonroot
+
+# Runs on the platform of the builder and compiles for the one that is asked for.
+FROM --platform=$BUILDPLATFORM $RUST_IMAGE AS build
+ARG BUILDARCH
+ARG TARGETARCH
+ENV CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc \
+    CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_LINKER=x86_64-linux-gnu-gcc
+WORKDIR /src
+RUN set -eu; \
+    case "$TARGETARCH" in \
+        amd64) target=x86_64-unknown-linux-gnu ;; \
+        arm64) target=aarch64-unknown-linux-gnu ;; \
+        *) echo "no target of Rust is known for $TARGETARCH" >&2; exit 1 ;; \
+    esac; \
+    if [ "$TARGETARCH" != "$BUILDARCH" ]; then \
+        apt-get update; \
+        apt-get install --yes --no-install-recommends "crossbuild-essential-$TARGETARCH"; \
+    fi; \
+    rustup target add "$target"; \
+    printf '[build]\ntarget = "%s"\n' "$target" >/config.toml; \
+    mkdir /data
+
+# The dependencies alone: they stay as they are while only the sources change.
+COPY Cargo.toml Cargo.lock ./
+COPY benches benches
+RUN mkdir src && touch src/lib.rs \
+    && echo 'fn main() {}' | tee build.rs >src/main.rs \
+    && cargo --config /config.toml build --release --locked
+
+COPY build.rs ./
+COPY templates templates
+COPY src src
+ARG REVISION=unknown
+# Cargo goes by time, and the stand-ins above are younger than the sources.
+RUN touch build.rs src/lib.rs src/main.rs \
+    && BUILD_REVISION="$REVISION" cargo --config /config.toml build --release --locked \
+    && cp target/*/release/wxapp-portrait-exporter /
+
+FROM $BASE_IMAGE
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="wxapp-portrait-exporter" \
+      org.opencontainers.image.description="Prometheus exporter for the user portraits of WeChat mini programs" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="0.1.0" \
+      org.opencontainers.image.revision="$REVISION"
+COPY --from=build /wxapp-portrait-exporter /usr/bin/wxapp-portrait-exporter
+COPY --from=build --chown=65532:65532 /data /data
+# wxapp-portrait.yml is looked for here.
+WORKDIR /etc/wxapp-portrait
+# As a number, for Kubernetes to see that it is not root.
+USER 65532:65532
+VOLUME /data
+EXPOSE 10690
+HEALTHCHECK --interval=30s --timeout=5s CMD ["/usr/bin/wxapp-portrait-exporter", "healthcheck"]
+ENTRYPOINT ["/usr/bin/wxapp-portrait-exporter"]
+CMD ["--storage.path=/data"]

@@ -1,0 +1,60 @@
+//! `healthcheck`: asks a running exporter whether it is alive, for containers that have neither a
+//! shell nor curl.
+
+use std::future::Future;
+use std::io;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use super::{Error, Outside};
+use crate::cli;
+
+/// How long the exporter may take: it answers from memory.
+const TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Beyond this an answer is not read; that of an exporter is shorter.
+const LARGEST_ANSWER: u64 = 4 << 10;
+
+/// Asks the exporter that listens on the given address.
+///
+/// # Errors
+///
+/// Nobody listens there, or what answers is no exporter that is alive.
+pub(super) async fn run<E, S>(flags: &cli::Healthcheck, outside: Outside<E, S>) -> Result<(), Error>
+where
+    S: Future<Output = ()>,
+{
+    let answer = tokio::select! {
+        answer = tokio::time::timeout(TIMEOUT, ask(&flags.listen_address)) => answer,
+        () = outside.shutdown => return Err(Error::Interrupted),
+    };
+    let problem = match answer {
+        Ok(Ok(status)) if status.split(' ').nth(1) == Some("200") => return Ok(()),
+        Ok(Ok(status)) => format!("it answers `{status}`"),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("no answer within {}", humantime::format_duration(TIMEOUT)),
+    };
+    Err(Error::Unhealthy {
+        address: flags.listen_address.clone(),
+        problem,
+    })
+}
+
+/// Returns the first line of the answer.
+///
+/// Without a client of a library: the one for WeChat takes certificates and proxies, of which this
+/// must not depend.
+async fn ask(listen_address: &str) -> io::Result<String> {
+    let mut stream = match listen_address.strip_prefix(':') {
+        Some(port) => TcpStream::connect(format!("localhost:{port}")).await?,
+        None => TcpStream::connect(listen_address).await?,
+    };
+    let request = b"GET /-/healthy HTTP/1.0\r\n\r\n";
+    stream.write_all(request).await?;
+    let mut answer = Vec::new();
+    stream.take(LARGEST_ANSWER).read_to_end(&mut answer).await?;
+    let answer = String::from_utf8_lossy(&answer);
+    Ok(answer.lines().next().unwrap_or_default().to_owned())
+}
