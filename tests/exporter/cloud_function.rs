@@ -4,14 +4,14 @@
 //! simulated WeChat, and a server that makes events of requests.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use serde_json::{Value, json};
 use wxapp_portrait_exporter::portrait::Window;
 use wxapp_portrait_exporter::simulator::secret_of;
 
-use crate::harness::{APP, Hand, Running, WeChat, appid, apps_of, client};
+use crate::harness::{APP, Hand, Running, WeChat, appid, apps_of, client, root};
 
 /// What must be known to read figures over HTTP.
 pub(crate) const KEY: &str = "a-key-that-nobody-may-tell";
@@ -95,7 +95,7 @@ impl Drop for CloudFunction {
 }
 
 fn folder(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+    root().join(path)
 }
 
 async fn token(wechat: &WeChat, app: &str) -> String {

@@ -506,11 +506,14 @@ pub(crate) fn program() -> Command {
     command
 }
 
-/// Answers where the newer one of a program of Prometheus is, beside the system's own older one.
+/// Answers the folder of the project.
+pub(crate) fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Answers where a program is that `tests/newer` fetched.
 pub(crate) fn newer(program: &str) -> PathBuf {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("target/tools/newer")
-        .join(program);
+    let path = root().join("target/tools/newer").join(program);
     assert!(
         path.exists(),
         "{} is missing: run tests/run",

@@ -15,6 +15,8 @@ mod archive;
 mod check;
 /// The cloud function that stands in `docs`, and who may read from it.
 mod cloud_function;
+/// The files of Docker Compose, and what they start.
+mod compose;
 /// The dashboards of Grafana: their form, their queries and what they show.
 mod dashboards;
 /// What goes wrong at WeChat or on the way.

@@ -5,7 +5,7 @@
 //! live by the real clock, so what rules measure in time is put into other words (see [`rules`]).
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -27,7 +27,7 @@ use wxapp_portrait_exporter::simulator::Settings;
 use crate::alertmanager::Version::{self, New, Old};
 use crate::alertmanager::{Alertmanager, Service, robots, wecom};
 use crate::harness::{
-    Hand, Inside, Prometheus, WeChat, apps_of, client, configured, eventually, newer, serve,
+    Hand, Inside, Prometheus, WeChat, apps_of, client, configured, eventually, newer, root, serve,
 };
 
 /// From then on WeChat has the figures of yesterday, in Beijing.
@@ -419,7 +419,7 @@ impl Watch {
 /// longer than one takes on a busy machine. Ranges and offsets stay: they reach from now back to
 /// the start.
 fn rules() -> String {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("alerts/wxapp-portrait.rules.yml");
+    let file = root().join("alerts/wxapp-portrait.rules.yml");
     let mut rules = std::fs::read_to_string(file).unwrap();
     for (theirs, ours) in [
         ("time()", "scalar(max(simulated_time_seconds))"),

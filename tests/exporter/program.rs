@@ -121,7 +121,7 @@ async fn the_health_check_tells_a_living_exporter_from_everything_else() {
     assert!(said.contains(words), "{said}");
 
     let (other, _stop) = serve(Router::new()).await;
-    let (code, said) = health(&other.to_string()).await;
+    let (code, said) = health(&other).await;
     assert_eq!(code, 1);
     assert!(
         said.contains("it answers `HTTP/1.0 404 Not Found`"),

@@ -9,7 +9,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::harness::{APP, Home, Page, WeChat, newer};
+use crate::harness::{APP, Home, Page, WeChat, newer, root};
 use crate::promql::{self, Vocabulary};
 
 /// Of the public interface.
@@ -65,10 +65,6 @@ fn all_rules() -> Vec<(String, Value)> {
         }
     }
     all
-}
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
 fn rules_file() -> PathBuf {

@@ -1,0 +1,263 @@
+//! The files of Docker Compose: their schema, every configuration in them, and what they start.
+//!
+//! There is no engine of Docker here, so the system's own programs take the place of the images, with
+//! the commands and files that they would have in their containers. Grafana has no such program.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::harness::{Exporter, Running, client, eventually, newer, program, root};
+
+const DEMO: &str = "compose.yaml";
+const REAL: &str = "deploy/compose/compose.yaml";
+
+fn compose(file: &Path) -> Output {
+    let mut compose = Command::new(newer("docker-compose"));
+    compose.arg("--file").arg(file);
+    compose.args(["config", "--format", "json"]);
+    compose.output().unwrap()
+}
+
+/// Answers a file as Docker Compose reads it.
+fn read(file: &str) -> Value {
+    let output = compose(&root().join(file));
+    assert!(output.status.success(), "{output:?}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// What a service has in its container: a folder stands for the root of it.
+struct Container {
+    root: TempDir,
+    service: Value,
+}
+
+impl Container {
+    /// `secrets` are made here, and so is what the text tells to copy.
+    fn of(file: &str, name: &str) -> Self {
+        let project = read(file);
+        let service = project["services"][name].clone();
+        let root = tempfile::tempdir().unwrap();
+        for volume in service["volumes"].as_array().unwrap_or(&Vec::new()) {
+            let target = Self::below(root.path(), volume["target"].as_str().unwrap());
+            fs::create_dir_all(target.parent().unwrap()).unwrap();
+            if volume["type"] == "volume" {
+                fs::create_dir_all(target).unwrap();
+                continue;
+            }
+            assert_eq!(volume["read_only"], true, "{volume}");
+            let source = Path::new(volume["source"].as_str().unwrap());
+            let is_copied = source.ends_with("deploy/compose/alertmanager.yml");
+            let source = if is_copied {
+                crate::harness::root().join("alerts/alertmanager/wecom.yml")
+            } else {
+                source.to_owned()
+            };
+            assert!(source.exists(), "{}", source.display());
+            symlink(source, target).unwrap();
+        }
+        for secret in service["secrets"].as_array().unwrap_or(&Vec::new()) {
+            let file = project["secrets"][secret["source"].as_str().unwrap()]["file"].as_str();
+            let name = Path::new(file.unwrap()).file_name().unwrap();
+            let target = Self::below(root.path(), secret["target"].as_str().unwrap());
+            fs::create_dir_all(target.parent().unwrap()).unwrap();
+            fs::write(target, name.as_encoded_bytes()).unwrap();
+        }
+        Self { root, service }
+    }
+
+    fn below(root: &Path, path: &str) -> PathBuf {
+        root.join(path.strip_prefix('/').unwrap())
+    }
+
+    fn path(&self, path: &str) -> PathBuf {
+        Self::below(self.root.path(), path)
+    }
+
+    /// Changes a configuration, which is read as it is in the project.
+    fn edit(&self, path: &str, change: impl FnOnce(&mut Value)) {
+        let path = self.path(path);
+        let mut config: Value =
+            serde_saphyr::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+        change(&mut config);
+        fs::remove_file(&path).unwrap();
+        // JSON is YAML.
+        fs::write(&path, config.to_string()).unwrap();
+    }
+
+    /// Answers the program with the arguments of the service, whose paths lead into the folder.
+    fn command(&self, mut program: Command) -> Command {
+        let here = format!("={}/", self.root.path().display());
+        for argument in self.service["command"].as_array().unwrap() {
+            program.arg(argument.as_str().unwrap().replace("=/", &here));
+        }
+        program
+    }
+
+    fn env(&self, name: &str) -> &str {
+        self.service["environment"][name].as_str().unwrap()
+    }
+}
+
+/// Runs a program to its end.
+fn run(program: &str, arguments: &[&str], path: &Path) -> Result<String, String> {
+    let output = Command::new(program).args(arguments).arg(path).output();
+    let output = output.unwrap_or_else(|error| panic!("{program}: {error}"));
+    let said =
+        String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
+    if output.status.success() {
+        Ok(said)
+    } else {
+        Err(said)
+    }
+}
+
+#[test]
+fn docker_compose_takes_both_files_and_no_others() {
+    for file in [DEMO, REAL] {
+        let services = read(file)["services"].as_object().unwrap().clone();
+        let names: Vec<_> = services.keys().map(String::as_str).collect();
+        assert_eq!(names, ["alertmanager", "exporter", "grafana", "prometheus"]);
+    }
+    let text = fs::read_to_string(root().join(DEMO)).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    for (good, bad) in [
+        ("cap_drop: [ALL]", "cap_dropped: [ALL]"),
+        ("read_only: true", "read_only: maybe"),
+        ("tmpfs: [/tmp]", "tmpfs: {path: /tmp}"),
+        ("  grafana:\n\n", "\n\n"),
+    ] {
+        let file = folder.path().join("compose.yaml");
+        let broken = format!("{text}\n").replacen(good, bad, 1);
+        assert_ne!(broken, format!("{text}\n"), "{good}");
+        fs::write(&file, broken).unwrap();
+        assert!(!compose(&file).status.success(), "{bad}");
+    }
+}
+
+#[test]
+fn the_image_has_the_versions_of_the_program() {
+    let dockerfile = fs::read_to_string(root().join("Dockerfile")).unwrap();
+    let version = env!("CARGO_PKG_VERSION");
+    let rust = env!("CARGO_PKG_RUST_VERSION");
+    for line in [
+        format!("ARG RUST_IMAGE=docker.io/library/rust:{rust}-trixie"),
+        format!("org.opencontainers.image.version=\"{version}\""),
+    ] {
+        assert!(dockerfile.contains(&line), "{line}");
+    }
+    let image = format!("wxapp-portrait-exporter:{version}");
+    for file in [DEMO, REAL] {
+        assert_eq!(read(file)["services"]["exporter"]["image"], image);
+    }
+}
+
+#[test]
+fn every_configuration_is_good() {
+    for file in [DEMO, REAL] {
+        let prometheus = Container::of(file, "prometheus");
+        let config = prometheus.path("/etc/prometheus/prometheus.yml");
+        for promtool in ["promtool".into(), newer("promtool")] {
+            let said = run(promtool.to_str().unwrap(), &["check", "config"], &config).unwrap();
+            assert!(said.contains("SUCCESS: 1 rule files found"), "{said}");
+        }
+        let alertmanager = Container::of(file, "alertmanager");
+        let config = alertmanager.path("/etc/alertmanager/alertmanager.yml");
+        let amtool = newer("amtool");
+        let said = run(amtool.to_str().unwrap(), &["check-config"], &config).unwrap();
+        assert!(said.contains("2 receivers"), "{said}");
+    }
+    let exporter = Container::of(REAL, "exporter");
+    let config = exporter.path("/etc/wxapp-portrait/wxapp-portrait.yml");
+    let config = fs::read_to_string(config).unwrap();
+    let here = exporter.root.path().join("wxapp-portrait.yml");
+    let secrets = exporter.path("/run/secrets/");
+    fs::write(
+        &here,
+        config.replace("/run/secrets/", secrets.to_str().unwrap()),
+    )
+    .unwrap();
+    let arguments = ["--config.check", "--config.file", here.to_str().unwrap()];
+    let mut command = exporter.command(program());
+    let output = command.args(arguments).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
+fn grafana_finds_its_data_source_and_every_dashboard() {
+    let grafana = Container::of(DEMO, "grafana");
+    let provisioned = |kind: &str| -> Value {
+        let file = format!("/etc/grafana/provisioning/{kind}/wxapp-portrait.yml");
+        let text = fs::read_to_string(grafana.path(&file)).unwrap();
+        serde_saphyr::from_str(&text).unwrap()
+    };
+    let sources = provisioned("datasources");
+    assert_eq!(sources["datasources"][0]["type"], "prometheus");
+    let address = read(DEMO)["services"]["prometheus"]["ports"][0]["target"].clone();
+    let url = format!("http://prometheus:{address}");
+    assert_eq!(sources["datasources"][0]["url"], url);
+
+    let folder = provisioned("dashboards")["providers"][0]["options"]["path"].clone();
+    let names = |folder: &Path| {
+        let files = glob::glob(folder.join("*.json").to_str().unwrap()).unwrap();
+        let names = files.map(|file| file.unwrap().file_name().unwrap().to_owned());
+        names.collect::<Vec<_>>()
+    };
+    let shown = names(&grafana.path(folder.as_str().unwrap()));
+    assert_eq!(shown, names(&root().join("dashboards")));
+    let home = grafana.env("GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH");
+    assert!(grafana.path(home).exists(), "{home}");
+}
+
+#[tokio::test]
+async fn the_demo_brings_an_alert_from_wechat_to_alertmanager() {
+    let exporter = Container::of(DEMO, "exporter");
+    let mut command = exporter.command(program());
+    command.arg("--web.listen-address=127.0.0.1:0");
+    let exporter = Exporter::start(command, Vec::new(), None).await;
+
+    let alertmanager = Container::of(DEMO, "alertmanager");
+    let mut command = alertmanager.command(Command::new("prometheus-alertmanager"));
+    command.args([
+        "--web.listen-address=127.0.0.1:0",
+        "--cluster.listen-address=",
+    ]);
+    let mut running = Running::start(command);
+    let alertmanager_address = running.said("\"Listening on\" address=").await;
+
+    let prometheus = Container::of(DEMO, "prometheus");
+    prometheus.edit("/etc/prometheus/prometheus.yml", |config| {
+        let targets = |config: &mut Value, name: &str, address: &str| {
+            let targets = &mut config["static_configs"][0]["targets"];
+            assert_eq!(*targets, json!([name]));
+            *targets = json!([address]);
+        };
+        let address = exporter.url.strip_prefix("http://").unwrap();
+        targets(&mut config["scrape_configs"][0], "exporter:10690", address);
+        let alertmanagers = &mut config["alerting"]["alertmanagers"][0];
+        targets(alertmanagers, "alertmanager:9093", &alertmanager_address);
+        for interval in ["scrape_interval", "evaluation_interval"] {
+            config["global"][interval] = json!("1s");
+        }
+    });
+    let mut command = prometheus.command(Command::new("prometheus"));
+    command.arg("--web.listen-address=127.0.0.1:0");
+    let _prometheus = Running::start(command);
+
+    let url = format!("http://{alertmanager_address}/api/v2/alerts");
+    let names = eventually("an alert", async || {
+        let alerts = client().get(&url).send().await.ok()?.bytes().await.ok()?;
+        let alerts: Vec<Value> = serde_json::from_slice(&alerts).ok()?;
+        let name = |alert: &Value| alert["labels"]["alertname"].as_str().unwrap().to_owned();
+        (!alerts.is_empty()).then(|| alerts.iter().map(name).collect::<Vec<_>>())
+    })
+    .await;
+    assert!(
+        names.contains(&"WxappPortraitPlatformUsersSwing".to_owned()),
+        "{names:?}"
+    );
+}
