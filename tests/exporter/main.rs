@@ -27,6 +27,8 @@ mod harness;
 mod history;
 /// What a kill at any moment leaves.
 mod kill;
+/// What `deploy/kubernetes` applies, as Kubernetes and the Prometheus Operator take it.
+mod kubernetes;
 /// What people are told as days go by, from WeChat's figures to their phones.
 mod notifications;
 /// How the program starts and ends.

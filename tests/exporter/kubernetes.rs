@@ -1,0 +1,624 @@
+//! What `deploy/kubernetes` applies: whether Kubernetes and the Prometheus Operator take it, whether
+//! its pieces and the program fit each other, and whether its README is right.
+//!
+//! Has no cluster: reads what `kubectl kustomize` prints, and asks the published schemas.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::{Map, Value, json};
+use tempfile::TempDir;
+
+use crate::harness::{APP, Home, Prometheus, WeChat, newer, program, scraping};
+
+/// The rules as an object for the Prometheus Operator, without the rules.
+const RULE: &str = "\
+# Made from alerts/wxapp-portrait.rules.yml by a test: change that file, and run
+# `cargo test kubernetes`.
+apiVersion: monitoring.coreos.com/v1
+kind: PrometheusRule
+metadata:
+  name: wxapp-portrait-exporter
+spec:
+";
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn base() -> PathBuf {
+    root().join("deploy/kubernetes")
+}
+
+fn read(file: &str) -> String {
+    std::fs::read_to_string(root().join(file)).unwrap()
+}
+
+fn read_yaml(text: &str) -> Value {
+    serde_saphyr::from_str(text).unwrap()
+}
+
+/// Answers what a program prints that must end well.
+fn printed(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// All that would be applied.
+struct Objects(Vec<Value>);
+
+impl Objects {
+    fn of(folder: &Path) -> Self {
+        let printed = printed(Command::new(newer("kubectl")).arg("kustomize").arg(folder));
+        Self(serde_saphyr::from_multiple(&printed).unwrap())
+    }
+
+    /// Answers the one object of a kind.
+    fn the(&self, kind: &str) -> &Value {
+        let mut found = self.0.iter().filter(|object| object["kind"] == kind);
+        let object = found.next().unwrap_or_else(|| panic!("no {kind}"));
+        assert_eq!(found.next(), None, "another {kind}");
+        object
+    }
+
+    fn pod(&self) -> &Value {
+        &self.the("StatefulSet")["spec"]["template"]
+    }
+
+    fn container(&self) -> &Value {
+        let containers = list(&self.pod()["spec"]["containers"]);
+        assert_eq!(containers.len(), 1);
+        &containers[0]
+    }
+
+    /// Answers where a volume is mounted.
+    fn mount(&self, volume: &str) -> &str {
+        let mut mounts = list(&self.container()["volumeMounts"]).iter();
+        let mount = mounts.find(|mount| mount["name"] == volume);
+        text(&mount.unwrap()["mountPath"])
+    }
+
+    fn volume(&self, name: &str) -> &Value {
+        let mut volumes = list(&self.pod()["spec"]["volumes"]).iter();
+        volumes.find(|volume| volume["name"] == name).unwrap()
+    }
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().unwrap()
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap()
+}
+
+fn name(object: &Value) -> &str {
+    text(&object["metadata"]["name"])
+}
+
+/// Answers what the schemas find wrong, a line for each fault.
+fn faults(objects: &[Value]) -> Vec<String> {
+    let python = root().join("target/tools/python/bin/python");
+    let mut validate = Command::new(&python)
+        .arg(root().join("tests/kubernetes/validate.py"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("{}: {error}: run tests/run", python.display()));
+    let mut input = validate.stdin.take().unwrap();
+    input
+        .write_all(Value::from(objects).to_string().as_bytes())
+        .unwrap();
+    drop(input);
+    let output = validate.wait_with_output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let said = String::from_utf8(output.stdout).unwrap();
+    said.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn the_operator_gets_the_rules_of_alerts() {
+    let rules = read("alerts/wxapp-portrait.rules.yml");
+    let file = base().join("prometheusrule.yaml");
+    if std::fs::read_to_string(&file).unwrap_or_default() != rule_of(&rules) {
+        std::fs::write(&file, rule_of(&rules)).unwrap();
+        panic!("{} was stale and is now written, commit it", file.display());
+    }
+
+    // Kustomize replaces aliases by what they stand for.
+    let objects = Objects::of(&base());
+    let spec = &objects.the("PrometheusRule")["spec"];
+    assert_eq!(*spec, read_yaml(&rules));
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("rules.yml");
+    // JSON is YAML.
+    std::fs::write(&file, spec.to_string()).unwrap();
+    printed(
+        Command::new(newer("promtool"))
+            .args(["check", "rules"])
+            .arg(file),
+    );
+}
+
+fn rule_of(rules: &str) -> String {
+    let lines = rules.lines().map(|line| match line {
+        "" => "\n".to_owned(),
+        line => format!("  {line}\n"),
+    });
+    std::iter::once(RULE.to_owned()).chain(lines).collect()
+}
+
+#[test]
+fn kubernetes_and_the_operator_take_all_objects() {
+    let objects = Objects::of(&base());
+    assert_eq!(objects.0.len(), 6);
+    assert_eq!(faults(&objects.0), Vec::<String>::new());
+}
+
+#[test]
+fn whatever_they_would_not_take_is_found() {
+    let breaks = [
+        // Unknown.
+        ("StatefulSet", "/spec/template/spec", "container", json!([])),
+        (
+            "StatefulSet",
+            "/spec/template/spec/containers/0/securityContext",
+            "readonlyRootFilesystem",
+            json!(true),
+        ),
+        ("Service", "/spec", "selectors", json!({})),
+        (
+            "NetworkPolicy",
+            "/spec/ingress/0/ports/0",
+            "name",
+            json!("http"),
+        ),
+        ("ServiceMonitor", "/metadata", "label", json!({})),
+        (
+            "ServiceMonitor",
+            "/spec/endpoints/0",
+            "scrapeInterval",
+            json!("1m"),
+        ),
+        ("PrometheusRule", "/spec", "group", json!([])),
+        (
+            "PrometheusRule",
+            "/spec/groups/0/rules/0",
+            "annotation",
+            json!({}),
+        ),
+        // Of another version.
+        ("StatefulSet", "", "apiVersion", json!("apps/v1beta2")),
+        (
+            "ServiceMonitor",
+            "",
+            "apiVersion",
+            json!("monitoring.coreos.com/v2"),
+        ),
+        // Of another type, or no such word.
+        ("ConfigMap", "/data", "wxapp-portrait.yml", json!({})),
+        ("StatefulSet", "/spec", "replicas", json!("1")),
+        (
+            "StatefulSet",
+            "/spec/template/spec/containers/0",
+            "args",
+            json!("-h"),
+        ),
+        ("Service", "/spec/ports/0", "port", json!("10690")),
+        (
+            "NetworkPolicy",
+            "/spec/ingress/0/from/0",
+            "podSelector",
+            json!("all"),
+        ),
+        (
+            "ServiceMonitor",
+            "/spec/endpoints/0",
+            "interval",
+            json!("1 minute"),
+        ),
+        (
+            "ServiceMonitor",
+            "/spec/endpoints/0/relabelings/0",
+            "action",
+            json!("forget"),
+        ),
+        ("PrometheusRule", "/spec/groups/0", "interval", json!(60)),
+        // Missing.
+        ("StatefulSet", "/spec", "selector", Value::Null),
+        (
+            "StatefulSet",
+            "/spec/template/spec/containers/0/livenessProbe/httpGet",
+            "port",
+            Value::Null,
+        ),
+        ("Service", "/spec/ports/0", "port", Value::Null),
+        ("ServiceMonitor", "/spec", "selector", Value::Null),
+        ("PrometheusRule", "/spec/groups/0", "name", Value::Null),
+        (
+            "PrometheusRule",
+            "/spec/groups/0/rules/0",
+            "expr",
+            Value::Null,
+        ),
+    ];
+    let objects = Objects::of(&base());
+    let broken = breaks
+        .iter()
+        .enumerate()
+        .map(|(number, (kind, place, key, value))| {
+            let mut object = objects.the(kind).clone();
+            object["metadata"]["name"] = format!("broken-{number}").into();
+            let fields = object.pointer_mut(place).unwrap();
+            let fields: &mut Map<_, _> = fields.as_object_mut().unwrap();
+            if value.is_null() {
+                assert_ne!(fields.remove(*key), None, "{kind} {key}");
+            } else {
+                fields.insert((*key).to_owned(), value.clone());
+            }
+            object
+        });
+    let found = faults(&broken.collect::<Vec<_>>());
+    for (number, (kind, place, key, _)) in breaks.iter().enumerate() {
+        let place = place.trim_start_matches('/').replace('/', ".");
+        let start = format!("broken-{number}: {place}");
+        let is_found = |line: &String| line.starts_with(&start) && line.contains(key);
+        assert!(
+            found.iter().any(is_found),
+            "{kind} {place} {key}: {found:#?}"
+        );
+    }
+}
+
+#[test]
+fn all_pieces_find_each_other() {
+    let objects = Objects::of(&base());
+    let (set, service) = (objects.the("StatefulSet"), objects.the("Service"));
+    let (policy, monitor) = (objects.the("NetworkPolicy"), objects.the("ServiceMonitor"));
+    let pod = &objects.pod()["metadata"];
+    for (selector, selected) in [
+        (&set["spec"]["selector"]["matchLabels"], pod),
+        (&service["spec"]["selector"], pod),
+        (&policy["spec"]["podSelector"]["matchLabels"], pod),
+        (
+            &monitor["spec"]["selector"]["matchLabels"],
+            &service["metadata"],
+        ),
+    ] {
+        let labels = selector.as_object().unwrap();
+        assert!(!labels.is_empty());
+        for (label, value) in labels {
+            assert_eq!(selected["labels"][label], *value, "{label}");
+        }
+    }
+    assert_eq!(set["spec"]["serviceName"], *name(service));
+    // Two exporters would ask for the same apps.
+    assert_eq!(set["spec"]["replicas"], 1);
+
+    let named = |ports: &Value, name: &Value| {
+        let mut ports = list(ports).iter();
+        let port = ports.find(|port| port["name"] == *name);
+        port.unwrap_or_else(|| panic!("no port {name}")).clone()
+    };
+    let container = objects.container();
+    let of_container = |name| named(&container["ports"], name)["containerPort"].clone();
+    let of_service = named(
+        &service["spec"]["ports"],
+        &monitor["spec"]["endpoints"][0]["port"],
+    );
+    let port = of_container(&of_service["targetPort"]);
+    assert_eq!(of_service["port"], port);
+    assert_eq!(
+        of_container(&policy["spec"]["ingress"][0]["ports"][0]["port"]),
+        port
+    );
+    for probe in ["startupProbe", "livenessProbe", "readinessProbe"] {
+        assert_eq!(of_container(&container[probe]["httpGet"]["port"]), port);
+    }
+    let help = printed(program().arg("--help"));
+    assert!(help.contains(&format!("[default: :{port}]")), "{help}");
+
+    let config = &objects.volume("config")["configMap"]["name"];
+    assert_eq!(*config, *name(objects.the("ConfigMap")));
+    let claim = &set["spec"]["volumeClaimTemplates"][0]["metadata"]["name"];
+    let archive = format!("--storage.path={}", objects.mount(text(claim)));
+    assert!(list(&container["args"]).contains(&archive.into()));
+
+    let image = text(&container["image"]);
+    let (_, tag) = image.rsplit_once(':').unwrap();
+    assert_eq!(tag, env!("CARGO_PKG_VERSION"));
+}
+
+#[test]
+fn the_program_takes_its_arguments_and_the_configuration() {
+    let objects = Objects::of(&base());
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path().to_str().unwrap();
+    let (config, secrets) = (objects.mount("config"), objects.mount("secrets"));
+
+    for (file, content) in objects.the("ConfigMap")["data"].as_object().unwrap() {
+        for app in list(&read_yaml(text(content))["apps"]) {
+            let secret = text(&app["secret_file"]).strip_prefix(secrets).unwrap();
+            let secret = secret.strip_prefix('/').unwrap();
+            std::fs::write(folder.path().join(secret), "a-secret").unwrap();
+        }
+        let content = text(content).replace(secrets, here);
+        std::fs::write(folder.path().join(file), content).unwrap();
+    }
+    let arguments = list(&objects.container()["args"]).iter();
+    let arguments = arguments.map(|argument| text(argument).replace(config, here));
+    let said = printed(program().args(arguments).arg("--config.check"));
+    assert!(said.contains("good, apps: 1"), "{said}");
+}
+
+/// Asks for what the Pod Security Standard *restricted* asks for, and more.
+#[test]
+fn the_pod_has_no_rights_that_it_does_not_need() {
+    let objects = Objects::of(&base());
+    let (pod, container) = (&objects.pod()["spec"], objects.container());
+    assert_eq!(pod["automountServiceAccountToken"], false);
+    assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
+    assert_ne!(pod["securityContext"]["runAsUser"], 0);
+    assert_eq!(
+        pod["securityContext"]["seccompProfile"]["type"],
+        "RuntimeDefault"
+    );
+    let context = json!({
+        "allowPrivilegeEscalation": false,
+        "readOnlyRootFilesystem": true,
+        "capabilities": {"drop": ["ALL"]},
+    });
+    assert_eq!(container["securityContext"], context);
+    for forbidden in ["hostNetwork", "hostPID", "hostIPC", "initContainers"] {
+        assert_eq!(pod[forbidden], Value::Null, "{forbidden}");
+    }
+    for volume in list(&pod["volumes"]) {
+        let is_known = volume["configMap"].is_object() || volume["secret"].is_object();
+        assert!(is_known, "{volume}");
+    }
+    for volume in ["config", "secrets"] {
+        let mut mounts = list(&container["volumeMounts"]).iter();
+        let mount = mounts.find(|mount| mount["name"] == volume).unwrap();
+        assert_eq!(mount["readOnly"], true, "{volume}");
+    }
+}
+
+#[tokio::test]
+async fn probes_are_answered_and_scraped_series_keep_their_labels() {
+    let objects = Objects::of(&base());
+    let wechat = WeChat::of(&[APP]).await;
+    let exporter = Home::of(&wechat, &[APP]).start().await;
+    for probe in ["startupProbe", "livenessProbe", "readinessProbe"] {
+        let path = text(&objects.container()[probe]["httpGet"]["path"]);
+        assert_eq!(exporter.get(path).await.0, 200, "{path}");
+    }
+    exporter.ready().await;
+
+    let endpoint = &objects.the("ServiceMonitor")["spec"]["endpoints"][0];
+    let pod = format!("{}-0", name(objects.the("StatefulSet")));
+    let mut config = scraping(&[&exporter]);
+    let job = &mut config["scrape_configs"][0];
+    job["metrics_path"] = endpoint["path"].clone();
+    job["relabel_configs"] = list(&endpoint["relabelings"])
+        .iter()
+        .map(relabeling)
+        .collect();
+    // What a series gets from the Operator.
+    job["static_configs"][0]["labels"] = json!({
+        "__meta_kubernetes_pod_name": pod,
+        "namespace": objects.the("Service")["metadata"]["namespace"],
+        "service": name(objects.the("Service")),
+        "pod": pod,
+        "container": objects.container()["name"],
+        "endpoint": endpoint["port"],
+    });
+    let prometheus = Prometheus::over(tempfile::tempdir().unwrap(), &config);
+    let requests = prometheus.query("wxapp_portrait_api_requests_total").await;
+    assert!(
+        requests
+            .keys()
+            .any(|labels| labels["endpoint"] == "portrait"),
+        "{requests:?}"
+    );
+    let everything = [("match[]", r#"{__name__=~"wxapp_portrait_.+"}"#)];
+    let answer = prometheus.ask("series", &everything).await;
+    let series = list(&answer["data"]);
+    assert!(series.len() > 100, "{answer}");
+    for series in series {
+        assert_eq!(series["instance"], *pod);
+        let mut labels = series.as_object().unwrap().keys();
+        assert!(
+            !labels.any(|label| label.starts_with("exported_")),
+            "{series}"
+        );
+    }
+}
+
+/// Answers a rule of relabeling as Prometheus itself spells it.
+fn relabeling(rule: &Value) -> Value {
+    let fields = rule.as_object().unwrap().iter().map(|(name, value)| {
+        let name = match name.as_str() {
+            "sourceLabels" => "source_labels",
+            "targetLabel" => "target_label",
+            name => name,
+        };
+        (name.to_owned(), value.clone())
+    });
+    Value::Object(fields.collect())
+}
+
+fn readme() -> String {
+    read("deploy/kubernetes/README.md")
+}
+
+/// Answers the blocks of a language in a text.
+fn blocks(text: &str, language: &str) -> Vec<String> {
+    let fence = format!("```{language}");
+    let mut blocks = Vec::new();
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        if let Some(indentation) = line.strip_suffix(&fence) {
+            let block = lines.by_ref().take_while(|line| line.trim() != "```");
+            let block = block.map(|line| line.strip_prefix(indentation).unwrap_or(line));
+            blocks.push(block.collect::<Vec<_>>().join("\n"));
+        }
+    }
+    blocks
+}
+
+/// A folder with all that the README speaks of.
+fn checkout() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let project = folder.path().join("wxapp-portrait-exporter");
+    for place in ["deploy/kubernetes", "alerts"] {
+        std::fs::create_dir_all(project.join(place)).unwrap();
+        for file in std::fs::read_dir(root().join(place)).unwrap() {
+            let file = file.unwrap();
+            if file.file_type().unwrap().is_file() {
+                let to = project.join(place).join(file.file_name());
+                std::fs::copy(file.path(), to).unwrap();
+            }
+        }
+    }
+    std::fs::create_dir(project.join("secrets")).unwrap();
+    std::fs::write(project.join("secrets/shop"), "a-secret").unwrap();
+    folder
+}
+
+#[test]
+fn a_folder_of_ones_own_adapts_the_base() {
+    let folder = checkout();
+    let own = folder.path().join("own");
+    std::fs::create_dir(&own).unwrap();
+    let kustomizations = blocks(&readme(), "yaml");
+    assert_eq!(kustomizations.len(), 1);
+    std::fs::write(own.join("kustomization.yaml"), &kustomizations[0]).unwrap();
+    std::fs::write(own.join("wxapp-portrait.yml"), "apps: []\n").unwrap();
+
+    let objects = Objects::of(&own);
+    assert_eq!(faults(&objects.0), Vec::<String>::new());
+    for object in &objects.0 {
+        assert_eq!(object["metadata"]["namespace"], "portraits");
+        assert_eq!(
+            object["metadata"]["labels"]["release"],
+            "kube-prometheus-stack"
+        );
+    }
+    assert_eq!(
+        objects.the("ConfigMap")["data"],
+        json!({"wxapp-portrait.yml": "apps: []\n"})
+    );
+    let config = &objects.volume("config")["configMap"]["name"];
+    assert_eq!(*config, *name(objects.the("ConfigMap")));
+    let image = text(&objects.container()["image"]);
+    assert!(image.starts_with("images.internal/"), "{image}");
+    let claim = &objects.the("StatefulSet")["spec"]["volumeClaimTemplates"][0]["spec"];
+    assert_eq!(claim["storageClassName"], "fast");
+}
+
+/// Lets a shell run a command of the README, with no cluster to ask.
+fn shell(folder: &Path, command: &str) -> Output {
+    let programs = [
+        newer("kubectl"),
+        env!("CARGO_BIN_EXE_wxapp-portrait-exporter").into(),
+    ];
+    let folders = programs
+        .iter()
+        .map(|program| program.parent().unwrap().to_path_buf());
+    let path = std::env::split_paths(env!("PATH")).chain([]);
+    let path = std::env::join_paths(folders.chain(path)).unwrap();
+    let mut shell = Command::new("bash");
+    shell.args(["-euo", "pipefail", "-c", command]);
+    shell
+        .env("PATH", path)
+        .env("KUBECONFIG", folder.join("none"));
+    shell.current_dir(folder).output().unwrap()
+}
+
+#[test]
+fn the_commands_of_the_readme_are_right() {
+    let readme = readme();
+    let commands = blocks(&readme, "console").join("\n").replace("\\\n", "");
+    let objects = Objects::of(&base());
+    let set = name(objects.the("StatefulSet"));
+    let namespace = &objects.the("StatefulSet")["metadata"]["namespace"];
+    let claim = &objects.the("StatefulSet")["spec"]["volumeClaimTemplates"][0];
+    assert!(readme.contains(&format!("`{}-{set}-0`", name(claim))));
+    let folder = checkout();
+    let folder = folder.path().join("wxapp-portrait-exporter");
+    let ran = |command: &str| {
+        let output = shell(&folder, command);
+        assert!(output.status.success(), "{command}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+
+    let mut secrets = 0;
+    for command in commands.lines() {
+        let words: Vec<_> = command.split_whitespace().collect();
+        for pair in words.windows(2).filter(|pair| pair[0] == "--namespace") {
+            assert_eq!(*namespace, *pair[1], "{command}");
+        }
+        for word in &words {
+            if let Some(found) = word.strip_prefix("statefulset/") {
+                assert_eq!(found, set, "{command}");
+            }
+            if let Some(found) = word.strip_suffix("-0") {
+                assert_eq!(found.trim_start_matches("pod/"), set, "{command}");
+            }
+        }
+        match words[0] {
+            "docker" => {
+                let image = text(&objects.container()["image"]);
+                assert!(words.contains(&image), "{command}");
+            }
+            "sed" => {
+                ran(command);
+                let changed = |file| std::fs::read_to_string(folder.join(file)).unwrap();
+                let rules = changed("alerts/wxapp-portrait.rules.yml");
+                assert_ne!(rules, read("alerts/wxapp-portrait.rules.yml"));
+                assert_eq!(
+                    changed("deploy/kubernetes/prometheusrule.yaml"),
+                    rule_of(&rules)
+                );
+            }
+            "kubectl" if words[1] == "kustomize" => {
+                let printed: Vec<Value> = serde_saphyr::from_multiple(&ran(command)).unwrap();
+                assert_eq!(printed, objects.0);
+            }
+            "kubectl" if words.contains(&"create") => {
+                let (create, rest) = command.split_once(" | ").unwrap_or((command, ""));
+                let create = create.trim_end_matches(" --dry-run=client --output=yaml");
+                let made = ran(&format!("{create} --dry-run=client --output=json"));
+                let made: Value = serde_json::from_str(&made).unwrap();
+                if made["kind"] == "Secret" {
+                    secrets += 1;
+                    let wanted = &objects.volume("secrets")["secret"]["secretName"];
+                    assert_eq!(*wanted, *name(&made));
+                    assert_eq!(made["data"]["shop"], "YS1zZWNyZXQ=");
+                } else {
+                    assert_eq!(*namespace, *name(&made), "{command}");
+                }
+                if !rest.is_empty() {
+                    ran(&format!("{rest} --help"));
+                }
+            }
+            // What needs a cluster is read up to its end, and then tells its use.
+            "kubectl" => {
+                let (outside, inside) = command.split_once(" -- ").unwrap_or((command, ""));
+                ran(&format!("{outside} --help"));
+                if let Some(inside) = inside
+                    .split(" >")
+                    .next()
+                    .filter(|inside| !inside.is_empty())
+                {
+                    ran(&format!("{inside} --help"));
+                }
+            }
+            _ => panic!("who checks {command}?"),
+        }
+    }
+    assert_eq!(secrets, 2);
+}
