@@ -7,7 +7,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::harness::{APP, Home, Prometheus, WeChat, newer, program, scraping};
@@ -158,118 +158,62 @@ fn kubernetes_and_the_operator_take_all_objects() {
     assert_eq!(faults(&objects.0), Vec::<String>::new());
 }
 
+/// What is broken: a kind, a place in it, and what is there then; nothing if it is missing.
+const BREAKS: &str = r#"
+StatefulSet /spec/template/spec/container []
+StatefulSet /spec/template/spec/containers/0/securityContext/readonlyRootFilesystem true
+Service /spec/selectors {}
+NetworkPolicy /spec/ingress/0/ports/0/name "http"
+ServiceMonitor /metadata/label {}
+ServiceMonitor /spec/endpoints/0/scrapeInterval "1m"
+PrometheusRule /spec/group []
+PrometheusRule /spec/groups/0/rules/0/annotation {}
+
+StatefulSet /apiVersion "apps/v1beta2"
+ServiceMonitor /apiVersion "monitoring.coreos.com/v2"
+
+ConfigMap /data/wxapp-portrait.yml {}
+StatefulSet /spec/replicas "1"
+StatefulSet /spec/template/spec/containers/0/args "-h"
+Service /spec/ports/0/port "10690"
+NetworkPolicy /spec/ingress/0/from/0/podSelector "all"
+ServiceMonitor /spec/endpoints/0/interval "1 minute"
+ServiceMonitor /spec/endpoints/0/relabelings/0/action "forget"
+PrometheusRule /spec/groups/0/interval 60
+
+StatefulSet /spec/selector
+StatefulSet /spec/template/spec/containers/0/livenessProbe/httpGet/port
+Service /spec/ports/0/port
+ServiceMonitor /spec/selector
+PrometheusRule /spec/groups/0/name
+PrometheusRule /spec/groups/0/rules/0/expr
+"#;
+
 #[test]
 fn whatever_they_would_not_take_is_found() {
-    let breaks = [
-        // Unknown.
-        ("StatefulSet", "/spec/template/spec", "container", json!([])),
-        (
-            "StatefulSet",
-            "/spec/template/spec/containers/0/securityContext",
-            "readonlyRootFilesystem",
-            json!(true),
-        ),
-        ("Service", "/spec", "selectors", json!({})),
-        (
-            "NetworkPolicy",
-            "/spec/ingress/0/ports/0",
-            "name",
-            json!("http"),
-        ),
-        ("ServiceMonitor", "/metadata", "label", json!({})),
-        (
-            "ServiceMonitor",
-            "/spec/endpoints/0",
-            "scrapeInterval",
-            json!("1m"),
-        ),
-        ("PrometheusRule", "/spec", "group", json!([])),
-        (
-            "PrometheusRule",
-            "/spec/groups/0/rules/0",
-            "annotation",
-            json!({}),
-        ),
-        // Of another version.
-        ("StatefulSet", "", "apiVersion", json!("apps/v1beta2")),
-        (
-            "ServiceMonitor",
-            "",
-            "apiVersion",
-            json!("monitoring.coreos.com/v2"),
-        ),
-        // Of another type, or no such word.
-        ("ConfigMap", "/data", "wxapp-portrait.yml", json!({})),
-        ("StatefulSet", "/spec", "replicas", json!("1")),
-        (
-            "StatefulSet",
-            "/spec/template/spec/containers/0",
-            "args",
-            json!("-h"),
-        ),
-        ("Service", "/spec/ports/0", "port", json!("10690")),
-        (
-            "NetworkPolicy",
-            "/spec/ingress/0/from/0",
-            "podSelector",
-            json!("all"),
-        ),
-        (
-            "ServiceMonitor",
-            "/spec/endpoints/0",
-            "interval",
-            json!("1 minute"),
-        ),
-        (
-            "ServiceMonitor",
-            "/spec/endpoints/0/relabelings/0",
-            "action",
-            json!("forget"),
-        ),
-        ("PrometheusRule", "/spec/groups/0", "interval", json!(60)),
-        // Missing.
-        ("StatefulSet", "/spec", "selector", Value::Null),
-        (
-            "StatefulSet",
-            "/spec/template/spec/containers/0/livenessProbe/httpGet",
-            "port",
-            Value::Null,
-        ),
-        ("Service", "/spec/ports/0", "port", Value::Null),
-        ("ServiceMonitor", "/spec", "selector", Value::Null),
-        ("PrometheusRule", "/spec/groups/0", "name", Value::Null),
-        (
-            "PrometheusRule",
-            "/spec/groups/0/rules/0",
-            "expr",
-            Value::Null,
-        ),
-    ];
     let objects = Objects::of(&base());
-    let broken = breaks
-        .iter()
-        .enumerate()
-        .map(|(number, (kind, place, key, value))| {
-            let mut object = objects.the(kind).clone();
-            object["metadata"]["name"] = format!("broken-{number}").into();
-            let fields = object.pointer_mut(place).unwrap();
-            let fields: &mut Map<_, _> = fields.as_object_mut().unwrap();
-            if value.is_null() {
-                assert_ne!(fields.remove(*key), None, "{kind} {key}");
-            } else {
-                fields.insert((*key).to_owned(), value.clone());
-            }
-            object
-        });
-    let found = faults(&broken.collect::<Vec<_>>());
-    for (number, (kind, place, key, _)) in breaks.iter().enumerate() {
-        let place = place.trim_start_matches('/').replace('/', ".");
-        let start = format!("broken-{number}: {place}");
-        let is_found = |line: &String| line.starts_with(&start) && line.contains(key);
-        assert!(
-            found.iter().any(is_found),
-            "{kind} {place} {key}: {found:#?}"
-        );
+    let breaks = BREAKS.lines().filter(|line| !line.is_empty());
+    let breaks = breaks.enumerate().map(|(number, line)| {
+        let (kind, rest) = line.split_once(' ').unwrap();
+        let (place, value) = rest.split_once(' ').unwrap_or((rest, ""));
+        let (parent, key) = place.rsplit_once('/').unwrap();
+        let mut object = objects.the(kind).clone();
+        object["metadata"]["name"] = format!("broken-{number}").into();
+        let fields = object.pointer_mut(parent).unwrap();
+        let fields = fields.as_object_mut().unwrap();
+        if value.is_empty() {
+            assert_ne!(fields.remove(key), None, "{line}");
+        } else {
+            fields.insert(key.to_owned(), serde_json::from_str(value).unwrap());
+        }
+        let parent = parent.trim_start_matches('/').replace('/', ".");
+        ((format!("broken-{number}: {parent}"), key), object)
+    });
+    let (breaks, broken): (Vec<_>, Vec<_>) = breaks.unzip();
+    let found = faults(&broken);
+    for (place, key) in breaks {
+        let is_found = |line: &String| line.starts_with(&place) && line.contains(key);
+        assert!(found.iter().any(is_found), "{place} {key}: {found:#?}");
     }
 }
 
@@ -521,21 +465,17 @@ fn a_folder_of_ones_own_adapts_the_base() {
 
 /// Lets a shell run a command of the README, with no cluster to ask.
 fn shell(folder: &Path, command: &str) -> Output {
-    let programs = [
-        newer("kubectl"),
-        env!("CARGO_BIN_EXE_wxapp-portrait-exporter").into(),
-    ];
-    let folders = programs
-        .iter()
-        .map(|program| program.parent().unwrap().to_path_buf());
-    let path = std::env::split_paths(env!("PATH")).chain([]);
-    let path = std::env::join_paths(folders.chain(path)).unwrap();
+    let kubectl = newer("kubectl");
+    let exporter = Path::new(env!("CARGO_BIN_EXE_wxapp-portrait-exporter"));
+    let folders = [&*kubectl, exporter].map(|program| program.parent().unwrap().display());
+    let [kubectl, exporter] = folders;
     let mut shell = Command::new("bash");
-    shell.args(["-euo", "pipefail", "-c", command]);
     shell
-        .env("PATH", path)
-        .env("KUBECONFIG", folder.join("none"));
-    shell.current_dir(folder).output().unwrap()
+        .arg("-euc")
+        .arg(format!("PATH='{kubectl}:{exporter}':$PATH\n{command}"))
+        .env("KUBECONFIG", folder.join("none"))
+        .current_dir(folder);
+    shell.output().unwrap()
 }
 
 #[test]
