@@ -57,6 +57,7 @@ WORKDIR /etc/wxapp-portrait
 USER 65532:65532
 VOLUME /data
 EXPOSE 10690
-HEALTHCHECK --interval=30s --timeout=5s CMD ["/usr/bin/wxapp-portrait-exporter", "healthcheck"]
+# It answers once it has read the archive.
+HEALTHCHECK --interval=30s --timeout=5s --start-period=5m CMD ["/usr/bin/wxapp-portrait-exporter", "healthcheck"]
 ENTRYPOINT ["/usr/bin/wxapp-portrait-exporter"]
 CMD ["--storage.path=/data"]

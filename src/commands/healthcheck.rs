@@ -3,6 +3,7 @@
 
 use std::future::Future;
 use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -47,8 +48,14 @@ where
 /// Without a client of a library: the one for WeChat takes certificates and proxies, of which this
 /// must not depend.
 async fn ask(listen_address: &str) -> io::Result<String> {
-    let mut stream = match listen_address.strip_prefix(':') {
-        Some(port) => TcpStream::connect(format!("localhost:{port}")).await?,
+    let port = listen_address.strip_prefix(':');
+    let mut stream = match port.and_then(|port| port.parse::<u16>().ok()) {
+        // Not every container knows `localhost`.
+        Some(port) => {
+            let v4 = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+            let v6 = SocketAddr::from((Ipv6Addr::LOCALHOST, port));
+            TcpStream::connect([v4, v6].as_slice()).await?
+        }
         None => TcpStream::connect(listen_address).await?,
     };
     let request = b"GET /-/healthy HTTP/1.0\r\n\r\n";

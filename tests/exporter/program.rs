@@ -113,6 +113,8 @@ async fn the_health_check_tells_a_living_exporter_from_everything_else() {
     let exporter = home.start().await;
     let address = exporter.url.strip_prefix("http://").unwrap();
     assert_eq!(health(address).await, (0, String::new()));
+    let (_, port) = address.split_once(':').unwrap();
+    assert_eq!(health(&format!(":{port}")).await, (0, String::new()));
     drop(exporter);
 
     let (code, said) = health("127.0.0.1:1").await;
