@@ -10,7 +10,7 @@ use std::process::{Command, Output, Stdio};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::harness::{APP, Home, Prometheus, WeChat, newer, program, scraping};
+use crate::harness::{APP, Home, Prometheus, WeChat, newer, program, root, scraping};
 
 /// The rules as an object for the Prometheus Operator, without the rules.
 const RULE: &str = "\
@@ -22,10 +22,6 @@ metadata:
   name: wxapp-portrait-exporter
 spec:
 ";
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
 
 fn base() -> PathBuf {
     root().join("deploy/kubernetes")

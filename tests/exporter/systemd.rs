@@ -3,12 +3,11 @@
 //!
 //! No systemd runs the exporter here; what its restrictions do is not seen.
 
-use std::path::Path;
 use std::process::Command;
 
 use tempfile::TempDir;
 
-use crate::harness::{Running, program};
+use crate::harness::{Running, program, root};
 
 const NAME: &str = "wxapp-portrait-exporter.service";
 
@@ -16,7 +15,7 @@ const NAME: &str = "wxapp-portrait-exporter.service";
 const PROGRAM: &str = "/usr/local/bin/wxapp-portrait-exporter";
 
 fn read(name: &str) -> String {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/systemd");
+    let folder = root().join("deploy/systemd");
     std::fs::read_to_string(folder.join(name)).unwrap()
 }
 
