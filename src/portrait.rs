@@ -181,11 +181,11 @@ spelled! {
     Repair, "repair" {
         /// A name stood twice in a dimension; its people were added up.
         DuplicateName = "duplicate_name",
-        /// A name was blank or missing and became [`UNKNOWN_NAME`].
+        /// A name was blank or missing and became `未知`.
         BlankName = "blank_name",
         /// A row had no readable number and was dropped.
         UnreadableValue = "unreadable_value",
-        /// A name went into [`OTHER_NAME`], as `top_names` asks.
+        /// A name went into `(other)`, as `top_names` asks.
         FoldedName = "folded_name",
     }
 }

@@ -198,18 +198,30 @@ type Text = Spanned<String>;
 
 type Texts = Spanned<Vec<Text>>;
 
+// A test reads the raw structs for the tables of docs/configuration.md: the comments of their fields
+// are for operators, and the keys of an app that stand at the top as well are told there.
+
+/// The main file.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawFile {
     wechat: Option<RawWeChat>,
     poll: Option<RawPoll>,
+    /// How many days a portrait covers.
     windows: Option<Texts>,
+    /// What users are divided by on the page; the archive keeps all of it.
     dimensions: Option<Texts>,
+    /// How many names a dimension shows, such as `{city: 100}`; the rest is added up under the name
+    /// `(other)`. No limit unless set.
     top_names: Option<BTreeMap<String, Text>>,
     past: Option<RawPast>,
     swing: Option<RawSwing>,
     archive: Option<RawArchive>,
+    /// How far the newest portrait may lie behind yesterday before `wxapp_portrait_users` of it
+    /// disappears; its timestamps stay.
     stale_after: Option<Text>,
+    /// Files with further apps, each a list as under `apps`; `*`, `?` and `[a-z]` stand for parts
+    /// of a name, `**` for any folders.
     apps_files: Option<Vec<Text>>,
     apps: Option<Vec<RawApp>>,
 }
@@ -217,9 +229,13 @@ struct RawFile {
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
 struct RawWeChat {
+    /// Where WeChat is; of a list, the next where one can not be reached.
     base_url: Option<Spanned<OneOrMore>>,
+    /// For one request, from the connection to the last byte.
     timeout: Option<Text>,
+    /// A proxy for requests to WeChat, instead of those of the environment.
     proxy_url: Option<Text>,
+    /// A file of certificates (PEM) that are trusted beside those of the system.
     ca_file: Option<Text>,
 }
 
@@ -255,58 +271,84 @@ impl<'de> Deserialize<'de> for OneOrMore {
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
 struct RawPoll {
+    /// Between two polls of an app while a day is missing or not final.
     interval: Option<Text>,
+    /// How many requests may be under way at once.
     concurrency: Option<Text>,
 }
 
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
 struct RawArchive {
+    /// Days further back are deleted: at the start, after midnight in Beijing, and when this
+    /// changes.
     retention: Option<Text>,
 }
 
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
 struct RawPast {
+    /// In which dimensions `wxapp_portrait_past_users` has past days, as far as they are on the
+    /// page.
     dimensions: Option<Texts>,
+    /// So many days before the reference date; `[]` for none.
     days_ago: Option<Vec<Text>>,
 }
 
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
 struct RawSwing {
+    /// From when on alerts call a change a swing: the share by which users fall, or rise so that
+    /// such a fall would undo it.
     threshold_ratio: Option<Text>,
+    /// How many users there must be, usually or on the day, in the app or platform in question.
     min_users: Option<Text>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawApp {
+    /// The AppID of the mini program; it may stand once in all files.
     appid: Text,
+    /// What people call it, one line; the label `app` of `wxapp_portrait_app_info`.
     name: Option<Text>,
+    /// A file with the AppSecret and nothing else.
     secret_file: Option<Text>,
+    /// A variable of the environment with the AppSecret.
     secret_env: Option<Text>,
     windows: Option<Texts>,
     dimensions: Option<Texts>,
     top_names: Option<BTreeMap<String, Text>>,
     past: Option<RawPast>,
     swing: Option<RawSwing>,
+    /// A file with an access token, which somebody else keeps fresh.
     token_file: Option<Text>,
+    /// The query parameter that carries the token.
     token_parameter: Option<Text>,
+    /// An address that answers GET with an access token.
     token_url: Option<Text>,
+    /// A file of headers for that address, a line `Name: value` for each.
     token_url_headers_file: Option<Text>,
+    /// A program and its arguments; it writes an access token to its standard output.
     token_command: Option<Texts>,
+    /// Somebody else adds the token: the sidecar of WeChat's cloud hosting.
     access: Option<Text>,
     cloud_function: Option<Spanned<RawCloudFunction>>,
+    /// An address that answers portraits by POST.
     portrait_url: Option<Text>,
+    /// A file of headers for that address, a line `Name: value` for each.
     portrait_url_headers_file: Option<Text>,
+    /// Which endpoint of WeChat gives tokens for the AppSecret; `token` takes the tokens of others
+    /// away.
     token_endpoint: Option<Text>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawCloudFunction {
+    /// The environment of a cloud function that asks for the portrait.
     env: Text,
+    /// What that function is called.
     name: Text,
 }
 

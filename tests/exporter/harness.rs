@@ -522,6 +522,35 @@ pub(crate) fn newer(program: &str) -> PathBuf {
     path
 }
 
+/// Holds a file of the project to what the code makes of it: writes it if it is another, and fails
+/// the test then.
+#[track_caller]
+pub(crate) fn assert_fresh(path: &str, expected: &str) {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    if std::fs::read(&file).is_ok_and(|text| text == expected.as_bytes()) {
+        return;
+    }
+    std::fs::write(&file, expected).unwrap();
+    panic!("{path} was stale and is now written; commit it");
+}
+
+/// Answers the text of a file of the project with these parts between its markers, by name. What
+/// stands outside of markers is written by hand and stays.
+pub(crate) fn with_parts(path: &str, parts: &[(&str, String)]) -> String {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    let mut text = std::fs::read_to_string(&file).unwrap();
+    let markers = text.matches("<!-- made from the code: begin").count();
+    assert_eq!(markers, parts.len(), "{path} has other parts");
+    for (name, part) in parts {
+        let begin = format!("<!-- made from the code: begin {name} -->\n");
+        let found = text.split_once(&begin);
+        let (before, rest) = found.unwrap_or_else(|| panic!("{path} has no part `{name}`"));
+        let end = rest.find("<!-- made from the code: end -->").unwrap();
+        text = format!("{before}{begin}\n{part}\n{}", &rest[end..]);
+    }
+    text
+}
+
 /// Writes a command as a shell wants it.
 pub(crate) fn quoted(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());

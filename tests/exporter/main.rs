@@ -17,6 +17,8 @@ mod check;
 mod cloud_function;
 /// The files of Docker Compose, and what they start.
 mod compose;
+/// What `docs/configuration.md` says of keys and flags.
+mod configuration;
 /// The dashboards of Grafana: their form, their queries and what they show.
 mod dashboards;
 /// What goes wrong at WeChat or on the way.
@@ -29,6 +31,8 @@ mod history;
 mod kill;
 /// What `deploy/kubernetes` applies, as Kubernetes and the Prometheus Operator take it.
 mod kubernetes;
+/// What `docs/metrics.md` says of metrics.
+mod metrics;
 /// What people are told as days go by, from WeChat's figures to their phones.
 mod notifications;
 /// How the program starts and ends.
@@ -47,6 +51,8 @@ mod samples;
 mod simulator;
 /// The unit for systemd, and its sample configuration.
 mod systemd;
+/// The source of this project, for what its comments tell.
+mod source;
 /// History that goes out of the archive and into it.
 mod transfer;
 /// What is served, path by path.

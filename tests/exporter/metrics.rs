@@ -1,0 +1,184 @@
+//! Whether `docs/metrics.md` tells every metric as it is served.
+//!
+//! Names, types, labels and meanings are read from a page of the real program; what a label can say,
+//! from the comments of the source.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+use regex::Regex;
+use serde_json::json;
+use wxapp_portrait_exporter::portrait::Dimension;
+
+use crate::harness::{APP, Home, Page, WeChat, assert_fresh, with_parts};
+use crate::source;
+
+/// One metric, as it stands on a page.
+struct Family {
+    name: String,
+    kind: String,
+    help: String,
+    labels: Vec<String>,
+}
+
+#[tokio::test]
+async fn the_document_of_metrics_tells_what_is_served() {
+    let wechat = WeChat::of(&[APP]).await;
+    // One bad moment, so that the metric of failed requests is there.
+    wechat.set_fault(APP, "http=502*1");
+    let mut home = Home::of(&wechat, &[APP]);
+    home.config["windows"] = json!(["1d", "7d", "30d"]);
+    home.archive(&wechat, &[APP], 29);
+    let exporter = home.start().await;
+    let everything = exporter
+        .metrics_with("every metric", |page| {
+            let families = families(page);
+            let missing = in_the_code().into_iter();
+            let mut missing = missing.filter(|name| families.iter().all(|has| has.name != *name));
+            missing.next().is_none().then(|| Page(page.0.clone()))
+        })
+        .await;
+    let part = async |part: &str| {
+        let (status, text) = exporter.get(&format!("/metrics?collect[]={part}")).await;
+        assert_eq!(status, 200);
+        families(&Page(text))
+    };
+    let (of_apps, own) = (part("portrait").await, part("exporter").await);
+    let is_of_process = |family: &&Family| family.name.starts_with("process_");
+    let process: Vec<_> = own.iter().filter(is_of_process).collect();
+    let own: Vec<_> = own.iter().filter(|has| !is_of_process(has)).collect();
+    let told = of_apps.len() + own.len() + process.len();
+    assert_eq!(told, families(&everything).len());
+
+    let text = with_parts(
+        "docs/metrics.md",
+        &[
+            (
+                "metrics of apps",
+                table(&of_apps.iter().collect::<Vec<_>>()),
+            ),
+            ("metrics of the exporter", table(&own)),
+            ("metrics of the process", table(&process)),
+            ("labels", labels(&everything)),
+            ("dimensions", dimensions()),
+        ],
+    );
+    assert_fresh("docs/metrics.md", &text);
+}
+
+/// Answers the names of all metrics that stand in the code.
+fn in_the_code() -> BTreeSet<String> {
+    let name = Regex::new(r#""(wxapp_portrait_[a-z_]+)""#).unwrap();
+    let mut names = BTreeSet::new();
+    for path in ["src/exposition/page.rs", "src/exposition/telemetry.rs"] {
+        let text = source::text(path);
+        let text = text.split("#[cfg(test)]").next().unwrap();
+        names.extend(name.captures_iter(text).map(|found| found[1].to_owned()));
+    }
+    assert!(names.contains("wxapp_portrait_users"), "{names:?}");
+    names
+}
+
+/// Reads the metrics of a page, in its order.
+fn families(page: &Page) -> Vec<Family> {
+    let label = Regex::new(r#"[{,]([a-z_]+)=""#).unwrap();
+    let mut families: Vec<Family> = Vec::new();
+    for line in page.0.lines() {
+        if let Some(header) = line.strip_prefix("# HELP ") {
+            let (name, help) = header.split_once(' ').unwrap();
+            families.push(Family {
+                name: name.to_owned(),
+                help: help.to_owned(),
+                kind: String::new(),
+                labels: Vec::new(),
+            });
+            continue;
+        }
+        let family = families.last_mut().unwrap();
+        if let Some(header) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = header.split_once(' ').unwrap();
+            assert_eq!(name, family.name);
+            kind.clone_into(&mut family.kind);
+            continue;
+        }
+        assert!(line.starts_with(&family.name), "{line}");
+        for found in label.captures_iter(line) {
+            // Of a histogram; it is no label of what is measured.
+            if !family.labels.contains(&found[1].to_owned()) && &found[1] != "le" {
+                family.labels.push(found[1].to_owned());
+            }
+        }
+    }
+    families
+}
+
+fn table(families: &[&Family]) -> String {
+    let mut table = "| name | type | labels | meaning |\n|---|---|---|---|\n".to_owned();
+    for Family {
+        name,
+        kind,
+        help,
+        labels,
+    } in families
+    {
+        let labels = labels.join(", ");
+        writeln!(table, "| `{name}` | {kind} | {labels} | {help} |").unwrap();
+    }
+    table
+}
+
+/// Writes what the labels with a fixed choice can say, all of which is on the page.
+fn labels(page: &Page) -> String {
+    let mut table = "| label | value | meaning |\n|---|---|---|\n".to_owned();
+    for path in [
+        "src/portrait.rs",
+        "src/wechat/errcode.rs",
+        "src/wechat/mod.rs",
+        "src/archive.rs",
+    ] {
+        for spelled in source::spelled(path) {
+            let what = spelled.what;
+            let told: BTreeSet<_> = spelled
+                .values
+                .iter()
+                .map(|(value, _)| value.as_str())
+                .collect();
+            let shown = values(page, &what);
+            assert_eq!(
+                shown.iter().map(String::as_str).collect::<BTreeSet<_>>(),
+                told,
+                "{what}"
+            );
+            for (value, meaning) in &spelled.values {
+                assert!(!meaning.is_empty(), "{what} {value} has no comment");
+                writeln!(table, "| {what} | `{value}` | {meaning} |").unwrap();
+            }
+        }
+    }
+    table
+}
+
+/// Answers what a label says anywhere on a page.
+fn values(page: &Page, label: &str) -> BTreeSet<String> {
+    let value = Regex::new(&format!(r#"[{{,]{label}="([^"]*)""#)).unwrap();
+    let found = value.captures_iter(&page.0);
+    found.map(|found| found[1].to_owned()).collect()
+}
+
+/// Writes of which dimensions WeChat tells every name.
+fn dimensions() -> String {
+    let spelled = source::spelled("src/portrait.rs");
+    let dimension = spelled
+        .iter()
+        .find(|enumeration| enumeration.what == "dimension")
+        .unwrap();
+    let meanings: BTreeMap<_, _> = dimension.values.iter().cloned().collect();
+    let mut table = "| dimension | divides by | every name is listed |\n|---|---|---|\n".to_owned();
+    for dimension in Dimension::ALL {
+        let meaning = &meanings[dimension.as_str()];
+        let meaning = meaning.trim_end_matches('.');
+        let is_complete = if dimension.is_complete() { "yes" } else { "no" };
+        writeln!(table, "| `{dimension}` | {meaning} | {is_complete} |").unwrap();
+    }
+    table
+}
