@@ -229,7 +229,7 @@ struct RawFile {
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
 struct RawWeChat {
-    /// Where WeChat is; of a list, the next where one can not be reached.
+    /// Where WeChat is; of a list, the next where one cannot be reached.
     base_url: Option<Spanned<OneOrMore>>,
     /// For one request, from the connection to the last byte.
     timeout: Option<Text>,
@@ -271,7 +271,7 @@ impl<'de> Deserialize<'de> for OneOrMore {
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
 struct RawPoll {
-    /// Between two polls of an app while a day is missing or not final.
+    /// Between two polls of an app while a day is missing or not final; less than a minute is warned of.
     interval: Option<Text>,
     /// How many requests may be under way at once.
     concurrency: Option<Text>,
@@ -312,7 +312,7 @@ struct RawApp {
     appid: Text,
     /// What people call it, one line; the label `app` of `wxapp_portrait_app_info`.
     name: Option<Text>,
-    /// A file with the AppSecret and nothing else.
+    /// A file with the AppSecret and nothing else; it is read again when a token is due.
     secret_file: Option<Text>,
     /// A variable of the environment with the AppSecret.
     secret_env: Option<Text>,

@@ -5,12 +5,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::path::Path;
 
 use regex::Regex;
 use serde_json::json;
+use walkdir::WalkDir;
 use wxapp_portrait_exporter::portrait::Dimension;
 
-use crate::harness::{APP, Home, Page, WeChat, assert_fresh, with_parts};
+use crate::harness::{APP, Exporter, Home, Page, Prometheus, WeChat, assert_fresh, with_parts};
 use crate::source;
 
 /// One metric, as it stands on a page.
@@ -23,40 +25,29 @@ struct Family {
 
 #[tokio::test]
 async fn the_document_of_metrics_tells_what_is_served() {
-    let wechat = WeChat::of(&[APP]).await;
-    // One bad moment, so that the metric of failed requests is there.
-    wechat.set_fault(APP, "http=502*1");
-    let mut home = Home::of(&wechat, &[APP]);
-    home.config["windows"] = json!(["1d", "7d", "30d"]);
-    home.archive(&wechat, &[APP], 29);
-    let exporter = home.start().await;
-    let everything = exporter
-        .metrics_with("every metric", |page| {
-            let families = families(page);
-            let missing = in_the_code().into_iter();
-            let mut missing = missing.filter(|name| families.iter().all(|has| has.name != *name));
-            missing.next().is_none().then(|| Page(page.0.clone()))
-        })
-        .await;
+    let exporter = exporter_with_everything().await;
+    let everything = exporter.metrics().await;
     let part = async |part: &str| {
         let (status, text) = exporter.get(&format!("/metrics?collect[]={part}")).await;
         assert_eq!(status, 200);
         families(&Page(text))
     };
     let (of_apps, own) = (part("portrait").await, part("exporter").await);
-    let is_of_process = |family: &&Family| family.name.starts_with("process_");
-    let process: Vec<_> = own.iter().filter(is_of_process).collect();
-    let own: Vec<_> = own.iter().filter(|has| !is_of_process(has)).collect();
+    let (process, own): (Vec<_>, Vec<_>) = own
+        .into_iter()
+        .partition(|family| family.name.starts_with("process_"));
+    let mut missing = in_the_code();
+    for family in of_apps.iter().chain(&own) {
+        missing.remove(&family.name);
+    }
+    assert!(missing.is_empty(), "not on the page: {missing:?}");
     let told = of_apps.len() + own.len() + process.len();
     assert_eq!(told, families(&everything).len());
 
     let text = with_parts(
         "docs/metrics.md",
         &[
-            (
-                "metrics of apps",
-                table(&of_apps.iter().collect::<Vec<_>>()),
-            ),
+            ("metrics of apps", table(&of_apps)),
             ("metrics of the exporter", table(&own)),
             ("metrics of the process", table(&process)),
             ("labels", labels(&everything)),
@@ -66,12 +57,49 @@ async fn the_document_of_metrics_tells_what_is_served() {
     assert_fresh("docs/metrics.md", &text);
 }
 
+#[tokio::test]
+async fn every_query_of_the_document_finds_something() {
+    let exporter = exporter_with_everything().await;
+    let prometheus = Prometheus::start(&exporter);
+    let document = source::text("docs/metrics.md");
+    assert!(document.contains("```promql\n"));
+    for query in document.split("```promql\n").skip(1) {
+        let (query, _) = query.split_once("```").unwrap();
+        prometheus.query(query).await;
+    }
+}
+
+/// Starts an exporter that has something to say of every metric.
+async fn exporter_with_everything() -> Exporter {
+    let wechat = WeChat::of(&[APP]).await;
+    // One bad moment, so that the metric of failed requests is there.
+    wechat.set_fault(APP, "http=502*1");
+    let mut home = Home::of(&wechat, &[APP]);
+    home.config["windows"] = json!(["1d", "7d", "30d"]);
+    home.archive(&wechat, &[APP], 29);
+    let exporter = home.start().await;
+    exporter
+        .metrics_with("figures after a failure", |page| {
+            let failures = page.series("wxapp_portrait_api_request_failures_total");
+            let settled = page.series("wxapp_portrait_settled");
+            let is_settled = settled.values().filter(|value| **value > 0.0).count() == 3;
+            (!failures.is_empty() && is_settled).then_some(())
+        })
+        .await;
+    exporter
+}
+
 /// Answers the names of all metrics that stand in the code.
 fn in_the_code() -> BTreeSet<String> {
     let name = Regex::new(r#""(wxapp_portrait_[a-z_]+)""#).unwrap();
     let mut names = BTreeSet::new();
-    for path in ["src/exposition/page.rs", "src/exposition/telemetry.rs"] {
-        let text = source::text(path);
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/exposition");
+    for entry in WalkDir::new(folder) {
+        let path = entry.unwrap().into_path();
+        if path.extension().is_none_or(|extension| extension != "rs") {
+            continue;
+        }
+        let text = std::fs::read_to_string(path).unwrap();
         let text = text.split("#[cfg(test)]").next().unwrap();
         names.extend(name.captures_iter(text).map(|found| found[1].to_owned()));
     }
@@ -112,7 +140,7 @@ fn families(page: &Page) -> Vec<Family> {
     families
 }
 
-fn table(families: &[&Family]) -> String {
+fn table(families: &[Family]) -> String {
     let mut table = "| name | type | labels | meaning |\n|---|---|---|---|\n".to_owned();
     for Family {
         name,
