@@ -308,9 +308,9 @@ struct RawSwing {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawApp {
-    /// The AppID of the mini program; it may stand once in all files.
+    /// What WeChat calls the mini program; it may stand once in all files.
     appid: Text,
-    /// What people call it, one line; the label `app` of `wxapp_portrait_app_info`.
+    /// What you call it, one line; the label `app` of `wxapp_portrait_app_info`.
     name: Option<Text>,
     /// A file with the AppSecret and nothing else; it is read again when a token is due.
     secret_file: Option<Text>,

@@ -333,8 +333,8 @@ fn keys_of_an_app() -> String {
                 .strip_suffix(" only: remove it")?;
             Some(ways.to_owned())
         });
-        let (bare, _) = of_app(json!({"appid": APP}), key.value(ANY));
-        let needs_way = trial.problem(&bare, "apps[0]").is_some();
+        let (lonely, _) = of_app(json!({"appid": APP}), key.value(ANY));
+        let needs_way = trial.problem(&lonely, "apps[0]").is_some();
         let base = match &goes_with {
             Some(ways) => app(ways.split(", ").next().unwrap()),
             None if needs_way => app("secret_env"),
@@ -434,7 +434,7 @@ fn duration(duration: Duration) -> Value {
     let units = [("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)];
     let (unit, length) = units
         .into_iter()
-        .find(|(_, length)| seconds % length == 0)
+        .find(|(_, length)| seconds.is_multiple_of(*length))
         .unwrap();
     json!(format!("{}{unit}", seconds / length))
 }
@@ -501,7 +501,7 @@ fn row(argument: &Arg) -> String {
     let names = argument.get_value_names().unwrap_or_default();
     let value = names
         .iter()
-        .map(|name| name.as_str())
+        .map(clap::builder::Str::as_str)
         .collect::<Vec<_>>()
         .join(" ");
     let mut flag = argument

@@ -6,13 +6,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::Path;
+use std::sync::Arc;
 
 use regex::Regex;
 use serde_json::json;
 use walkdir::WalkDir;
-use wxapp_portrait_exporter::portrait::Dimension;
+use wxapp_portrait_exporter::archive::{Archive, Entry};
+use wxapp_portrait_exporter::portrait::{Dimension, Window};
 
-use crate::harness::{APP, Exporter, Home, Page, Prometheus, WeChat, assert_fresh, with_parts};
+use crate::harness::{
+    APP, Exporter, Home, Page, Prometheus, WeChat, assert_fresh, now, with_parts,
+};
 use crate::source;
 
 /// One metric, as it stands on a page.
@@ -25,7 +29,7 @@ struct Family {
 
 #[tokio::test]
 async fn the_document_of_metrics_tells_what_is_served() {
-    let exporter = exporter_with_everything().await;
+    let (_wechat, exporter) = exporter_with_everything().await;
     let everything = exporter.metrics().await;
     let part = async |part: &str| {
         let (status, text) = exporter.get(&format!("/metrics?collect[]={part}")).await;
@@ -59,7 +63,7 @@ async fn the_document_of_metrics_tells_what_is_served() {
 
 #[tokio::test]
 async fn every_query_of_the_document_finds_something() {
-    let exporter = exporter_with_everything().await;
+    let (_wechat, exporter) = exporter_with_everything().await;
     let prometheus = Prometheus::start(&exporter);
     let document = source::text("docs/metrics.md");
     assert!(document.contains("```promql\n"));
@@ -70,23 +74,33 @@ async fn every_query_of_the_document_finds_something() {
 }
 
 /// Starts an exporter that has something to say of every metric.
-async fn exporter_with_everything() -> Exporter {
+async fn exporter_with_everything() -> (WeChat, Exporter) {
     let wechat = WeChat::of(&[APP]).await;
     // One bad moment, so that the metric of failed requests is there.
     wechat.set_fault(APP, "http=502*1");
     let mut home = Home::of(&wechat, &[APP]);
     home.config["windows"] = json!(["1d", "7d", "30d"]);
-    home.archive(&wechat, &[APP], 29);
+    // Told before noon and settled, so that there is something to be asked for at any time of the day.
+    let archive = Archive::new(&home.path("data"), Arc::new(now));
+    for window in Window::ALL {
+        let entries = wechat.entries(APP, window, 29, now()).into_iter();
+        let entries = entries.map(|entry| Entry {
+            answered_at: entry.first_answered_at,
+            settled: true,
+            ..entry
+        });
+        archive.put(&entries.collect::<Vec<_>>()).unwrap();
+    }
+    drop(archive);
     let exporter = home.start().await;
     exporter
-        .metrics_with("figures after a failure", |page| {
+        .metrics_with("a failure and the end of the first poll", |page| {
             let failures = page.series("wxapp_portrait_api_request_failures_total");
-            let settled = page.series("wxapp_portrait_settled");
-            let is_settled = settled.values().filter(|value| **value > 0.0).count() == 3;
-            (!failures.is_empty() && is_settled).then_some(())
+            let polled = page.series("wxapp_portrait_last_poll_success");
+            (!failures.is_empty() && polled.len() == Window::ALL.len()).then_some(())
         })
         .await;
-    exporter
+    (wechat, exporter)
 }
 
 /// Answers the names of all metrics that stand in the code.
