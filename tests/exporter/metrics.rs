@@ -13,6 +13,7 @@ use serde_json::json;
 use walkdir::WalkDir;
 use wxapp_portrait_exporter::archive::{Archive, Entry};
 use wxapp_portrait_exporter::portrait::{Dimension, Window};
+use wxapp_portrait_exporter::web::PATHS;
 
 use crate::harness::{
     APP, Exporter, Home, Page, Prometheus, WeChat, assert_fresh, now, with_parts,
@@ -59,6 +60,15 @@ async fn the_document_of_metrics_tells_what_is_served() {
         ],
     );
     assert_fresh("docs/metrics.md", &text);
+}
+
+#[test]
+fn the_document_of_metrics_has_every_endpoint() {
+    let document = source::text("docs/metrics.md");
+    for path in PATHS {
+        let is_told = |end| document.contains(&format!("\n| `{path}{end}"));
+        assert!(is_told("` |") || is_told("?"), "{path} is missing");
+    }
 }
 
 #[tokio::test]
