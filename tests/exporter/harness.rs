@@ -526,7 +526,7 @@ pub(crate) fn newer(program: &str) -> PathBuf {
 /// the test then.
 #[track_caller]
 pub(crate) fn assert_fresh(path: &str, expected: &str) {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    let file = root().join(path);
     if std::fs::read(&file).is_ok_and(|text| text == expected.as_bytes()) {
         return;
     }
@@ -537,7 +537,7 @@ pub(crate) fn assert_fresh(path: &str, expected: &str) {
 /// Answers the text of a file of the project with these parts between its markers, by name. What
 /// stands outside of markers is written by hand and stays.
 pub(crate) fn with_parts(path: &str, parts: &[(&str, String)]) -> String {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    let file = root().join(path);
     let mut text = std::fs::read_to_string(&file).unwrap();
     let markers = text.matches("<!-- made from the code: begin").count();
     assert_eq!(markers, parts.len(), "{path} has other parts");

@@ -10,7 +10,7 @@ use std::process::{Command, Output, Stdio};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::harness::{APP, Home, Prometheus, WeChat, newer, program, root, scraping};
+use crate::harness::{APP, Home, Prometheus, WeChat, assert_fresh, newer, program, root, scraping};
 
 /// The rules as an object for the Prometheus Operator, without the rules.
 const RULE: &str = "\
@@ -118,11 +118,7 @@ fn faults(objects: &[Value]) -> Vec<String> {
 #[test]
 fn the_operator_gets_the_rules_of_alerts() {
     let rules = read("alerts/wxapp-portrait.rules.yml");
-    let file = base().join("prometheusrule.yaml");
-    if std::fs::read_to_string(&file).unwrap_or_default() != rule_of(&rules) {
-        std::fs::write(&file, rule_of(&rules)).unwrap();
-        panic!("{} was stale and is now written, commit it", file.display());
-    }
+    assert_fresh("deploy/kubernetes/prometheusrule.yaml", &rule_of(&rules));
 
     // Kustomize replaces aliases by what they stand for.
     let objects = Objects::of(&base());

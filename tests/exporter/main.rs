@@ -49,10 +49,10 @@ mod rules;
 mod samples;
 /// The simulated WeChat, as a client meets it.
 mod simulator;
-/// The unit for systemd, and its sample configuration.
-mod systemd;
 /// The source of this project, for what its comments tell.
 mod source;
+/// The unit for systemd, and its sample configuration.
+mod systemd;
 /// History that goes out of the archive and into it.
 mod transfer;
 /// What is served, path by path.

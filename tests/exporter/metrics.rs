@@ -5,7 +5,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::path::Path;
 use std::sync::Arc;
 
 use regex::Regex;
@@ -16,7 +15,7 @@ use wxapp_portrait_exporter::portrait::{Dimension, Window};
 use wxapp_portrait_exporter::web::PATHS;
 
 use crate::harness::{
-    APP, Exporter, Home, Page, Prometheus, WeChat, assert_fresh, now, with_parts,
+    APP, Exporter, Home, Page, Prometheus, WeChat, assert_fresh, now, root, with_parts,
 };
 use crate::source;
 
@@ -117,7 +116,7 @@ async fn exporter_with_everything() -> (WeChat, Exporter) {
 fn in_the_code() -> BTreeSet<String> {
     let name = Regex::new(r#""(wxapp_portrait_[a-z_]+)""#).unwrap();
     let mut names = BTreeSet::new();
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/exposition");
+    let folder = root().join("src/exposition");
     for entry in WalkDir::new(folder) {
         let path = entry.unwrap().into_path();
         if path.extension().is_none_or(|extension| extension != "rs") {

@@ -3,15 +3,15 @@
 //! Reads only the form of Rust: which comments belong to what. Knows neither what they are about
 //! nor where they go.
 
-use std::path::Path;
-
 use syn::parse::{Parse, ParseStream, Parser as _};
 use syn::punctuated::Punctuated;
 use syn::{Attribute, Expr, File, Ident, Item, Lit, LitStr, Meta, Token, braced};
 
+use crate::harness::root;
+
 /// Answers the text of a file of the project.
 pub(crate) fn text(path: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    let path = root().join(path);
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
