@@ -56,15 +56,7 @@ fn main() -> ExitCode {
     clippy::disallowed_methods,
     reason = "this is where the clock and the environment are read"
 )]
-fn outside(
-    is_serving: bool,
-) -> Result<
-    Outside<
-        impl Fn(&str) -> Option<String> + Send + Sync + 'static,
-        impl Future<Output = ()> + Send + 'static,
-    >,
-    Error,
-> {
+fn outside(is_serving: bool) -> Result<Outside, Error> {
     let mut terminate = signal(SignalKind::terminate()).map_err(Error::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Signals)?;
     let (hung_up, hangup) = mpsc::unbounded_channel();
@@ -77,13 +69,13 @@ fn outside(
     }
     Ok(Outside {
         clock: Arc::new(chrono::Utc::now),
-        environment: |name: &str| std::env::var(name).ok(),
-        shutdown: async move {
+        environment: Box::new(|name| std::env::var(name).ok()),
+        shutdown: Box::pin(async move {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }
-        },
+        }),
         hangup,
     })
 }

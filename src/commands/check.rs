@@ -3,7 +3,6 @@
 //! Opens no archive, so that nothing of what is kept changes.
 
 use std::fmt::Write as _;
-use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 
@@ -25,11 +24,7 @@ use crate::wechat::{self, Access, Client, Settings};
 /// # Errors
 ///
 /// The configuration is wrong, or an app failed.
-pub(super) async fn run<E, S>(flags: &cli::Check, outside: Outside<E, S>) -> Result<(), Error>
-where
-    E: Fn(&str) -> Option<String>,
-    S: Future<Output = ()>,
-{
+pub(super) async fn run(flags: &cli::Check, outside: Outside) -> Result<(), Error> {
     let config = config::load(&flags.config.path, outside.environment)?;
     warn_of(&config);
     for appid in &flags.appid {

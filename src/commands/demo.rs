@@ -1,7 +1,6 @@
 //! `demo`: the exporter against the built-in simulated WeChat, with 60 days in the archive.
 
 use std::collections::BTreeMap;
-use std::future::Future;
 use std::sync::Arc;
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
@@ -37,10 +36,7 @@ const DAYS: u64 = 60;
 /// # Errors
 ///
 /// Whatever keeps it from serving.
-pub async fn run<E, S>(flags: &cli::Demo, outside: Outside<E, S>) -> Result<(), Error>
-where
-    S: Future<Output = ()>,
-{
+pub async fn run(flags: &cli::Demo, outside: Outside) -> Result<(), Error> {
     let Outside {
         clock,
         shutdown,

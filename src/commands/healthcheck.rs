@@ -1,7 +1,6 @@
 //! `healthcheck`: asks a running exporter whether it is alive, for containers that have neither a
 //! shell nor curl.
 
-use std::future::Future;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -23,10 +22,7 @@ const LARGEST_ANSWER: u64 = 4 << 10;
 /// # Errors
 ///
 /// Nobody listens there, or what answers is no exporter that is alive.
-pub(super) async fn run<E, S>(flags: &cli::Healthcheck, outside: Outside<E, S>) -> Result<(), Error>
-where
-    S: Future<Output = ()>,
-{
+pub(super) async fn run(flags: &cli::Healthcheck, outside: Outside) -> Result<(), Error> {
     let answer = tokio::select! {
         answer = tokio::time::timeout(TIMEOUT, ask(&flags.listen_address)) => answer,
         () = outside.shutdown => return Err(Error::Interrupted),

@@ -8,13 +8,13 @@ mod import;
 pub mod serve;
 pub mod simulate;
 
-use std::future::Future;
 use std::io::{self, Write as _};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::pin::pin;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -29,16 +29,19 @@ use crate::{archive, config, exposition, wechat};
 const GRACE: Duration = Duration::from_secs(3);
 
 /// What commands take from outside besides their flags.
-pub struct Outside<E, S> {
+pub struct Outside {
     /// Tells the time.
     pub clock: Clock,
     /// Looks up a variable of the environment.
-    pub environment: E,
+    pub environment: Environment,
     /// Ends when the program shall end.
-    pub shutdown: S,
+    pub shutdown: BoxFuture<'static, ()>,
     /// Tells of every SIGHUP while it serves a configuration.
     pub hangup: Hangup,
 }
+
+/// Looks up a variable.
+pub type Environment = Box<dyn Fn(&str) -> Option<String> + Send + Sync>;
 
 /// Tells of hangups.
 pub type Hangup = mpsc::UnboundedReceiver<()>;
@@ -125,11 +128,7 @@ pub enum Error {
 /// # Errors
 ///
 /// Whatever keeps the command from doing its work.
-pub async fn run<E, S>(cli: Cli, outside: Outside<E, S>) -> Result<(), Error>
-where
-    E: Fn(&str) -> Option<String> + Send + Sync + 'static,
-    S: Future<Output = ()>,
-{
+pub async fn run(cli: Cli, outside: Outside) -> Result<(), Error> {
     match cli.command.unwrap_or(Command::Serve(cli.serve)) {
         Command::Serve(flags) => serve::run(&flags, outside).await,
         Command::Demo(flags) => demo::run(&flags, outside).await,
@@ -152,13 +151,10 @@ where
 }
 
 /// Does something that waits for files, and cancels the token when it shall end early.
-async fn blocking<E, S>(
-    outside: Outside<E, S>,
+async fn blocking(
+    outside: Outside,
     work: impl FnOnce(Clock, CancellationToken) -> Result<(), Error> + Send + 'static,
-) -> Result<(), Error>
-where
-    S: Future<Output = ()>,
-{
+) -> Result<(), Error> {
     let ending = CancellationToken::new();
     let ended = ending.clone();
     let work = tokio::task::spawn_blocking(move || work(outside.clock, ended));

@@ -28,11 +28,7 @@ use crate::wechat::{self, Client, Unprepared};
 /// # Errors
 ///
 /// Whatever keeps it from serving; what happens later is logged and counted.
-pub async fn run<E, S>(flags: &cli::Serve, outside: Outside<E, S>) -> Result<(), Error>
-where
-    E: Fn(&str) -> Option<String> + Send + Sync + 'static,
-    S: Future<Output = ()>,
-{
+pub async fn run(flags: &cli::Serve, outside: Outside) -> Result<(), Error> {
     let Outside {
         clock,
         environment,

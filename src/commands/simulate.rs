@@ -1,6 +1,5 @@
 //! `simulate`: runs the simulated WeChat alone.
 
-use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 
@@ -15,10 +14,7 @@ use crate::simulator::{self, Event, Settings, Simulator};
 /// # Errors
 ///
 /// The address can't be listened on, or a fault, an event or cloud hosting is of another app.
-pub async fn run<E, S>(flags: &cli::Simulate, outside: Outside<E, S>) -> Result<(), Error>
-where
-    S: Future<Output = ()>,
-{
+pub async fn run(flags: &cli::Simulate, outside: Outside) -> Result<(), Error> {
     let of_faults = flags.fault.iter().map(|(appid, _)| appid);
     let of_events = flags.event.iter().filter_map(Event::app);
     for appid in of_faults.chain(of_events).chain(&flags.cloud_hosting) {
