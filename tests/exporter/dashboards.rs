@@ -155,7 +155,7 @@ fn history(home: &Home, exporter: &Exporter) -> PathBuf {
     let address = exporter.url.strip_prefix("http://").unwrap();
     let scraped = format!("{{job=\"wxapp\",instance=\"{address}\",");
 
-    // As the README has it: up to two days before the first scrape.
+    // As docs/archive.md has it: up to two days before the first scrape.
     let mut history = export(calendar::before(today, 12));
     for line in export(calendar::before(today, 1)).lines() {
         let (series, time) = line.rsplit_once(' ').unwrap();
