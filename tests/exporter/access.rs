@@ -6,7 +6,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -17,15 +16,10 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::serve::Listener;
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::future::join_all;
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 use wxapp_portrait_exporter::config::access::Way;
 use wxapp_portrait_exporter::poll::cycle::Followed;
 use wxapp_portrait_exporter::portrait::Window;
@@ -38,7 +32,7 @@ use wxapp_portrait_exporter::{calendar, config};
 use crate::cloud_function::{CloudFunction, KEY};
 use crate::harness::{
     APP, Exporter, Hand, Home, Inside, Page, Reader, Series, TOKEN, WeChat, appid, apps_of, client,
-    eventually, labels, logged, now, yesterday,
+    eventually, labels, logged, now, serve_over_tls, yesterday,
 };
 
 /// Half an hour after midnight in Beijing: there are fifteen hours in which yesterday is asked for.
@@ -1558,59 +1552,12 @@ async fn a_configured_proxy_is_for_wechat_alone_and_its_password_is_not_told() {
     assert!(!exporter.running.output().contains(password));
 }
 
-/// Serves over TLS.
-struct Tls {
-    listener: TcpListener,
-    acceptor: TlsAcceptor,
-}
-
-impl Listener for Tls {
-    type Io = TlsStream<TcpStream>;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
-        loop {
-            let (stream, address) = self.listener.accept().await.unwrap();
-            // Who does not trust the certificate goes away.
-            if let Ok(stream) = self.acceptor.accept(stream).await {
-                return (stream, address);
-            }
-        }
-    }
-
-    fn local_addr(&self) -> std::io::Result<Self::Addr> {
-        self.listener.local_addr()
-    }
-}
-
-/// Serves a WeChat over TLS; answers its address, and in PEM who signed its certificate.
-async fn over_tls(wechat: &WeChat) -> (String, String) {
-    let (key_of_ca, key) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
-    let mut ca = CertificateParams::default();
-    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let pem = ca.self_signed(&key_of_ca).unwrap().pem();
-    let issuer = Issuer::new(ca, key_of_ca);
-    let certificate = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
-    let certificate = certificate.signed_by(&key, &issuer).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate.into()], key.into())
-        .unwrap();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let acceptor = TlsAcceptor::from(Arc::new(config));
-    let app = simulator::create_app(Arc::clone(&wechat.simulator));
-    tokio::spawn(axum::serve(Tls { listener, acceptor }, app).into_future());
-    (format!("https://{address}"), pem)
-}
-
 #[tokio::test]
 async fn a_ca_of_the_user_s_own_is_trusted_where_it_is_configured() {
     let wechat = WeChat::of(&[APP]).await;
-    let (base_url, ca) = over_tls(&wechat).await;
+    let app = simulator::create_app(Arc::clone(&wechat.simulator));
+    let (address, ca) = serve_over_tls(app, &["127.0.0.1"]).await;
+    let base_url = format!("https://{address}");
     let mut home = Home::of(&wechat, &[APP]);
     home.config["wechat"]["base_url"] = base_url.clone().into();
     let exporter = home.start().await;

@@ -26,7 +26,7 @@ pub(crate) struct CloudFunction {
     pub(crate) address: String,
     running: Running,
     /// A credential of the app, which the function has no reason to tell.
-    token: String,
+    pub(crate) token: String,
 }
 
 impl CloudFunction {

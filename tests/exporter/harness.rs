@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::io;
+use std::net::SocketAddr;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
@@ -16,12 +17,16 @@ use std::sync::{Arc, LazyLock, Mutex, Once, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::Router;
+use axum::serve::Listener;
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
+use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, IsCa, Issuer, KeyPair};
 use secrecy::SecretString;
 use serde_json::{Value, json};
 use tempfile::{NamedTempFile, TempDir};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -93,6 +98,57 @@ pub(crate) async fn serve(app: Router) -> (String, DropGuard) {
     let server = axum::serve(listener, app).into_future();
     tokio::spawn(stop.clone().run_until_cancelled_owned(server));
     (address, stop.drop_guard())
+}
+
+/// Serves over TLS.
+struct Tls {
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+}
+
+impl Listener for Tls {
+    type Io = TlsStream<TcpStream>;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        loop {
+            let (stream, address) = self.listener.accept().await.unwrap();
+            // Who does not trust the certificate goes away.
+            if let Ok(stream) = self.acceptor.accept(stream).await {
+                return (stream, address);
+            }
+        }
+    }
+
+    fn local_addr(&self) -> std::io::Result<Self::Addr> {
+        self.listener.local_addr()
+    }
+}
+
+/// Serves over TLS as these hosts; answers the address, and in PEM who signed the certificate.
+pub(crate) async fn serve_over_tls(app: Router, hosts: &[&str]) -> (String, String) {
+    let (key_of_ca, key) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+    let mut ca = CertificateParams::default();
+    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let pem = ca.self_signed(&key_of_ca).unwrap().pem();
+    let issuer = Issuer::new(ca, key_of_ca);
+    let hosts: Vec<String> = hosts.iter().map(|host| (*host).to_owned()).collect();
+    let mut certificate = CertificateParams::new(hosts).unwrap();
+    // With the name of the CA it would look self-signed.
+    certificate.distinguished_name = DistinguishedName::new();
+    let certificate = certificate.signed_by(&key, &issuer).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.into()], key.into())
+        .unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    tokio::spawn(axum::serve(Tls { listener, acceptor }, app).into_future());
+    (address, pem)
 }
 
 /// Settings of a WeChat with these apps, written `APPID` or `APPID=USERS`.

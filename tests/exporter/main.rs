@@ -21,6 +21,8 @@ mod compose;
 mod configuration;
 /// The dashboards of Grafana: their form, their queries and what they show.
 mod dashboards;
+/// The documents: whether what they say can be done, and is there.
+mod documents;
 /// What goes wrong at WeChat or on the way.
 mod faults;
 /// What the others share.

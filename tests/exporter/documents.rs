@@ -1,0 +1,426 @@
+//! The documents: whether all that they tell the reader to do can be done, whether what they name
+//! is there, and whether translations have the same form.
+//!
+//! A document is every `*.md` that git tracks. Nothing in one is passed over: a block that no test
+//! knows how to try fails.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
+
+use clap::CommandFactory as _;
+use regex::Regex;
+use serde_json::Value;
+use wxapp_portrait_exporter::cli::Cli;
+
+use crate::harness::{APP, Home, OTHER, Prometheus, WeChat, newer, root, scraping};
+use crate::promql::{self, Vocabulary};
+use crate::rules;
+
+/// The host of a reader, on which what a document says is done.
+mod host;
+/// What stands in a document.
+mod markdown;
+/// What is done with YAML, by its content.
+mod yaml;
+
+use host::Host;
+use markdown::{Block, Document};
+
+/// How blocks begin that are neither run nor read by any program, and what they are.
+const SAMPLES: [(&str, &str); 3] = [
+    ("                 AppSecret ──►", "a drawing of the ways in"),
+    (
+        "Authorization: Bearer",
+        "a file of headers, which the test writes itself",
+    ),
+    (
+        "wxapp-portrait-app: panel",
+        "what the preview says of a broken panel",
+    ),
+];
+
+/// Flags that are told without their program and are none of ours, and whose they are.
+const FLAGS_OF_OTHERS: [(&str, &str); 1] = [("--storage.tsdb.retention.time", "Prometheus")];
+
+/// Files that are no files of ours, and whose they are.
+const FILES_OF_OTHERS: [(&str, &str); 4] = [
+    ("alertmanager.yml", "a reader's Alertmanager"),
+    ("apps.d/x.yml", "a reader's exporter"),
+    ("project.config.json", "WeChat's developer tools"),
+    ("wxapp-portrait.yml", "a reader's exporter"),
+];
+
+/// Answers the paths of the files that git tracks.
+fn tracked(pattern: &str) -> Vec<String> {
+    let mut git = Command::new("git");
+    git.args(["ls-files", "-z", pattern]).current_dir(root());
+    let output = git.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let paths = String::from_utf8(output.stdout).unwrap();
+    let paths = paths.split_terminator('\0').map(str::to_owned);
+    // One that is about to be deleted is tracked, too.
+    paths.filter(|path| root().join(path).exists()).collect()
+}
+
+fn documents() -> Vec<Document> {
+    let read = |path: String| {
+        let text = std::fs::read_to_string(root().join(&path)).unwrap();
+        Document::read(&path, &text)
+    };
+    let documents: Vec<_> = tracked("*.md").into_iter().map(read).collect();
+    assert!(documents.len() > 5, "{}", documents.len());
+    documents
+}
+
+fn blocks(documents: &[Document]) -> impl Iterator<Item = (&Document, &Block)> {
+    documents
+        .iter()
+        .flat_map(|document| document.blocks.iter().map(move |block| (document, block)))
+}
+
+#[track_caller]
+fn assert_none(faults: &[String]) {
+    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+}
+
+/// One after another, as all want the same ports.
+#[tokio::test]
+async fn what_the_documents_tell_to_do_can_be_done() {
+    let documents = documents();
+    let world = host::World::start().await;
+    let mut faults = Vec::new();
+    let mut samples = BTreeSet::new();
+    for document in &documents {
+        let host = Host::new(&world, &document.path, &tracked("*"));
+        for block in &document.blocks {
+            let text = world.filled_in(&block.text);
+            let done = match block.language.as_str() {
+                "console" => host.run(&text).await.map(drop),
+                "ini" => host.edit_unit(&text).await,
+                "yaml" => yaml::check(&host, &text).await,
+                "json" => serde_json::from_str::<Value>(&text)
+                    .map(drop)
+                    .map_err(|error| error.to_string()),
+                "promql" => promql::read(&text).map(drop),
+                "" if is_series(&text) => Ok(()),
+                "" => SAMPLES
+                    .iter()
+                    .find(|(start, _)| block.text.starts_with(start))
+                    .map(|(start, _)| {
+                        samples.insert(*start);
+                    })
+                    .ok_or("nobody knows what this is: see SAMPLES".to_owned()),
+                language => Err(format!("no test knows blocks of {language}")),
+            };
+            if let Err(problem) = done {
+                let Block { line, text, .. } = block;
+                faults.push(format!("{}:{line}:\n{text}{problem}", document.path));
+            }
+        }
+        let complaints = host.complaints().into_iter();
+        faults.extend(complaints.map(|line| format!("{}: {line}", document.path)));
+    }
+    faults.extend(world.unused());
+    let unused = SAMPLES.iter().filter(|(start, _)| !samples.contains(start));
+    faults.extend(unused.map(|(_, what)| format!("no document has {what}: see SAMPLES")));
+    assert_none(&faults);
+}
+
+#[tokio::test]
+async fn what_is_wrong_in_a_document_is_told() {
+    let world = host::World::start().await;
+    let host = Host::new(&world, "", &tracked("*"));
+    for (text, problem) in [
+        ("receivers: [{name: sms}]", None),
+        (
+            "receivers: [{name: sms, webhook: []}]",
+            Some("field webhook not found"),
+        ),
+        ("services: {exporter: {image: x}}", None),
+        ("services: {exporter: {imag: x}}", Some("imag")),
+        ("{apiVersion: v1, kind: Service, metadata: {name: x}}", None),
+        (
+            "{apiVersion: v1, kind: Service}",
+            Some("missing metadata.name"),
+        ),
+        (
+            "scrape_configs: [{job_nam: x}]",
+            Some("field job_nam not found"),
+        ),
+        ("swing: {min_users: few}", Some("swing.min_users")),
+        ("# top_names: {town: 3}", Some("top_names")),
+        (
+            "providers: [{name: x, type: folder, options: {path: /x}}]\napiVersion: 1",
+            Some("Grafana"),
+        ),
+        ("a: 1", Some("nobody knows")),
+    ] {
+        // What is commented out is a part of something.
+        let text = format!("{text}\n").replace("# top", "stale_after: 3d\n# top");
+        match (yaml::check(&host, &text).await, problem) {
+            (Ok(()), None) => {}
+            (Err(said), Some(problem)) => assert!(said.contains(problem), "{text}{said}"),
+            other => panic!("{text}{other:?}"),
+        }
+    }
+    for (commands, problem) in [
+        ("nobody-knows-this", "command not found"),
+        ("cat /home/somebody", "no test may touch /home"),
+        ("curl --silent --show-error https://example.com/", "403"),
+        ("false | true", "exit status: 1"),
+        ("cargo run --release -- demonstrate", "demonstrate"),
+        ("cargo bench --bench backtset -- 10", "no bench backtset"),
+        (
+            "sqlite3 data/portraits.db \"SELECT appid, answer -> '$.visit' FROM answers\"",
+            "exit status: 0",
+        ),
+        ("curl http://localhost:9093/no-such-path", "exit status: 22"),
+        ("docker compose up --detache", "unknown flag"),
+        ("kubectl rollout status --watched", "unknown flag"),
+        ("systemctl start wxapp-portrait-exporter", "there is no "),
+    ] {
+        let said = host.run(&world.filled_in(commands)).await.unwrap_err();
+        assert!(said.contains(problem), "{commands}: {said}");
+    }
+}
+
+/// Whether a block without a language shows lines of a page.
+fn is_series(text: &str) -> bool {
+    text.starts_with("wxapp_portrait_")
+}
+
+#[tokio::test]
+async fn every_query_of_the_documents_finds_something() {
+    let wechat = WeChat::of(&[APP]).await;
+    let home = Home::of(&wechat, &[APP]);
+    home.archive(&wechat, &[APP], 40);
+    let exporter = home.start().await;
+    let config = scraping(&[&exporter]);
+    let folder = || tempfile::tempdir().unwrap();
+    let old = Prometheus::over(folder(), &config);
+    let new = Prometheus::run(newer("prometheus").to_str().unwrap(), folder(), &config);
+    let mut faults = Vec::new();
+    let mut queries = 0;
+    for prometheus in [old, new] {
+        prometheus.query("min(wxapp_portrait_settled) == 1").await;
+        for (document, block) in blocks(&documents()) {
+            let query = match block.language.as_str() {
+                "promql" => block.text.clone(),
+                // The value of a sample is another one every day.
+                "" if is_series(&block.text) => {
+                    let series = block
+                        .text
+                        .lines()
+                        .map(|line| line.rsplit_once(' ').unwrap().0);
+                    series.collect::<Vec<_>>().join(" and on () ")
+                }
+                _ => continue,
+            };
+            queries += 1;
+            let answer = prometheus.ask("query", &[("query", &query)]).await;
+            if answer["data"]["result"]
+                .as_array()
+                .is_none_or(Vec::is_empty)
+            {
+                faults.push(format!(
+                    "{}:{}: {query}: {answer}",
+                    document.path, block.line
+                ));
+            }
+        }
+    }
+    assert!(queries > 0);
+    assert_none(&faults);
+}
+
+#[test]
+fn links_lead_to_files_and_headings_that_are_there() {
+    let documents = documents();
+    let anchors: BTreeMap<_, _> = documents
+        .iter()
+        .map(|document| (document.path.as_str(), document.anchors()))
+        .collect();
+    let mut faults = Vec::new();
+    for document in &documents {
+        for (line, target) in &document.links {
+            let Some((path, anchor)) = document.path_of(target) else {
+                continue;
+            };
+            let known = match anchor {
+                _ if !root().join(&path).exists() => false,
+                None => true,
+                Some(anchor) => anchors
+                    .get(path.as_str())
+                    .is_some_and(|anchors| anchors.contains(&anchor)),
+            };
+            if !known {
+                faults.push(format!("{}:{line}: nothing is at {target}", document.path));
+            }
+        }
+    }
+    assert_none(&faults);
+}
+
+/// Answers all flags of a command and of those below it.
+fn flags(command: &clap::Command) -> BTreeSet<String> {
+    let long = |argument: &clap::Arg| argument.get_long().map(|name| format!("--{name}"));
+    let own = command.get_arguments().filter_map(long);
+    own.chain(command.get_subcommands().flat_map(flags))
+        .collect()
+}
+
+/// Answers a page on which also stands what only failures bring.
+async fn page() -> Vocabulary {
+    let wechat = WeChat::of(&[APP, OTHER]).await;
+    wechat.set_fault(OTHER, "errcode=48001");
+    let home = Home::of(&wechat, &[APP, OTHER]);
+    home.archive(&wechat, &[APP], 30);
+    let exporter = home.start().await;
+    exporter
+        .metrics_with("a poll that went well, and one that failed", |page| {
+            let polls = page.series("wxapp_portrait_last_poll_success");
+            let failures = page.series("wxapp_portrait_api_request_failures_total");
+            (polls.len() == 2 && !failures.is_empty()).then(|| Vocabulary::of(page))
+        })
+        .await
+}
+
+#[tokio::test]
+async fn what_the_documents_name_in_code_is_there() {
+    let page = page().await;
+    let mut command = Cli::command();
+    command.build();
+    let mut flags = flags(&command);
+    flags.extend(FLAGS_OF_OTHERS.map(|(flag, _)| flag.to_owned()));
+    let alerts: BTreeSet<_> = rules::alerts()
+        .into_iter()
+        .map(|alert| alert.name)
+        .collect();
+    let mut files = tracked("*");
+    files.extend(FILES_OF_OTHERS.map(|(file, _)| file.to_owned()));
+    let is_file = |name: &str| {
+        let mut files = files.iter();
+        files.any(|file| file == name || file.ends_with(&format!("/{name}")))
+    };
+    let of = |pattern: &str| Regex::new(pattern).unwrap();
+    let flag = of(r"(?:^|\s)(--[a-z][a-z.-]*[a-z])");
+    let metric = of(r"\b(wxapp_portrait_[a-z_]+[a-z])\b");
+    let alert = of(r"\b(WxappPortrait[A-Za-z]+)");
+    let file = of(r"^([\w.-][\w./-]*\.(?:yml|yaml|json|tmpl|toml|rs|md|mjs))$");
+    let mut faults = Vec::new();
+    let documents = documents();
+    for (name, whose) in FLAGS_OF_OTHERS.iter().chain(&FILES_OF_OTHERS) {
+        let mut code = documents.iter().flat_map(|document| &document.code);
+        if !code.any(|(_, code)| code.contains(name)) {
+            faults.push(format!("no document names {name} of {whose}"));
+        }
+    }
+    for document in &documents {
+        for (line, code) in &document.code {
+            let mut look = |name: &Regex, is_there: &dyn Fn(&str) -> bool| {
+                for found in name.captures_iter(code) {
+                    if !is_there(&found[1]) {
+                        faults.push(format!(
+                            "{}:{line}: there is no {}",
+                            document.path, &found[1]
+                        ));
+                    }
+                }
+            };
+            // Whatever else a line of code begins with is another program, with flags of its own.
+            if code.starts_with("--") || code.starts_with("wxapp-portrait-exporter") {
+                look(&flag, &|name| flags.contains(name));
+            }
+            look(&metric, &|name| {
+                page.has(name) || page.has(&format!("{name}_bucket"))
+            });
+            look(&alert, &|name| alerts.contains(name));
+            look(&file, &is_file);
+        }
+    }
+    assert_none(&faults);
+}
+
+/// Answers in what a translation differs from the original, in form.
+fn differences(original: &Document, translation: &Document) -> Vec<String> {
+    let compare = |what: &str, one: Vec<String>, other: Vec<String>| {
+        let at = (0..one.len().max(other.len())).find(|at| one.get(*at) != other.get(*at))?;
+        let (one, other) = (one.get(at), other.get(at));
+        Some(format!(
+            "{what}: {one:?} in the original, {other:?} in the translation"
+        ))
+    };
+    let levels = |document: &Document| {
+        document
+            .headings
+            .iter()
+            .map(|(level, _)| level.to_string())
+            .collect()
+    };
+    let code = |document: &Document| {
+        document
+            .blocks
+            .iter()
+            .map(Block::without_comments)
+            .collect()
+    };
+    let links = |document: &Document| document.links_in_any_language();
+    let found = [
+        compare("levels of headings", levels(original), levels(translation)),
+        compare("blocks", code(original), code(translation)),
+        compare("links, sorted", links(original), links(translation)),
+    ];
+    let found = found.into_iter().flatten();
+    found
+        .map(|found| format!("{}: {found}", translation.path))
+        .collect()
+}
+
+#[test]
+fn a_translation_has_the_headings_the_blocks_and_the_links_of_the_original() {
+    let documents = documents();
+    let mut faults = Vec::new();
+    for translation in &documents {
+        let Some((name, _)) = translation.path.split_once(".zh-CN.") else {
+            continue;
+        };
+        let original = documents
+            .iter()
+            .find(|document| document.path == format!("{name}.md"));
+        match original {
+            Some(original) => faults.extend(differences(original, translation)),
+            None => faults.push(format!("{} has no original", translation.path)),
+        }
+    }
+    assert_none(&faults);
+}
+
+#[test]
+fn a_translation_that_differs_is_told_with_what_differs() {
+    let read = |path: &str, text: &str| Document::read(path, text);
+    let english = "# One\n[中文](x.zh-CN.md) [two](#two) [a](a.md#b)\n## Two\n```yaml\na: 1  # one\n# two\n```\n";
+    let chinese = "# 一\n[English](x.md) [一](a.zh-CN.md#乙) [二](#二)\n## 二\n```yaml\na: 1  # 一\n# 二\n```\n";
+    let differing = |from: &str, to: &str| {
+        assert!(chinese.contains(from));
+        let changed = chinese.replace(from, to);
+        differences(&read("x.md", english), &read("x.zh-CN.md", &changed))
+    };
+    assert_none(&differing("一", "壹"));
+    for (from, to, what) in [
+        ("## 二", "### 二", "levels of headings: Some(\"2\")"),
+        (
+            "## 二",
+            "",
+            "levels of headings: Some(\"2\") in the original, None",
+        ),
+        ("a: 1", "a: 2", "blocks: "),
+        ("a.zh", "b.zh", "links, sorted: Some(\"a.md#\")"),
+        ("(#二)", "(#一)", "links, sorted: "),
+    ] {
+        let found = differing(from, to);
+        assert!(
+            found[0].starts_with(&format!("x.zh-CN.md: {what}")),
+            "{found:?}"
+        );
+    }
+}

@@ -1,0 +1,138 @@
+//! What is done with the YAML of documents: the program that it is for reads it.
+//!
+//! Tells by the keys which program that is, and completes what is only a part.
+
+use std::collections::BTreeSet;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::host::Host;
+use crate::harness::APP;
+
+const EXPORTER: [&str; 11] = [
+    "apps",
+    "apps_files",
+    "archive",
+    "dimensions",
+    "past",
+    "poll",
+    "stale_after",
+    "swing",
+    "top_names",
+    "wechat",
+    "windows",
+];
+const PROMETHEUS: [&str; 4] = ["alerting", "global", "rule_files", "scrape_configs"];
+const ALERTMANAGER: [&str; 5] = ["global", "inhibit_rules", "receivers", "route", "templates"];
+
+/// A file by which Grafana is told of folders with dashboards.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct Provisioning {
+    api_version: u8,
+    providers: Vec<Provider>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Provider {
+    name: String,
+    r#type: String,
+    options: ProviderOptions,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ProviderOptions {
+    path: String,
+}
+
+/// Lets whoever it is for check a YAML block, or tells why it cannot be.
+pub(crate) async fn check(host: &Host<'_>, text: &str) -> Result<(), String> {
+    let value: Value = serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
+    let keys = value.as_object().into_iter().flatten();
+    let keys: BTreeSet<&str> = keys.map(|(key, _)| key.as_str()).collect();
+    let all_of = |known: &[&str]| !keys.is_empty() && keys.iter().all(|key| known.contains(key));
+    let checks = if value[0]["appid"].is_string() {
+        return exporter(host, &format!("apps:\n{text}"), false).await;
+    } else if all_of(&EXPORTER) {
+        return exporter(host, text, keys.contains("apps")).await;
+    } else if all_of(&PROMETHEUS) {
+        host.write("/etc/prometheus/prometheus.yml", text);
+        "for promtool in promtool \"$NEWER/promtool\"; do
+            $promtool check config /etc/prometheus/prometheus.yml
+        done"
+    } else if all_of(&ALERTMANAGER) {
+        let whole = include_str!("../../../alerts/alertmanager/webhook.yml");
+        let mut whole: Value = serde_saphyr::from_str(whole).unwrap();
+        for (key, part) in value.as_object().unwrap() {
+            match (whole[key].as_array_mut(), part) {
+                (Some(list), Value::Array(part)) => list.extend(part.clone()),
+                _ => whole[key] = part.clone(),
+            }
+        }
+        host.write("part.yml", &whole.to_string());
+        "\"$NEWER/amtool\" check-config part.yml"
+    } else if keys.contains("services") {
+        host.write("part.yml", text);
+        "\"$NEWER/docker-compose\" --file part.yml config --quiet"
+    } else if keys.contains("apiVersion") && keys.contains("kind") {
+        let name = match value["kind"].as_str() {
+            Some("Kustomization") => "kustomization",
+            _ => "part",
+        };
+        // Beside the folder of the project, with a configuration of its own.
+        host.write("/own/kustomization.yaml", "resources: [part.yaml]");
+        host.write("/own/wxapp-portrait.yml", "");
+        host.write(&format!("/own/{name}.yaml"), text);
+        "kubectl kustomize /own/"
+    } else if keys.contains("providers") {
+        // Grafana itself is not there to be asked.
+        let file: Provisioning = serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
+        let good = file.providers.iter().all(|provider| {
+            let kind = provider.r#type.as_str();
+            !provider.name.is_empty() && kind == "file" && provider.options.path.contains('/')
+        });
+        let good = good && file.api_version == 1;
+        return good
+            .then_some(())
+            .ok_or("Grafana would not take it".to_owned());
+    } else {
+        return Err("nobody knows which program this is for".to_owned());
+    };
+    host.run(checks).await.map(drop)
+}
+
+/// Lets the exporter check a configuration, with and without what is commented out in it. A whole one
+/// is kept for what follows, and its apps are asked for.
+async fn exporter(host: &Host<'_>, text: &str, is_whole: bool) -> Result<(), String> {
+    let complete = |text: &str| {
+        if text.contains("\napps:") || text.starts_with("apps:") {
+            text.to_owned()
+        } else {
+            format!(
+                "{text}apps: [{}]\n",
+                json!({"appid": APP, "secret_file": "secrets/shop"})
+            )
+        }
+    };
+    let switched_on = regex::Regex::new(r"(?m)^( *)# ([a-z_]+: )").unwrap();
+    for text in [text, &switched_on.replace_all(text, "$1$2")] {
+        let text = complete(text);
+        let value: Value = serde_saphyr::from_str(&text).map_err(|error| error.to_string())?;
+        host.write_files_of(&value);
+        host.write("part.yml", &host.here(&text));
+        let apps = value["apps"].as_array().into_iter().flatten();
+        let variables = apps.filter_map(|app| app["secret_env"].as_str());
+        let variables: Vec<_> = variables.map(|name| format!("{name}=x")).collect();
+        let check = "wxapp-portrait-exporter --config.file part.yml --config.check";
+        host.run(&format!("{} {check}", variables.join(" ")))
+            .await?;
+    }
+    if is_whole {
+        host.write("wxapp-portrait.yml", &host.here(text));
+        host.run("wxapp-portrait-exporter check").await?;
+    }
+    Ok(())
+}
