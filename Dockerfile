@@ -1,6 +1,3 @@
-# syntax=docker/dockerfile:1
-
-# Where docker.io or gcr.io cannot be reached: --build-arg RUST_IMAGE=… and BASE_IMAGE=… of a mirror.
 # Both have the same release of Debian, as the program uses the libc of its base.
 ARG RUST_IMAGE=docker.io/library/rust:1.95-trixie
 ARG BASE_IMAGE=gcr.io/distroless/cc-debian13:nonroot
@@ -9,6 +6,7 @@ ARG BASE_IMAGE=gcr.io/distroless/cc-debian13:nonroot
 FROM --platform=$BUILDPLATFORM $RUST_IMAGE AS build
 ARG BUILDARCH
 ARG TARGETARCH
+ARG CRATES_MIRROR
 ENV CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc \
     CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_LINKER=x86_64-linux-gnu-gcc
 WORKDIR /src
@@ -24,9 +22,14 @@ RUN set -eu; \
     fi; \
     rustup target add "$target"; \
     printf '[build]\ntarget = "%s"\n' "$target" >/config.toml; \
+    if [ -n "$CRATES_MIRROR" ]; then \
+        printf '[source.crates-io]\nreplace-with = "mirror"\n[source.mirror]\nregistry = "%s"\n' "$CRATES_MIRROR" \
+            >>/config.toml; \
+    fi; \
     mkdir /data
 
-# The dependencies alone: they stay as they are while only the sources change.
+# The dependencies alone: they stay as they are while only the sources change. Cargo.toml names the
+# benches, so they have to be there.
 COPY Cargo.toml Cargo.lock ./
 COPY benches benches
 RUN mkdir src && touch src/lib.rs \

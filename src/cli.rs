@@ -55,7 +55,7 @@ pub enum Command {
     Export(Export),
     /// Puts history that was kept elsewhere into the archive, also while the exporter runs.
     Import(Import),
-    /// Asks a running exporter whether it is alive; for containers, which have no curl.
+    /// Asks a running exporter whether it is alive; for containers without curl.
     Healthcheck(Healthcheck),
 }
 
@@ -246,7 +246,7 @@ pub enum ExportFormat {
 #[derive(Debug, Clone, Args)]
 pub struct Import {
     /// JSON lines of `export`, answers of WeChat (one in a file, or one in a line), or folders of such
-    /// files, whose names end in .json or .jsonl.
+    /// files, whose names end in .json or .jsonl; `-` is standard input.
     #[arg(required = true, value_name = "PATH")]
     pub paths: Vec<PathBuf>,
     /// Whose answers these are; lines of `export` tell it themselves.

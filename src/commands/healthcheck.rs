@@ -41,8 +41,8 @@ pub(super) async fn run(flags: &cli::Healthcheck, outside: Outside) -> Result<()
 
 /// Returns the first line of the answer.
 ///
-/// Without a client of a library: the one for WeChat takes certificates and proxies, of which this
-/// must not depend.
+/// Without an HTTP library: the client for WeChat takes certificates and proxies, on which this must
+/// not depend.
 async fn ask(listen_address: &str) -> io::Result<String> {
     let port = listen_address.strip_prefix(':');
     let mut stream = match port.and_then(|port| port.parse::<u16>().ok()) {

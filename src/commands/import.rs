@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File};
-use std::io::{self, BufReader};
+use std::io::{self, BufReader, Seek as _};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,6 +21,9 @@ use crate::calendar::Clock;
 use crate::cli;
 use crate::import::{self, Given, Item};
 use crate::portrait::AppId;
+
+/// Stands for standard input among paths.
+const STANDARD_INPUT: &str = "-";
 
 /// So many problems are told one by one.
 const PROBLEMS: usize = 20;
@@ -45,10 +48,12 @@ pub(super) fn run(
     }
     let files: Result<Vec<_>, Error> = flags.paths.iter().map(|path| files_in(path)).collect();
     let files = files?.concat();
-    let bytes = files
-        .iter()
-        .map(|file| fs::metadata(file).map_or(0, |file| file.len()));
+    let standard_input = standard_input(&files, &flags.storage_path)?;
+    let sizes = files.iter().map(fs::metadata);
+    let sizes = sizes.chain(standard_input.as_ref().map(File::metadata));
+    let bytes = sizes.map(|metadata| metadata.map_or(0, |metadata| metadata.len()));
     let source = Source {
+        standard_input,
         given: Given {
             appid: flags.appid.clone(),
             covers,
@@ -146,13 +151,16 @@ fn counted(number: usize, what: &str) -> String {
 
 /// Returns a file itself, or the files in a folder and its folders whose names say JSON, sorted.
 fn files_in(path: &Path) -> Result<Vec<PathBuf>, Error> {
+    if path == STANDARD_INPUT {
+        return Ok(vec![path.to_owned()]);
+    }
     let failed = |error| Error::Input(path.to_owned(), error);
     let metadata = fs::metadata(path).map_err(failed)?;
     if metadata.is_file() {
         return Ok(vec![path.to_owned()]);
     }
     if !metadata.is_dir() {
-        let problem = "it is read twice, so it must be a file";
+        let problem = "it is read twice, so it must be a file; standard input is `-`";
         return Err(failed(io::Error::other(problem)));
     }
     let mut files = Vec::new();
@@ -181,8 +189,25 @@ fn files_in(path: &Path) -> Result<Vec<PathBuf>, Error> {
     Ok(files)
 }
 
+/// Returns a nameless file with all of standard input, if that is among the files.
+///
+/// It is in the folder of the archive, as a container may have no other place to write to.
+fn standard_input(files: &[PathBuf], storage_path: &Path) -> Result<Option<File>, Error> {
+    if !files.iter().any(|file| file.as_path() == STANDARD_INPUT) {
+        return Ok(None);
+    }
+    let copied = tempfile::tempfile_in(storage_path)
+        .or_else(|_| tempfile::tempfile())
+        .and_then(|mut copy| io::copy(&mut io::stdin().lock(), &mut copy).map(|_| copy));
+    copied
+        .map(Some)
+        .map_err(|error| Error::Input(STANDARD_INPUT.into(), error))
+}
+
 /// What is imported.
 struct Source<'a> {
+    /// What stands for `-` among the files.
+    standard_input: Option<File>,
     files: Vec<PathBuf>,
     given: Given,
     now: DateTime<Utc>,
@@ -209,8 +234,17 @@ impl Source<'_> {
                     Err(_) => ControlFlow::Break(()),
                 }
             };
-            let opened = File::open(file).map(|open| BufReader::new(self.progress.wrap_read(open)));
+            let opened = match &self.standard_input {
+                Some(copy) if file.as_path() == STANDARD_INPUT => {
+                    copy.try_clone().and_then(|mut copy| {
+                        copy.rewind()?;
+                        Ok(copy)
+                    })
+                }
+                _ => File::open(file),
+            };
             opened
+                .map(|open| BufReader::new(self.progress.wrap_read(open)))
                 .and_then(|open| import::read(open, &self.given, self.now, pass_on))
                 .map_err(|source| Error::Input(file.clone(), source))?;
             end?;

@@ -12,7 +12,8 @@ use regex::Regex;
 use serde_json::Value;
 use wxapp_portrait_exporter::cli::Cli;
 
-use crate::harness::{APP, Home, OTHER, Prometheus, WeChat, newer, root, scraping};
+use crate::harness::{Prometheus, newer, root, scraping};
+use crate::metrics::exporter_with_everything;
 use crate::promql::{self, Vocabulary};
 use crate::rules;
 
@@ -191,10 +192,7 @@ fn is_series(text: &str) -> bool {
 
 #[tokio::test]
 async fn every_query_of_the_documents_finds_something() {
-    let wechat = WeChat::of(&[APP]).await;
-    let home = Home::of(&wechat, &[APP]);
-    home.archive(&wechat, &[APP], 40);
-    let exporter = home.start().await;
+    let (_wechat, exporter) = exporter_with_everything().await;
     let config = scraping(&[&exporter]);
     let folder = || tempfile::tempdir().unwrap();
     let old = Prometheus::over(folder(), &config);
@@ -269,25 +267,10 @@ fn flags(command: &clap::Command) -> BTreeSet<String> {
         .collect()
 }
 
-/// Answers a page on which also stands what only failures bring.
-async fn page() -> Vocabulary {
-    let wechat = WeChat::of(&[APP, OTHER]).await;
-    wechat.set_fault(OTHER, "errcode=48001");
-    let home = Home::of(&wechat, &[APP, OTHER]);
-    home.archive(&wechat, &[APP], 30);
-    let exporter = home.start().await;
-    exporter
-        .metrics_with("a poll that went well, and one that failed", |page| {
-            let polls = page.series("wxapp_portrait_last_poll_success");
-            let failures = page.series("wxapp_portrait_api_request_failures_total");
-            (polls.len() == 2 && !failures.is_empty()).then(|| Vocabulary::of(page))
-        })
-        .await
-}
-
 #[tokio::test]
 async fn what_the_documents_name_in_code_is_there() {
-    let page = page().await;
+    let (_wechat, exporter) = exporter_with_everything().await;
+    let page = Vocabulary::of(&exporter.metrics().await);
     let mut command = Cli::command();
     command.build();
     let mut flags = flags(&command);

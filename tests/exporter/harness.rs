@@ -739,10 +739,8 @@ impl Prometheus {
     pub(crate) fn run(program: &str, folder: TempDir, config: &Value) -> Self {
         let file = folder.path().join("prometheus.yml");
         std::fs::write(&file, config.to_string()).unwrap();
-        // It does not tell which port it got; this one is free.
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = free.local_addr().unwrap();
-        drop(free);
+        // It does not tell which port it got.
+        let address = format!("127.0.0.1:{}", free_port());
         let mut command = Command::new(program);
         command
             .arg(format!("--config.file={}", file.display()))
@@ -804,6 +802,12 @@ pub(crate) fn scraping(exporters: &[&Exporter]) -> Value {
             "static_configs": [{"targets": addresses.collect::<Vec<_>>()}],
         }],
     })
+}
+
+/// Answers a port that nobody listens on.
+pub(crate) fn free_port() -> u16 {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    free.local_addr().unwrap().port()
 }
 
 /// Lets promtool make blocks of samples that `export` wrote.

@@ -464,7 +464,6 @@ fn the_commands_of_the_readme_name_what_is_applied() {
                 "--namespace" | "namespace" => ("namespace", namespace),
                 "generic" => ("secret", secret),
                 "--tag" | "push" => ("image", image),
-                "exec" | "logs" | "pod" => ("pod", pod.as_str()),
                 _ => continue,
             };
             assert_eq!(pair[1], wanted, "{command}");
@@ -474,8 +473,10 @@ fn the_commands_of_the_readme_name_what_is_applied() {
             if let Some(found) = word.strip_prefix("statefulset/") {
                 assert_eq!(found, set, "{command}");
             }
-            if let Some(found) = word.strip_prefix("pod/") {
+            let found = word.trim_start_matches("pod/");
+            if found.starts_with(&format!("{set}-")) {
                 assert_eq!(found, pod, "{command}");
+                named.insert("pod");
             }
         }
     }

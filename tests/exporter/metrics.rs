@@ -14,9 +14,7 @@ use wxapp_portrait_exporter::archive::{Archive, Entry};
 use wxapp_portrait_exporter::portrait::{Dimension, Window};
 use wxapp_portrait_exporter::web::PATHS;
 
-use crate::harness::{
-    APP, Exporter, Home, Page, Prometheus, WeChat, assert_fresh, now, root, with_parts,
-};
+use crate::harness::{APP, Exporter, Home, Page, WeChat, assert_fresh, now, root, with_parts};
 use crate::source;
 
 /// One metric, as it stands on a page.
@@ -70,20 +68,8 @@ fn the_document_of_metrics_has_every_endpoint() {
     }
 }
 
-#[tokio::test]
-async fn every_query_of_the_document_finds_something() {
-    let (_wechat, exporter) = exporter_with_everything().await;
-    let prometheus = Prometheus::start(&exporter);
-    let document = source::text("docs/metrics.md");
-    assert!(document.contains("```promql\n"));
-    for query in document.split("```promql\n").skip(1) {
-        let (query, _) = query.split_once("```").unwrap();
-        prometheus.query(query).await;
-    }
-}
-
 /// Starts an exporter that has something to say of every metric.
-async fn exporter_with_everything() -> (WeChat, Exporter) {
+pub(crate) async fn exporter_with_everything() -> (WeChat, Exporter) {
     let wechat = WeChat::of(&[APP]).await;
     // One bad moment, so that the metric of failed requests is there.
     wechat.set_fault(APP, "http=502*1");

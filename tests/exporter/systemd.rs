@@ -1,7 +1,7 @@
 //! The unit for systemd: whether systemd takes it, how little it lets the exporter do, and whether
 //! the exporter starts as it says.
 //!
-//! No systemd runs the exporter here; what its restrictions do is not seen.
+//! Needs no running systemd; what its restrictions do is not seen.
 
 use std::process::Command;
 

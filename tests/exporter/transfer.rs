@@ -73,6 +73,26 @@ async fn what_is_exported_and_imported_is_exported_as_the_same_bytes() {
 }
 
 #[tokio::test]
+async fn rows_are_imported_from_standard_input() {
+    let wechat = WeChat::of(&[APP]).await;
+    let home = Home::of(&wechat, &[]);
+    home.archive(&wechat, &[APP], 3);
+    let lines = exported(&home, &["--format", "jsonl"]);
+    let other = Home::of(&wechat, &[]);
+    let import = |lines: &str| {
+        let file = other.path("piped");
+        fs::write(&file, lines).unwrap();
+        let mut command = other.command_of("import");
+        command.arg("-").stdin(fs::File::open(&file).unwrap());
+        command.output().unwrap()
+    };
+    let told = failed(&import(&lines.replacen("new", "old", 1)), 1);
+    assert!(told.contains("-:1: is no row of an export"), "{told}");
+    assert!(import(&lines).status.success());
+    assert!(exported(&other, &["--format", "jsonl"]) == lines);
+}
+
+#[tokio::test]
 async fn an_export_has_what_was_selected_and_no_more() {
     let wechat = WeChat::of(&[APP, OTHER]).await;
     let home = Home::of(&wechat, &[]);

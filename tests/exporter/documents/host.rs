@@ -27,7 +27,9 @@ use wxapp_portrait_exporter::simulator::{self, FUNCTION_ENV, FUNCTION_NAME, secr
 
 use crate::alertmanager::{Alertmanager, Version};
 use crate::cloud_function::{CloudFunction, KEY};
-use crate::harness::{APP, Home, OTHER, WeChat, appid, client, newer, serve_over_tls, yesterday};
+use crate::harness::{
+    APP, Home, OTHER, WeChat, appid, client, free_port, newer, serve_over_tls, yesterday,
+};
 
 /// What the commands may use of the system.
 const PROGRAMS: &str = "amtool awk bash cat chmod chown cp curl cut date dirname grep install journalctl ln mkdir \
@@ -52,6 +54,8 @@ pub(crate) struct World {
     proxy: String,
     /// Who signed the certificates of WeChat and of the cloud function.
     ca: String,
+    /// Where the reader's exporter and simulated WeChat listen, instead of where they do by default.
+    ports: [String; 2],
     /// What a reader puts in the place of what stands in a document, or what is done here instead of it.
     instead: Vec<(&'static str, String)>,
     used: Mutex<BTreeSet<&'static str>>,
@@ -82,9 +86,12 @@ impl World {
 
         let alertmanager = Alertmanager::start(Version::New, "webhook.yml", |_| {}).await;
         let token = function.token.clone();
+        let ports = [(); 2].map(|()| free_port().to_string());
         let instead = vec![
             // It would run this very test.
             ("bash tests/run", "bash -n tests/run".to_owned()),
+            ("10690", ports[0].clone()),
+            ("10691", ports[1].clone()),
             ("http://localhost:9093", alertmanager.url.clone()),
             (
                 "access_token=TOKEN&env=ENV",
@@ -102,6 +109,7 @@ impl World {
             home,
             proxy,
             ca,
+            ports,
             instead,
             used: Mutex::default(),
             _function: function,
@@ -316,7 +324,8 @@ impl<'a> Host<'a> {
             }
         }
         // Who asks the exporter something has started it.
-        let asks = commands.contains("localhost:10690") && self.started().is_empty();
+        let [exporter, simulator] = &self.world.ports;
+        let asks = commands.contains(&format!("localhost:{exporter}")) && self.started().is_empty();
         let start = if asks {
             "wxapp-portrait-exporter\n"
         } else {
@@ -339,11 +348,14 @@ impl<'a> Host<'a> {
             .env("BUILT", env!("CARGO_BIN_EXE_wxapp-portrait-exporter"))
             .env("CARGO", env!("CARGO"))
             .env("NEWER", newer(""))
+            .env("EXPORTER_PORT", exporter)
+            .env("SIMULATOR_PORT", simulator)
             .env("ROOT", self.root.path())
             .env("STARTED", self.path("/started"))
             // For `dashboards/preview/demo`, which would take minutes with all samples.
             .env("EXPORTER", "exporter-of-few-samples")
             .env("SCRAPE_SECONDS", "0")
+            .env("PORT", free_port().to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
