@@ -358,7 +358,9 @@ fn parse_telemetry_path(text: &str) -> Result<String, String> {
 
 fn parse_address(text: &str) -> Result<String, String> {
     match text.rsplit_once(':') {
-        Some((_, port)) if port.parse::<u16>().is_ok() => Ok(text.to_owned()),
+        Some((host, port)) if port.parse::<u16>().is_ok() && !host.contains('/') => {
+            Ok(text.to_owned())
+        }
         _ => Err("expected HOST:PORT or :PORT, such as :10690".to_owned()),
     }
 }
@@ -411,6 +413,14 @@ mod tests {
         assert!(cli.command.is_none());
         assert_eq!(cli.serve.config.path, PathBuf::from("a.yml"));
         assert_eq!(cli.serve.web.listen_address, [":10690"]);
+    }
+
+    #[test]
+    fn an_address_is_no_url() {
+        for bad in ["http://localhost:10690", "10690", "localhost", ":http"] {
+            assert!(parse_address(bad).is_err(), "{bad}");
+        }
+        assert!(parse_address("[::1]:10690").is_ok());
     }
 
     #[test]

@@ -135,7 +135,7 @@ pub(super) fn run(
         summary += "The archive holds the others already; they were left as they are.\n";
     }
     if stored > 0 {
-        summary += "An exporter that runs shows what is new within its poll.interval.\n";
+        summary += "An exporter that runs on it shows what is new within its poll.interval.\n";
     }
     if without_portrait > 0 {
         summary += &counted(without_portrait, "answer");

@@ -22,7 +22,7 @@ spelled! {
         RateLimited = "rate_limited",
         /// The quota of the day is used up.
         Quota = "quota",
-        /// The token is refused, even a new one.
+        /// No usable token: refused even when new, not given by its source, or lost on the way.
         Token = "token",
         /// The AppSecret is wrong, frozen or not given.
         Credentials = "credentials",
@@ -36,7 +36,7 @@ spelled! {
         Transport = "transport",
         /// An answer that is none.
         Decode = "decode",
-        /// Something in the configuration can't be right.
+        /// Something must be set up otherwise, here, at WeChat or in a cloud function.
         Configuration = "configuration",
         /// Anything else.
         Other = "other",

@@ -33,7 +33,7 @@ use crate::harness::{
 
 /// What the commands may use of the system.
 const PROGRAMS: &str = "amtool awk bash cat chmod chown cp curl cut date dirname grep install journalctl ln mkdir \
-    mktemp node prometheus promtool rm sed sleep sqlite3 systemd-analyze tail";
+    mktemp mv node prometheus promtool rm sed sleep sqlite3 systemd-analyze tail";
 
 /// Folders other than that of the project in which a document says to be.
 const FOLDERS: [(&str, &str); 1] = [("deploy/compose/README.md", "deploy/compose")];
