@@ -102,7 +102,9 @@ pub enum Error {
         all: usize,
     },
     /// No exporter that is alive answers there.
-    #[error("no healthy exporter on {address}: {problem}")]
+    #[error(
+        "no healthy exporter on {address}, start it or name its --web.listen-address: {problem}"
+    )]
     Unhealthy {
         /// As it was given.
         address: String,

@@ -119,7 +119,7 @@ async fn the_health_check_tells_a_living_exporter_from_everything_else() {
 
     let (code, said) = health("127.0.0.1:1").await;
     assert_eq!(code, 1);
-    let words = "no healthy exporter on 127.0.0.1:1: Connection refused";
+    let words = "on 127.0.0.1:1, start it or name its --web.listen-address: Connection refused";
     assert!(said.contains(words), "{said}");
 
     let (other, _stop) = serve(Router::new()).await;
