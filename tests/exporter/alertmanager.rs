@@ -202,7 +202,7 @@ fn read(example: &str) -> Value {
 }
 
 /// Answers what a command said if it went well, else what went wrong.
-fn run(command: &mut Command) -> Result<String, String> {
+pub(crate) fn run(command: &mut Command) -> Result<String, String> {
     let Output {
         status,
         stdout,
@@ -216,7 +216,7 @@ fn run(command: &mut Command) -> Result<String, String> {
     }
 }
 
-fn check(version: Version, file: &Path) -> Result<String, String> {
+pub(crate) fn check(version: Version, file: &Path) -> Result<String, String> {
     run(version.amtool().arg("check-config").arg(file))
 }
 

@@ -11,6 +11,7 @@ use std::process::{Command, Output};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::alertmanager::{Version, check, run};
 use crate::harness::{Exporter, Running, client, eventually, newer, program, root};
 
 const DEMO: &str = "compose.yaml";
@@ -103,19 +104,6 @@ impl Container {
     }
 }
 
-/// Runs a program to its end.
-fn run(program: &str, arguments: &[&str], path: &Path) -> Result<String, String> {
-    let output = Command::new(program).args(arguments).arg(path).output();
-    let output = output.unwrap_or_else(|error| panic!("{program}: {error}"));
-    let said =
-        String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
-    if output.status.success() {
-        Ok(said)
-    } else {
-        Err(said)
-    }
-}
-
 #[test]
 fn docker_compose_takes_both_files_and_no_others() {
     for file in [DEMO, REAL] {
@@ -185,13 +173,13 @@ fn every_configuration_is_good() {
         let prometheus = Container::of(file, "prometheus");
         let config = prometheus.path("/etc/prometheus/prometheus.yml");
         for promtool in ["promtool".into(), newer("promtool")] {
-            let said = run(promtool.to_str().unwrap(), &["check", "config"], &config).unwrap();
+            let mut promtool = Command::new(promtool);
+            let said = run(promtool.args(["check", "config"]).arg(&config)).unwrap();
             assert!(said.contains("SUCCESS: 1 rule files found"), "{said}");
         }
         let alertmanager = Container::of(file, "alertmanager");
         let config = alertmanager.path("/etc/alertmanager/alertmanager.yml");
-        let amtool = newer("amtool");
-        let said = run(amtool.to_str().unwrap(), &["check-config"], &config).unwrap();
+        let said = check(Version::New, &config).unwrap();
         assert!(said.contains("2 receivers"), "{said}");
     }
     let exporter = Container::of(REAL, "exporter");

@@ -20,7 +20,7 @@ use crate::rules;
 /// The host of a reader, on which what a document says is done.
 mod host;
 /// What stands in a document.
-mod markdown;
+pub(crate) mod markdown;
 /// What is done with YAML, by its content.
 mod yaml;
 

@@ -8,6 +8,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::documents::markdown::Document;
 use crate::harness::{APP, Home, Prometheus, WeChat, assert_fresh, newer, program, root, scraping};
 use serde_json::{Value, json};
 
@@ -391,17 +392,9 @@ fn readme() -> String {
 
 /// Answers the blocks of a language in a text.
 fn blocks(text: &str, language: &str) -> Vec<String> {
-    let fence = format!("```{language}");
-    let mut blocks = Vec::new();
-    let mut lines = text.lines();
-    while let Some(line) = lines.next() {
-        if let Some(indentation) = line.strip_suffix(&fence) {
-            let block = lines.by_ref().take_while(|line| line.trim() != "```");
-            let block = block.map(|line| line.strip_prefix(indentation).unwrap_or(line));
-            blocks.push(block.collect::<Vec<_>>().join("\n"));
-        }
-    }
-    blocks
+    let blocks = Document::read("", text).blocks.into_iter();
+    let blocks = blocks.filter(|block| block.language == language);
+    blocks.map(|block| block.text).collect()
 }
 
 #[test]
