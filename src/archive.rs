@@ -224,23 +224,30 @@ pub struct Selection {
     pub from: Option<NaiveDate>,
     /// The last reference date.
     pub to: Option<NaiveDate>,
+    /// How many days that were archived before `from` are selected as well, of each app and window.
+    pub lead: u32,
 }
 
 impl Selection {
     /// The condition of [`Selection::values`].
     const SQL: &str = "(?1 = '[]' OR appid IN (SELECT value FROM json_each(?1)))
         AND (?2 = '[]' OR window IN (SELECT value FROM json_each(?2)))
-        AND reference_date BETWEEN ?3 AND ?4";
+        AND reference_date <= ?4
+        AND reference_date > coalesce((
+            SELECT reference_date FROM answers AS earlier
+            WHERE earlier.appid = answers.appid AND earlier.window = answers.window AND reference_date < ?3
+            ORDER BY reference_date DESC LIMIT 1 OFFSET ?5), '')";
 
-    fn values(&self) -> [String; 4] {
+    fn values(&self) -> [rusqlite::types::Value; 5] {
         let date = |date: Option<NaiveDate>, or: &str| {
             date.map_or_else(|| or.to_owned(), |date| date.to_string())
         };
         [
-            serde_json::json!(self.appids).to_string(),
-            serde_json::json!(self.windows).to_string(),
-            date(self.from, "0000-01-01"),
-            date(self.to, "9999-12-31"),
+            serde_json::json!(self.appids).to_string().into(),
+            serde_json::json!(self.windows).to_string().into(),
+            date(self.from, "0000-01-01").into(),
+            date(self.to, "9999-12-31").into(),
+            self.lead.into(),
         ]
     }
 }
@@ -843,6 +850,8 @@ mod tests {
             ..Selection::default()
         };
         assert_eq!(select(&of_day), entries[1..]);
+        let and_before = Selection { lead: 1, ..of_day };
+        assert_eq!(select(&and_before), entries);
         let first = archive.read(&Selection::default(), ControlFlow::Break);
         assert_eq!(first.unwrap(), ControlFlow::Break(entries[0].clone()));
     }

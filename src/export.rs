@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use crate::archive::Entry;
 use crate::calendar;
 use crate::config::STALE_AFTER;
-use crate::exposition::page::{self, USERS, USERS_HELP};
+use crate::exposition::page::{self, Series};
+use crate::poll::history::RecentNames;
 use crate::poll::schedule;
 use crate::portrait::{AppId, Cohort, Dimension, Portrait, Window};
 
@@ -75,12 +76,17 @@ pub enum Writer<W: Write> {
 /// Writes every day as samples at the times at which the page would have shown it.
 pub struct OpenMetrics<W> {
     output: W,
-    /// Samples stand at multiples of it.
+    /// Samples are at multiples of it.
     step: TimeDelta,
     /// There are no samples of the future.
     now: DateTime<Utc>,
     /// The last day, which ends when the next one becomes known.
     pending: Option<Box<Day>>,
+    /// Of the days before, and whose days those were.
+    names: RecentNames,
+    names_of: Option<(AppId, Window)>,
+    /// When which reference date was shown: a family of its own, so it is written last.
+    reference_dates: Vec<Shown>,
 }
 
 struct Day {
@@ -90,6 +96,17 @@ struct Day {
     dimensions: Vec<Dimension>,
 }
 
+/// The time during which the page showed a reference date.
+struct Shown {
+    appid: AppId,
+    window: Window,
+    reference_date: NaiveDate,
+    /// The first sample, in Unix seconds.
+    start: i64,
+    /// No sample from then on, in Unix seconds.
+    end: i64,
+}
+
 impl<W: Write> Writer<W> {
     /// Starts OpenMetrics with samples at multiples of `step`, none after `now`.
     ///
@@ -97,15 +114,15 @@ impl<W: Write> Writer<W> {
     ///
     /// The output takes nothing.
     pub fn open_metrics(mut output: W, step: TimeDelta, now: DateTime<Utc>) -> io::Result<Self> {
-        write!(
-            output,
-            "# TYPE {USERS} gauge\n# HELP {USERS} {USERS_HELP}\n"
-        )?;
+        write_header(&mut output, Series::USERS)?;
         Ok(Self::OpenMetrics(OpenMetrics {
             output,
             step,
             now,
             pending: None,
+            names: RecentNames::default(),
+            names_of: None,
+            reference_dates: Vec::new(),
         }))
     }
 
@@ -129,19 +146,6 @@ impl<W: Write> Writer<W> {
         Self::JsonLines(output)
     }
 
-    /// Tells that the days before this one are over. To be called for every entry before
-    /// [`Writer::add`], and for those that follow the last one for some days.
-    ///
-    /// # Errors
-    ///
-    /// The output takes no more.
-    pub fn proceed(&mut self, entry: &Entry) -> io::Result<()> {
-        match self {
-            Self::OpenMetrics(writer) => writer.write_pending(Some(entry)),
-            Self::Csv(_) | Self::JsonLines(_) => Ok(()),
-        }
-    }
-
     /// Adds an entry, whose answer reads as `portrait`, in these dimensions.
     ///
     /// # Errors
@@ -150,11 +154,13 @@ impl<W: Write> Writer<W> {
     pub fn add(
         &mut self,
         entry: &Entry,
-        portrait: Portrait,
+        mut portrait: Portrait,
         dimensions: &[Dimension],
     ) -> io::Result<()> {
         match self {
             Self::OpenMetrics(writer) => {
+                writer.begin_day(entry)?;
+                writer.names.complete(&mut portrait);
                 writer.pending = Some(Box::new(Day {
                     appid: entry.appid.clone(),
                     known_at: known_at(entry),
@@ -177,6 +183,22 @@ impl<W: Write> Writer<W> {
         Ok(())
     }
 
+    /// Takes notice of an entry that is not written: it ends the day before it, and names that
+    /// `portrait` has, if it can be read, have no users on the next day if that lacks them.
+    ///
+    /// # Errors
+    ///
+    /// The output takes no more.
+    pub fn pass_over(&mut self, entry: &Entry, portrait: Option<Portrait>) -> io::Result<()> {
+        if let Self::OpenMetrics(writer) = self {
+            writer.begin_day(entry)?;
+            if let Some(mut portrait) = portrait {
+                writer.names.complete(&mut portrait);
+            }
+        }
+        Ok(())
+    }
+
     /// Ends the output.
     ///
     /// # Errors
@@ -186,6 +208,7 @@ impl<W: Write> Writer<W> {
         match self {
             Self::OpenMetrics(mut writer) => {
                 writer.write_pending(None)?;
+                writer.write_reference_dates()?;
                 writer.output.write_all(b"# EOF\n")?;
                 writer.output.flush()
             }
@@ -193,6 +216,10 @@ impl<W: Write> Writer<W> {
             Self::JsonLines(mut output) => output.flush(),
         }
     }
+}
+
+fn write_header(output: &mut impl Write, Series { name, help }: Series) -> io::Result<()> {
+    write!(output, "# TYPE {name} gauge\n# HELP {name} {help}\n")
 }
 
 /// Unpacks what the output said.
@@ -225,6 +252,17 @@ fn rows<'a>(
 }
 
 impl<W: Write> OpenMetrics<W> {
+    /// Ends the day before an entry.
+    fn begin_day(&mut self, entry: &Entry) -> io::Result<()> {
+        self.write_pending(Some(entry))?;
+        let of = Some((entry.appid.clone(), entry.window));
+        if self.names_of != of {
+            self.names_of = of;
+            self.names = RecentNames::default();
+        }
+        Ok(())
+    }
+
     /// Writes the last day as it was on the page: from when it became known to the next one, or until
     /// it was stale.
     fn write_pending(&mut self, next: Option<&Entry>) -> io::Result<()> {
@@ -241,19 +279,47 @@ impl<W: Write> OpenMetrics<W> {
         if let Some(next) = next.filter(|next| next.appid == day.appid && next.window == window) {
             end = end.min(known_at(next));
         }
-        let step = self.step.num_seconds();
         let first = day.known_at.timestamp();
-        let first = first + (-first).rem_euclid(step);
+        let shown = Shown {
+            window,
+            reference_date,
+            start: first + (-first).rem_euclid(self.step.num_seconds()),
+            end: end.timestamp(),
+            appid: day.appid,
+        };
         for (cohort, dimension, name, users) in day.portrait.rows(&day.dimensions) {
-            let series = page::series_of_users(&day.appid, window, cohort, dimension, name);
-            let mut time = first;
-            while time < end.timestamp() {
-                writeln!(self.output, "{series} {users} {time}")?;
-                time += step;
-            }
+            let series = page::series_of_users(&shown.appid, window, cohort, dimension, name);
+            write_samples(&mut self.output, &series, users, &shown, self.step)?;
+        }
+        self.reference_dates.push(shown);
+        Ok(())
+    }
+
+    fn write_reference_dates(&mut self) -> io::Result<()> {
+        write_header(&mut self.output, Series::REFERENCE_DATE)?;
+        for shown in &self.reference_dates {
+            let series = page::series_of_reference_date(&shown.appid, shown.window);
+            let midnight = calendar::midnight(shown.reference_date).timestamp();
+            write_samples(&mut self.output, &series, midnight, shown, self.step)?;
         }
         Ok(())
     }
+}
+
+/// Writes a value at every multiple of `step` of the time during which it was shown.
+fn write_samples(
+    output: &mut impl Write,
+    series: &str,
+    value: impl std::fmt::Display,
+    shown: &Shown,
+    step: TimeDelta,
+) -> io::Result<()> {
+    let mut time = shown.start;
+    while time < shown.end {
+        writeln!(output, "{series} {value} {time}")?;
+        time += step.num_seconds();
+    }
+    Ok(())
 }
 
 /// Returns when the page first showed a day; for one that was answered late, when it usually would have,
@@ -300,7 +366,6 @@ mod tests {
     /// Writes a day for each entry: one user more than the day before.
     fn feed<W: Write>(mut writer: Writer<W>, entries: &[Entry]) {
         for (entry, users) in entries.iter().zip(1..) {
-            writer.proceed(entry).unwrap();
             let dimensions = [Dimension::Device, Dimension::Age];
             writer
                 .add(entry, portrait(entry, users), &dimensions)
@@ -383,6 +448,92 @@ mod tests {
         let samples = samples(TimeDelta::days(1), "2026-11-12T12:00:00Z", &entries);
         let days: Vec<&str> = samples.iter().map(|(time, _)| &time[..2]).collect();
         assert_eq!(days, ["03", "04", "05"]);
+    }
+
+    #[test]
+    fn a_name_that_a_day_lacks_is_a_zero_for_prometheus_and_absent_elsewhere() {
+        let entries = ["20", "21", "22"].map(|day| {
+            let known_at: u32 = day.parse().unwrap();
+            entry(
+                &format!("2026-11-{day}"),
+                &format!("2026-11-{}T02:00:00Z", known_at + 1),
+            )
+        });
+        let write = |mut writer: Writer<Vec<u8>>, is_first_wanted: bool| {
+            for (entry, name) in entries.iter().zip(["iPhone", "Android", "iPhone"]) {
+                let mut portrait = Portrait::new(entry.window, entry.reference_date);
+                let platforms = portrait.division_mut(Cohort::New, Dimension::Platform);
+                platforms.add(name.to_owned(), 7);
+                if is_first_wanted || entry.reference_date > entries[0].reference_date {
+                    writer.add(entry, portrait, &Dimension::ALL).unwrap();
+                } else {
+                    writer.pass_over(entry, Some(portrait)).unwrap();
+                }
+            }
+            match writer {
+                Writer::OpenMetrics(mut open) => {
+                    open.write_pending(None).unwrap();
+                    open.output
+                }
+                Writer::Csv(csv) => csv.into_inner().unwrap(),
+                Writer::JsonLines(lines) => lines,
+            }
+        };
+        let now = utc("2026-11-24T00:00:00Z");
+        let metrics = || Writer::open_metrics(Vec::new(), TimeDelta::days(1), now).unwrap();
+        for (is_first_wanted, expected) in [
+            (
+                true,
+                &["iPhone 7", "Android 7", "iPhone 0", "Android 0", "iPhone 7"][..],
+            ),
+            (
+                false,
+                &["Android 7", "iPhone 0", "Android 0", "iPhone 7"][..],
+            ),
+        ] {
+            let text = String::from_utf8(write(metrics(), is_first_wanted)).unwrap();
+            let samples = text.lines().filter_map(|line| {
+                let (_, sample) = line.split_once(",name=\"")?;
+                let (name, rest) = sample.split_once("\"} ")?;
+                Some(format!("{name} {}", rest.split_once(' ')?.0))
+            });
+            assert_eq!(samples.collect::<Vec<_>>(), expected);
+        }
+        for writer in [
+            Writer::csv(Vec::new()).unwrap(),
+            Writer::json_lines(Vec::new()),
+        ] {
+            let text = String::from_utf8(write(writer, true)).unwrap();
+            assert_eq!(text.matches("Android").count(), 1, "{text}");
+            assert_eq!(text.matches("iPhone").count(), 2, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_reference_date_is_exported_as_it_was_shown() {
+        let mut output = Vec::new();
+        let entries = [
+            entry("2026-11-20", "2026-11-21T02:03:04Z"),
+            entry("2026-11-21", "2026-11-22T05:00:00Z"),
+        ];
+        let now = utc("2026-11-22T07:30:00Z");
+        feed(
+            Writer::open_metrics(&mut output, TimeDelta::hours(12), now).unwrap(),
+            &entries,
+        );
+        let text = String::from_utf8(output).unwrap();
+        let (_, dates) = text
+            .split_once("# TYPE wxapp_portrait_reference_date_timestamp_seconds gauge\n# HELP ")
+            .unwrap();
+        let series = "wxapp_portrait_reference_date_timestamp_seconds{appid=\"wx0123456789abcdef\",window=\"1d\"}";
+        let midnight = utc("2026-11-19T16:00:00Z").timestamp();
+        let at = |time| utc(time).timestamp();
+        let expected = [at("2026-11-21T12:00:00Z"), at("2026-11-22T00:00:00Z")]
+            .map(|time| format!("{series} {midnight} {time}\n"));
+        assert_eq!(
+            dates.split_once('\n').unwrap().1,
+            expected.concat() + "# EOF\n"
+        );
     }
 
     #[test]

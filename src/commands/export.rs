@@ -14,7 +14,7 @@ use super::{Error, progress};
 use crate::archive::{Archive, Entry, Selection};
 use crate::calendar::{self, Clock};
 use crate::cli::{self, ExportFormat};
-use crate::config::STALE_AFTER;
+use crate::config::{PAST_DAYS, STALE_AFTER};
 use crate::export::Writer;
 use crate::poll::schedule;
 use crate::portrait::Dimension;
@@ -151,6 +151,7 @@ fn write(
         windows: flags.window.clone(),
         from: flags.from,
         to: flags.to,
+        lead: 0,
     };
     let mut dimensions = Dimension::ALL.to_vec();
     dimensions
@@ -160,11 +161,12 @@ fn write(
         tracing::warn!(archive = %archive.path().display(), "no archived day is of these apps, windows and days");
     }
     if is_samples {
-        // What follows tells when the last day was over.
+        // What precedes says whose absence is a zero, what follows when the last day was over.
+        selection.lead = PAST_DAYS;
         let stale_at = |to| schedule::stale_at(to, STALE_AFTER);
         selection.to = selection.to.map(|to| calendar::today(stale_at(to)));
     }
-    let last_day = flags.to.unwrap_or(NaiveDate::MAX);
+    let wanted = flags.from.unwrap_or(NaiveDate::MIN)..=flags.to.unwrap_or(NaiveDate::MAX);
     let progress = if with_progress {
         progress(days.into(), "days")
     } else {
@@ -175,20 +177,21 @@ fn write(
         if ending.is_cancelled() {
             return Err(Error::Interrupted);
         }
-        writer.proceed(entry).map_err(failed)?;
-        if entry.reference_date > last_day {
-            return Ok(());
+        let (window, day) = (entry.window, entry.reference_date);
+        let portrait = wire::archived(&entry.answer, window, day, &dimensions);
+        if !wanted.contains(&day) {
+            return writer.pass_over(entry, portrait.ok()).map_err(failed);
         }
         progress.inc(1);
-        let (window, day) = (entry.window, entry.reference_date);
-        match wire::archived(&entry.answer, window, day, &dimensions) {
-            Ok(portrait) => writer.add(entry, portrait, &dimensions).map_err(failed),
+        match portrait {
+            Ok(portrait) => writer.add(entry, portrait, &dimensions),
             Err(error) => {
                 tracing::error!(appid = %entry.appid, %window, %day, "an archived answer is left out: {error}");
                 unreadable += 1;
-                Ok(())
+                writer.pass_over(entry, None)
             }
         }
+        .map_err(failed)
     };
     let end = archive.read(&selection, |entry| match each(&entry) {
         Ok(()) => ControlFlow::Continue(()),

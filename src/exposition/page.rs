@@ -144,22 +144,39 @@ enum Content {
 
 use Content::{Ready, Written};
 
-/// The metric of the users of the newest portrait.
-pub const USERS: &str = "wxapp_portrait_users";
+/// A gauge that is exported as well.
+#[derive(Debug, Clone, Copy)]
+pub struct Series {
+    /// The name of the metric.
+    pub name: &'static str,
+    /// What it means.
+    pub help: &'static str,
+}
+
+impl Series {
+    /// The users of the newest portrait.
+    pub const USERS: Self = Self {
+        name: "wxapp_portrait_users",
+        help: "Users as WeChat counted them up to the reference date (Beijing days); cached, refreshed once a day. \
+               Every dimension divides the same people, and new users are part of the active ones: \
+               a sum must fix cohort, window and dimension.",
+    };
+
+    /// The day of the newest portrait.
+    pub const REFERENCE_DATE: Self = Self {
+        name: "wxapp_portrait_reference_date_timestamp_seconds",
+        help: "Midnight in Beijing at which the last day covered by the portrait began.",
+    };
+}
 
 const PAST_USERS: &str = "wxapp_portrait_past_users";
-
-/// What people must know about [`USERS`].
-pub const USERS_HELP: &str = "Users as WeChat counted them up to the reference date (Beijing days); cached, refreshed once a day. \
-     Every dimension divides the same people, and new users are part of the active ones: \
-     a sum must fix cohort, window and dimension.";
 
 /// Every family that has an appid, in the order of the page.
 const FAMILIES: &[Family] = &[
     Family {
-        name: USERS,
+        name: Series::USERS.name,
         kind: "gauge",
-        help: USERS_HELP,
+        help: Series::USERS.help,
         content: Ready(|window| window.users.as_ref()),
     },
     Family {
@@ -170,9 +187,9 @@ const FAMILIES: &[Family] = &[
         content: Ready(|window| window.past_users.as_ref()),
     },
     Family {
-        name: "wxapp_portrait_reference_date_timestamp_seconds",
+        name: Series::REFERENCE_DATE.name,
         kind: "gauge",
-        help: "Midnight in Beijing at which the last day covered by the portrait began.",
+        help: Series::REFERENCE_DATE.help,
         content: Written(|app, lines| {
             lines.of_windows(app, |window| {
                 window
@@ -354,7 +371,7 @@ fn escape(value: &str) -> Cow<'_, str> {
 /// Renders the users of a portrait in the dimensions that are shown.
 #[must_use]
 pub fn users(appid: &AppId, portrait: &Portrait, dimensions: &[Dimension]) -> Piece {
-    let mut lines = Lines::new(USERS, appid);
+    let mut lines = Lines::new(Series::USERS.name, appid);
     for (cohort, dimension, name, users) in portrait.rows(dimensions) {
         lines.add(
             &labels_of_users(portrait.window, cohort, dimension, name),
@@ -373,8 +390,16 @@ pub fn series_of_users(
     dimension: Dimension,
     name: &str,
 ) -> String {
-    let mut lines = Lines::new(USERS, appid);
+    let mut lines = Lines::new(Series::USERS.name, appid);
     lines.add_series(&labels_of_users(window, cohort, dimension, name));
+    lines.text
+}
+
+/// Writes the series of the reference date as it is on the page, without a value.
+#[must_use]
+pub fn series_of_reference_date(appid: &AppId, window: Window) -> String {
+    let mut lines = Lines::new(Series::REFERENCE_DATE.name, appid);
+    lines.add_series(&[("window", window.as_str())]);
     lines.text
 }
 
@@ -610,7 +635,7 @@ mod tests {
         page.publish(record);
         let shown: BTreeMap<Vec<String>, String> = parse(&text_of(page.all()))
             .into_iter()
-            .filter(|((family, _), _)| family == USERS)
+            .filter(|((family, _), _)| family == Series::USERS.name)
             .map(|((_, labels), users)| {
                 let (labels, values): (Vec<_>, Vec<_>) = labels.into_iter().unzip();
                 assert_eq!(labels, ["appid", "window", "cohort", "dimension", "name"]);

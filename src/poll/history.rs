@@ -2,8 +2,9 @@
 //!
 //! Pure: knows neither where past days are kept nor how they are shown.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use crate::config::PAST_DAYS;
 use crate::portrait::{Cohort, Dimension, Portrait};
 
 /// Folds the largest names of a portrait as `top_names` asks; answers how many names were folded.
@@ -44,6 +45,33 @@ pub fn align(shown: &mut Portrait, past: &mut [Portrait], top_names: &BTreeMap<D
             for day in past.iter_mut().chain([&mut *shown]) {
                 day.division_mut(cohort, dimension).add_zeros(&names);
             }
+        }
+    }
+}
+
+/// The names of the last archived days of one app and window, where WeChat lists every name: the
+/// next day has 0 users under those that it lacks.
+#[derive(Debug, Default)]
+pub struct RecentNames(VecDeque<BTreeMap<(Cohort, Dimension), BTreeSet<String>>>);
+
+impl RecentNames {
+    /// Gives a portrait the zeros that the page shows for its day, then remembers its names. To be
+    /// called for every archived day, the oldest first.
+    pub fn complete(&mut self, portrait: &mut Portrait) {
+        let mut of_day = BTreeMap::new();
+        for cohort in Cohort::ALL {
+            for dimension in Dimension::ALL.into_iter().filter(|it| it.is_complete()) {
+                let division = portrait.division_mut(cohort, dimension);
+                let names = division.iter().map(|(name, _)| name.to_owned());
+                of_day.insert((cohort, dimension), names.collect());
+                for day in &self.0 {
+                    division.add_zeros(&day[&(cohort, dimension)]);
+                }
+            }
+        }
+        self.0.push_back(of_day);
+        if self.0.len() > PAST_DAYS as usize {
+            self.0.pop_front();
         }
     }
 }
@@ -144,5 +172,27 @@ mod tests {
         );
         assert_eq!(rows(&shown, Dimension::City), [("(other)", 8), ("x", 9)]);
         assert_eq!(rows(&past[0], Dimension::City), [("(other)", 10)]);
+    }
+
+    #[test]
+    fn a_name_of_the_last_archived_days_has_no_users_on_a_day_that_lacks_it() {
+        let mut names = RecentNames::default();
+        let mut complete = |platforms: Rows<'_>| {
+            let mut portrait = portrait(platforms, &[("x", 1)]);
+            names.complete(&mut portrait);
+            let rows = rows(&portrait, Dimension::Platform).into_iter();
+            rows.map(|(name, users)| format!("{name} {users}"))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(complete(&[("iPhone", 5)]), ["iPhone 5"]);
+        assert_eq!(complete(&[]), [""; 0], "an empty dimension stays unknown");
+        for _ in 2..=PAST_DAYS {
+            assert_eq!(complete(&[("Android", 1)]), ["Android 1", "iPhone 0"]);
+        }
+        assert_eq!(
+            complete(&[("Android", 1)]),
+            ["Android 1"],
+            "zeros are no names"
+        );
     }
 }
