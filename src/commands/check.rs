@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::{Error, Outside, progress, say, warn_of};
 use crate::calendar;
 use crate::cli::{self, CheckFormat};
-use crate::config::access::Way;
+use crate::config::access::AccessMethod;
 use crate::config::{self, App};
 use crate::portrait::{Cohort, Dimension, Portrait};
 use crate::wechat::errcode::Reason;
@@ -134,7 +134,7 @@ impl<'a> Finding<'a> {
             app: &app.name,
             ok: error.is_none_or(wechat::Error::is_not_ready),
             access: app.access.to_string(),
-            token: matches!(app.access, Way::Token(_)).then_some(if is_of_token {
+            token: matches!(app.access, AccessMethod::Token(_)).then_some(if is_of_token {
                 "failed"
             } else {
                 "got"

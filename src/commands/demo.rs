@@ -12,7 +12,7 @@ use super::serve::Exporter;
 use super::{Error, Outside, listen, local_url, say};
 use crate::archive::{Archive, Entry};
 use crate::calendar::{self, Clock};
-use crate::config::access::Way;
+use crate::config::access::AccessMethod;
 use crate::portrait::{Cohort, Dimension, Window};
 use crate::simulator::{self, App, Settings, Simulator};
 use crate::wechat::wire;
@@ -164,7 +164,7 @@ fn config(base_url: &str) -> config::Config {
         .into_iter()
         .zip(apps())
         .map(|((_, name, _), app)| config::App {
-            access: Way::of_secret(SecretString::from(simulator::secret_of(&app.appid))),
+            access: AccessMethod::of_secret(SecretString::from(simulator::secret_of(&app.appid))),
             appid: app.appid,
             name: name.to_owned(),
             windows: Window::ALL.to_vec(),

@@ -16,13 +16,13 @@ use super::{Check, RawApp, Spanned, Text, Texts, beside, is_secret};
 
 /// How an app gets at its portraits.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Way {
+pub enum AccessMethod {
     /// WeChat wants a token with every request.
     Token(TokenAccess),
     /// Inside WeChat's cloud hosting, where a sidecar adds the token.
     CloudHosting,
     /// An address of the user's own answers portraits.
-    PortraitUrl(Remote),
+    PortraitUrl(HttpEndpoint),
 }
 
 /// A token, and what is done with it.
@@ -44,7 +44,7 @@ pub enum TokenSource {
     /// Another program writes them into a file.
     File(PathBuf),
     /// A token server gives them.
-    Url(Remote),
+    Url(HttpEndpoint),
     /// A program and its arguments, which writes one to its standard output.
     Command(Vec<String>),
 }
@@ -64,7 +64,7 @@ pub enum TokenEndpoint {
     /// Its tokens are apart from all others.
     Stable,
     /// Every token takes away the one before, also that of the app's own backend.
-    Old,
+    Legacy,
 }
 
 /// A cloud function of the app, called through WeChat.
@@ -78,7 +78,7 @@ pub struct CloudFunction {
 
 /// An address that is not WeChat's, and what is sent there with every request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Remote {
+pub struct HttpEndpoint {
     /// Where it is.
     pub url: PrivateUrl,
     /// A file of headers, see [`headers`]; read again for every request.
@@ -89,7 +89,7 @@ pub struct Remote {
 #[derive(Clone, PartialEq, Eq)]
 pub struct PrivateUrl(Url);
 
-impl Way {
+impl AccessMethod {
     /// Returns the usual access: stable tokens for an AppSecret.
     #[must_use]
     pub fn of_secret(secret: SecretString) -> Self {
@@ -106,8 +106,9 @@ impl Way {
 
     /// Returns from where it gets what belongs to one app.
     fn source(&self) -> Option<String> {
-        let of_remote =
-            |Remote { url, headers_file }: &Remote| format!("{} {headers_file:?}", url.0);
+        let of_remote = |HttpEndpoint { url, headers_file }: &HttpEndpoint| {
+            format!("{} {headers_file:?}", url.0)
+        };
         let token = match self {
             Self::CloudHosting => return None,
             Self::PortraitUrl(remote) => return Some(of_remote(remote)),
@@ -122,7 +123,7 @@ impl Way {
     }
 }
 
-impl fmt::Display for Way {
+impl fmt::Display for AccessMethod {
     /// Writes the access in a few words, the keys of the configuration where there are such.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let access = match self {
@@ -132,7 +133,7 @@ impl fmt::Display for Way {
         };
         formatter.write_str(match access.source {
             TokenSource::Secret(_, TokenEndpoint::Stable) => "stable_token",
-            TokenSource::Secret(_, TokenEndpoint::Old) => "cgi-bin/token",
+            TokenSource::Secret(_, TokenEndpoint::Legacy) => "cgi-bin/token",
             TokenSource::File(_) => "token_file",
             TokenSource::Url(_) => "token_url",
             TokenSource::Command(_) => "token_command",
@@ -266,7 +267,7 @@ const TOKENS: [&str; 5] = [
 const TOKENLESS: [&str; 2] = ["access", "portrait_url"];
 
 /// Keys that say more about some of these.
-const DETAILS: [(&str, &[&str]); 5] = [
+const DEPENDENT_KEYS: [(&str, &[&str]); 5] = [
     ("token_endpoint", &["secret_file", "secret_env"]),
     ("token_url_headers_file", &["token_url"]),
     (
@@ -309,7 +310,7 @@ impl RawApp {
 
 impl Check<'_> {
     /// Checks how an app gets at its portraits; `line` is that of its appid.
-    pub(super) fn access(&mut self, line: u64, key: &str, raw: &RawApp) -> Option<Way> {
+    pub(super) fn access(&mut self, line: u64, key: &str, raw: &RawApp) -> Option<AccessMethod> {
         let keys = raw.access_keys();
         let ways: Vec<_> = keys
             .iter()
@@ -334,7 +335,7 @@ impl Check<'_> {
                 return None;
             }
         };
-        for (name, goes_with) in DETAILS {
+        for (name, goes_with) in DEPENDENT_KEYS {
             let found = keys.iter().find(|(key, _)| *key == name);
             if let Some((_, line)) = found.filter(|_| !goes_with.contains(&way)) {
                 let problem = format!("goes with {} only: remove it", goes_with.join(", "));
@@ -344,7 +345,7 @@ impl Check<'_> {
         if let Some(access) = &raw.access {
             return self.cloud_hosting(&format!("{key}.access"), access);
         }
-        let found = self.own_way(key, raw)?;
+        let found = self.own_access(key, raw)?;
         if let Some(source) = found.source() {
             let place = format!("{}:{line}", self.file.display());
             if let Some(first) = self.first_sources.get(&source) {
@@ -359,7 +360,7 @@ impl Check<'_> {
         Some(found)
     }
 
-    fn own_way(&mut self, key: &str, raw: &RawApp) -> Option<Way> {
+    fn own_access(&mut self, key: &str, raw: &RawApp) -> Option<AccessMethod> {
         let remote = self.remote(
             key,
             ("portrait_url", raw.portrait_url.as_ref()),
@@ -369,11 +370,11 @@ impl Check<'_> {
             ),
         );
         remote
-            .map(Way::PortraitUrl)
-            .or_else(|| self.token_access(key, raw).map(Way::Token))
+            .map(AccessMethod::PortraitUrl)
+            .or_else(|| self.token_access(key, raw).map(AccessMethod::Token))
     }
 
-    fn cloud_hosting(&mut self, key: &str, access: &Text) -> Option<Way> {
+    fn cloud_hosting(&mut self, key: &str, access: &Text) -> Option<AccessMethod> {
         let line = access.referenced.line();
         if access.value != "cloud_hosting" {
             self.problem(line, key, "no such access: expected cloud_hosting");
@@ -388,7 +389,7 @@ impl Check<'_> {
             return None;
         }
         self.cloud_hosting = Some(format!("{}:{line}", self.file.display()));
-        Some(Way::CloudHosting)
+        Some(AccessMethod::CloudHosting)
     }
 
     fn token_access(&mut self, key: &str, raw: &RawApp) -> Option<TokenAccess> {
@@ -489,7 +490,7 @@ impl Check<'_> {
                 let warning = "every token that is fetched takes away, five minutes later, the token that any \
                                other program of this app fetched with cgi-bin/token; prefer stable_token";
                 self.warn(line, key, warning);
-                return TokenEndpoint::Old;
+                return TokenEndpoint::Legacy;
             }
             _ => self.problem(
                 line,
@@ -568,7 +569,7 @@ impl Check<'_> {
         key: &str,
         (name, url): (&str, Option<&Text>),
         (headers_name, headers_file): (&str, Option<&Text>),
-    ) -> Option<Remote> {
+    ) -> Option<HttpEndpoint> {
         let url = self.private_url(&format!("{key}.{name}"), url?, &["http", "https"]);
         let headers_file = headers_file.and_then(|text| {
             let key = format!("{key}.{headers_name}");
@@ -578,7 +579,7 @@ impl Check<'_> {
             }
             Some(path)
         });
-        Some(Remote {
+        Some(HttpEndpoint {
             url: url?,
             headers_file,
         })

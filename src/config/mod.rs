@@ -24,7 +24,7 @@ use serde_saphyr::{Error as Yaml, Spanned};
 use url::{Host, Url};
 
 use crate::portrait::{AppId, Dimension, Window};
-use access::{PrivateUrl, Way};
+use access::{AccessMethod, PrivateUrl};
 
 /// Checked settings, with every default filled in.
 #[derive(Debug, Clone)]
@@ -102,7 +102,7 @@ pub struct App {
     /// What people call it; the appid unless configured.
     pub name: String,
     /// How it gets at its portraits.
-    pub access: Way,
+    pub access: AccessMethod,
     /// Which windows are asked for; never empty.
     pub windows: Vec<Window>,
     /// Which dimensions are on the page; never empty.
@@ -1005,7 +1005,7 @@ mod tests {
     }
 
     fn secret_of(app: &App) -> String {
-        let Way::Token(access::TokenAccess {
+        let AccessMethod::Token(access::TokenAccess {
             source: access::TokenSource::Secret(secret, _),
             ..
         }) = &app.access
@@ -1060,7 +1060,10 @@ mod tests {
             panic!("one app")
         };
         assert_eq!(app.name, "wx0123456789abcdef");
-        assert_eq!(app.access, Way::of_secret(SecretString::from(SECRET)));
+        assert_eq!(
+            app.access,
+            AccessMethod::of_secret(SecretString::from(SECRET))
+        );
         assert_eq!(app.windows, [Window::OneDay]);
         assert_eq!(app.dimensions, Dimension::ALL);
         assert_eq!(app.top_names, BTreeMap::new());
@@ -1686,7 +1689,7 @@ wxapp-portrait.yml:5: apps[0].appid: wx0123456789ABCDEF does not look like an ap
         }
 
         let keys = "token_file: headers\n    token_parameter: cloudbase_access_token";
-        let Way::Token(token) = access(keys) else {
+        let AccessMethod::Token(token) = access(keys) else {
             panic!("a token")
         };
         assert_eq!(token.parameter, "cloudbase_access_token");
@@ -1696,7 +1699,7 @@ wxapp-portrait.yml:5: apps[0].appid: wx0123456789ABCDEF does not look like an ap
         );
         let keys =
             "token_url: https://u:p@tokens.internal/?key=1\n    token_url_headers_file: headers";
-        let Way::Token(token) = access(keys) else {
+        let AccessMethod::Token(token) = access(keys) else {
             panic!("a token")
         };
         assert!(format!("{token:?}").contains("tokens.internal"));

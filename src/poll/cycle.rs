@@ -686,7 +686,7 @@ mod tests {
         let app = App {
             appid: appid.clone(),
             name: String::new(),
-            access: config::access::Way::of_secret(SecretString::from("secret")),
+            access: config::access::AccessMethod::of_secret(SecretString::from("secret")),
             windows: vec![Window::OneDay],
             dimensions: Dimension::ALL.to_vec(),
             top_names: std::collections::BTreeMap::new(),

@@ -14,7 +14,7 @@ use tokio::sync::Mutex;
 
 use super::errcode::{Asked, Reason};
 use super::{Endpoint, Error, WECHAT, wire};
-use crate::config::access::{self, Secret, TokenAccess, TokenSource, Way, trim_secret};
+use crate::config::access::{self, AccessMethod, Secret, TokenAccess, TokenSource, trim_secret};
 use crate::portrait::AppId;
 
 /// WeChat gives out the next token this long before the end of one, and both work in between.
@@ -24,7 +24,7 @@ const RENEW_BEFORE_END: Duration = Duration::from_mins(5);
 #[derive(Debug)]
 pub struct Access {
     appid: AppId,
-    way: Way,
+    way: AccessMethod,
     tokens: Mutex<Tokens>,
     seen: std::sync::Mutex<Seen>,
 }
@@ -63,7 +63,7 @@ pub(super) struct Lent {
 impl Access {
     /// Starts without a token; the first request asks for one.
     #[must_use]
-    pub fn new(appid: AppId, way: Way) -> Self {
+    pub fn new(appid: AppId, way: AccessMethod) -> Self {
         Self {
             appid,
             way,
@@ -80,7 +80,7 @@ impl Access {
 
     /// Returns what is configured.
     #[must_use]
-    pub fn way(&self) -> &Way {
+    pub fn way(&self) -> &AccessMethod {
         &self.way
     }
 
@@ -93,7 +93,7 @@ impl Access {
     /// Returns the file with the AppSecret, or with the token, if there is one.
     #[must_use]
     pub fn file(&self) -> Option<&Path> {
-        let Way::Token(token) = &self.way else {
+        let AccessMethod::Token(token) = &self.way else {
             return None;
         };
         match &token.source {
@@ -206,9 +206,9 @@ impl Access {
     pub(super) fn asked(&self, endpoint: Endpoint) -> Asked {
         match (&self.way, endpoint) {
             (_, Endpoint::Token) => Asked::Secret,
-            (Way::CloudHosting, _) => Asked::CloudHosting,
-            (Way::PortraitUrl(_), _) => Asked::PortraitUrl,
-            (Way::Token(access), _) => match access.source {
+            (AccessMethod::CloudHosting, _) => Asked::CloudHosting,
+            (AccessMethod::PortraitUrl(_), _) => Asked::PortraitUrl,
+            (AccessMethod::Token(access), _) => match access.source {
                 TokenSource::Secret(..) => Asked::OwnToken,
                 _ => Asked::GivenToken,
             },
@@ -218,19 +218,19 @@ impl Access {
     /// Returns who answers at an endpoint, and the key that says where.
     pub(super) fn peer(&self, endpoint: Endpoint) -> (String, &'static str) {
         match (&self.way, endpoint) {
-            (Way::PortraitUrl(remote), _) => (
+            (AccessMethod::PortraitUrl(remote), _) => (
                 format!("portrait_url ({})", remote.url.host()),
                 "portrait_url",
             ),
             (
-                Way::Token(TokenAccess {
+                AccessMethod::Token(TokenAccess {
                     source: TokenSource::Url(remote),
                     ..
                 }),
                 Endpoint::Token,
             ) => (format!("token_url ({})", remote.url.host()), "token_url"),
             (
-                Way::Token(TokenAccess {
+                AccessMethod::Token(TokenAccess {
                     function: Some(function),
                     ..
                 }),
@@ -266,7 +266,7 @@ mod tests {
             (Some(300), [1, 1, 1]),
             (None, [1, 1, 1]),
         ] {
-            let way = Way::of_secret(SecretString::from("secret"));
+            let way = AccessMethod::of_secret(SecretString::from("secret"));
             let access = Access::new("wx0123456789abcdef".parse().unwrap(), way);
             for (minutes, expected) in [0, 30, 115].into_iter().zip(asked_in_each_poll) {
                 access.begin_poll().await;

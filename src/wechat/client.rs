@@ -19,7 +19,9 @@ use super::errcode::{Reason, Then};
 use super::wire::{self, Answer};
 use super::{Access, Endpoint, Error, Failure, command};
 use crate::calendar::Clock;
-use crate::config::access::{self, Remote, TokenAccess, TokenEndpoint, TokenSource, Way};
+use crate::config::access::{
+    self, AccessMethod, HttpEndpoint, TokenAccess, TokenEndpoint, TokenSource,
+};
 use crate::config::{self, WeChat};
 use crate::portrait::{AppId, Window};
 
@@ -200,7 +202,7 @@ impl Client {
             };
             self.call(&request, read).await
         };
-        let Way::Token(token) = access.way() else {
+        let AccessMethod::Token(token) = access.way() else {
             return ask(None).await;
         };
         let borrow = async || {
@@ -229,26 +231,26 @@ impl Client {
     /// Prepares the request for a portrait, with the token if the app has one.
     fn for_portrait<'a>(
         &'a self,
-        way: &'a Way,
+        way: &'a AccessMethod,
         lent: Option<&Lent>,
         window: Window,
         reference_date: NaiveDate,
     ) -> Outgoing<'a> {
         let body = wire::portrait_request(window, reference_date);
         let mut request = match way {
-            Way::PortraitUrl(remote) => {
+            AccessMethod::PortraitUrl(remote) => {
                 let body = wire::function_event(window, reference_date);
                 return self.to_remote(Endpoint::Portrait, remote, Some(&body));
             }
-            Way::CloudHosting => Outgoing {
+            AccessMethod::CloudHosting => Outgoing {
                 http: &self.direct,
                 is_relayed: true,
                 ..self.to_wechat(Endpoint::Portrait, PORTRAIT, Some(&body))
             },
-            Way::Token(TokenAccess { function: None, .. }) => {
+            AccessMethod::Token(TokenAccess { function: None, .. }) => {
                 self.to_wechat(Endpoint::Portrait, PORTRAIT, Some(&body))
             }
-            Way::Token(TokenAccess {
+            AccessMethod::Token(TokenAccess {
                 function: Some(_), ..
             }) => {
                 let body = wire::function_event(window, reference_date);
@@ -260,7 +262,9 @@ impl Client {
                 // The sidecar can't look into TLS.
                 let _ = url.set_scheme("http");
             }
-            let Way::Token(token) = way else { continue };
+            let AccessMethod::Token(token) = way else {
+                continue;
+            };
             let mut query = url.query_pairs_mut();
             query.extend_pairs(lent.map(|lent| (&token.parameter, lent.token.expose_secret())));
             if let Some(function) = &token.function {
@@ -283,7 +287,7 @@ impl Client {
                         let body = wire::stable_token_request(appid, secret);
                         self.to_wechat(Endpoint::Token, "cgi-bin/stable_token", Some(&body))
                     }
-                    TokenEndpoint::Old => {
+                    TokenEndpoint::Legacy => {
                         let mut request = self.to_wechat(Endpoint::Token, "cgi-bin/token", None);
                         for url in &mut request.urls {
                             url.query_pairs_mut()
@@ -358,7 +362,7 @@ impl Client {
     fn to_remote<'a>(
         &'a self,
         endpoint: Endpoint,
-        remote: &'a Remote,
+        remote: &'a HttpEndpoint,
         body: Option<&serde_json::Value>,
     ) -> Outgoing<'a> {
         let url = remote.url.expose();

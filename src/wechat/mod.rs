@@ -311,8 +311,8 @@ mod tests {
 
     use super::*;
     use crate::config::access::{
-        CloudFunction, PrivateUrl, Remote, Secret, TokenAccess, TokenEndpoint, TokenSource, Way,
-        read_text,
+        AccessMethod, CloudFunction, HttpEndpoint, PrivateUrl, Secret, TokenAccess, TokenEndpoint,
+        TokenSource, read_text,
     };
     use crate::portrait::Window;
 
@@ -435,12 +435,12 @@ mod tests {
 
     /// The access of an app whose portraits, or tokens, come from elsewhere.
     fn access_by(key: &str) -> Access {
-        let remote = || Remote {
+        let remote = || HttpEndpoint {
             url: PrivateUrl::from("https://example.com/".parse::<url::Url>().unwrap()),
             headers_file: None,
         };
         let token = |source, function| {
-            Way::Token(TokenAccess {
+            AccessMethod::Token(TokenAccess {
                 source,
                 parameter: String::new(),
                 function,
@@ -451,7 +451,7 @@ mod tests {
             TokenSource::Secret(Secret { value, file }, TokenEndpoint::Stable)
         };
         let way = match key {
-            "portrait_url" => Way::PortraitUrl(remote()),
+            "portrait_url" => AccessMethod::PortraitUrl(remote()),
             "token_url" => token(TokenSource::Url(remote()), None),
             "cloud_function" => {
                 let (env, name) = ("prod-1a2b".to_owned(), "portrait".to_owned());

@@ -20,7 +20,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use wxapp_portrait_exporter::config::access::Way;
+use wxapp_portrait_exporter::config::access::AccessMethod;
 use wxapp_portrait_exporter::poll::cycle::Followed;
 use wxapp_portrait_exporter::portrait::Window;
 use wxapp_portrait_exporter::simulator::{
@@ -434,7 +434,7 @@ impl Scene {
 }
 
 /// Writes a configuration with one app, and reads its access from it.
-fn configured(folder: &Path, mut app: Value) -> Way {
+fn configured(folder: &Path, mut app: Value) -> AccessMethod {
     let file = folder.join("wxapp-portrait.yml");
     app["appid"] = APP.into();
     fs::write(&file, json!({ "apps": [app] }).to_string()).unwrap();

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use syn::{GenericArgument, Item, PathArguments, Type};
 use tempfile::TempDir;
 use wxapp_portrait_exporter::cli::Cli;
-use wxapp_portrait_exporter::config::access::{TokenSource, Way};
+use wxapp_portrait_exporter::config::access::{AccessMethod, TokenSource};
 use wxapp_portrait_exporter::config::{self, Config};
 
 use crate::harness::{APP, assert_fresh, program, with_parts};
@@ -412,7 +412,7 @@ fn default_of(key: &str, config: &Config) -> Value {
         "stale_after" => duration(config.stale_after),
         "name" => json!(app.name),
         "token_parameter" | "token_endpoint" => {
-            let Way::Token(access) = &app.access else {
+            let AccessMethod::Token(access) = &app.access else {
                 panic!("{key} goes with tokens");
             };
             match (key, &access.source) {

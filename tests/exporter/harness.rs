@@ -34,7 +34,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use wxapp_portrait_exporter::archive::{Archive, Entry};
 use wxapp_portrait_exporter::calendar::{self, Clock};
 use wxapp_portrait_exporter::config;
-use wxapp_portrait_exporter::config::access::Way;
+use wxapp_portrait_exporter::config::access::AccessMethod;
 use wxapp_portrait_exporter::exposition::page;
 use wxapp_portrait_exporter::exposition::telemetry::Telemetry;
 use wxapp_portrait_exporter::poll::cycle::{Followed, Poller};
@@ -948,7 +948,7 @@ impl Inside {
         &self,
         app: &str,
         windows: &[Window],
-        access: Way,
+        access: AccessMethod,
     ) -> Followed {
         self.restore_as(config::App {
             access,
@@ -974,7 +974,7 @@ pub(crate) fn configured(app: &str, windows: &[Window]) -> config::App {
     config::App {
         appid: appid(app),
         name: app.to_owned(),
-        access: Way::of_secret(SecretString::from(secret_of(&appid(app)))),
+        access: AccessMethod::of_secret(SecretString::from(secret_of(&appid(app)))),
         windows: windows.to_vec(),
         dimensions: Dimension::ALL.to_vec(),
         top_names: BTreeMap::new(),
