@@ -15,7 +15,7 @@ use crate::archive::{Entry, Key};
 use crate::calendar;
 use crate::export::Row;
 use crate::portrait::{AppId, Cohort, Dimension, Portrait, Window};
-use crate::wechat::{Error, wire};
+use crate::wechat::{DecodeError, wire};
 
 /// On this day WeChat opened the first mini programs.
 const FIRST_DAY: NaiveDate = match NaiveDate::from_ymd_opt(2017, 1, 9) {
@@ -147,7 +147,7 @@ impl<F: FnMut(usize, Result<Item, String>) -> ControlFlow<()>> Reading<'_, F> {
         };
         let answer = match read() {
             Ok(answer) => answer,
-            Err(error @ (Error::Empty | Error::Refused(_))) => {
+            Err(error @ (DecodeError::Empty | DecodeError::Refused(_))) => {
                 return Ok(Item::NoPortrait(error.to_string()));
             }
             Err(error) => return Err(error.to_string()),

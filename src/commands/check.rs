@@ -16,8 +16,8 @@ use crate::cli::{self, CheckFormat};
 use crate::config::access::AccessMethod;
 use crate::config::{self, App};
 use crate::portrait::{Cohort, Dimension, Portrait};
-use crate::wechat::errcode::Reason;
-use crate::wechat::{self, Access, Client, Settings};
+use crate::wechat::errcodes::Reason;
+use crate::wechat::{self, Access, Client, Diagnosis, Endpoint, Settings};
 
 /// Asks for the apps and tells of each, in the order of the configuration, until `shutdown`.
 ///
@@ -118,21 +118,21 @@ impl Users {
 impl<'a> Finding<'a> {
     /// Asks for yesterday, or the day before while that is not computed.
     async fn of(client: &Client, app: &'a App, now: DateTime<Utc>) -> Self {
-        let access = Access::new(app.appid.clone(), app.access.clone());
+        let mut access = Access::new(app.appid.clone(), app.access.clone());
         let window = app.windows[0];
         let day = calendar::yesterday(now);
-        let mut result = client.portrait(&access, window, day).await;
-        if result.as_ref().is_err_and(wechat::Error::is_not_ready) {
+        let mut result = client.portrait(&mut access, window, day).await;
+        if result.as_ref().is_err_and(Diagnosis::is_not_ready) {
             let before = calendar::before(day, 1);
-            result = client.portrait(&access, window, before).await;
+            result = client.portrait(&mut access, window, before).await;
         }
         let error = result.as_ref().err();
-        let is_of_token = error.is_some_and(wechat::Error::is_of_token);
+        let is_of_token = error.is_some_and(|error| error.endpoint == Endpoint::Token);
         let portrait = result.as_ref().ok().map(|answer| &answer.portrait);
         Self {
             appid: app.appid.as_str(),
             app: &app.name,
-            ok: error.is_none_or(wechat::Error::is_not_ready),
+            ok: error.is_none_or(Diagnosis::is_not_ready),
             access: app.access.to_string(),
             token: matches!(app.access, AccessMethod::Token(_)).then_some(if is_of_token {
                 "failed"
@@ -145,11 +145,11 @@ impl<'a> Finding<'a> {
                 Some(error) if error.is_not_ready() => Some("none yet"),
                 Some(_) => Some("failed"),
             },
-            reason: error.map(wechat::Error::reason),
-            errcode: error.and_then(wechat::Error::errcode),
+            reason: error.map(|error| error.reason),
+            errcode: error.and_then(|error| error.errcode),
             reference_date: portrait.map(|portrait| portrait.reference_date),
             users: portrait.map(Users::of),
-            problem: error.map(|error| error.sentence(&access)),
+            problem: error.map(|error| error.message.clone()),
         }
     }
 }

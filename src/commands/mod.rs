@@ -92,7 +92,7 @@ pub enum Error {
     Interrupted,
     /// HTTP can't be spoken: certificates or proxy settings of the system are unusable.
     #[error(transparent)]
-    Client(#[from] wechat::Unprepared),
+    Client(#[from] wechat::BuildError),
     /// The command was to try apps, and failed for some.
     #[error("{failed} of {all} apps failed")]
     Check {

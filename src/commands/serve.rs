@@ -21,7 +21,7 @@ use crate::exposition::telemetry::Telemetry;
 use crate::poll::cycle::Poller;
 use crate::poll::tasks::{Changes, Tasks};
 use crate::web::{self, Reload, Site};
-use crate::wechat::{self, Client, Unprepared};
+use crate::wechat::{self, BuildError, Client};
 
 /// Reads the configuration and serves it until `shutdown`.
 ///
@@ -84,7 +84,7 @@ impl Settings {
         }
     }
 
-    fn poller(&self, site: &Site) -> Result<Arc<Poller>, Unprepared> {
+    fn poller(&self, site: &Site) -> Result<Arc<Poller>, BuildError> {
         let settings = wechat::Settings {
             wechat: self.wechat.clone(),
             concurrency: self.poll.concurrency,

@@ -16,7 +16,7 @@ use crate::archive::Holdings;
 use crate::calendar;
 use crate::config::Swing;
 use crate::portrait::{AppId, Cohort, Dimension, Portrait, Repair, Repairs, Window};
-use crate::wechat::errcode::Reason;
+use crate::wechat::errcodes::Reason;
 
 /// What is published about one app.
 #[derive(Debug, Clone)]
@@ -537,7 +537,7 @@ mod tests {
     use serde_json::{Map, Value, json};
 
     use super::*;
-    use crate::wechat::wire;
+    use crate::wechat::{DecodeError, wire};
 
     fn day() -> NaiveDate {
         NaiveDate::from_ymd_opt(2026, 11, 21).unwrap()
@@ -777,7 +777,7 @@ mod tests {
                 }
                 // Every list of a half may be empty or unreadable.
                 Err(error) => prop_assert!(
-                    matches!(error, crate::wechat::Error::Empty | crate::wechat::Error::Decode(..)),
+                    matches!(error, DecodeError::Empty | DecodeError::Unreadable(..)),
                     "{}", error
                 ),
             }

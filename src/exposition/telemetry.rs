@@ -117,9 +117,9 @@ impl Telemetry {
         self.request_duration
             .with_label_values(&[endpoint])
             .observe(request.duration.as_secs_f64());
-        if let Some(failure) = &request.failure {
+        if let Some(failure) = request.failure {
             self.request_failures
-                .with_label_values(&[endpoint, failure])
+                .with_label_values(&[endpoint, &failure.to_string()])
                 .inc();
         }
     }

@@ -21,9 +21,9 @@ use crate::config::{self, App};
 use crate::exposition::page::{self, AppRecord, Page};
 use crate::exposition::telemetry::Telemetry;
 use crate::portrait::{Dimension, Portrait, Repair, Window};
-use crate::wechat::errcode::{Reason, Then};
+use crate::wechat::errcodes::{Reason, Retry};
 use crate::wechat::wire::{self, Answer};
-use crate::wechat::{Access, Client, Error};
+use crate::wechat::{Access, Client, Diagnosis, Scope};
 
 /// No sleep is longer, so that a clock that was set is noticed.
 const LONGEST_SLEEP: Duration = Duration::from_mins(1);
@@ -136,7 +136,7 @@ impl Poller {
         self.hide_stale(app, now);
         // What was planned by a clock that was wrong, and was set back, would come too late.
         let is_due = now >= app.record.next_poll_at || now + LONGEST_SLEEP < app.planned_at;
-        if is_due || app.awaits_news && app.access.has_news().await {
+        if is_due || app.awaits_news && app.access.credentials_changed().await {
             if !app.is_restored {
                 self.restore_app(app).await;
             }
@@ -196,7 +196,7 @@ impl Poller {
             app.days.fill(Days::default());
         }
         app.polled_at = Some((self.clock)());
-        app.access.begin_poll().await;
+        app.access.begin_poll();
         app.awaits_news = false;
         let mut hold_until = None;
         for index in 0..app.record.windows.len() {
@@ -205,22 +205,24 @@ impl Poller {
                 continue;
             }
             let problem = self.ask_for_days(app, index, due).await.err();
-            let is_of_app = problem.as_ref().is_some_and(Error::is_of_app);
+            let is_of_app = problem
+                .as_ref()
+                .is_some_and(|problem| problem.scope == Scope::App);
             let now = (self.clock)();
             for (other, window) in app.record.windows.iter_mut().enumerate().skip(index) {
                 // What is wrong with the app would be in the way of all that is due.
                 if other == index || is_of_app && !app.days[other].due(now).is_empty() {
                     window.last_poll_success =
-                        Some(problem.as_ref().is_none_or(Error::is_not_ready));
-                    window.last_problem = problem.as_ref().map(|error| error.sentence(&app.access));
+                        Some(problem.as_ref().is_none_or(Diagnosis::is_not_ready));
+                    window.last_problem = problem.as_ref().map(|problem| problem.message.clone());
                 }
             }
             // The other windows may take their time.
             self.page.publish(app.record.clone());
-            if let Some(error) = problem.filter(|_| is_of_app) {
-                let is_of_file = matches!(error.reason(), Reason::Credentials | Reason::Token);
+            if let Some(problem) = problem.filter(|_| is_of_app) {
+                let is_of_file = matches!(problem.reason, Reason::Credentials | Reason::Token);
                 app.awaits_news = is_of_file && app.access.file().is_some();
-                hold_until = schedule::hold_until(error.then(), (self.clock)());
+                hold_until = schedule::hold_until(problem.retry, (self.clock)());
                 break;
             }
         }
@@ -235,17 +237,17 @@ impl Poller {
         app: &mut Followed,
         index: usize,
         days: Vec<NaiveDate>,
-    ) -> Result<(), Error> {
-        let mut result: Result<(), Error> = Ok(());
+    ) -> Result<(), Diagnosis> {
+        let mut result: Result<(), Diagnosis> = Ok(());
         for day in days {
             let Err(error) = self.ask(app, index, day).await else {
                 continue;
             };
-            if error.is_of_app() {
+            if error.scope == Scope::App {
                 return Err(error);
             }
             // A day that is not ready yet must not hide a failure of the other day.
-            if result.as_ref().err().is_none_or(Error::is_not_ready) {
+            if result.as_ref().err().is_none_or(Diagnosis::is_not_ready) {
                 result = Err(error);
             }
         }
@@ -258,22 +260,21 @@ impl Poller {
         app: &mut Followed,
         index: usize,
         day: NaiveDate,
-    ) -> Result<(), Error> {
+    ) -> Result<(), Diagnosis> {
         let record = &mut app.record.windows[index];
         let window = record.window;
         record.polls += 1;
-        match self.client.portrait(&app.access, window, day).await {
+        match self.client.portrait(&mut app.access, window, day).await {
             Ok(answer) => {
                 self.keep(app, index, day, answer).await;
                 Ok(())
             }
             Err(error) => {
-                record.failures[error.reason() as usize] += 1;
-                if error.then() == Then::OtherDay {
+                record.failures[error.reason as usize] += 1;
+                if error.retry == Retry::OtherDay {
                     app.days[index].refuse(day, (self.clock)());
                 }
-                let (appid, reason, sentence) =
-                    (&app.app.appid, error.reason(), error.sentence(&app.access));
+                let (appid, reason, sentence) = (&app.app.appid, error.reason, &error.message);
                 if error.is_not_ready() {
                     tracing::info!(%appid, %window, %day, %reason, "{sentence}");
                 } else {

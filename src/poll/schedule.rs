@@ -11,7 +11,7 @@ use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 
 use crate::calendar;
 use crate::portrait::AppId;
-use crate::wechat::errcode::Then;
+use crate::wechat::errcodes::Retry;
 
 /// This long after a day began, at 15:30 of the next, WeChat no longer corrects its figures.
 const FINAL_AFTER: TimeDelta = TimeDelta::minutes((24 + 15) * 60 + 30);
@@ -144,11 +144,11 @@ pub fn oldest_due(now: DateTime<Utc>) -> NaiveDate {
 
 /// Returns the time before which an app is not asked again after an error, if there is one.
 #[must_use]
-pub fn hold_until(then: Then, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
-    match then {
-        Then::NextPoll | Then::Soon | Then::NewToken | Then::OtherDay => None,
-        Then::After(pause) => Some(now + pause),
-        Then::Tomorrow => Some(calendar::next_midnight(now)),
+pub fn hold_until(retry: Retry, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    match retry {
+        Retry::NextPoll | Retry::Soon | Retry::NewToken | Retry::OtherDay => None,
+        Retry::After(pause) => Some(now + pause),
+        Retry::Tomorrow => Some(calendar::next_midnight(now)),
     }
 }
 
@@ -304,17 +304,17 @@ mod tests {
     #[test]
     fn what_a_human_must_mend_is_asked_less_often() {
         let now = utc("2026-11-22T03:00:00Z");
-        let hold = hold_until(Then::After(Duration::from_hours(24)), now);
+        let hold = hold_until(Retry::After(Duration::from_hours(24)), now);
         let next = next_poll(&appid(), INTERVAL, true, hold, now);
         assert!(
             next >= utc("2026-11-23T03:00:00Z") && next < utc("2026-11-23T03:30:00Z"),
             "{next}"
         );
         assert_eq!(
-            hold_until(Then::Tomorrow, now),
+            hold_until(Retry::Tomorrow, now),
             Some(utc("2026-11-22T16:00:00Z"))
         );
-        assert_eq!(hold_until(Then::NextPoll, now), None);
+        assert_eq!(hold_until(Retry::NextPoll, now), None);
     }
 
     #[test]

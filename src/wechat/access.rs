@@ -1,99 +1,91 @@
-//! How an app gets at WeChat's API: what is configured for it, and the token that is held.
+//! How one app is authenticated: what is configured, the token in use, and the file behind it.
 //!
-//! One token is held per app and renewed by one caller at a time, wherever tokens come from. Those of
-//! `stable_token` are apart from those of `cgi-bin/token`: asking for one never takes away the token
-//! of the app's own backend.
+//! Tokens of `stable_token` are apart from those of `cgi-bin/token`: requesting one never revokes the
+//! token of the app's own backend. Sends nothing itself.
 
 use std::path::Path;
-use std::sync::PoisonError;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use secrecy::{ExposeSecret, SecretString};
-use tokio::sync::Mutex;
 
-use super::errcode::{Asked, Reason};
-use super::{Endpoint, Error, WECHAT, wire};
+use super::errcodes::{Credential, Reason};
+use super::error::Error;
+use super::requests::Endpoint;
+use super::tokens::Token;
 use crate::config::access::{self, AccessMethod, Secret, TokenAccess, TokenSource, trim_secret};
 use crate::portrait::AppId;
 
-/// WeChat gives out the next token this long before the end of one, and both work in between.
+/// WeChat issues the next token this long before the end of one, and both work in between.
 const RENEW_BEFORE_END: Duration = Duration::from_mins(5);
 
-/// One app's way in.
+/// What sentences call the usual peer.
+pub(super) const WECHAT: &str = "WeChat";
+
+/// The access of one app, owned by the task that polls it.
 #[derive(Debug)]
 pub struct Access {
-    appid: AppId,
-    way: AccessMethod,
-    tokens: Mutex<Tokens>,
-    seen: std::sync::Mutex<Seen>,
+    pub(super) caller: Caller,
+    lease: Option<TokenLease>,
+    pub(super) file: CredentialFile,
 }
 
-/// What stood in the file with the AppSecret, or with the token.
+/// Which app a request is for, and how it is authenticated.
+#[derive(Debug)]
+pub(super) struct Caller {
+    pub(super) appid: AppId,
+    pub(super) method: AccessMethod,
+}
+
+/// What was in the file with the AppSecret, or with the token.
 #[derive(Debug, Default)]
-struct Seen {
-    /// When it was read last, if it could be.
+pub(super) struct CredentialFile {
+    /// The whole text when it was last read; `None` if that failed.
     text: Option<SecretString>,
-    /// The AppSecret that was there last.
+    /// The last AppSecret that could be read.
     secret: Option<SecretString>,
 }
 
-/// What is held, and how many tokens there have been.
-#[derive(Debug, Default)]
-struct Tokens {
-    held: Option<Held>,
-    number: u64,
-}
-
+/// A token and how long to use it.
 #[derive(Debug)]
-struct Held {
+struct TokenLease {
     token: SecretString,
-    /// None for a token that is used for one poll and no longer: nobody told how long it lives, or it
-    /// lives for minutes.
+    /// `None` for a token that is used for one poll only: its life is unknown, or minutes.
     renew_at: Option<DateTime<Utc>>,
 }
 
-/// A token for one request.
-pub(super) struct Lent {
-    pub(super) token: SecretString,
-    /// Which one it is: its source may give the same text again.
-    number: u64,
-}
-
 impl Access {
-    /// Starts without a token; the first request asks for one.
+    /// Starts without a token; the first request gets one.
     #[must_use]
-    pub fn new(appid: AppId, way: AccessMethod) -> Self {
+    pub fn new(appid: AppId, method: AccessMethod) -> Self {
         Self {
-            appid,
-            way,
-            tokens: Mutex::default(),
-            seen: std::sync::Mutex::default(),
+            caller: Caller { appid, method },
+            lease: None,
+            file: CredentialFile::default(),
         }
     }
 
-    /// Returns whose way in this is.
+    /// Returns the app.
     #[must_use]
     pub fn appid(&self) -> &AppId {
-        &self.appid
+        &self.caller.appid
     }
 
     /// Returns what is configured.
     #[must_use]
-    pub fn way(&self) -> &AccessMethod {
-        &self.way
+    pub fn method(&self) -> &AccessMethod {
+        &self.caller.method
     }
 
-    /// Forgets a token that was for one poll.
-    pub async fn begin_poll(&self) {
-        let mut tokens = self.tokens.lock().await;
-        tokens.held.take_if(|held| held.renew_at.is_none());
+    /// Drops a token that was for one poll.
+    pub fn begin_poll(&mut self) {
+        self.lease.take_if(|lease| lease.renew_at.is_none());
     }
 
     /// Returns the file with the AppSecret, or with the token, if there is one.
     #[must_use]
     pub fn file(&self) -> Option<&Path> {
-        let AccessMethod::Token(token) = &self.way else {
+        let AccessMethod::Token(token) = &self.caller.method else {
             return None;
         };
         match &token.source {
@@ -103,121 +95,100 @@ impl Access {
         }
     }
 
-    /// Tells whether there is something else in that file than was read there last.
-    pub async fn has_news(&self) -> bool {
+    /// Returns `true` if that file has other contents than when it was last read.
+    pub async fn credentials_changed(&self) -> bool {
         let Some(path) = self.file() else {
             return false;
         };
         read_text(path).await.is_ok_and(|text| {
-            let seen = self.seen.lock();
-            let seen = seen.unwrap_or_else(PoisonError::into_inner);
-            seen.text.as_ref().map(ExposeSecret::expose_secret) != Some(text.expose_secret())
+            let last = self.file.text.as_ref().map(ExposeSecret::expose_secret);
+            last != Some(text.expose_secret())
         })
     }
 
-    /// Reads a file with the AppSecret or the token.
-    pub(super) async fn read(&self, path: &Path) -> Result<SecretString, String> {
-        let text = read_text(path).await;
-        let seen = self.seen.lock();
-        seen.unwrap_or_else(PoisonError::into_inner).text = text.as_ref().ok().cloned();
-        text
+    /// Returns the token in use, unless it is about to end.
+    pub(super) fn lease(&self, now: DateTime<Utc>) -> Option<SecretString> {
+        let is_good = |lease: &&TokenLease| lease.renew_at.is_none_or(|renew_at| now < renew_at);
+        let lease = self.lease.as_ref().filter(is_good)?;
+        Some(lease.token.clone())
     }
 
-    /// Returns the AppSecret as it is now, or as it was when its file could be read.
-    pub(super) async fn secret(&self, secret: &Secret) -> Result<SecretString, Error> {
-        let Some(path) = &secret.file else {
-            return Ok(secret.value.clone());
-        };
-        let found = match self.read(path).await {
-            Ok(text) => {
-                let found = trim_secret(text.expose_secret());
-                Some(found.map_err(|problem| {
-                    let problem = format!("{}: {problem}", path.display());
-                    Error::Unusable(Endpoint::Token, Reason::Credentials, problem)
-                })?)
-            }
-            Err(problem) => {
-                tracing::warn!(appid = %self.appid, "{problem}; the AppSecret is used that was there before");
-                None
-            }
-        };
-        let seen = self.seen.lock();
-        let mut seen = seen.unwrap_or_else(PoisonError::into_inner);
-        let found = found.or_else(|| seen.secret.clone());
-        let found = found.unwrap_or_else(|| secret.value.clone());
-        Ok(seen.secret.insert(found).clone())
-    }
-
-    /// Returns the token that is held, or asks for a new one; whoever comes meanwhile waits.
-    pub(super) async fn token(
-        &self,
-        now: DateTime<Utc>,
-        ask: impl AsyncFnOnce() -> Result<wire::Token, Error>,
-    ) -> Result<Lent, Error> {
-        let mut tokens = self.tokens.lock().await;
-        let is_good = |held: &&Held| held.renew_at.is_none_or(|renew_at| now < renew_at);
-        if let Some(held) = tokens.held.as_ref().filter(is_good) {
-            return Ok(Lent {
-                token: held.token.clone(),
-                number: tokens.number,
-            });
-        }
-        let wire::Token { value, expires_in } = ask().await?;
-        let token = SecretString::from(value);
-        let renew_at = expires_in.map(|seconds| {
+    /// Uses a token that was requested at `now` from now on.
+    pub(super) fn renew(&mut self, token: Token, now: DateTime<Utc>) -> SecretString {
+        let renew_at = token.expires_in.map(|seconds| {
             let life = Duration::from_secs(seconds).saturating_sub(RENEW_BEFORE_END);
             let life = TimeDelta::from_std(life).unwrap_or(TimeDelta::MAX);
             now.checked_add_signed(life)
                 .unwrap_or(DateTime::<Utc>::MAX_UTC)
         });
-        // It would be asked for again before every request of the poll.
-        let renew_at = renew_at.filter(|renew_at| now < *renew_at);
-        tokens.number += 1;
-        tokens.held = Some(Held {
+        let token = SecretString::from(token.value);
+        self.lease = Some(TokenLease {
             token: token.clone(),
-            renew_at,
+            // It would be requested again before every request of the poll.
+            renew_at: renew_at.filter(|renew_at| now < *renew_at),
         });
-        Ok(Lent {
-            token,
-            number: tokens.number,
-        })
+        token
     }
 
-    /// Uses a token that was refused to the end of the poll at most. Dropped at once, it would be asked
-    /// for by everybody who has been refused the one before it.
-    pub(super) async fn distrust(&self, refused: &Lent) {
-        let mut tokens = self.tokens.lock().await;
-        if tokens.number == refused.number
-            && let Some(held) = &mut tokens.held
-        {
-            held.renew_at = None;
+    /// Drops a token that was refused.
+    pub(super) fn invalidate(&mut self) {
+        self.lease = None;
+    }
+}
+
+impl CredentialFile {
+    /// Reads the file.
+    pub(super) async fn read(&mut self, path: &Path) -> Result<SecretString, String> {
+        let text = read_text(path).await;
+        self.text = text.as_ref().ok().cloned();
+        text
+    }
+
+    /// Returns the AppSecret as it is now, or as it was when its file could be read.
+    pub(super) async fn secret(
+        &mut self,
+        appid: &AppId,
+        secret: &Secret,
+    ) -> Result<SecretString, Error> {
+        let Some(path) = &secret.file else {
+            return Ok(secret.value.clone());
+        };
+        match self.read(path).await {
+            Ok(text) => {
+                let found = trim_secret(text.expose_secret()).map_err(|problem| {
+                    let problem = format!("{}: {problem}", path.display());
+                    Error::Unusable(Endpoint::Token, Reason::Credentials, problem)
+                })?;
+                Ok(self.secret.insert(found).clone())
+            }
+            Err(problem) => {
+                tracing::warn!(%appid, problem, "cannot read the AppSecret, using the last one");
+                Ok(self.secret.as_ref().unwrap_or(&secret.value).clone())
+            }
         }
     }
+}
 
-    /// Drops a token that was refused, unless another caller has had it replaced already.
-    pub(super) async fn forget(&self, refused: &Lent) {
-        let mut tokens = self.tokens.lock().await;
-        if tokens.number == refused.number {
-            tokens.held = None;
-        }
-    }
-
+impl Caller {
     /// Returns what a request to an endpoint carries.
-    pub(super) fn asked(&self, endpoint: Endpoint) -> Asked {
-        match (&self.way, endpoint) {
-            (_, Endpoint::Token) => Asked::Secret,
-            (AccessMethod::CloudHosting, _) => Asked::CloudHosting,
-            (AccessMethod::PortraitUrl(_), _) => Asked::PortraitUrl,
+    pub(super) fn credential(&self, endpoint: Endpoint) -> Credential {
+        match (&self.method, endpoint) {
+            (AccessMethod::CloudHosting, _) => Credential::CloudHosting,
+            (AccessMethod::PortraitUrl(_), _) => Credential::PortraitUrl,
+            (AccessMethod::Token(access), Endpoint::Token) => match access.source {
+                TokenSource::Url(_) => Credential::TokenUrl,
+                _ => Credential::AppSecret,
+            },
             (AccessMethod::Token(access), _) => match access.source {
-                TokenSource::Secret(..) => Asked::OwnToken,
-                _ => Asked::GivenToken,
+                TokenSource::Secret(..) => Credential::OwnToken,
+                _ => Credential::GivenToken,
             },
         }
     }
 
-    /// Returns who answers at an endpoint, and the key that says where.
+    /// Returns who answers at an endpoint, and the key that configures it.
     pub(super) fn peer(&self, endpoint: Endpoint) -> (String, &'static str) {
-        match (&self.way, endpoint) {
+        match (&self.method, endpoint) {
             (AccessMethod::PortraitUrl(remote), _) => (
                 format!("portrait_url ({})", remote.url.host()),
                 "portrait_url",
@@ -234,7 +205,7 @@ impl Access {
                     function: Some(function),
                     ..
                 }),
-                // What the function itself answers, and not WeChat about it.
+                // What the function itself answers, as opposed to WeChat about it.
                 Endpoint::Portrait,
             ) => (
                 format!("the cloud function {}", function.name),
@@ -245,7 +216,7 @@ impl Access {
     }
 }
 
-/// Reads a file away from the tasks that must not wait.
+/// Reads a file on a thread that may block.
 async fn read_text(path: &Path) -> Result<SecretString, String> {
     let path = path.to_owned();
     let read = tokio::task::spawn_blocking(move || access::read_text(&path)).await;
@@ -257,31 +228,48 @@ async fn read_text(path: &Path) -> Result<SecretString, String> {
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn a_token_is_kept_for_its_life_or_for_one_poll() {
+    #[test]
+    fn a_token_is_kept_for_its_life_or_for_one_poll() {
         let now: DateTime<Utc> = "2026-11-22T02:00:00Z".parse().unwrap();
-        for (expires_in, asked_in_each_poll) in [
+        for (expires_in, requested_in_each_poll) in [
             (Some(7200), [1, 0, 1]),
             (Some(301), [1, 1, 1]),
             (Some(300), [1, 1, 1]),
             (None, [1, 1, 1]),
         ] {
-            let way = AccessMethod::of_secret(SecretString::from("secret"));
-            let access = Access::new("wx0123456789abcdef".parse().unwrap(), way);
-            for (minutes, expected) in [0, 30, 115].into_iter().zip(asked_in_each_poll) {
-                access.begin_poll().await;
-                let mut asked = 0;
+            let method = AccessMethod::of_secret(SecretString::from("secret"));
+            let mut access = Access::new("wx0123456789abcdef".parse().unwrap(), method);
+            for (minutes, expected) in [0, 30, 115].into_iter().zip(requested_in_each_poll) {
+                access.begin_poll();
+                let now = now + TimeDelta::minutes(minutes);
+                let mut requested = 0;
                 for _ in 0..6 {
-                    let ask = async || {
-                        asked += 1;
+                    if access.lease(now).is_none() {
+                        requested += 1;
                         let value = "token".to_owned();
-                        Ok(wire::Token { value, expires_in })
-                    };
-                    let now = now + TimeDelta::minutes(minutes);
-                    access.token(now, ask).await.ok().unwrap();
+                        access.renew(Token { value, expires_in }, now);
+                    }
                 }
-                assert_eq!(asked, expected, "{expires_in:?} {minutes}");
+                assert_eq!(requested, expected, "{expires_in:?} {minutes}");
             }
         }
+    }
+
+    #[test]
+    fn a_refused_token_is_not_used_again() {
+        let now: DateTime<Utc> = "2026-11-22T02:00:00Z".parse().unwrap();
+        let method = AccessMethod::of_secret(SecretString::from("secret"));
+        let mut access = Access::new("wx0123456789abcdef".parse().unwrap(), method);
+        let value = "token".to_owned();
+        access.renew(
+            Token {
+                value,
+                expires_in: Some(7200),
+            },
+            now,
+        );
+        assert!(access.lease(now).is_some());
+        access.invalidate();
+        assert!(access.lease(now).is_none());
     }
 }

@@ -12,10 +12,11 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
-use super::{Endpoint, Error, Refusal};
+use super::error::{DecodeError, Refusal};
+use super::requests::{Endpoint, compact};
 use crate::calendar;
 use crate::portrait::{
-    AppId, Cohort, Dimension, Division, Portrait, Repair, Repairs, UNKNOWN_NAME, Window,
+    Cohort, Dimension, Division, Portrait, Repair, Repairs, UNKNOWN_NAME, Window,
 };
 
 /// A portrait, the text it was read from, and what had to be repaired.
@@ -29,46 +30,18 @@ pub struct Answer {
     pub repairs: Repairs,
 }
 
-/// A token as WeChat, or somebody in its place, gives it out.
-pub(super) struct Token {
-    pub(super) value: String,
-    /// Seconds, if that was told.
-    pub(super) expires_in: Option<u64>,
-}
-
-/// Returns the body of a request for the token that all who use `stable_token` share.
-pub(super) fn stable_token_request(appid: &AppId, secret: &str) -> Value {
-    json!({
-        "grant_type": "client_credential",
-        "appid": appid,
-        "secret": secret,
-        "force_refresh": false,
-    })
-}
-
-/// Returns the body of a request for the portrait of the window that ends on `reference_date`.
-pub(super) fn portrait_request(window: Window, reference_date: NaiveDate) -> Value {
-    let (begin, end) = calendar::range(window, reference_date);
-    json!({ "begin_date": compact(begin), "end_date": compact(end) })
-}
-
-/// Returns what a cloud function, or another program in between, is asked: both spellings, so that it
-/// can hand on either.
-pub(super) fn function_event(window: Window, reference_date: NaiveDate) -> Value {
-    let mut event = portrait_request(window, reference_date);
-    event["beginDate"] = event["begin_date"].clone();
-    event["endDate"] = event["end_date"].clone();
-    event
-}
-
 /// Reads the portrait that was asked for, also where a cloud function or a program in between has
 /// put something around it.
 ///
 /// # Errors
 ///
-/// [`Error::Refused`] and [`Error::Empty`] are WeChat's own words; [`Error::Decode`] is all that
+/// [`DecodeError::Refused`] and [`DecodeError::Empty`] are WeChat's own words; [`DecodeError::Unreadable`] is all that
 /// is no portrait of these days.
-pub fn portrait(body: &[u8], window: Window, reference_date: NaiveDate) -> Result<Answer, Error> {
+pub fn portrait(
+    body: &[u8],
+    window: Window,
+    reference_date: NaiveDate,
+) -> Result<Answer, DecodeError> {
     unpacked(object(body, Endpoint::Portrait)?)
         .and_then(|(text, answer)| read_portrait(text, &answer, window, reference_date))
 }
@@ -82,7 +55,7 @@ pub(super) fn of_function(
     body: &[u8],
     window: Window,
     reference_date: NaiveDate,
-) -> Result<Answer, Error> {
+) -> Result<Answer, DecodeError> {
     unpacked(object(body, Endpoint::Function)?)
         .and_then(|(text, answer)| read_portrait(text, &answer, window, reference_date))
 }
@@ -92,7 +65,7 @@ fn read_portrait(
     answer: &Map<String, Value>,
     window: Window,
     reference_date: NaiveDate,
-) -> Result<Answer, Error> {
+) -> Result<Answer, DecodeError> {
     let told = field(answer, REF_DATE);
     let mut portrait = Portrait::new(window, reference_date);
     let mut repairs = Repairs::default();
@@ -106,10 +79,10 @@ fn read_portrait(
                     "{} is a list, as in an answer of getweanalysisappiddailyretaininfo",
                     names[0]
                 );
-                return Err(Error::Decode(Endpoint::Portrait, problem));
+                return Err(DecodeError::Unreadable(Endpoint::Portrait, problem));
             }
             Some(_) => {
-                return Err(Error::Decode(
+                return Err(DecodeError::Unreadable(
                     Endpoint::Portrait,
                     format!("{} is no object", names[0]),
                 ));
@@ -124,7 +97,7 @@ fn read_portrait(
                     read_rows(rows, portrait.division_mut(cohort, dimension), &mut repairs);
                 }
                 Some(_) => {
-                    return Err(Error::Decode(
+                    return Err(DecodeError::Unreadable(
                         Endpoint::Portrait,
                         format!("{} is no list", names[0]),
                     ));
@@ -135,7 +108,7 @@ fn read_portrait(
     if portrait.is_empty() {
         return Err(match repairs[Repair::UnreadableValue] {
             0 if has_halves || told.is_some() || code(answer).is_some() || answer.is_empty() => {
-                Error::Empty
+                DecodeError::Empty
             }
             0 => {
                 let thrown = answer.get("errorMessage").and_then(Value::as_str);
@@ -143,9 +116,9 @@ fn read_portrait(
                     Some(thrown) => format!("an error was thrown, {}", redact(thrown)),
                     None => "neither ref_date nor visit_uv is in it".to_owned(),
                 };
-                Error::Decode(Endpoint::Portrait, problem)
+                DecodeError::Unreadable(Endpoint::Portrait, problem)
             }
-            _ => Error::Decode(
+            _ => DecodeError::Unreadable(
                 Endpoint::Portrait,
                 "not one of its rows has a name and a number".to_owned(),
             ),
@@ -153,7 +126,10 @@ fn read_portrait(
     }
     let Some(told) = told else {
         let problem = "it does not tell its day: ref_date is missing";
-        return Err(Error::Decode(Endpoint::Portrait, problem.to_owned()));
+        return Err(DecodeError::Unreadable(
+            Endpoint::Portrait,
+            problem.to_owned(),
+        ));
     };
     check_reference_date(told, window, reference_date)?;
     Ok(Answer {
@@ -168,7 +144,7 @@ fn read_portrait(
 /// # Errors
 ///
 /// It is no answer, or covers days that are no window.
-pub fn covered(body: &[u8]) -> Result<Option<(Window, NaiveDate)>, Error> {
+pub fn covered(body: &[u8]) -> Result<Option<(Window, NaiveDate)>, DecodeError> {
     let (_, answer) = unpacked(object(body, Endpoint::Portrait)?)?;
     let Some(told) = field(&answer, REF_DATE) else {
         return Ok(None);
@@ -184,7 +160,10 @@ pub fn covered(body: &[u8]) -> Result<Option<(Window, NaiveDate)>, Error> {
         }
     }
     let problem = "its ref_date is neither a day, nor 7 days, nor 30 days";
-    Err(Error::Decode(Endpoint::Portrait, problem.to_owned()))
+    Err(DecodeError::Unreadable(
+        Endpoint::Portrait,
+        problem.to_owned(),
+    ))
 }
 
 /// Writes figures as WeChat would have sent them.
@@ -218,7 +197,7 @@ pub fn archived(
     window: Window,
     reference_date: NaiveDate,
     dimensions: &[Dimension],
-) -> Result<Portrait, Error> {
+) -> Result<Portrait, DecodeError> {
     listed(text, window, reference_date, dimensions).or_else(|_| {
         let answer = portrait(text.as_bytes(), window, reference_date)?;
         Ok(answer.portrait)
@@ -268,60 +247,11 @@ struct Archived<'a> {
 
 type Half<'a> = HashMap<Cow<'a, str>, &'a RawValue>;
 
-/// Reads what a source of tokens gives: the answer of a token endpoint, perhaps without a life, or
-/// nothing but the token.
-pub(super) fn given_token(output: &[u8]) -> Result<Token, Error> {
-    let text = String::from_utf8_lossy(output);
-    let text = text.trim();
-    if text.starts_with('{') {
-        let (_, answer) = object(text.as_bytes(), Endpoint::Token)?;
-        return read_token(&answer);
-    }
-    let is_word = text.bytes().all(|byte| byte.is_ascii_graphic());
-    let problem = if text.is_empty() {
-        "it is empty"
-    } else if !is_word || text.starts_with(['<', '[', '"']) {
-        "it is neither one word nor {\"access_token\": …}"
-    } else {
-        return Ok(Token {
-            value: text.to_owned(),
-            expires_in: None,
-        });
-    };
-    Err(Error::Decode(Endpoint::Token, problem.to_owned()))
-}
-
-/// Reads the answer of a token endpoint of WeChat.
-pub(super) fn token(body: &[u8]) -> Result<Token, Error> {
-    let (_, answer) = object(body, Endpoint::Token)?;
-    let token = read_token(&answer)?;
-    if token.expires_in.is_none() {
-        let problem = "expires_in is missing";
-        return Err(Error::Decode(Endpoint::Token, problem.to_owned()));
-    }
-    Ok(token)
-}
-
-fn read_token(answer: &Map<String, Value>) -> Result<Token, Error> {
-    let unreadable = |problem: &str| Error::Decode(Endpoint::Token, problem.to_owned());
-    let value = field(answer, &["access_token"])
-        .and_then(Value::as_str)
-        .filter(|token| !token.is_empty())
-        .ok_or_else(|| unreadable("access_token is missing"))?;
-    let expires_in = field(answer, &["expires_in"])
-        .map(|seconds| whole_number(seconds).ok_or_else(|| unreadable("expires_in is no number")))
-        .transpose()?;
-    Ok(Token {
-        value: value.to_owned(),
-        expires_in,
-    })
-}
-
 /// An object, and the text that it was read from.
-type Object<'a> = (Cow<'a, str>, Map<String, Value>);
+pub(super) type Object<'a> = (Cow<'a, str>, Map<String, Value>);
 
 /// Takes off what cloud functions and programs in between put around an answer, layer by layer.
-fn unpacked(object: Object<'_>) -> Result<Object<'_>, Error> {
+fn unpacked(object: Object<'_>) -> Result<Object<'_>, DecodeError> {
     let (mut text, mut answer) = object;
     for _ in 0..DEEPEST {
         let is_answer = field(&answer, REF_DATE).is_some()
@@ -337,7 +267,7 @@ fn unpacked(object: Object<'_>) -> Result<Object<'_>, Error> {
         };
         if inner.is_empty() {
             let problem = "the cloud function returned nothing".to_owned();
-            return Err(Error::Decode(Endpoint::Portrait, problem));
+            return Err(DecodeError::Unreadable(Endpoint::Portrait, problem));
         }
         let (inner, object) = self::object(inner.as_bytes(), Endpoint::Portrait)?;
         (text, answer) = (Cow::Owned(inner.into_owned()), object);
@@ -358,10 +288,10 @@ const HALVES: [(Cohort, &[&str]); 2] = [
 ];
 
 /// Reads an object that is no refusal, and the text that it was read from.
-fn object(body: &[u8], endpoint: Endpoint) -> Result<Object<'_>, Error> {
+pub(super) fn object(body: &[u8], endpoint: Endpoint) -> Result<Object<'_>, DecodeError> {
     let (text, value) = json(body, endpoint)?;
     let Value::Object(object) = value else {
-        return Err(Error::Decode(
+        return Err(DecodeError::Unreadable(
             endpoint,
             "it is JSON, but no object".to_owned(),
         ));
@@ -372,13 +302,13 @@ fn object(body: &[u8], endpoint: Endpoint) -> Result<Object<'_>, Error> {
             let errmsg = field(&object, &["errmsg", "errMsg"])
                 .and_then(Value::as_str)
                 .unwrap_or_default();
-            Err(Error::Refused(Refusal {
+            Err(DecodeError::Refused(Refusal {
                 endpoint,
                 errcode,
                 errmsg: redact(errmsg),
             }))
         }
-        Some(Err(())) => Err(Error::Decode(
+        Some(Err(())) => Err(DecodeError::Unreadable(
             endpoint,
             "errcode is no whole number".to_owned(),
         )),
@@ -386,7 +316,7 @@ fn object(body: &[u8], endpoint: Endpoint) -> Result<Object<'_>, Error> {
 }
 
 /// Reads JSON, also where it has raw control characters inside strings or broken UTF-8.
-fn json(body: &[u8], endpoint: Endpoint) -> Result<(Cow<'_, str>, Value), Error> {
+fn json(body: &[u8], endpoint: Endpoint) -> Result<(Cow<'_, str>, Value), DecodeError> {
     let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
     let text = String::from_utf8_lossy(body);
     if let Ok(value) = serde_json::from_str(&text) {
@@ -396,7 +326,7 @@ fn json(body: &[u8], endpoint: Endpoint) -> Result<(Cow<'_, str>, Value), Error>
     match serde_json::from_str(&text) {
         Ok(value) => Ok((Cow::Owned(text), value)),
         // The text itself is not repeated: nobody knows what is in it.
-        Err(error) => Err(Error::Decode(
+        Err(error) => Err(DecodeError::Unreadable(
             endpoint,
             format!(
                 "{} bytes that are no JSON, from line {} column {}",
@@ -437,7 +367,7 @@ fn code(answer: &Map<String, Value>) -> Option<Result<i64, ()>> {
 }
 
 /// Returns the first of several spellings that is there and not null.
-fn field<'a>(object: &'a Map<String, Value>, names: &[&str]) -> Option<&'a Value> {
+pub(super) fn field<'a>(object: &'a Map<String, Value>, names: &[&str]) -> Option<&'a Value> {
     names
         .iter()
         .find_map(|name| object.get(*name).filter(|value| !value.is_null()))
@@ -491,7 +421,7 @@ fn read_row(row: &Value) -> Option<(Cow<'_, str>, u64)> {
 }
 
 /// Reads a whole number, exactly up to the largest `u64`, also from text.
-fn whole_number(value: &Value) -> Option<u64> {
+pub(super) fn whole_number(value: &Value) -> Option<u64> {
     match value {
         Value::Number(number) => number.as_u64(),
         Value::String(text) => text.trim().parse().ok(),
@@ -505,7 +435,7 @@ fn check_reference_date(
     told: &Value,
     window: Window,
     reference_date: NaiveDate,
-) -> Result<(), Error> {
+) -> Result<(), DecodeError> {
     let asked = ref_date(window, reference_date);
     let (begin, end) = calendar::range(window, reference_date);
     let digits = digits_of_date(told);
@@ -521,7 +451,7 @@ fn check_reference_date(
         .filter(|character| digits.is_some() || character.is_ascii_alphanumeric())
         .take(40)
         .collect();
-    Err(Error::Decode(
+    Err(DecodeError::Unreadable(
         Endpoint::Portrait,
         format!("asked for {asked}, its ref_date is {told}"),
     ))
@@ -553,10 +483,6 @@ fn digits_of_date(told: &Value) -> Option<String> {
 
 fn without_dashes(text: &str) -> String {
     text.replace('-', "")
-}
-
-fn compact(day: NaiveDate) -> String {
-    day.format("%Y%m%d").to_string()
 }
 
 /// Returns a sentence of WeChat fit for a log: short, on one line, and without words so long that
@@ -594,7 +520,7 @@ mod tests {
     }
 
     /// Reads an answer of the day, and from the archive again.
-    fn read(body: impl AsRef<[u8]>) -> Result<Answer, Error> {
+    fn read(body: impl AsRef<[u8]>) -> Result<Answer, DecodeError> {
         let answer = portrait(body.as_ref(), Window::OneDay, day())?;
         let archived = archived(&answer.text, Window::OneDay, day(), &Dimension::ALL);
         assert_eq!(archived.unwrap(), answer.portrait, "{}", answer.text);
@@ -633,7 +559,7 @@ mod tests {
         assert_eq!(counted, repairs, "{text}");
     }
 
-    fn message(result: Result<Answer, Error>) -> String {
+    fn message(result: Result<Answer, DecodeError>) -> String {
         result.map_or_else(
             |error| error.to_string(),
             |answer| format!("{:?}", answer.portrait),
@@ -818,7 +744,7 @@ mod tests {
             (r#"{"errcode":-1}"#, -1, ""),
             (r#"{"errcode":45009,"errmsg":7,"visit_uv":{}}"#, 45009, ""),
         ] {
-            let Err(Error::Refused(refusal)) = read(body) else {
+            let Err(DecodeError::Refused(refusal)) = read(body) else {
                 panic!("{body}");
             };
             assert_eq!(refusal.errcode, errcode);
@@ -1067,94 +993,6 @@ mod tests {
     }
 
     #[test]
-    fn the_request_names_the_first_and_the_last_day() {
-        for (window, begin) in [
-            (Window::OneDay, "20261121"),
-            (Window::SevenDays, "20261115"),
-            (Window::ThirtyDays, "20261023"),
-        ] {
-            let request = portrait_request(window, day());
-            assert_eq!(
-                request,
-                serde_json::json!({"begin_date": begin, "end_date": "20261121"})
-            );
-        }
-    }
-
-    #[test]
-    fn a_token_has_a_text_and_a_life() {
-        for body in [
-            r#"{"access_token":"T","expires_in":7200}"#,
-            r#"{"access_token":"T","expires_in":"7200","errcode":0}"#,
-        ] {
-            let token = token(body.as_bytes()).unwrap_or_else(|error| panic!("{error}"));
-            assert_eq!((token.value.as_str(), token.expires_in), ("T", Some(7200)));
-        }
-        for (body, expected) in [
-            (
-                r#"{"access_token":"","expires_in":7200}"#,
-                "access_token is missing",
-            ),
-            (r#"{"access_token":"secret"}"#, "expires_in is missing"),
-            (
-                r#"{"access_token":"secret","expires_in":-1}"#,
-                "expires_in is no number",
-            ),
-            (
-                r#"{"access_token":5,"expires_in":7200}"#,
-                "access_token is missing",
-            ),
-            ("{}", "access_token is missing"),
-        ] {
-            let Err(Error::Decode(Endpoint::Token, problem)) = token(body.as_bytes()) else {
-                panic!("{body}");
-            };
-            assert_eq!(problem, expected, "{body}");
-        }
-        let refused = token(br#"{"errcode":40125,"errmsg":"invalid appsecret"}"#);
-        let Err(Error::Refused(refusal)) = refused else {
-            panic!("refused");
-        };
-        assert_eq!(
-            (refusal.endpoint, refusal.errcode),
-            (Endpoint::Token, 40125)
-        );
-    }
-
-    #[test]
-    fn a_given_token_is_a_word_or_an_object() {
-        let given =
-            |text: &str| given_token(text.as_bytes()).map(|token| (token.value, token.expires_in));
-        for (text, expires_in) in [
-            ("T_-1\n", None),
-            ("  T_-1", None),
-            (r#"{"access_token":"T_-1"}"#, None),
-            (r#"{"access_token":"T_-1","expires_in":"60"}"#, Some(60)),
-        ] {
-            assert_eq!(given(text).unwrap(), ("T_-1".to_owned(), expires_in));
-        }
-        for (text, expected) in [
-            ("", "unreadable answer: it is empty"),
-            (" \n", "unreadable answer: it is empty"),
-            (
-                "a b",
-                "unreadable answer: it is neither one word nor {\"access_token\": …}",
-            ),
-            (
-                "<html></html>",
-                "unreadable answer: it is neither one word nor {\"access_token\": …}",
-            ),
-            ("{}", "unreadable answer: access_token is missing"),
-            (
-                r#"{"errcode":40164,"errmsg":"x"}"#,
-                "WeChat answered errcode 40164",
-            ),
-        ] {
-            assert_eq!(given(text).unwrap_err().to_string(), expected, "{text}");
-        }
-    }
-
-    #[test]
     fn what_stands_around_an_answer_is_taken_off() {
         let answer = active(r#""platforms":[{"name":"iPhone","value":2}]"#);
         let bare = read(&answer).unwrap();
@@ -1180,14 +1018,14 @@ mod tests {
         ] {
             let error = of_function(body.as_bytes(), Window::OneDay, day()).unwrap_err();
             assert!(
-                matches!(&error, Error::Refused(refusal) if refusal.errcode == 61501 && refusal.endpoint == Endpoint::Portrait),
+                matches!(&error, DecodeError::Refused(refusal) if refusal.errcode == 61501 && refusal.endpoint == Endpoint::Portrait),
                 "{error}"
             );
         }
         let refused = br#"{"errcode":85088,"errmsg":"no env"}"#;
         let error = of_function(refused, Window::OneDay, day()).unwrap_err();
         assert!(
-            matches!(&error, Error::Refused(refusal) if refusal.endpoint == Endpoint::Function)
+            matches!(&error, DecodeError::Refused(refusal) if refusal.endpoint == Endpoint::Function)
         );
         assert_errors(&[
             (

@@ -7,7 +7,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -26,7 +25,6 @@ use wxapp_portrait_exporter::portrait::Window;
 use wxapp_portrait_exporter::simulator::{
     self, FUNCTION_ENV, FUNCTION_NAME, Settings, Simulator, secret_of,
 };
-use wxapp_portrait_exporter::wechat::{self, Access, Client};
 use wxapp_portrait_exporter::{calendar, config};
 
 use crate::cloud_function::{CloudFunction, KEY};
@@ -58,8 +56,6 @@ type WrongAnswer = (u16, &'static str, &'static str, &'static str);
 struct Gate {
     seen: Mutex<Vec<Seen>>,
     answers: Mutex<Vec<(&'static str, u16, String)>>,
-    /// Whether questions for portraits have to wait.
-    is_shut: AtomicBool,
 }
 
 /// One request.
@@ -132,9 +128,6 @@ async fn pass(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Re
         body: serde_json::from_slice(&body).unwrap_or_default(),
     });
     let path = head.uri.path();
-    while path == PORTRAIT && gate.is_shut.load(Ordering::Relaxed) {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
     let is_of_user = [SHARED, FUNCTION].iter().any(|own| path.starts_with(own));
     if is_of_user && head.headers.get("x-key").is_none_or(|key| key != TOKEN) {
         return StatusCode::UNAUTHORIZED.into_response();
@@ -1174,6 +1167,29 @@ async fn whoever_takes_too_long_is_told_of_and_the_portrait_stays() {
     );
 }
 
+#[tokio::test]
+async fn an_app_whose_host_does_not_answer_is_left_alone_until_its_next_poll() {
+    let scenes = [secret as fn() -> Value, || Value::Null].map(async |access| {
+        let mut scene = Scene::start(|base_url| match access() {
+            Value::Null => portrait_url(base_url, ""),
+            access => access,
+        })
+        .await;
+        for (fault, failure) in [
+            ("delay=1h", "portrait timeout"),
+            ("reset", "portrait connect"),
+        ] {
+            scene.wechat.set_fault(APP, fault);
+            let failed = scene.fails(1, "transport", "").await;
+            assert_eq!(failed.asked.1, 4, "one portrait of six, and repetitions");
+            assert_eq!(failed.failures, [(failure.to_owned(), 4.0)]);
+            scene.mend();
+        }
+        scene.arrives(1, &[]).await;
+    });
+    join_all(scenes).await;
+}
+
 /// A program that shares the app with the exporter, and asks for portraits with the token it holds.
 struct Backend {
     /// With `cgi-bin/token`, of which one token takes the place of the other.
@@ -1298,77 +1314,6 @@ async fn the_old_endpoint_takes_tokens_away_as_its_warning_says() {
     let (backends, exporter) = ten_programs(access).await;
     assert!(backends[0] > 0 && exporter > 0.0, "{backends:?} {exporter}");
     assert_eq!(backends[1..], [0; 8], "stable tokens are apart");
-}
-
-/// Prepares to ask a WeChat in this process, many times at once.
-fn asker(wechat: &WeChat, hand: &Hand) -> Client {
-    let settings = wechat::Settings {
-        wechat: config::WeChat {
-            base_urls: vec![format!("{}/", wechat.base_url()).parse().unwrap()],
-            ..config::WeChat::default()
-        },
-        concurrency: 64,
-        backoff: Duration::from_millis(1),
-    };
-    Client::new(settings, Arc::new(hand.clock()), |_| {}).unwrap()
-}
-
-/// Asks a thousand times, when all have borrowed the same token; answers how many had success, and
-/// how often there was asked for a token.
-async fn ask_a_thousand_times(scene: &Scene, client: Client, access: Access) -> (usize, u64) {
-    let (client, access) = (Arc::new(client), Arc::new(access));
-    let started = Arc::new(AtomicUsize::new(0));
-    scene.gate.is_shut.store(true, Ordering::Relaxed);
-    let tasks = (0..1000).map(|_| {
-        let (client, access) = (Arc::clone(&client), Arc::clone(&access));
-        let started = Arc::clone(&started);
-        tokio::spawn(async move {
-            // Nothing waits from here to the first request, and there is one thread only.
-            started.fetch_add(1, Ordering::Relaxed);
-            let day = "2026-11-21".parse().unwrap();
-            client.portrait(&access, Window::OneDay, day).await.is_ok()
-        })
-    });
-    let tasks: Vec<_> = tasks.collect();
-    eventually("all to begin", async || {
-        (started.load(Ordering::Relaxed) == 1000).then_some(())
-    })
-    .await;
-    let requests = || scene.wechat.simulator.requests()[APP].token;
-    let before = requests();
-    scene.gate.is_shut.store(false, Ordering::Relaxed);
-    let results = join_all(tasks).await;
-    let good = results
-        .into_iter()
-        .filter(|result| *result.as_ref().unwrap());
-    (good.count(), requests() - before)
-}
-
-#[tokio::test]
-async fn a_thousand_polls_whose_token_is_refused_ask_for_one_new_token() {
-    let scene = Scene::start(|_| secret()).await;
-    let client = asker(&scene.wechat, &scene.hand);
-    let access = Access::new(appid(APP), configured(scene.folder.path(), secret()));
-    let day = "2026-11-21".parse().unwrap();
-    client.portrait(&access, Window::OneDay, day).await.unwrap();
-    scene.revoke().await;
-    let found = ask_a_thousand_times(&scene, client, access).await;
-    assert_eq!(found, (1000, 1));
-}
-
-#[tokio::test]
-async fn a_thousand_polls_that_get_the_refused_token_again_ask_for_it_once() {
-    let scene = Scene::start(|_| secret()).await;
-    let client = asker(&scene.wechat, &scene.hand);
-    let keys = given(&scene.wechat.base_url());
-    let access = Access::new(appid(APP), configured(scene.folder.path(), keys));
-    let day = "2026-11-21".parse().unwrap();
-    client.portrait(&access, Window::OneDay, day).await.unwrap();
-    // The token server goes on giving what it gave, though it is worth nothing.
-    scene.wechat.set_fault(APP, "errcode=40001");
-    let found = ask_a_thousand_times(&scene, client, access).await;
-    assert_eq!(found, (0, 1));
-    assert_eq!(scene.wechat.simulator.requests()[APP].portrait, 1 + 2000);
 }
 
 #[tokio::test]

@@ -8,9 +8,10 @@ use std::time::Duration;
 use axum::Router;
 use axum::http::{StatusCode, Uri};
 use chrono::TimeDelta;
+use serde_json::{Value, json};
 use wxapp_portrait_exporter::portrait::Window;
 use wxapp_portrait_exporter::simulator::Settings;
-use wxapp_portrait_exporter::wechat::errcode::RULES;
+use wxapp_portrait_exporter::wechat::errcodes::RULES;
 
 use crate::harness::{
     APP, Hand, Home, Inside, OTHER, Page, Reader, WeChat, apps_of, eventually, serve, yesterday,
@@ -538,6 +539,61 @@ async fn a_stalled_app_does_not_delay_the_others() {
         let polls = page.value("wxapp_portrait_polls_total", &[("appid", app)]);
         assert_eq!(polls, Some(0.0), "the first poll is not over");
     }
+}
+
+/// Accepts connections and never answers; answers the address.
+fn silence() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        let connections: Vec<_> = listener.incoming().collect();
+        drop(connections);
+    });
+    address
+}
+
+/// Waits for the portrait of one app while forty others wait for somebody else, none of whom may
+/// have failed before.
+async fn is_not_delayed_by(others: impl Fn(usize) -> Value) {
+    let wechat = WeChat::of(&[APP]).await;
+    let mut home = Home::of(&wechat, &[APP]);
+    home.config["wechat"]["timeout"] = "9s".into();
+    home.config["poll"]["concurrency"] = 8.into();
+    let apps = home.config["apps"].as_array_mut().unwrap();
+    for index in 0..40 {
+        let mut app = others(index);
+        app["appid"] = format!("wxfa{index:014x}").into();
+        apps.insert(index, app);
+    }
+    let exporter = home.start().await;
+    let page = exporter
+        .metrics_with("the healthy app", |page| {
+            let users = page.users(Some(APP)).len();
+            (users > 100).then(|| Page(page.0.clone()))
+        })
+        .await;
+    for (labels, failures) in page.series("wxapp_portrait_poll_failures_total") {
+        assert_eq!(failures.to_string(), "0", "{labels:?}");
+    }
+    let failures = page.series("wxapp_portrait_api_request_failures_total");
+    assert_eq!(failures, [].into(), "somebody was waited for");
+}
+
+#[tokio::test]
+async fn portrait_urls_that_never_answer_do_not_delay_other_apps() {
+    let address = silence();
+    is_not_delayed_by(|index| json!({"portrait_url": format!("http://{address}/{index}")})).await;
+}
+
+#[tokio::test]
+async fn token_servers_that_never_answer_do_not_delay_other_apps() {
+    let address = silence();
+    is_not_delayed_by(|index| json!({"token_url": format!("http://{address}/{index}")})).await;
+}
+
+#[tokio::test]
+async fn token_commands_that_never_end_do_not_delay_other_apps() {
+    is_not_delayed_by(|_| json!({"token_command": ["sleep", "600"]})).await;
 }
 
 #[tokio::test]

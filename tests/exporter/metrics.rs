@@ -169,8 +169,8 @@ fn labels(page: &Page) -> String {
     let mut table = "| label | value | meaning |\n|---|---|---|\n".to_owned();
     for path in [
         "src/portrait.rs",
-        "src/wechat/errcode.rs",
-        "src/wechat/mod.rs",
+        "src/wechat/errcodes.rs",
+        "src/wechat/requests.rs",
         "src/archive.rs",
     ] {
         for spelled in source::spelled(path) {

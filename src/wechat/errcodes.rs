@@ -1,12 +1,11 @@
-//! What WeChat's error codes mean: under which reason they are counted, when to ask again, and
-//! what the operator must hear.
+//! What WeChat's error codes mean: the reason they are counted under, when to retry, and what to
+//! advise the operator.
 //!
 //! Codes as documented at `developers.weixin.qq.com/miniprogram/dev/framework/server-ability/`
 //! and as reported by people who met them. Knows nothing of HTTP.
 
 use std::time::Duration;
 
-use super::Endpoint;
 use crate::portrait::spelled;
 
 spelled! {
@@ -22,7 +21,7 @@ spelled! {
         RateLimited = "rate_limited",
         /// The quota of the day is used up.
         Quota = "quota",
-        /// No usable token: refused even when new, not given by its source, or lost on the way.
+        /// No usable token: refused even when new, not given by its source, or lost in between.
         Token = "token",
         /// The AppSecret is wrong, frozen or not given.
         Credentials = "credentials",
@@ -34,51 +33,53 @@ spelled! {
         DateRange = "date_range",
         /// No answer, or only part of one.
         Transport = "transport",
-        /// An answer that is none.
+        /// An answer that could not be decoded.
         Decode = "decode",
-        /// Something must be set up otherwise, here, at WeChat or in a cloud function.
+        /// Something is configured wrong, here, at WeChat or in a cloud function.
         Configuration = "configuration",
         /// Anything else.
         Other = "other",
     }
 }
 
-/// When it makes sense to ask again.
+/// When to request a portrait again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Then {
+pub enum Retry {
     /// At the next poll, as if nothing had happened.
     NextPoll,
-    /// In a moment and a few times, then at the next poll.
+    /// After a short pause and a few times, then at the next poll.
     Soon,
     /// Once with a new token, then at the next poll.
     NewToken,
-    /// Not for this day of portraits as long as the Beijing day lasts.
+    /// Not for this reference date as long as the Beijing day lasts.
     OtherDay,
-    /// At the next poll after this time: a human has to mend something first.
+    /// At the first poll after this time: a person has to change something first.
     After(Duration),
     /// At the first poll of the next Beijing day.
     Tomorrow,
 }
 
-/// What a refused request asked for and carried, where that makes a difference.
+/// What a request carried to authenticate the app, which decides what to advise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Asked {
-    /// A token, with the AppSecret.
-    Secret,
-    /// A portrait, with a token that the AppSecret bought.
+pub enum Credential {
+    /// The AppSecret, to get a token.
+    AppSecret,
+    /// A token that WeChat issued for the AppSecret.
     OwnToken,
-    /// A portrait, with a token from elsewhere.
+    /// A token from `token_file`, `token_url` or `token_command`.
     GivenToken,
-    /// A portrait, with the token that the sidecar of cloud hosting adds.
+    /// The token that the sidecar of cloud hosting adds.
     CloudHosting,
-    /// A portrait, from an address that is not WeChat's.
+    /// Whatever `portrait_url` uses.
     PortraitUrl,
+    /// Whatever `token_url` uses to get a token.
+    TokenUrl,
 }
 
-/// Where in WeChat's consoles something is set.
+/// A page of WeChat's consoles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
-    /// AppSecret, addresses, encryption.
+pub enum ConsolePage {
+    /// AppSecret, IP allow-list, encryption.
     Settings,
     /// Which APIs the app may use.
     Permissions,
@@ -88,21 +89,10 @@ pub enum Place {
     Hosting,
 }
 
-impl Asked {
-    /// Returns what is mostly asked for at an endpoint.
+impl ConsolePage {
+    /// Returns the menu items that lead to it, as the consoles name them.
     #[must_use]
-    pub const fn at(endpoint: Endpoint) -> Self {
-        match endpoint {
-            Endpoint::Token => Self::Secret,
-            Endpoint::Portrait | Endpoint::Function => Self::OwnToken,
-        }
-    }
-}
-
-impl Place {
-    /// Returns the way to it, as the consoles name its steps.
-    #[must_use]
-    pub const fn way(self) -> &'static str {
+    pub const fn breadcrumb(self) -> &'static str {
         match self {
             Self::Settings => "mp.weixin.qq.com › 开发管理 › 开发设置",
             Self::Permissions => "mp.weixin.qq.com › 开发管理 › 接口设置",
@@ -112,50 +102,81 @@ impl Place {
     }
 }
 
-/// What to do about some error codes.
+/// What to advise the operator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Advice {
+    /// One sentence; `{ip}` stands for the address that WeChat saw, `{peer}` for who refused.
+    pub text: &'static str,
+    /// The page where the setting is, if it is in one of WeChat's consoles.
+    pub page: Option<ConsolePage>,
+}
+
+impl Advice {
+    const fn new(text: &'static str) -> Self {
+        Self { text, page: None }
+    }
+
+    const fn at(self, page: ConsolePage) -> Self {
+        Self {
+            page: Some(page),
+            ..self
+        }
+    }
+}
+
+/// How a group of error codes is handled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rule {
     /// The codes that it is about.
     pub errcodes: &'static [i64],
-    /// Under what they are counted.
+    /// The reason they are counted under.
     pub reason: Reason,
-    /// When to ask again.
-    pub then: Then,
-    /// One sentence for the operator; `{ip}` stands for the address that WeChat saw, `{peer}` for who
-    /// refused.
-    pub advice: &'static str,
-    /// Where it is mended, if that is in one of WeChat's consoles.
-    pub place: Option<Place>,
+    /// When to request again.
+    pub retry: Retry,
+    /// What to advise, unless [`EXCEPTIONS`] has something more specific.
+    pub advice: Advice,
 }
 
 impl Rule {
     const fn new(
         errcodes: &'static [i64],
         reason: Reason,
-        then: Then,
+        retry: Retry,
         advice: &'static str,
     ) -> Self {
         Self {
             errcodes,
             reason,
-            then,
-            advice,
-            place: None,
+            retry,
+            advice: Advice::new(advice),
         }
     }
 
-    /// Names the place where it is mended.
-    const fn at(mut self, place: Place) -> Self {
-        self.place = Some(place);
-        self
+    /// Names the page where the setting is.
+    const fn at(self, page: ConsolePage) -> Self {
+        Self {
+            advice: self.advice.at(page),
+            ..self
+        }
     }
 }
 
-const HOUR: Then = Then::After(Duration::from_hours(1));
-const DAY: Then = Then::After(Duration::from_hours(24));
+/// More specific advice for requests with one kind of credential.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Exception {
+    /// What the requests carried.
+    pub credential: Credential,
+    /// The codes that it is about.
+    pub errcodes: &'static [i64],
+    /// What to advise instead.
+    pub advice: Advice,
+}
 
-const fn minutes(minutes: u64) -> Then {
-    Then::After(Duration::from_mins(minutes))
+const HOUR: Retry = Retry::After(Duration::from_hours(1));
+const DAY: Retry = Retry::After(Duration::from_hours(24));
+
+const fn minutes(minutes: u64) -> Retry {
+    Retry::After(Duration::from_mins(minutes))
 }
 
 /// What to do about every error code that is known.
@@ -163,19 +184,19 @@ pub const RULES: &[Rule] = &[
     Rule::new(
         &[-1, 61504],
         Reason::Busy,
-        Then::Soon,
+        Retry::Soon,
         "WeChat is busy; nothing to do, it is asked again",
     ),
     Rule::new(
         &[61503],
         Reason::NotReady,
-        Then::NextPoll,
+        Retry::NextPoll,
         "not computed yet; normal before 10:00, possible until 15:00 Beijing time",
     ),
     Rule::new(
         &[61501],
         Reason::DateRange,
-        Then::OtherDay,
+        Retry::OtherDay,
         "the date is refused: WeChat answers only for yesterday and the day before; check the clock of this host",
     ),
     Rule::new(
@@ -193,13 +214,13 @@ pub const RULES: &[Rule] = &[
     Rule::new(
         TOKEN_REFUSED,
         Reason::Token,
-        Then::NewToken,
+        Retry::NewToken,
         "WeChat refuses even a new token: another program fetches tokens with cgi-bin/token or force_refresh, or the secret is of another app",
     ),
     Rule::new(
         &[41001],
         Reason::Token,
-        Then::NextPoll,
+        Retry::NextPoll,
         "no token reached WeChat: a proxy in between may cut the query off",
     ),
     Rule::new(
@@ -214,14 +235,14 @@ pub const RULES: &[Rule] = &[
         HOUR,
         "the AppSecret is wrong or was reset: set the new one; a changed secret_file is noticed within a minute",
     )
-    .at(Place::Settings),
+    .at(ConsolePage::Settings),
     Rule::new(
         &[40243],
         Reason::Credentials,
         minutes(10),
         "the AppSecret is frozen: unfreeze it, or use another access",
     )
-    .at(Place::Settings),
+    .at(ConsolePage::Settings),
     Rule::new(
         &[41002, 41004],
         Reason::Configuration,
@@ -234,7 +255,7 @@ pub const RULES: &[Rule] = &[
         minutes(5),
         "add {ip} to the IP allow-list of the app",
     )
-    .at(Place::Settings),
+    .at(ConsolePage::Settings),
     Rule::new(
         &[89501, 89503],
         Reason::IpNotAllowed,
@@ -256,7 +277,7 @@ pub const RULES: &[Rule] = &[
     Rule::new(
         &[45009],
         Reason::Quota,
-        Then::Tomorrow,
+        Retry::Tomorrow,
         "the daily quota of WeChat is used up; find out who else polls this app, it is asked again after midnight Beijing time",
     ),
     Rule::new(
@@ -271,32 +292,32 @@ pub const RULES: &[Rule] = &[
         DAY,
         "the app may not use this API, or is blocked: check its state and permissions; a third-party platform needs permission set 18",
     )
-    .at(Place::Permissions),
+    .at(ConsolePage::Permissions),
     Rule::new(
         &[40234, 40235],
         Reason::Configuration,
         HOUR,
         "the app has API encryption switched on: switch it off for this API, or use a cloud function",
     )
-    .at(Place::Settings),
+    .at(ConsolePage::Settings),
     Rule::new(
         &[85088, 40101, -1000],
         Reason::Configuration,
         HOUR,
         "the cloud function could not be called: check its environment and name in the configuration",
     )
-    .at(Place::Functions),
+    .at(ConsolePage::Functions),
     Rule::new(
         &[-604_101],
         Reason::Permission,
         minutes(10),
         "the cloud function may not call openapi.analysis.getUserPortrait: list it in config.json of the function, and wait 10 minutes",
     )
-    .at(Place::Functions),
+    .at(ConsolePage::Functions),
     Rule::new(
         &[-604_102, -604_103],
         Reason::Busy,
-        Then::Soon,
+        Retry::Soon,
         "the cloud function ran out of time or is busy; it is asked again",
     ),
     Rule::new(
@@ -305,91 +326,94 @@ pub const RULES: &[Rule] = &[
         HOUR,
         "the cloud function failed inside: read its log",
     )
-    .at(Place::Functions),
+    .at(ConsolePage::Functions),
 ];
 
-/// Codes that mean something else for requests of one kind. What is done about them is as usual, except
-/// for those of the AppSecret.
-pub const EXCEPTIONS: &[(Asked, Rule)] = &[
-    (
-        Asked::Secret,
-        Rule::new(
-            TOKEN_REFUSED,
-            Reason::Credentials,
-            HOUR,
-            "WeChat refuses the AppSecret: set the one shown in its console",
-        )
-        .at(Place::Settings),
-    ),
-    (
-        Asked::GivenToken,
-        Rule::new(
-            TOKEN_REFUSED,
-            Reason::Token,
-            Then::NewToken,
+/// How the codes of [`TOKEN_REFUSED`] are handled where a token was requested with the AppSecret: they
+/// mean the AppSecret then, and trying it again and again would be no use.
+pub const APP_SECRET_REFUSED: Rule = Rule::new(
+    TOKEN_REFUSED,
+    Reason::Credentials,
+    HOUR,
+    "WeChat refuses the AppSecret: set the one shown in its console",
+)
+.at(ConsolePage::Settings);
+
+/// Advice that depends on the credential. The reason and the retry never do.
+pub const EXCEPTIONS: &[Exception] = &[
+    Exception {
+        credential: Credential::GivenToken,
+        errcodes: TOKEN_REFUSED,
+        advice: Advice::new(
             "WeChat refuses the token, also after it was asked for again: its source must give the current one of this very app, and token_parameter suit its kind",
         ),
-    ),
-    (
-        Asked::GivenToken,
-        Rule::new(
-            &[41001],
-            Reason::Token,
-            Then::NextPoll,
+    },
+    Exception {
+        credential: Credential::GivenToken,
+        errcodes: &[41001],
+        advice: Advice::new(
             "no token reached WeChat: check token_parameter; a proxy in between may cut the query off",
         ),
-    ),
-    (
-        Asked::CloudHosting,
-        Rule::new(
-            &[41001],
-            Reason::Token,
-            Then::NextPoll,
+    },
+    Exception {
+        credential: Credential::CloudHosting,
+        errcodes: &[41001],
+        advice: Advice::new(
             "nobody added a token: run the exporter inside cloud hosting, switch the open API service on, and allow /datacube/getweanalysisappiduserportrait there",
         )
-        .at(Place::Hosting),
-    ),
-    (
-        Asked::CloudHosting,
-        Rule::new(
-            TOKEN_REFUSED,
-            Reason::Token,
-            Then::NewToken,
+        .at(ConsolePage::Hosting),
+    },
+    Exception {
+        credential: Credential::CloudHosting,
+        errcodes: TOKEN_REFUSED,
+        advice: Advice::new(
             "WeChat refuses the token that cloud hosting added: check that the environment belongs to this app",
         )
-        .at(Place::Hosting),
-    ),
-    (
-        Asked::PortraitUrl,
-        Rule::new(
-            TOKEN_REFUSED,
-            Reason::Token,
-            Then::NewToken,
+        .at(ConsolePage::Hosting),
+    },
+    Exception {
+        credential: Credential::PortraitUrl,
+        errcodes: TOKEN_REFUSED,
+        advice: Advice::new(
             "WeChat refuses the token that portrait_url used: what answers there must renew its token",
         ),
-    ),
+    },
 ];
 
-/// What WeChat says of a token that it does not take.
+/// The codes for a token that is invalid or expired.
 const TOKEN_REFUSED: &[i64] = &[40001, 40014, 42001];
 
 const UNKNOWN: Rule = Rule::new(
     &[],
     Reason::Other,
-    Then::NextPoll,
+    Retry::NextPoll,
     "{peer} refuses for a reason that this exporter does not know",
 );
 
-/// Returns what to do about an error code that was answered to a request of one kind.
+/// Returns how an error code is handled that a request with this credential got.
 #[must_use]
-pub fn rule(asked: Asked, errcode: i64) -> Rule {
-    let of_kind = EXCEPTIONS.iter().filter(|(kind, _)| *kind == asked);
-    of_kind
-        .map(|(_, rule)| rule)
-        .chain(RULES)
+pub fn rule(credential: Credential, errcode: i64) -> Rule {
+    let mut rule = RULES
+        .iter()
         .find(|rule| rule.errcodes.contains(&errcode))
         .copied()
-        .unwrap_or(UNKNOWN)
+        .unwrap_or(UNKNOWN);
+    if credential == Credential::AppSecret && TOKEN_REFUSED.contains(&errcode) {
+        rule = APP_SECRET_REFUSED;
+    }
+    let exception = EXCEPTIONS.iter().find(|exception| {
+        exception.credential == credential && exception.errcodes.contains(&errcode)
+    });
+    if let Some(exception) = exception {
+        rule.advice = exception.advice;
+    }
+    rule
+}
+
+/// Returns `true` if there is a rule for an error code.
+#[must_use]
+pub fn is_known(errcode: i64) -> bool {
+    RULES.iter().any(|rule| rule.errcodes.contains(&errcode))
 }
 
 #[cfg(test)]
@@ -410,28 +434,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_done_follows_from_the_endpoint_alone() {
-        let of_portraits = EXCEPTIONS
-            .iter()
-            .filter(|(asked, _)| *asked != Asked::Secret);
-        for (asked, exception) in of_portraits {
-            for errcode in exception.errcodes {
-                let usual = rule(Asked::at(Endpoint::Portrait), *errcode);
-                let found = rule(*asked, *errcode);
-                assert_eq!((found.reason, found.then), (usual.reason, usual.then));
-            }
-        }
-    }
-
-    #[test]
     fn a_refused_token_is_replaced_but_a_refused_secret_is_not_tried_again() {
-        assert_eq!(rule(Asked::OwnToken, 40001).then, Then::NewToken);
-        assert_eq!(rule(Asked::Secret, 40001).reason, Reason::Credentials);
-        assert_eq!(rule(Asked::Secret, 40001).then, HOUR);
+        let own_token = rule(Credential::OwnToken, 40001);
+        assert_eq!(own_token.retry, Retry::NewToken);
+        let secret = rule(Credential::AppSecret, 40001);
+        assert_eq!((secret.reason, secret.retry), (Reason::Credentials, HOUR));
     }
 
     #[test]
-    fn an_unknown_code_is_told_as_such() {
-        assert_eq!(rule(Asked::OwnToken, 12345).reason, Reason::Other);
+    fn an_unknown_code_is_other() {
+        assert_eq!(rule(Credential::OwnToken, 12345).reason, Reason::Other);
+        assert!(!is_known(12345) && is_known(-604_101));
     }
 }

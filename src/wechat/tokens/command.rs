@@ -1,7 +1,7 @@
 //! Runs a program that gives a token.
 //!
-//! Without a shell and for a limited time. What it says on standard error goes to the log, without
-//! the token. Knows neither what the output means nor when to ask.
+//! Without a shell and for a limited time. What it writes to standard error goes to the log, without
+//! the token. Knows neither what the output means nor when a token is due.
 
 use std::pin::pin;
 use std::process::Stdio;
@@ -11,20 +11,21 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::{Child, Command};
 
-use super::wire;
+use super::read;
 use crate::portrait::AppId;
+use crate::wechat::wire::redact;
 
-/// A program that takes longer is ended.
-const LIMIT: Duration = Duration::from_secs(10);
+/// How long a program may take before it is killed.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// So long is read from outputs that are still open when a program has ended.
-const REST: Duration = Duration::from_secs(1);
+/// How long to go on reading outputs that are still open when a program has ended.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// So many bytes of an output are looked at; no token is as long.
-const LONGEST_OUTPUT: usize = 64 << 10;
+/// How many bytes of an output are kept; no token is as long.
+const MAX_OUTPUT_BYTES: usize = 64 << 10;
 
-/// So many lines of standard error are logged, the last ones.
-const LOGGED: usize = 20;
+/// How many lines of standard error are logged, the last ones.
+const MAX_LOGGED_LINES: usize = 20;
 
 /// Runs a program and returns what it wrote to its standard output.
 ///
@@ -43,33 +44,34 @@ pub(super) async fn run(appid: &AppId, words: &[String]) -> Result<Vec<u8>, Stri
         .stderr(Stdio::piped())
         .process_group(0)
         .spawn()
-        .map(Group)
         .map_err(failed)?;
+    let group = ProcessGroup::of(&child);
     let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
-    let pipes = (child.0.stdout.take(), child.0.stderr.take());
+    let pipes = (child.stdout.take(), child.stderr.take());
     let work = async {
         let outputs = async {
             tokio::join!(
-                read(pipes.0, &mut stdout, Kept::Beginning),
-                read(pipes.1, &mut stderr, Kept::End)
+                drain(pipes.0, &mut stdout, Kept::Beginning),
+                drain(pipes.1, &mut stderr, Kept::End)
             )
         };
         let mut outputs = pin!(outputs);
         tokio::select! {
-            _ = &mut outputs => child.0.wait().await,
-            ended = child.0.wait() => {
+            _ = &mut outputs => child.wait().await,
+            ended = child.wait() => {
                 // What it left running may hold its outputs open.
-                let _ = tokio::time::timeout(REST, outputs).await;
+                let _ = tokio::time::timeout(DRAIN_TIMEOUT, outputs).await;
                 ended
             }
         }
     };
-    let ended = tokio::time::timeout(LIMIT, work).await;
+    let ended = tokio::time::timeout(TIMEOUT, work).await;
+    drop(group);
     log(appid, program, &stdout, &stderr);
     match ended {
         Err(_) => Err(format!(
             "token_command {program} took longer than {} seconds and was ended; what it wrote to standard error is in the log",
-            LIMIT.as_secs()
+            TIMEOUT.as_secs()
         )),
         Ok(Err(error)) => Err(failed(error)),
         Ok(Ok(status)) if status.success() => Ok(stdout),
@@ -87,42 +89,49 @@ enum Kept {
 }
 
 /// Reads to the end, so that the program can go on writing, and keeps a part.
-async fn read(pipe: Option<impl AsyncRead + Unpin>, output: &mut Vec<u8>, kept: Kept) {
+async fn drain(pipe: Option<impl AsyncRead + Unpin>, output: &mut Vec<u8>, kept: Kept) {
     let Some(mut pipe) = pipe else { return };
     let mut buffer = vec![0; 8 << 10];
     // What was read before it broke is all there is.
     while let Ok(length @ 1..) = pipe.read(&mut buffer).await {
         output.extend_from_slice(&buffer[..length]);
-        let excess = output.len().saturating_sub(LONGEST_OUTPUT);
+        let excess = output.len().saturating_sub(MAX_OUTPUT_BYTES);
         match kept {
-            Kept::Beginning => output.truncate(LONGEST_OUTPUT),
+            Kept::Beginning => output.truncate(MAX_OUTPUT_BYTES),
             Kept::End => drop(output.drain(..excess)),
         }
     }
 }
 
 fn log(appid: &AppId, program: &str, stdout: &[u8], stderr: &[u8]) {
-    let token = wire::given_token(stdout).ok().map(|token| token.value);
+    let token = read::given(stdout).ok().map(|token| token.value);
     let stderr = String::from_utf8_lossy(stderr);
     let lines = stderr.lines().filter(|line| !line.trim().is_empty());
     let lines: Vec<&str> = lines.collect();
-    for line in &lines[lines.len().saturating_sub(LOGGED)..] {
+    for line in &lines[lines.len().saturating_sub(MAX_LOGGED_LINES)..] {
         let line = match &token {
             Some(token) => line.replace(token.as_str(), "[redacted]"),
             None => (*line).to_owned(),
         };
-        tracing::warn!(%appid, program, line = wire::redact(&line), "token_command wrote to standard error");
+        tracing::warn!(%appid, program, line = redact(&line), "token_command wrote to standard error");
     }
 }
 
-/// A program that is ended, with all that it started, when nobody waits for it any more.
-struct Group(Child);
+/// The process group of a program, which is killed when nobody waits for the program any more: what it
+/// has started must not outlive it, or every poll would add to that.
+struct ProcessGroup(Option<Pid>);
 
-impl Drop for Group {
+impl ProcessGroup {
+    fn of(child: &Child) -> Self {
+        let id = child.id().and_then(|id| i32::try_from(id).ok());
+        Self(id.and_then(Pid::from_raw))
+    }
+}
+
+impl Drop for ProcessGroup {
     fn drop(&mut self) {
-        // None once it has ended by itself and was waited for.
-        let id = self.0.id().and_then(|id| i32::try_from(id).ok());
-        if let Some(group) = id.and_then(Pid::from_raw) {
+        if let Some(group) = self.0 {
+            // Fails where nothing of it is left.
             let _ = kill_process_group(group, Signal::KILL);
         }
     }
@@ -146,14 +155,36 @@ mod tests {
             output_of("sleep 30 & echo token").await.unwrap(),
             b"token\n"
         );
-        assert!(start.elapsed() < LIMIT);
+        assert!(start.elapsed() < TIMEOUT);
     }
 
     #[tokio::test]
-    async fn a_program_may_say_as_much_as_it_likes() {
+    async fn what_a_program_leaves_running_is_killed() {
+        let output = output_of("sleep 600 >&- 2>&- & echo $!; (sleep 600 & echo $!) 2>&-")
+            .await
+            .unwrap();
+        let ids = String::from_utf8(output).unwrap();
+        assert_eq!(ids.lines().count(), 2);
+        let start = Instant::now();
+        for id in ids.lines() {
+            loop {
+                let state = std::fs::read_to_string(format!("/proc/{id}/stat"));
+                // Dead, even if nobody has asked how it died.
+                if state.is_ok_and(|state| !state.contains(") Z ")) {
+                    assert!(start.elapsed() < TIMEOUT, "{id} still runs");
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                } else {
+                    break;
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_program_may_write_as_much_as_it_likes() {
         let script = "seq 200000 >&2; echo token; seq 200000";
         let output = output_of(script).await.unwrap();
-        assert_eq!(output.len(), LONGEST_OUTPUT);
+        assert_eq!(output.len(), MAX_OUTPUT_BYTES);
         assert!(output.starts_with(b"token\n1\n"));
     }
 }

@@ -1,0 +1,143 @@
+//! What can go wrong between a request and its portrait, before anybody decides what it means.
+//!
+//! [`DecodeError`] is what an answer says or fails to say; the room's own [`Error`] adds what happens
+//! before there is an answer. `diagnosis` turns either into one value for the callers.
+
+use std::fmt;
+
+use url::Url;
+
+use super::errcodes::{self, Reason};
+use super::requests::Endpoint;
+
+/// Why an answer holds no portrait or no token.
+#[derive(Debug, thiserror::Error)]
+pub enum DecodeError {
+    /// WeChat answered with an error code.
+    #[error("WeChat answered errcode {}", .0.errcode)]
+    Refused(Refusal),
+    /// WeChat answered a portrait without any figure: the day is not computed yet.
+    #[error("WeChat answered an empty portrait")]
+    Empty,
+    /// The answer has another form than expected; says in which respect.
+    #[error("unreadable answer: {1}")]
+    Unreadable(Endpoint, String),
+}
+
+/// A refusal in WeChat's own terms.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The part of the API that refused.
+    pub endpoint: Endpoint,
+    /// WeChat's number.
+    pub errcode: i64,
+    /// WeChat's sentence, without anything that could be a secret or a token.
+    pub errmsg: String,
+}
+
+/// Why there is no portrait, by what happened.
+#[derive(Debug)]
+pub(super) enum Error {
+    /// There is an answer, and this is what it says.
+    Decode(DecodeError),
+    /// There is no answer, or only part of one.
+    Transport {
+        endpoint: Endpoint,
+        failure: Failure,
+        /// Host and port of the URL, if the request got that far.
+        host: Option<String>,
+        /// Free of URLs, which hold tokens.
+        source: Option<reqwest::Error>,
+    },
+    /// A file or a program that is configured can't be used; the text says which, and why.
+    Unusable(Endpoint, Reason, String),
+    /// The request failed like this, and cloud hosting did not relay it.
+    NotRelayed(Box<Error>),
+}
+
+/// How a request failed before there was an answer to decode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// No connection could be made, so nobody has seen the request.
+    #[error("connect")]
+    Unreachable,
+    /// The connection ended before the first byte of an answer.
+    #[error("connect")]
+    Disconnected,
+    /// The whole request took too long.
+    #[error("timeout")]
+    Timeout,
+    /// The answer ended early.
+    #[error("body")]
+    Body,
+    /// There was an answer, but with this HTTP status.
+    #[error("http_{0}")]
+    Status(u16),
+}
+
+/// How a request is counted that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RequestFailure {
+    /// WeChat's error code.
+    Errcode(i64),
+    /// No answer, or only part of one.
+    Transport(Failure),
+    /// An answer that could not be decoded.
+    Unreadable,
+}
+
+impl fmt::Display for RequestFailure {
+    /// Writes the value of the label `errcode`, of which there must be few: whoever answers at a
+    /// `portrait_url` may invent any number of codes.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Errcode(errcode) if errcodes::is_known(*errcode) => errcode.fmt(formatter),
+            Self::Errcode(_) => formatter.write_str("other"),
+            Self::Transport(failure) => failure.fmt(formatter),
+            Self::Unreadable => Failure::Body.fmt(formatter),
+        }
+    }
+}
+
+impl Error {
+    pub(super) fn failed(endpoint: Endpoint, failure: Failure) -> Self {
+        Self::Transport {
+            endpoint,
+            failure,
+            host: None,
+            source: None,
+        }
+    }
+
+    /// Removes the URL, as the token is in it.
+    pub(super) fn from_reqwest(endpoint: Endpoint, error: reqwest::Error) -> Self {
+        let failure = if error.is_timeout() {
+            Failure::Timeout
+        } else if error.is_connect() {
+            Failure::Unreachable
+        } else if error.is_request() {
+            Failure::Disconnected
+        } else {
+            Failure::Body
+        };
+        Self::Transport {
+            endpoint,
+            failure,
+            host: error.url().map(host_of),
+            source: Some(error.without_url()),
+        }
+    }
+}
+
+impl From<DecodeError> for Error {
+    fn from(error: DecodeError) -> Self {
+        Self::Decode(error)
+    }
+}
+
+/// Returns the part of a URL that may be logged.
+pub(super) fn host_of(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    url.port_or_known_default()
+        .map_or(host.to_owned(), |port| format!("{host}:{port}"))
+}
