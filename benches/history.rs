@@ -1,5 +1,5 @@
-//! What the days before a portrait cost whenever one arrives, and at every start: reading them from
-//! the archive, beside reading all of every answer. Prints ratios of one run.
+//! What the days before a portrait cost at every start: reading them from the archive and decoding
+//! them, beside parsing their JSON to a tree. Prints ratios of one run.
 #![expect(
     clippy::print_stdout,
     clippy::unwrap_used,
@@ -14,9 +14,9 @@ use chrono::{DateTime, NaiveDate};
 use wxapp_portrait_exporter::archive::{Archive, Entry};
 use wxapp_portrait_exporter::calendar;
 use wxapp_portrait_exporter::config::PAST_DAYS;
-use wxapp_portrait_exporter::portrait::{AppId, Dimension, Window};
+use wxapp_portrait_exporter::portrait::{AppId, Window};
 use wxapp_portrait_exporter::simulator::{Settings, Simulator};
-use wxapp_portrait_exporter::wechat::wire;
+use wxapp_portrait_exporter::wechat::decode;
 
 const ROUNDS: u32 = 25;
 
@@ -33,17 +33,21 @@ fn main() {
         let entries = archive.newest(&appid, Window::OneDay, limit).unwrap();
         black_box(entries);
     });
-    let of_past = [Dimension::Gender, Dimension::Platform, Dimension::Age];
-    let some = median(|| {
+    let again = median(|| {
         for entry in &entries {
             let day = entry.reference_date;
-            black_box(wire::archived(&entry.answer, entry.window, day, &of_past).unwrap());
+            black_box(decode::archived(&entry.answer, entry.window, day).unwrap());
         }
     });
-    let whole = median(|| {
+    let first = median(|| {
         for entry in &entries {
             let day = entry.reference_date;
-            black_box(wire::portrait(entry.answer.as_bytes(), entry.window, day).unwrap());
+            black_box(decode::portrait(entry.answer.as_bytes(), entry.window, day).unwrap());
+        }
+    });
+    let tree = median(|| {
+        for entry in &entries {
+            black_box(serde_json::from_str::<serde_json::Value>(&entry.answer).unwrap());
         }
     });
 
@@ -51,15 +55,14 @@ fn main() {
         "{} days of one app, {bytes} bytes of answers",
         entries.len()
     );
-    println!(
-        "read from the file:             {fetch:>10.1?} {:>7.1}",
-        ratio(fetch, some)
-    );
-    println!("platform, gender and age of it: {some:>10.1?}     1.0");
-    println!(
-        "all of it:                      {whole:>10.1?} {:>7.1}",
-        ratio(whole, some)
-    );
+    for (what, time) in [
+        ("read from the file:", fetch),
+        ("decoded again:", again),
+        ("decoded as they arrive:", first),
+        ("parsed to a tree of values:", tree),
+    ] {
+        println!("{what:28} {time:>10.1?} {:>7.1}", ratio(time, again));
+    }
 }
 
 fn entries(appid: &AppId) -> Vec<Entry> {

@@ -17,7 +17,7 @@ use wxapp_portrait_exporter::config::Swing;
 use wxapp_portrait_exporter::exposition::page::{self, AppRecord, Page};
 use wxapp_portrait_exporter::portrait::{AppId, Dimension, Portrait, Window};
 use wxapp_portrait_exporter::simulator::{App, Settings, Simulator};
-use wxapp_portrait_exporter::wechat::wire;
+use wxapp_portrait_exporter::wechat::decode;
 
 const ROUNDS: u32 = 15;
 
@@ -94,7 +94,7 @@ fn portraits(apps: usize) -> Vec<(AppId, Portrait)> {
             .to_string();
         (
             app.appid,
-            wire::portrait(answer.as_bytes(), Window::OneDay, day)
+            decode::portrait(answer.as_bytes(), Window::OneDay, day)
                 .unwrap()
                 .portrait,
         )

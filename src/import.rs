@@ -15,7 +15,7 @@ use crate::archive::{Entry, Key};
 use crate::calendar;
 use crate::export::Row;
 use crate::portrait::{AppId, Cohort, Dimension, Portrait, Window};
-use crate::wechat::{DecodeError, wire};
+use crate::wechat::{DecodeError, decode, encode};
 
 /// On this day WeChat opened the first mini programs.
 const FIRST_DAY: NaiveDate = match NaiveDate::from_ymd_opt(2017, 1, 9) {
@@ -141,9 +141,9 @@ impl<F: FnMut(usize, Result<Item, String>) -> ControlFlow<()>> Reading<'_, F> {
             let (window, reference_date) = match self.given.covers {
                 Some(covers) => covers,
                 // One that does not tell its day is no portrait, or none that can be read.
-                None => wire::covered(text)?.unwrap_or((Window::OneDay, NaiveDate::MIN)),
+                None => decode::covered(text)?.unwrap_or((Window::OneDay, NaiveDate::MIN)),
             };
-            wire::portrait(text, window, reference_date)
+            decode::portrait(text, window, reference_date)
         };
         let answer = match read() {
             Ok(answer) => answer,
@@ -265,7 +265,7 @@ impl<F: FnMut(usize, Result<Item, String>) -> ControlFlow<()>> Reading<'_, F> {
             let is_final = rows.entry.reference_date < calendar::oldest_told(self.now)
                 || Dimension::ALL.iter().all(is_whole);
             let entry = Entry {
-                answer: wire::written(&rows.portrait),
+                answer: encode(&rows.portrait),
                 settled: rows.entry.settled && is_final,
                 ..rows.entry
             };
@@ -440,7 +440,7 @@ mod tests {
             panic!("{items:?}")
         };
         assert_eq!(second.reference_date, "2026-11-21".parse().unwrap());
-        let read = wire::portrait(first.answer.as_bytes(), first.window, first.reference_date);
+        let read = decode::portrait(first.answer.as_bytes(), first.window, first.reference_date);
         let portrait = read.unwrap().portrait;
         let rows = |cohort| {
             portrait

@@ -279,6 +279,18 @@ impl Division {
         self.is_partial = true;
     }
 
+    /// Returns `true` if there are users under a name.
+    #[must_use]
+    pub fn contains(&self, name: &str) -> bool {
+        self.users.contains_key(name)
+    }
+
+    /// Returns `true` if a row could not be read.
+    #[must_use]
+    pub fn is_partial(&self) -> bool {
+        self.is_partial
+    }
+
     /// Adds names without users where there are others and no row is missing.
     pub fn add_zeros(&mut self, names: &BTreeSet<String>) {
         if !self.is_empty() && !self.is_partial {

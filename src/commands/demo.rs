@@ -15,7 +15,7 @@ use crate::calendar::{self, Clock};
 use crate::config::access::AccessMethod;
 use crate::portrait::{Cohort, Dimension, Window};
 use crate::simulator::{self, App, Settings, Simulator};
-use crate::wechat::wire;
+use crate::wechat::decode;
 use crate::{cli, config};
 
 /// Appid, name, and mean active users a day.
@@ -114,7 +114,7 @@ fn simulate(clock: &Clock, yesterday: NaiveDate) -> Arc<Simulator> {
 fn iphones(simulator: &Simulator, day: NaiveDate) -> u64 {
     let portrait = SWINGING.parse().ok().and_then(|appid| {
         let answer = simulator.answer(&appid, Window::OneDay, day)?.to_string();
-        wire::portrait(answer.as_bytes(), Window::OneDay, day).ok()
+        decode::portrait(answer.as_bytes(), Window::OneDay, day).ok()
     });
     portrait.map_or(0, |answer| {
         let platforms = answer

@@ -18,7 +18,7 @@ use crate::config::{PAST_DAYS, STALE_AFTER};
 use crate::export::Writer;
 use crate::poll::schedule;
 use crate::portrait::Dimension;
-use crate::wechat::wire;
+use crate::wechat::decode;
 
 const STEP: TimeDelta = TimeDelta::hours(1);
 
@@ -178,7 +178,7 @@ fn write(
             return Err(Error::Interrupted);
         }
         let (window, day) = (entry.window, entry.reference_date);
-        let portrait = wire::archived(&entry.answer, window, day, &dimensions);
+        let portrait = decode::archived(&entry.answer, window, day);
         if !wanted.contains(&day) {
             return writer.pass_over(entry, portrait.ok()).map_err(failed);
         }

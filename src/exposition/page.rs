@@ -537,7 +537,7 @@ mod tests {
     use serde_json::{Map, Value, json};
 
     use super::*;
-    use crate::wechat::{DecodeError, wire};
+    use crate::wechat::{DecodeError, decode};
 
     fn day() -> NaiveDate {
         NaiveDate::from_ymd_opt(2026, 11, 21).unwrap()
@@ -566,7 +566,7 @@ mod tests {
     }
 
     fn portrait(answer: &Value, window: Window) -> Portrait {
-        wire::portrait(answer.to_string().as_bytes(), window, day())
+        decode::portrait(answer.to_string().as_bytes(), window, day())
             .unwrap()
             .portrait
     }
@@ -744,7 +744,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_break_the_page(body in vec(any::<u8>(), 0..200)) {
-            if let Ok(answer) = wire::portrait(&body, Window::OneDay, day()) {
+            if let Ok(answer) = decode::portrait(&body, Window::OneDay, day()) {
                 assert_shown(&answer.portrait);
             }
         }
@@ -753,7 +753,7 @@ mod tests {
         fn no_json_breaks_the_page(new in any_json(), active in any_json()) {
             let body = json!({"ref_date": "20261121", "visit_uv_new": new, "visit_uv": active});
             for body in [body.to_string(), active.to_string()] {
-                if let Ok(answer) = wire::portrait(body.as_bytes(), Window::OneDay, day()) {
+                if let Ok(answer) = decode::portrait(body.as_bytes(), Window::OneDay, day()) {
                     assert_shown(&answer.portrait);
                 }
             }
@@ -762,12 +762,12 @@ mod tests {
         #[test]
         fn no_names_and_values_break_the_page(body in any_portrait(), limit in 1_usize..5) {
             let body = body.to_string();
-            match wire::portrait(body.as_bytes(), Window::OneDay, day()) {
+            match decode::portrait(body.as_bytes(), Window::OneDay, day()) {
                 Ok(answer) => {
                     assert_shown(&answer.portrait);
-                    let again = wire::portrait(answer.text.as_bytes(), Window::OneDay, day());
+                    let again = decode::portrait(answer.text.as_bytes(), Window::OneDay, day());
                     prop_assert_eq!(&again.unwrap(), &answer, "read again");
-                    let archived = wire::archived(&answer.text, Window::OneDay, day(), &Dimension::ALL);
+                    let archived = decode::archived(&answer.text, Window::OneDay, day());
                     prop_assert_eq!(&archived.unwrap(), &answer.portrait, "read from the archive");
                     let mut folded = answer.portrait;
                     for dimension in Dimension::ALL {

@@ -20,10 +20,9 @@ use crate::calendar::{self, Clock};
 use crate::config::{self, App};
 use crate::exposition::page::{self, AppRecord, Page};
 use crate::exposition::telemetry::Telemetry;
-use crate::portrait::{Dimension, Portrait, Repair, Window};
+use crate::portrait::{Portrait, Repair, Window};
 use crate::wechat::errcodes::{Reason, Retry};
-use crate::wechat::wire::{self, Answer};
-use crate::wechat::{Access, Client, Diagnosis, Scope};
+use crate::wechat::{Access, Answer, Client, Diagnosis, Scope, decode};
 
 /// No sleep is longer, so that a clock that was set is noticed.
 const LONGEST_SLEEP: Duration = Duration::from_mins(1);
@@ -411,21 +410,10 @@ impl Poller {
             None => app.is_restored = false,
         }
         entries.sort_by_key(|entry| Reverse(entry.reference_date));
-        let mut of_past = Dimension::ALL.to_vec();
-        of_past.retain(|dimension| {
-            dimension.is_complete() || app.app.past.dimensions.contains(dimension)
-        });
         let read = tokio::task::spawn_blocking(move || {
             let mut days = Vec::new();
             for entry in entries {
-                // The newest ones are shown, and compared with what comes.
-                let is_past = days.len() >= ASKED_FOR;
-                let dimensions = if is_past {
-                    &of_past
-                } else {
-                    &Dimension::ALL[..]
-                };
-                if let Some(portrait) = read_archived(&entry, dimensions) {
+                if let Some(portrait) = read_archived(&entry) {
                     days.push((entry, portrait));
                 }
             }
@@ -652,9 +640,9 @@ fn add_day(entries: &mut Vec<Entry>, entry: Entry) {
 }
 
 /// Reads an archived answer again.
-fn read_archived(entry: &Entry, dimensions: &[Dimension]) -> Option<Portrait> {
+fn read_archived(entry: &Entry) -> Option<Portrait> {
     let (window, day) = (entry.window, entry.reference_date);
-    match wire::archived(&entry.answer, window, day, dimensions) {
+    match decode::archived(&entry.answer, window, day) {
         Ok(portrait) => Some(portrait),
         Err(error) => {
             tracing::error!(

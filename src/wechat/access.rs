@@ -130,6 +130,19 @@ impl Access {
         token
     }
 
+    /// Returns the AppSecret as it was used last, which nobody may read in an answer.
+    pub(super) fn last_secret(&self) -> Option<&SecretString> {
+        let AccessMethod::Token(token) = &self.caller.method else {
+            return None;
+        };
+        match &token.source {
+            TokenSource::Secret(secret, _) => {
+                Some(self.file.secret.as_ref().unwrap_or(&secret.value))
+            }
+            _ => None,
+        }
+    }
+
     /// Drops a token that was refused.
     pub(super) fn invalidate(&mut self) {
         self.lease = None;
@@ -189,17 +202,16 @@ impl Caller {
     /// Returns who answers at an endpoint, and the key that configures it.
     pub(super) fn peer(&self, endpoint: Endpoint) -> (String, &'static str) {
         match (&self.method, endpoint) {
-            (AccessMethod::PortraitUrl(remote), _) => (
-                format!("portrait_url ({})", remote.url.host()),
-                "portrait_url",
-            ),
+            (AccessMethod::PortraitUrl(at), _) => {
+                (format!("portrait_url ({})", at.url.host()), "portrait_url")
+            }
             (
                 AccessMethod::Token(TokenAccess {
-                    source: TokenSource::Url(remote),
+                    source: TokenSource::Url(at),
                     ..
                 }),
                 Endpoint::Token,
-            ) => (format!("token_url ({})", remote.url.host()), "token_url"),
+            ) => (format!("token_url ({})", at.url.host()), "token_url"),
             (
                 AccessMethod::Token(TokenAccess {
                     function: Some(function),

@@ -6,11 +6,12 @@ use chrono::NaiveDate;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::access::Access;
+use super::decode::{self, Answer};
 use super::diagnosis::Diagnosis;
 use super::errcodes::Retry;
+use super::redact::Redactor;
 use super::requests::{self, Endpoint, Wanted};
 use super::transport::{BuildError, Purpose, Request, RequestSpec, Settings, Transport};
-use super::wire::{self, Answer};
 use crate::calendar::Clock;
 use crate::config::access::{AccessMethod, TokenAccess};
 use crate::portrait::Window;
@@ -87,12 +88,13 @@ impl Client {
             caller: &access.caller,
             wanted,
         };
-        let request = self.portrait_spec(purpose, token);
-        let (window, day) = (wanted.window, wanted.day);
-        let decode = |body: &[u8]| match request.endpoint {
-            Endpoint::Function => wire::of_function(body, window, day),
-            _ => wire::portrait(body, window, day),
-        };
+        let mut request = self.portrait_spec(purpose, token);
+        for secret in token.into_iter().chain(access.last_secret()) {
+            request.redactor.add(secret.expose_secret());
+        }
+        let endpoint = request.endpoint;
+        let decode =
+            |body: &[u8], redactor: &Redactor| decode::response(body, endpoint, wanted, redactor);
         self.transport.send_with_retries(&request, decode).await
     }
 

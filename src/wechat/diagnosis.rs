@@ -295,7 +295,9 @@ mod tests {
         TokenSource, read_text,
     };
     use crate::portrait::Window;
-    use crate::wechat::{tokens, wire};
+    use crate::wechat::redact::Redactor;
+    use crate::wechat::requests::Wanted;
+    use crate::wechat::{decode, tokens};
 
     const RID: &str = "rid: 61b7f9e0-66c14e21-3f647b7e";
 
@@ -303,15 +305,26 @@ mod tests {
     fn sentence(endpoint: Endpoint, errcode: i64, errmsg: &str) -> String {
         let body = serde_json::json!({ "errcode": errcode, "errmsg": errmsg }).to_string();
         let error = match endpoint {
-            Endpoint::Token => tokens::given(body.as_bytes()).err(),
-            Endpoint::Portrait => {
-                wire::portrait(body.as_bytes(), Window::OneDay, NaiveDate::MIN).err()
-            }
-            Endpoint::Function => {
-                wire::of_function(body.as_bytes(), Window::OneDay, NaiveDate::MIN).err()
-            }
+            Endpoint::Token => given(body.as_bytes()),
+            _ => response(&body, endpoint),
         };
-        diagnose(&error.unwrap().into()).message
+        diagnose(&error).message
+    }
+
+    /// Why an answer is not a portrait.
+    fn response(body: &str, endpoint: Endpoint) -> Error {
+        let wanted = Wanted {
+            window: Window::OneDay,
+            day: NaiveDate::MIN,
+        };
+        let answer = decode::response(body.as_bytes(), endpoint, wanted, &Redactor::default());
+        answer.unwrap_err().into()
+    }
+
+    /// Why an answer is not a token.
+    fn given(body: &[u8]) -> Error {
+        let token = tokens::given(body, &Redactor::default());
+        token.err().unwrap().into()
     }
 
     fn diagnose(error: &Error) -> Diagnosis {
@@ -421,7 +434,7 @@ mod tests {
 
     /// The access of an app whose portraits, or tokens, come from elsewhere.
     fn caller_by(key: &str) -> Caller {
-        let remote = || HttpEndpoint {
+        let at = || HttpEndpoint {
             url: PrivateUrl::from("https://example.com/".parse::<url::Url>().unwrap()),
             headers_file: None,
         };
@@ -437,8 +450,8 @@ mod tests {
             TokenSource::Secret(Secret { value, file }, TokenEndpoint::Stable)
         };
         let method = match key {
-            "portrait_url" => AccessMethod::PortraitUrl(remote()),
-            "token_url" => token(TokenSource::Url(remote()), None),
+            "portrait_url" => AccessMethod::PortraitUrl(at()),
+            "token_url" => token(TokenSource::Url(at()), None),
             "cloud_function" => {
                 let (env, name) = ("prod-1a2b".to_owned(), "portrait".to_owned());
                 token(secret(), Some(CloudFunction { env, name }))
@@ -455,19 +468,16 @@ mod tests {
         const PORTRAIT: Endpoint = Endpoint::Portrait;
         const TOKEN: Endpoint = Endpoint::Token;
         let failed = Error::failed;
-        let given = |source, output| tokens::given_by(source, output).err().unwrap();
+        let given_by = |source, output| tokens::given_by(source, output).err().unwrap();
         let appid = "wx0123456789abcdef".parse().unwrap();
         let run = async |program: &str| {
             let token = tokens::by_command(&appid, &[program.to_owned()]).await;
             token.err().unwrap()
         };
-        let file = |text: &[u8]| given("token_file /run/tokens/shop", Ok(text.to_owned()));
+        let file = |text: &[u8]| given_by("token_file /run/tokens/shop", Ok(text.to_owned()));
         let missing = |name: &str| read_text(name.as_ref()).unwrap_err();
         let unusable = |reason, name| Error::Unusable(PORTRAIT, reason, missing(name));
-        let unreadable = |body: &str| -> Error {
-            let read = wire::of_function(body.as_bytes(), Window::OneDay, NaiveDate::MIN);
-            read.unwrap_err().into()
-        };
+        let unreadable = |body| response(body, Endpoint::Function);
         vec![
             ("", DecodeError::Empty.into()),
             ("", failed(PORTRAIT, Failure::Unreachable)),
@@ -483,7 +493,7 @@ mod tests {
                 Error::NotRelayed(Box::new(failed(PORTRAIT, Failure::Status(502)))),
             ),
             ("", unusable(Reason::Configuration, "secrets/headers")),
-            ("", given("", Err(missing("/run/tokens/shop")))),
+            ("", given_by("", Err(missing("/run/tokens/shop")))),
             ("", file(b"")),
             ("", file(b"<html>")),
             (
@@ -496,7 +506,7 @@ mod tests {
             ("token_url", failed(TOKEN, Failure::Unreachable)),
             ("token_url", failed(TOKEN, Failure::Timeout)),
             ("token_url", failed(TOKEN, Failure::Status(403))),
-            ("token_url", tokens::given(b"<html>").err().unwrap().into()),
+            ("token_url", given(b"<html>")),
             ("cloud_function", unreadable(r#"{"resp_data":""}"#)),
             (
                 "cloud_function",

@@ -2,31 +2,39 @@
 //!
 //! ```text
 //!  Client::portrait ─► tokens ──┐
-//!        │                      ├─► transport ── retries, fail-over, permits ──► WeChat, or whoever asks it
-//!        └───────► requests ────┘       └─► wire ─► Answer | error ─► diagnosis ─► Diagnosis
+//!        │                      ├─► transport ─ retries, fail-over, permits ─► WeChat, or whoever asks it
+//!        └───────► requests ────┘       └─► decode ─► Answer | error ─► diagnosis ─► Diagnosis
 //! ```
 //!
 //! - `client` gets a portrait, with a token from [`Access`] where one is needed; `tokens` requests one.
-//! - `transport` sends, [`errcodes`] knows the codes, `diagnosis` says what a failure means.
-//! - [`wire`] decodes answers.
+//! - `transport` sends what `requests` writes; [`errcodes`] knows the codes, `diagnosis` says what a
+//!   failure means, and `redact` keeps secrets out of it.
+//! - [`decode`] reads answers: `sanitise` makes them JSON, `envelope` takes off what is around them,
+//!   `figures` reads the lists. [`encode`] writes figures back.
 //!
 //! What leaves this room is an [`Answer`] or a [`Diagnosis`]; `poll` decides when to request, and no
 //! token leaves it.
 
 mod access;
 mod client;
+pub mod decode;
 mod diagnosis;
+mod encode;
+mod envelope;
 pub mod errcodes;
 mod error;
+mod figures;
+mod redact;
 mod requests;
+mod sanitise;
 mod tokens;
 mod transport;
-pub mod wire;
 
 pub use access::Access;
 pub use client::Client;
+pub use decode::Answer;
 pub use diagnosis::{Diagnosis, Scope};
+pub use encode::encode;
 pub use error::{DecodeError, Failure, Refusal, RequestFailure};
 pub use requests::Endpoint;
 pub use transport::{BACKOFF, BuildError, Request, Settings};
-pub use wire::Answer;

@@ -1,4 +1,4 @@
-//! What is sent to WeChat, or to whoever asks it for us: the bodies of requests.
+//! The bodies of requests, to WeChat and to programs that request portraits from it for us.
 //!
 //! Pure: values in, JSON out. Knows neither hosts nor tokens.
 
@@ -15,7 +15,7 @@ spelled! {
         Portrait = "portrait",
         /// Tokens.
         Token = "token",
-        /// A cloud function that asks for the portrait.
+        /// A cloud function that requests the portrait.
         Function = "function",
     }
 }

@@ -19,13 +19,12 @@ use super::access::Caller;
 use super::diagnosis::Diagnosis;
 use super::errcodes::{Reason, Retry};
 use super::error::{DecodeError, Error, Failure, RequestFailure, host_of};
+use super::redact::Redactor;
 use super::requests::{Endpoint, Wanted};
+use super::sanitise::MAX_RESPONSE_BYTES;
 use crate::calendar::Clock;
 use crate::config::access::{self, HttpEndpoint};
 use crate::config::{self, WeChat};
-
-/// The largest body that is read: the largest portraits seen have some 50 KB.
-const MAX_RESPONSE_BYTES: usize = 8 << 20;
 
 /// How many times a request is repeated while WeChat is busy or the connection fails.
 const RETRIES: u32 = 3;
@@ -166,6 +165,8 @@ pub(super) struct RequestSpec<'a> {
     pub(super) urls: Vec<Url>,
     /// Whether the sidecar of cloud hosting has to relay it.
     pub(super) is_relayed: bool,
+    /// What the answer must not repeat.
+    pub(super) redactor: Redactor,
     method: Method,
     http: &'a reqwest::Client,
     upstream: Upstream,
@@ -261,6 +262,7 @@ impl Transport {
             endpoint,
             urls,
             is_relayed: false,
+            redactor: Redactor::default(),
             method: body.map_or(Method::GET, |_| Method::POST),
             http: if is_here { &self.direct } else { &self.wechat },
             upstream: Upstream::WeChat,
@@ -296,11 +298,18 @@ impl Transport {
         body: Option<&serde_json::Value>,
     ) -> RequestSpec<'a> {
         let url = at.url.expose();
+        let mut redactor = Redactor::default();
+        // A key of the user's own may be anywhere in the URL, and short.
+        redactor.add(url.password().unwrap_or_default());
+        for (_, value) in url.query_pairs().filter(|(_, value)| value.len() >= 8) {
+            redactor.add(&value);
+        }
         RequestSpec {
             purpose,
             endpoint,
             urls: vec![url.clone()],
             is_relayed: false,
+            redactor,
             method: body.map_or(Method::GET, |_| Method::POST),
             http: if config::is_loopback(url) {
                 &self.direct
@@ -317,7 +326,7 @@ impl Transport {
     pub(super) async fn send_with_retries<T>(
         &self,
         request: &RequestSpec<'_>,
-        decode: impl Fn(&[u8]) -> Result<T, DecodeError>,
+        decode: impl Fn(&[u8], &Redactor) -> Result<T, DecodeError>,
     ) -> Result<T, Diagnosis> {
         let mut retries = 0;
         loop {
@@ -350,7 +359,7 @@ impl Transport {
     async fn send_with_failover<T>(
         &self,
         request: &RequestSpec<'_>,
-        decode: &impl Fn(&[u8]) -> Result<T, DecodeError>,
+        decode: &impl Fn(&[u8], &Redactor) -> Result<T, DecodeError>,
     ) -> Result<T, Diagnosis> {
         let is_unreachable = |result: &Result<T, Diagnosis>| {
             let failure = result.as_ref().err().and_then(|failed| failed.failure);
@@ -379,7 +388,7 @@ impl Transport {
         &self,
         request: &RequestSpec<'_>,
         url: &Url,
-        decode: &impl Fn(&[u8]) -> Result<T, DecodeError>,
+        decode: &impl Fn(&[u8], &Redactor) -> Result<T, DecodeError>,
     ) -> Result<T, Diagnosis> {
         let endpoint = request.endpoint;
         let Purpose { caller, wanted } = request.purpose;
@@ -392,7 +401,7 @@ impl Transport {
         let start = Instant::now();
         let result = match send(request, url, headers).await {
             Err(error) => Err(error),
-            Ok(response) => match decode(&response.body) {
+            Ok(response) => match decode(&response.body, &request.redactor) {
                 // WeChat refuses with status 200; a gateway with a page of its own.
                 Err(error @ DecodeError::Refused(_)) => Err(error.into()),
                 _ if !response.status.is_success() => {
@@ -452,6 +461,12 @@ async fn send(
         if body.len() + chunk.len() > MAX_RESPONSE_BYTES {
             let problem = "it is larger than 8 MiB".to_owned();
             return Err(DecodeError::Unreadable(request.endpoint, problem).into());
+        }
+        if body.len() + chunk.len() > body.capacity() {
+            // Doubled, but never beyond what may be read.
+            let capacity =
+                (2 * body.capacity()).clamp(body.len() + chunk.len(), MAX_RESPONSE_BYTES);
+            body.reserve_exact(capacity - body.len());
         }
         body.extend_from_slice(&chunk);
     }

@@ -596,6 +596,100 @@ async fn token_commands_that_never_end_do_not_delay_other_apps() {
     is_not_delayed_by(|_| json!({"token_command": ["sleep", "600"]})).await;
 }
 
+/// Answers of 8 MiB that hold what a tree of values, or a page, would make many times as large.
+fn large_answers() -> Vec<String> {
+    const SIZE: usize = (8 << 20) - 300;
+    let day = yesterday().format("%Y%m%d");
+    let fill = |part: &dyn Fn(usize) -> String| {
+        let mut parts = String::new();
+        for index in 0.. {
+            let part = part(index);
+            if parts.len() + part.len() > SIZE {
+                break;
+            }
+            parts += &part;
+        }
+        parts.pop();
+        parts
+    };
+    let active = |lists: String| {
+        format!(
+            r#"{{"ref_date":"{day}","visit_uv":{{"platforms":[{{"name":"a","value":1}}],{lists}}}}}"#
+        )
+    };
+    let tiny = fill(&|_| r#"{"":0},"#.to_owned());
+    let names = fill(&|index| format!(r#"{{"name":"{index:x}","value":1}},"#));
+    let nested = SIZE / 2;
+    let wrapped = active(format!(r#""x":"{}""#, "\\\\".repeat(SIZE / 16)));
+    let mut envelope = Value::from(wrapped);
+    for _ in 0..2 {
+        envelope = json!({"data": envelope.to_string()});
+    }
+    vec![
+        format!(r#"{{"x":[{tiny}]}}"#),
+        active(format!(r#""city":[{tiny}]"#)),
+        active(format!(r#""city":[{names}]"#)),
+        active(format!(
+            r#""x":{}{}"#,
+            "[".repeat(nested),
+            "]".repeat(nested)
+        )),
+        active(format!(
+            r#""city":[{{"name":"{}","value":1}}]"#,
+            "x".repeat(SIZE)
+        )),
+        active(format!(
+            r#""city":[{{"name":"{}","value":1}}]"#,
+            "\\u0001".repeat(SIZE / 6)
+        )),
+        active(format!(
+            r#""city":[{{"name":"{}","value":1}}]"#,
+            "\u{1}".repeat(SIZE)
+        )),
+        format!(r#"{{"errcode":1,"errmsg":"{}"}}"#, "x y".repeat(SIZE / 3)),
+        format!(r#"{{"errMsg":"{}"}}"#, "\\n".repeat(SIZE / 2)),
+        json!({"data": {"data": "x".repeat(SIZE)}}).to_string(),
+        envelope.to_string(),
+    ]
+}
+
+#[tokio::test]
+async fn a_large_answer_costs_no_more_than_its_size_many_times() {
+    let answers = large_answers();
+    let count = answers.len();
+    for answer in &answers {
+        assert!(answer.len() <= 8 << 20, "{}", answer.len());
+    }
+    let app = Router::new().fallback(async move |uri: Uri| {
+        let index: usize = uri.path()[1..].parse().unwrap();
+        answers[index].clone()
+    });
+    let (address, _stop) = serve(app).await;
+    let name = |index: usize| format!("wxfa{index:014x}");
+    let names: Vec<String> = (0..count).map(name).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut home = Home::new(&format!("http://{address}"), &names);
+    home.config["wechat"]["timeout"] = "1m".into();
+    home.config["poll"] = json!({"interval": "12h", "concurrency": 1});
+    for (index, app) in home.config["apps"]
+        .as_array_mut()
+        .unwrap()
+        .iter_mut()
+        .enumerate()
+    {
+        *app = json!({"appid": names[index], "portrait_url": format!("http://{address}/{index}")});
+    }
+    let exporter = home.start().await;
+    let before = exporter.running.peak_memory();
+    exporter.ready().await;
+    let peak = exporter.running.peak_memory();
+    assert!(peak - before <= 96, "{before} MiB, then {peak} MiB");
+    let page = exporter.metrics().await;
+    for (index, users) in [(1, 1), (2, 2_002), (3, 1), (4, 2)] {
+        assert_eq!(page.users(Some(names[index])).len(), users, "{index}");
+    }
+}
+
 #[tokio::test]
 async fn a_redirect_is_not_followed_and_carries_the_token_nowhere() {
     let carried = Arc::new(AtomicBool::new(false));

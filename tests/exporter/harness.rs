@@ -650,6 +650,14 @@ impl Running {
         .await
     }
 
+    /// Answers the most memory that it has ever had resident, in MiB.
+    pub(crate) fn peak_memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = peak.unwrap().trim().strip_suffix(" kB").unwrap();
+        kib.parse::<u64>().unwrap() >> 10
+    }
+
     pub(crate) fn signal(&self, signal: &str) {
         let mut kill = Command::new("kill");
         kill.args(["-s", signal, &self.child.id().to_string()]);

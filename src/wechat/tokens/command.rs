@@ -13,7 +13,7 @@ use tokio::process::{Child, Command};
 
 use super::read;
 use crate::portrait::AppId;
-use crate::wechat::wire::redact;
+use crate::wechat::redact::Redactor;
 
 /// How long a program may take before it is killed.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -104,16 +104,16 @@ async fn drain(pipe: Option<impl AsyncRead + Unpin>, output: &mut Vec<u8>, kept:
 }
 
 fn log(appid: &AppId, program: &str, stdout: &[u8], stderr: &[u8]) {
-    let token = read::given(stdout).ok().map(|token| token.value);
+    let mut redactor = Redactor::default();
+    if let Ok(token) = read::given(stdout, &redactor) {
+        redactor.add(&token.value);
+    }
     let stderr = String::from_utf8_lossy(stderr);
     let lines = stderr.lines().filter(|line| !line.trim().is_empty());
     let lines: Vec<&str> = lines.collect();
     for line in &lines[lines.len().saturating_sub(MAX_LOGGED_LINES)..] {
-        let line = match &token {
-            Some(token) => line.replace(token.as_str(), "[redacted]"),
-            None => (*line).to_owned(),
-        };
-        tracing::warn!(%appid, program, line = redact(&line), "token_command wrote to standard error");
+        let line = redactor.redact(line);
+        tracing::warn!(%appid, program, line, "token_command wrote to standard error");
     }
 }
 
@@ -169,7 +169,7 @@ mod tests {
         for id in ids.lines() {
             loop {
                 let state = std::fs::read_to_string(format!("/proc/{id}/stat"));
-                // Dead, even if nobody has asked how it died.
+                // Dead, even if nobody has waited for it.
                 if state.is_ok_and(|state| !state.contains(") Z ")) {
                     assert!(start.elapsed() < TIMEOUT, "{id} still runs");
                     tokio::time::sleep(Duration::from_millis(1)).await;

@@ -2,11 +2,14 @@
 //!
 //! Pure: bytes in, a token out. Knows neither where they came from nor how long to use it.
 
-use serde_json::{Map, Value};
-
+use crate::wechat::decode::innermost;
 use crate::wechat::error::DecodeError;
+use crate::wechat::figures::{text, whole_number};
+use crate::wechat::redact::Redactor;
 use crate::wechat::requests::Endpoint;
-use crate::wechat::wire::{field, object, whole_number};
+
+/// The longest token that is sent: WeChat's have some 500 bytes, and a URL must not be longer than 64 KiB.
+const MAX_TOKEN_BYTES: usize = 16 << 10;
 
 /// A token as WeChat issues it, or somebody in its place.
 pub(in crate::wechat) struct Token {
@@ -17,13 +20,12 @@ pub(in crate::wechat) struct Token {
 
 /// Reads what a source of tokens gives: the answer of a token endpoint, perhaps without a life, or
 /// nothing but the token.
-pub(in crate::wechat) fn given(output: &[u8]) -> Result<Token, DecodeError> {
-    let text = String::from_utf8_lossy(output);
-    let text = text.trim();
-    if text.starts_with('{') {
-        let (_, answer) = object(text.as_bytes(), Endpoint::Token)?;
-        return read_token(&answer);
+pub(in crate::wechat) fn given(output: &[u8], redactor: &Redactor) -> Result<Token, DecodeError> {
+    let body = output.trim_ascii();
+    if body.starts_with(b"{") {
+        return object(body, redactor);
     }
+    let text = String::from_utf8_lossy(body);
     let is_word = text.bytes().all(|byte| byte.is_ascii_graphic());
     if text.is_empty() {
         Err(unreadable("it is empty"))
@@ -32,31 +34,47 @@ pub(in crate::wechat) fn given(output: &[u8]) -> Result<Token, DecodeError> {
             "it is neither one word nor {\"access_token\": …}",
         ))
     } else {
-        Ok(Token {
-            value: text.to_owned(),
-            expires_in: None,
-        })
+        token(&text, None)
     }
 }
 
 /// Reads the answer of a token endpoint of WeChat.
-pub(super) fn issued(body: &[u8]) -> Result<Token, DecodeError> {
-    let (_, answer) = object(body, Endpoint::Token)?;
-    let token = read_token(&answer)?;
+pub(super) fn issued(body: &[u8], redactor: &Redactor) -> Result<Token, DecodeError> {
+    let token = object(body, redactor)?;
     if token.expires_in.is_none() {
         return Err(unreadable("expires_in is missing"));
     }
     Ok(token)
 }
 
-fn read_token(answer: &Map<String, Value>) -> Result<Token, DecodeError> {
-    let value = field(answer, &["access_token"])
-        .and_then(Value::as_str)
-        .filter(|token| !token.is_empty())
-        .ok_or_else(|| unreadable("access_token is missing"))?;
-    let expires_in = field(answer, &["expires_in"])
-        .map(|seconds| whole_number(seconds).ok_or_else(|| unreadable("expires_in is no number")))
-        .transpose()?;
+fn object(body: &[u8], redactor: &Redactor) -> Result<Token, DecodeError> {
+    let mut found = None;
+    innermost(body, Endpoint::Token, redactor, |answer| {
+        let value = answer.access_token.get().and_then(|value| text(value));
+        let value = value.filter(|token| !token.is_empty());
+        let value = value.ok_or_else(|| unreadable("access_token is missing"))?;
+        let expires_in = answer.expires_in.get().map(|seconds| {
+            whole_number(seconds).ok_or_else(|| unreadable("expires_in is no number"))
+        });
+        found = Some(token(&value, expires_in.transpose()?)?);
+        Ok(())
+    })?;
+    found.ok_or_else(|| unreadable("access_token is missing"))
+}
+
+/// Takes a token that can be sent.
+fn token(value: &str, expires_in: Option<u64>) -> Result<Token, DecodeError> {
+    if value.len() > MAX_TOKEN_BYTES {
+        let length = value.len();
+        return Err(unreadable(&format!(
+            "the token has {length} bytes, and at most {MAX_TOKEN_BYTES} can be sent"
+        )));
+    }
+    if !value.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(unreadable(
+            "the token has blanks, control characters or others that no token has",
+        ));
+    }
     Ok(Token {
         value: value.to_owned(),
         expires_in,
@@ -70,6 +88,14 @@ fn unreadable(problem: &str) -> DecodeError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn given(output: &[u8]) -> Result<Token, DecodeError> {
+        super::given(output, &Redactor::default())
+    }
+
+    fn issued(body: &[u8]) -> Result<Token, DecodeError> {
+        super::issued(body, &Redactor::default())
+    }
 
     #[test]
     fn a_token_has_a_text_and_a_life() {
@@ -142,6 +168,23 @@ mod tests {
             ),
         ] {
             assert_eq!(given(text).unwrap_err().to_string(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_token_that_cannot_be_sent_is_refused_with_a_reason() {
+        let long = "x".repeat(100_000);
+        let too_long = "the token has 100000 bytes, and at most 16384 can be sent";
+        let illegal = "the token has blanks, control characters or others that no token has";
+        for (body, expected) in [
+            (long.clone(), too_long),
+            (format!(r#"{{"access_token":"{long}"}}"#), too_long),
+            (r#"{"access_token":"a b"}"#.to_owned(), illegal),
+            (r#"{"access_token":"a\r\nb"}"#.to_owned(), illegal),
+            (r#"{"access_token":"令牌"}"#.to_owned(), illegal),
+        ] {
+            let error = given(body.as_bytes()).err().unwrap().to_string();
+            assert_eq!(error, format!("unreadable answer: {expected}"));
         }
     }
 }

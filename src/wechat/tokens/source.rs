@@ -13,6 +13,7 @@ use crate::wechat::client::Client;
 use crate::wechat::diagnosis::Diagnosis;
 use crate::wechat::errcodes::Reason;
 use crate::wechat::error::{DecodeError, Error};
+use crate::wechat::redact::Redactor;
 use crate::wechat::requests::{self, Endpoint, Wanted};
 use crate::wechat::transport::{Purpose, Upstream};
 
@@ -50,7 +51,7 @@ impl Client {
                 let secret = file.secret(&caller.appid, secret).await;
                 let secret = secret.map_err(diagnose)?;
                 let (appid, secret) = (&caller.appid, secret.expose_secret());
-                let request = match endpoint {
+                let mut request = match endpoint {
                     TokenEndpoint::Stable => {
                         let body = requests::stable_token(appid, secret);
                         let path = "cgi-bin/stable_token";
@@ -68,6 +69,7 @@ impl Client {
                         request
                     }
                 };
+                request.redactor.add(secret);
                 transport.send_with_retries(&request, read::issued).await
             }
             TokenSource::Url(at) => {
@@ -118,7 +120,7 @@ pub(in crate::wechat) fn given_by(
     output: Result<Vec<u8>, String>,
 ) -> Result<Token, Error> {
     let output = output.map_err(as_token_error)?;
-    read::given(&output).map_err(|error| {
+    read::given(&output, &Redactor::default()).map_err(|error| {
         as_token_error(match error {
             DecodeError::Unreadable(_, problem) => format!("{source} gave no token: {problem}"),
             // WeChat answered it to somebody else, who may have a token at any time.

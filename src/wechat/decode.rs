@@ -1,464 +1,290 @@
-//! Reads what WeChat, a cloud function or a mock answers.
+//! Decodes what WeChat, a cloud function or a program in between answers.
 //!
 //! Tolerant where answers are known to differ (spelling, order, numbers as text), strict where a
-//! wrong guess would put false figures on the page (days, shapes). Pure: bytes in, values out.
+//! wrong guess would put false figures on the page (days, shapes). Pure: bytes in, values out, in
+//! memory that is bounded whatever the bytes are.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
-use std::fmt::Write as _;
 
 use chrono::NaiveDate;
-use serde::Deserialize;
 use serde_json::value::RawValue;
-use serde_json::{Map, Value, json};
 
-use super::error::{DecodeError, Refusal};
-use super::requests::{Endpoint, compact};
+use super::encode::encode;
+use super::envelope::Layer;
+use super::error::DecodeError;
+use super::figures::{COHORT_KEYS, Half, text};
+use super::redact::Redactor;
+use super::requests::{Endpoint, Wanted, compact};
+use super::sanitise::{TooLong, sanitise, text_of};
 use crate::calendar;
-use crate::portrait::{
-    Cohort, Dimension, Division, Portrait, Repair, Repairs, UNKNOWN_NAME, Window,
-};
+use crate::portrait::{Dimension, Portrait, Repair, Repairs, Window};
 
-/// A portrait, the text it was read from, and what had to be repaired.
+/// How many envelopes an answer may be in.
+const MAX_ENVELOPES: usize = 4;
+
+/// The longest answer that is archived as it came: the largest portraits seen have some 50 KB.
+const MAX_ARCHIVED_BYTES: usize = 1 << 20;
+
+/// A portrait, the text that is archived of it, and what had to be repaired.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     /// What it says.
     pub portrait: Portrait,
-    /// The answer as it came: JSON, with raw control characters escaped.
+    /// The answer as it came, without envelopes and as valid JSON. One with more names, longer names
+    /// or more bytes than a portrait can have is written anew from `portrait`.
     pub text: String,
     /// What had to be repaired.
     pub repairs: Repairs,
 }
 
-/// Reads the portrait that was asked for, also where a cloud function or a program in between has
-/// put something around it.
+/// Decodes the portrait of the window that ends on `reference_date`, also where a cloud function or a
+/// program in between has put it into another answer.
+///
+/// At most 2,000 names of a list are kept, the first in the answer, and 256 bytes of each; all others
+/// are added up under [`OTHER_NAME`](crate::portrait::OTHER_NAME).
 ///
 /// # Errors
 ///
-/// [`DecodeError::Refused`] and [`DecodeError::Empty`] are WeChat's own words; [`DecodeError::Unreadable`] is all that
-/// is no portrait of these days.
+/// [`DecodeError::Refused`] and [`DecodeError::Empty`] are WeChat's own words;
+/// [`DecodeError::Unreadable`] is all that is not a portrait of these days.
 pub fn portrait(
     body: &[u8],
     window: Window,
     reference_date: NaiveDate,
 ) -> Result<Answer, DecodeError> {
-    unpacked(object(body, Endpoint::Portrait)?)
-        .and_then(|(text, answer)| read_portrait(text, &answer, window, reference_date))
+    let wanted = Wanted {
+        window,
+        day: reference_date,
+    };
+    response(body, Endpoint::Portrait, wanted, &Redactor::default())
 }
 
-/// Reads what WeChat answers that called a cloud function.
+/// Decodes what came from an endpoint; errors repeat nothing that the redactor knows.
 ///
 /// # Errors
 ///
-/// Those of [`portrait()`], and WeChat's own about the call.
-pub(super) fn of_function(
+/// Those of [`portrait`].
+pub(super) fn response(
     body: &[u8],
-    window: Window,
-    reference_date: NaiveDate,
+    endpoint: Endpoint,
+    wanted: Wanted,
+    redactor: &Redactor,
 ) -> Result<Answer, DecodeError> {
-    unpacked(object(body, Endpoint::Function)?)
-        .and_then(|(text, answer)| read_portrait(text, &answer, window, reference_date))
-}
-
-fn read_portrait(
-    text: Cow<'_, str>,
-    answer: &Map<String, Value>,
-    window: Window,
-    reference_date: NaiveDate,
-) -> Result<Answer, DecodeError> {
-    let told = field(answer, REF_DATE);
-    let mut portrait = Portrait::new(window, reference_date);
-    let mut repairs = Repairs::default();
-    let mut has_halves = false;
-    for (cohort, names) in HALVES {
-        let half = match field(answer, names) {
-            None => continue,
-            Some(Value::Object(half)) => half,
-            Some(Value::Array(_)) => {
-                let problem = format!(
-                    "{} is a list, as in an answer of getweanalysisappiddailyretaininfo",
-                    names[0]
-                );
-                return Err(DecodeError::Unreadable(Endpoint::Portrait, problem));
-            }
-            Some(_) => {
-                return Err(DecodeError::Unreadable(
-                    Endpoint::Portrait,
-                    format!("{} is no object", names[0]),
-                ));
-            }
-        };
-        has_halves = true;
-        for dimension in Dimension::ALL {
-            let names = field_names(dimension);
-            match field(half, names) {
-                None => {}
-                Some(Value::Array(rows)) => {
-                    read_rows(rows, portrait.division_mut(cohort, dimension), &mut repairs);
-                }
-                Some(_) => {
-                    return Err(DecodeError::Unreadable(
-                        Endpoint::Portrait,
-                        format!("{} is no list", names[0]),
-                    ));
-                }
-            }
-        }
-    }
-    if portrait.is_empty() {
-        return Err(match repairs[Repair::UnreadableValue] {
-            0 if has_halves || told.is_some() || code(answer).is_some() || answer.is_empty() => {
-                DecodeError::Empty
-            }
-            0 => {
-                let thrown = answer.get("errorMessage").and_then(Value::as_str);
-                let problem = match thrown {
-                    Some(thrown) => format!("an error was thrown, {}", redact(thrown)),
-                    None => "neither ref_date nor visit_uv is in it".to_owned(),
-                };
-                DecodeError::Unreadable(Endpoint::Portrait, problem)
-            }
-            _ => DecodeError::Unreadable(
-                Endpoint::Portrait,
-                "not one of its rows has a name and a number".to_owned(),
-            ),
-        });
-    }
-    let Some(told) = told else {
+    let Wanted { window, day } = wanted;
+    let mut decoded = Decoded::new(window, day);
+    let text = decoded.read(body, endpoint, redactor)?;
+    let Some(date) = &decoded.ref_date else {
         let problem = "it does not tell its day: ref_date is missing";
-        return Err(DecodeError::Unreadable(
-            Endpoint::Portrait,
-            problem.to_owned(),
-        ));
+        return Err(unreadable(problem));
     };
-    check_reference_date(told, window, reference_date)?;
+    check_reference_date(date, wanted, redactor)?;
+    let Decoded {
+        portrait,
+        repairs,
+        is_capped,
+        ..
+    } = decoded;
+    let text = if is_capped || text.len() > MAX_ARCHIVED_BYTES {
+        drop(text);
+        encode(&portrait)
+    } else {
+        text.into_owned()
+    };
     Ok(Answer {
         portrait,
-        text: text.into_owned(),
+        text,
         repairs,
     })
 }
 
-/// Returns the window that an answer says it covers and its last day, if it tells.
+/// Decodes an answer again that [`portrait`] has decoded before it was archived.
 ///
 /// # Errors
 ///
-/// It is no answer, or covers days that are no window.
-pub fn covered(body: &[u8]) -> Result<Option<(Window, NaiveDate)>, DecodeError> {
-    let (_, answer) = unpacked(object(body, Endpoint::Portrait)?)?;
-    let Some(told) = field(&answer, REF_DATE) else {
-        return Ok(None);
-    };
-    let digits = digits_of_date(told).unwrap_or_default();
-    let last = digits
-        .get(digits.len().saturating_sub(8)..)
-        .unwrap_or_default();
-    if let Ok(last) = NaiveDate::parse_from_str(last, "%Y%m%d") {
-        let is_told = |window: &Window| without_dashes(&ref_date(*window, last)) == digits;
-        if let Some(window) = Window::ALL.into_iter().find(is_told) {
-            return Ok(Some((window, last)));
-        }
-    }
-    let problem = "its ref_date is neither a day, nor 7 days, nor 30 days";
-    Err(DecodeError::Unreadable(
-        Endpoint::Portrait,
-        problem.to_owned(),
-    ))
-}
-
-/// Writes figures as WeChat would have sent them.
-#[must_use]
-pub fn written(portrait: &Portrait) -> String {
-    let half = |cohort| -> Map<String, Value> {
-        let list = |dimension: Dimension| {
-            let rows = portrait.division(cohort, dimension).iter();
-            let rows = rows.map(|(name, users)| json!({"name": name, "value": users}));
-            let name = field_names(dimension)[0].to_owned();
-            (name, rows.collect())
-        };
-        Dimension::ALL.into_iter().map(list).collect()
-    };
-    json!({
-        "ref_date": ref_date(portrait.window, portrait.reference_date),
-        "visit_uv_new": half(Cohort::New),
-        "visit_uv": half(Cohort::Active),
-    })
-    .to_string()
-}
-
-/// Reads some dimensions of an answer that [`portrait`] has read before, and mostly passes over the
-/// rest of it, which takes most of the time.
-///
-/// # Errors
-///
-/// It is no such answer.
+/// It is not such an answer.
 pub fn archived(
     text: &str,
     window: Window,
     reference_date: NaiveDate,
-    dimensions: &[Dimension],
 ) -> Result<Portrait, DecodeError> {
-    listed(text, window, reference_date, dimensions).or_else(|_| {
-        let answer = portrait(text.as_bytes(), window, reference_date)?;
-        Ok(answer.portrait)
-    })
+    let mut decoded = Decoded::new(window, reference_date);
+    decoded.read(text.as_bytes(), Endpoint::Portrait, &Redactor::default())?;
+    Ok(decoded.portrait)
 }
 
-fn listed(
-    text: &str,
-    window: Window,
-    reference_date: NaiveDate,
-    dimensions: &[Dimension],
-) -> serde_json::Result<Portrait> {
-    let answer: Archived<'_> = serde_json::from_str(text)?;
-    let new = answer.visit_uv_new.or(answer.new_in_camel_case);
-    let active = answer.visit_uv.or(answer.active_in_camel_case);
-    if new.is_none() && active.is_none() {
-        return Err(serde::de::Error::custom("no users are in it"));
+/// Returns the window that an answer says it covers and its last day, if it says so.
+///
+/// # Errors
+///
+/// It is not an answer, or covers days that are not a window.
+pub fn covered(body: &[u8]) -> Result<Option<(Window, NaiveDate)>, DecodeError> {
+    let mut date = None;
+    innermost(body, Endpoint::Portrait, &Redactor::default(), |layer| {
+        date = layer.ref_date.get().map(|date| date_of(date));
+        Ok(())
+    })?;
+    let Some(date) = date else {
+        return Ok(None);
+    };
+    let digits = digits_of(&date).unwrap_or_default();
+    let last = digits
+        .get(digits.len().saturating_sub(8)..)
+        .unwrap_or_default();
+    if let Ok(last) = NaiveDate::parse_from_str(last, "%Y%m%d") {
+        let is_covered = |window: &Window| without_dashes(&ref_date(*window, last)) == digits;
+        if let Some(window) = Window::ALL.into_iter().find(is_covered) {
+            return Ok(Some((window, last)));
+        }
     }
-    let mut portrait = Portrait::new(window, reference_date);
-    for (cohort, half) in [(Cohort::New, new), (Cohort::Active, active)] {
-        let half = half.unwrap_or_default();
-        for dimension in dimensions {
-            let names = field_names(*dimension).iter();
-            let mut lists = names.filter_map(|name| half.get(*name));
-            if let Some(rows) = lists.find(|list| list.get() != "null") {
-                let rows: Vec<Value> = serde_json::from_str(rows.get())?;
-                let division = portrait.division_mut(cohort, *dimension);
-                read_rows(&rows, division, &mut Repairs::default());
+    let problem = "its ref_date is neither a day, nor 7 days, nor 30 days";
+    Err(unreadable(problem))
+}
+
+/// Passes on the object that is left when all envelopes are removed, and returns its text.
+pub(super) fn innermost<'a>(
+    body: &'a [u8],
+    endpoint: Endpoint,
+    redactor: &Redactor,
+    read: impl FnOnce(Layer<'_>) -> Result<(), DecodeError>,
+) -> Result<Cow<'a, str>, DecodeError> {
+    let mut endpoint = endpoint;
+    let too_long = |endpoint, _: TooLong| {
+        DecodeError::Unreadable(endpoint, "it is larger than 8 MiB".to_owned())
+    };
+    let mut text = text_of(body).map_err(|error| too_long(endpoint, error))?;
+    let mut length = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body).len();
+    let mut envelopes = 0;
+    loop {
+        let layer = if let Ok(layer) = Layer::read(&text) {
+            layer
+        } else {
+            let sanitised = sanitise(&text).map_err(|error| too_long(endpoint, error))?;
+            text = Cow::Owned(sanitised);
+            Layer::read(&text).map_err(|error| {
+                // The text itself is not repeated: nobody knows what is in it.
+                let (line, column) = (error.line(), error.column());
+                DecodeError::Unreadable(
+                    endpoint,
+                    format!("{length} bytes that are no JSON, from line {line} column {column}"),
+                )
+            })?
+        };
+        let Some(layer) = layer else {
+            let problem = "it is JSON, but no object".to_owned();
+            return Err(DecodeError::Unreadable(endpoint, problem));
+        };
+        layer.check(endpoint, redactor)?;
+        let inner = if envelopes < MAX_ENVELOPES && endpoint != Endpoint::Token {
+            layer.unwrap_envelope()?
+        } else {
+            None
+        };
+        let Some(inner) = inner else {
+            read(layer)?;
+            return Ok(text);
+        };
+        drop(layer);
+        envelopes += 1;
+        length = inner.len();
+        endpoint = Endpoint::Portrait;
+        text = Cow::Owned(inner);
+    }
+}
+
+/// A portrait that is being decoded.
+struct Decoded {
+    portrait: Portrait,
+    repairs: Repairs,
+    /// Whether the answer had more than is kept of it.
+    is_capped: bool,
+    /// The days that the answer says it covers.
+    ref_date: Option<String>,
+}
+
+impl Decoded {
+    fn new(window: Window, reference_date: NaiveDate) -> Self {
+        Self {
+            portrait: Portrait::new(window, reference_date),
+            repairs: Repairs::default(),
+            is_capped: false,
+            ref_date: None,
+        }
+    }
+
+    fn read<'a>(
+        &mut self,
+        body: &'a [u8],
+        endpoint: Endpoint,
+        redactor: &Redactor,
+    ) -> Result<Cow<'a, str>, DecodeError> {
+        innermost(body, endpoint, redactor, |layer| self.fill(layer, redactor))
+    }
+
+    fn fill(&mut self, mut layer: Layer<'_>, redactor: &Redactor) -> Result<(), DecodeError> {
+        self.ref_date = layer.ref_date.get().map(|date| date_of(date));
+        let without_figures = layer.without_figures(redactor);
+        for (half, (cohort, keys)) in layer.halves.iter_mut().zip(COHORT_KEYS) {
+            let key = keys[0];
+            let mut figures = match std::mem::take(half).into_inner() {
+                None => continue,
+                Some(Half::Figures(figures)) => figures,
+                Some(Half::List) => {
+                    return Err(unreadable(&format!(
+                        "{key} is a list, as in an answer of getweanalysisappiddailyretaininfo"
+                    )));
+                }
+                Some(Half::Other) => return Err(unreadable(&format!("{key} is no object"))),
+            };
+            for dimension in Dimension::ALL {
+                let found = figures.take(dimension, &mut self.repairs, &mut self.is_capped);
+                let division = found.map_err(|key| unreadable(&format!("{key} is no list")))?;
+                *self.portrait.division_mut(cohort, dimension) = division;
             }
         }
-    }
-    Ok(portrait)
-}
-
-/// An answer whose lists are not read yet.
-#[derive(Deserialize)]
-struct Archived<'a> {
-    #[serde(borrow)]
-    visit_uv_new: Option<Half<'a>>,
-    #[serde(borrow, rename = "visitUvNew")]
-    new_in_camel_case: Option<Half<'a>>,
-    #[serde(borrow)]
-    visit_uv: Option<Half<'a>>,
-    #[serde(borrow, rename = "visitUv")]
-    active_in_camel_case: Option<Half<'a>>,
-}
-
-type Half<'a> = HashMap<Cow<'a, str>, &'a RawValue>;
-
-/// An object, and the text that it was read from.
-pub(super) type Object<'a> = (Cow<'a, str>, Map<String, Value>);
-
-/// Takes off what cloud functions and programs in between put around an answer, layer by layer.
-fn unpacked(object: Object<'_>) -> Result<Object<'_>, DecodeError> {
-    let (mut text, mut answer) = object;
-    for _ in 0..DEEPEST {
-        let is_answer = field(&answer, REF_DATE).is_some()
-            || HALVES
-                .iter()
-                .any(|(_, names)| field(&answer, names).is_some());
-        let inner = match field(&answer, PACKAGES) {
-            Some(Value::String(inner)) if !is_answer => inner.clone(),
-            Some(Value::Object(inner)) if !is_answer && !inner.is_empty() => {
-                json!(inner).to_string()
-            }
-            _ => break,
-        };
-        if inner.is_empty() {
-            let problem = "the cloud function returned nothing".to_owned();
-            return Err(DecodeError::Unreadable(Endpoint::Portrait, problem));
-        }
-        let (inner, object) = self::object(inner.as_bytes(), Endpoint::Portrait)?;
-        (text, answer) = (Cow::Owned(inner.into_owned()), object);
-    }
-    Ok((text, answer))
-}
-
-/// What is put around answers, and how often at most.
-const PACKAGES: &[&str] = &["resp_data", "respData", "data", "result"];
-const DEEPEST: usize = 4;
-
-const REF_DATE: &[&str] = &["ref_date", "refDate"];
-
-/// The spellings of the cohorts, the documented one first.
-const HALVES: [(Cohort, &[&str]); 2] = [
-    (Cohort::New, &["visit_uv_new", "visitUvNew"]),
-    (Cohort::Active, &["visit_uv", "visitUv"]),
-];
-
-/// Reads an object that is no refusal, and the text that it was read from.
-pub(super) fn object(body: &[u8], endpoint: Endpoint) -> Result<Object<'_>, DecodeError> {
-    let (text, value) = json(body, endpoint)?;
-    let Value::Object(object) = value else {
-        return Err(DecodeError::Unreadable(
-            endpoint,
-            "it is JSON, but no object".to_owned(),
-        ));
-    };
-    match code(&object) {
-        None | Some(Ok(0)) => Ok((text, object)),
-        Some(Ok(errcode)) => {
-            let errmsg = field(&object, &["errmsg", "errMsg"])
-                .and_then(Value::as_str)
-                .unwrap_or_default();
-            Err(DecodeError::Refused(Refusal {
-                endpoint,
-                errcode,
-                errmsg: redact(errmsg),
-            }))
-        }
-        Some(Err(())) => Err(DecodeError::Unreadable(
-            endpoint,
-            "errcode is no whole number".to_owned(),
-        )),
-    }
-}
-
-/// Reads JSON, also where it has raw control characters inside strings or broken UTF-8.
-fn json(body: &[u8], endpoint: Endpoint) -> Result<(Cow<'_, str>, Value), DecodeError> {
-    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
-    let text = String::from_utf8_lossy(body);
-    if let Ok(value) = serde_json::from_str(&text) {
-        return Ok((text, value));
-    }
-    let text = escape_control_characters(&text);
-    match serde_json::from_str(&text) {
-        Ok(value) => Ok((Cow::Owned(text), value)),
-        // The text itself is not repeated: nobody knows what is in it.
-        Err(error) => Err(DecodeError::Unreadable(
-            endpoint,
-            format!(
-                "{} bytes that are no JSON, from line {} column {}",
-                body.len(),
-                error.line(),
-                error.column()
-            ),
-        )),
-    }
-}
-
-fn escape_control_characters(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len() + 16);
-    let mut in_string = false;
-    let mut after_backslash = false;
-    for character in text.chars() {
-        if in_string && character < ' ' {
-            let _ = write!(escaped, "\\u{:04x}", u32::from(character));
+        if !self.portrait.is_empty() {
+            Ok(())
+        } else if self.repairs[Repair::UnreadableValue] > 0 {
+            Err(unreadable("not one of its rows has a name and a number"))
         } else {
-            escaped.push(character);
-        }
-        if character == '"' && !after_backslash {
-            in_string = !in_string;
-        }
-        after_backslash = character == '\\' && !after_backslash;
-    }
-    escaped
-}
-
-/// Returns the error code of an answer, if it has one; `Err` if it is unreadable.
-fn code(answer: &Map<String, Value>) -> Option<Result<i64, ()>> {
-    let code = field(answer, &["errcode", "errCode"])?;
-    let number = match code {
-        Value::String(text) => text.trim().parse().ok(),
-        code => code.as_i64(),
-    };
-    Some(number.ok_or(()))
-}
-
-/// Returns the first of several spellings that is there and not null.
-pub(super) fn field<'a>(object: &'a Map<String, Value>, names: &[&str]) -> Option<&'a Value> {
-    names
-        .iter()
-        .find_map(|name| object.get(*name).filter(|value| !value.is_null()))
-}
-
-/// Returns the spellings of a dimension, the documented one first.
-fn field_names(dimension: Dimension) -> &'static [&'static str] {
-    match dimension {
-        Dimension::Province => &["province"],
-        Dimension::City => &["city"],
-        Dimension::Gender => &["genders"],
-        Dimension::Platform => &["platforms", "platfomrs"],
-        Dimension::Device => &["devices"],
-        Dimension::Age => &["ages"],
-    }
-}
-
-fn read_rows(rows: &[Value], division: &mut Division, repairs: &mut Repairs) {
-    for row in rows {
-        let Some((name, users)) = read_row(row) else {
-            repairs[Repair::UnreadableValue] += 1;
-            division.set_partial();
-            continue;
-        };
-        let name = if name.trim().is_empty() {
-            repairs[Repair::BlankName] += 1;
-            UNKNOWN_NAME
-        } else {
-            &name
-        };
-        if division.add(name.to_owned(), users) {
-            repairs[Repair::DuplicateName] += 1;
+            Err(without_figures)
         }
     }
 }
 
-/// Reads one row; a missing name is blank.
-fn read_row(row: &Value) -> Option<(Cow<'_, str>, u64)> {
-    let row = row.as_object()?;
-    let name = match row.get("name") {
-        None | Some(Value::Null) => Cow::Borrowed(""),
-        Some(Value::String(name)) => Cow::Borrowed(name.as_str()),
-        Some(Value::Number(name)) => Cow::Owned(name.to_string()),
-        Some(_) => return None,
-    };
-    let value = field(
-        row,
-        &["value", "access_source_visit_uv", "accessSourceVisitUv"],
-    )?;
-    Some((name, whole_number(value)?))
+fn unreadable(problem: &str) -> DecodeError {
+    DecodeError::Unreadable(Endpoint::Portrait, problem.to_owned())
 }
 
-/// Reads a whole number, exactly up to the largest `u64`, also from text.
-pub(super) fn whole_number(value: &Value) -> Option<u64> {
-    match value {
-        Value::Number(number) => number.as_u64(),
-        Value::String(text) => text.trim().parse().ok(),
-        _ => None,
-    }
-}
-
-/// Accepts the whole range that was asked for, or its first or last day alone; a careless day is
+/// Accepts the whole range that was requested, or its first or last day alone; a careless day is
 /// in WeChat's own sample of a week.
 fn check_reference_date(
-    told: &Value,
-    window: Window,
-    reference_date: NaiveDate,
+    date: &str,
+    wanted: Wanted,
+    redactor: &Redactor,
 ) -> Result<(), DecodeError> {
-    let asked = ref_date(window, reference_date);
-    let (begin, end) = calendar::range(window, reference_date);
-    let digits = digits_of_date(told);
-    let accepted = [without_dashes(&asked), compact(begin), compact(end)];
+    let requested = ref_date(wanted.window, wanted.day);
+    let (begin, end) = calendar::range(wanted.window, wanted.day);
+    let digits = digits_of(date);
+    let accepted = [without_dashes(&requested), compact(begin), compact(end)];
     if digits
         .as_ref()
         .is_some_and(|digits| accepted.contains(digits))
     {
         return Ok(());
     }
-    let told: String = text_of_date(told)
+    let date: String = redactor
+        .redact(date)
         .chars()
         .filter(|character| digits.is_some() || character.is_ascii_alphanumeric())
         .take(40)
         .collect();
-    Err(DecodeError::Unreadable(
-        Endpoint::Portrait,
-        format!("asked for {asked}, its ref_date is {told}"),
-    ))
+    Err(unreadable(&format!(
+        "asked for {requested}, its ref_date is {date}"
+    )))
 }
 
 /// Returns `ref_date` as WeChat writes it.
-fn ref_date(window: Window, reference_date: NaiveDate) -> String {
+pub(super) fn ref_date(window: Window, reference_date: NaiveDate) -> String {
     let (begin, end) = calendar::range(window, reference_date);
     if begin == end {
         compact(end)
@@ -467,14 +293,15 @@ fn ref_date(window: Window, reference_date: NaiveDate) -> String {
     }
 }
 
-fn text_of_date(told: &Value) -> String {
-    told.as_str()
-        .map_or_else(|| told.to_string(), str::to_owned)
+/// Returns a `ref_date` as text, whatever it is, and no more of it than an error may repeat.
+fn date_of(date: &RawValue) -> String {
+    let text = text(date).unwrap_or(Cow::Borrowed(date.get()));
+    text[..text.floor_char_boundary(300)].to_owned()
 }
 
 /// Returns the digits of a `ref_date` that has nothing else but dashes in it.
-fn digits_of_date(told: &Value) -> Option<String> {
-    let digits = without_dashes(&text_of_date(told));
+fn digits_of(date: &str) -> Option<String> {
+    let digits = without_dashes(date);
     digits
         .bytes()
         .all(|byte| byte.is_ascii_digit())
@@ -485,35 +312,20 @@ fn without_dashes(text: &str) -> String {
     text.replace('-', "")
 }
 
-/// Returns a sentence of WeChat fit for a log: short, on one line, and without words so long that
-/// they could be a secret (32 characters) or a token (more).
-pub(super) fn redact(errmsg: &str) -> String {
-    let is_word =
-        |character: char| character.is_ascii_alphanumeric() || "_-+/=.~%".contains(character);
-    let mut redacted = String::new();
-    let mut word = String::new();
-    for character in errmsg.chars().chain([' ']) {
-        if is_word(character) {
-            word.push(character);
-            continue;
-        }
-        if word.len() >= 30 {
-            "[redacted]".clone_into(&mut word);
-        }
-        redacted += &word;
-        word.clear();
-        redacted.push(if character.is_control() {
-            ' '
-        } else {
-            character
-        });
-    }
-    redacted.trim().chars().take(300).collect()
-}
-
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
     use super::*;
+    use crate::portrait::{Cohort, OTHER_NAME};
+    use crate::wechat::figures::dimension_keys;
+
+    fn of_function(body: &[u8], window: Window, day: NaiveDate) -> Result<Answer, DecodeError> {
+        let wanted = Wanted { window, day };
+        response(body, Endpoint::Function, wanted, &Redactor::default())
+    }
 
     fn day() -> NaiveDate {
         NaiveDate::from_ymd_opt(2026, 11, 21).unwrap()
@@ -522,7 +334,7 @@ mod tests {
     /// Reads an answer of the day, and from the archive again.
     fn read(body: impl AsRef<[u8]>) -> Result<Answer, DecodeError> {
         let answer = portrait(body.as_ref(), Window::OneDay, day())?;
-        let archived = archived(&answer.text, Window::OneDay, day(), &Dimension::ALL);
+        let archived = archived(&answer.text, Window::OneDay, day());
         assert_eq!(archived.unwrap(), answer.portrait, "{}", answer.text);
         Ok(answer)
     }
@@ -600,7 +412,7 @@ mod tests {
         let answer = read(&body).unwrap();
         for (cohort, value) in [(Cohort::New, 1), (Cohort::Active, 2)] {
             for dimension in Dimension::ALL {
-                let name = field_names(dimension)[0];
+                let name = dimension_keys(dimension)[0];
                 assert_eq!(rows(&answer, cohort, dimension), [(name, value)]);
             }
         }
@@ -944,7 +756,7 @@ mod tests {
             r#"{"ref_date":"20261121"}"#,
             "x",
         ] {
-            let read = archived(text, Window::OneDay, day(), &[Dimension::Age]);
+            let read = archived(text, Window::OneDay, day());
             assert!(read.is_err(), "{text}");
         }
     }
@@ -986,7 +798,7 @@ mod tests {
             ages.add("b".to_owned(), 0);
             let platforms = portrait.division_mut(Cohort::Active, Dimension::Platform);
             platforms.add("iPhone".to_owned(), 3);
-            let text = written(&portrait);
+            let text = encode(&portrait);
             let read = super::portrait(text.as_bytes(), window, day()).unwrap();
             assert_eq!(read.portrait, portrait, "{text}");
         }
@@ -1040,28 +852,206 @@ mod tests {
     }
 
     #[test]
-    fn a_sentence_of_wechat_is_kept_without_secrets_and_on_one_line() {
-        let secret = "0123456789abcdef0123456789abcdef";
-        let token = format!("80_{}-_=", "aZ9_".repeat(128));
-        let ip = "invalid ip 61.183.89.14 ipv6 ::ffff:61.183.89.14, not in whitelist rid: 61b7f9e0-66c14e21-3f647b7e";
-        let chinese = "无效的凭证请开发者认真比对令牌的有效性或查看是否正在为恰当的小程序调用接口";
-        for (errmsg, expected) in [
+    fn whole_numbers_may_have_a_decimal_point() {
+        assert_cities(
+            r#"{"name":"a","value":12.0},{"name":"b","value":3.00},{"name":"c","value":12.5},{"name":"d","value":18446744073709551616.0},{"name":"e","value":1e400},{"name":"f","value":-0.0}"#,
+            &[("a", 12), ("b", 3)],
+            [0, 0, 4],
+        );
+    }
+
+    #[test]
+    fn half_a_surrogate_pair_and_a_number_beyond_any_type_cost_their_row_at_most() {
+        let answer = cities(
+            r#"{"name":"OPPO \ud83d","value":1},{"name":1e400,"value":2},{"name":"x","value":3}"#,
+        );
+        let answer = read(answer).unwrap();
+        let city = rows(&answer, Cohort::Active, Dimension::City);
+        assert_eq!(city, [("OPPO \u{fffd}", 1), ("x", 3)]);
+        assert_eq!(answer.repairs[Repair::UnreadableValue], 1);
+        assert!(serde_json::from_str::<Value>(&answer.text).is_ok());
+        let elsewhere = r#"{"name":"x","value":3,"id":1e400,"note":"\udead"}"#;
+        assert_cities(elsewhere, &[("x", 3)], [0, 0, 0]);
+    }
+
+    #[test]
+    fn the_documented_spelling_and_the_last_of_equal_keys_count() {
+        for (body, users) in [
             (
-                format!("invalid appsecret {secret} rid: 1-2-3"),
-                "invalid appsecret [redacted] rid: 1-2-3",
+                r#""city":[{"name":"a","value":1}],"city":[{"name":"a","value":2}]"#,
+                2,
             ),
-            (format!("secret={secret}&x=1"), "[redacted]&x=1"),
-            (format!("[{token}]"), "[[redacted]]"),
-            (format!("凭证{secret}无效"), "凭证[redacted]无效"),
-            (ip.to_owned(), ip),
-            (chinese.to_owned(), chinese),
             (
-                "a\nlevel=error\r\t\u{1b}[31mb\0".to_owned(),
-                "a level=error   [31mb",
+                r#""city":[{"name":"a","value":1,"value":3,"accessSourceVisitUv":9}]"#,
+                3,
+            ),
+            (
+                r#""city":[{"name":"b","name":"a","value":null,"access_source_visit_uv":4}]"#,
+                4,
+            ),
+            (r#""city":[{"name":"a","value":5}],"city":null"#, 5),
+        ] {
+            let answer = read(active(body)).unwrap();
+            let city = rows(&answer, Cohort::Active, Dimension::City);
+            assert_eq!(city, [("a", users)], "{body}");
+            assert_eq!(answer.repairs, Repairs::default(), "{body}");
+        }
+        let half = |users| format!(r#"{{"platforms":[{{"name":"a","value":{users}}}]}}"#);
+        let body = format!(
+            r#"{{"refDate":"x","visit_uv":{},"ref_date":"20261121","visitUv":{}}}"#,
+            half(1),
+            half(2)
+        );
+        let answer = read(body).unwrap();
+        assert_eq!(
+            rows(&answer, Cohort::Active, Dimension::Platform),
+            [("a", 1)]
+        );
+    }
+
+    /// Rows of so many names, none of which is too long.
+    fn names(count: u32) -> String {
+        let rows = (0..count).map(|number| format!(r#"{{"name":"{number}","value":1}}"#));
+        rows.collect::<Vec<_>>().join(",")
+    }
+
+    #[test]
+    fn an_answer_with_too_much_is_archived_as_what_is_kept_of_it() {
+        let unreadable = r#"{"name":"y"}"#;
+        for (rows, folded) in [
+            (names(2_500), 500),
+            (
+                format!(r#"{{"name":"{}","value":1}}"#, "x".repeat(1_000)),
+                0,
+            ),
+            (
+                format!(r#"{{"name":"x","value":1,"y":"{}"}}"#, "z".repeat(1 << 20)),
+                0,
             ),
         ] {
-            assert_eq!(redact(&errmsg), expected);
+            let rows = format!("{rows},{unreadable}");
+            let answer = portrait(cities(&rows).as_bytes(), Window::OneDay, day()).unwrap();
+            let cities = answer.portrait.division(Cohort::Active, Dimension::City);
+            assert!(cities.len() <= 2_001 && cities.is_partial());
+            assert_eq!(cities.contains(OTHER_NAME), folded > 0);
+            assert_eq!(answer.repairs[Repair::FoldedName], folded);
+            assert_eq!(answer.text, encode(&answer.portrait));
+            let again = read(&answer.text).unwrap();
+            assert_eq!(
+                (&again.portrait, &again.text),
+                (&answer.portrait, &answer.text)
+            );
         }
-        assert_eq!(redact(&"ab ".repeat(1000)).len(), 300);
+        let whole = cities(&names(2_000));
+        assert_eq!(read(&whole).unwrap().text, whole);
     }
+
+    #[test]
+    fn what_is_deep_is_skipped() {
+        let deep = format!("{}{}", "[".repeat(200_000), "]".repeat(200_000));
+        let row = format!(r#"{{"name":"a","value":1,"x":{deep}}},{deep}"#);
+        let body = cities(&row).replacen('{', &format!(r#"{{"y":{deep},"#), 1);
+        let answer = portrait(body.as_bytes(), Window::OneDay, day()).unwrap();
+        assert_eq!(answer.repairs[Repair::UnreadableValue], 1);
+    }
+
+    #[test]
+    fn errors_repeat_no_secrets() {
+        let mut redactor = Redactor::default();
+        redactor.add("s3cr3t");
+        let wanted = Wanted {
+            window: Window::OneDay,
+            day: day(),
+        };
+        let long = "0123456789abcdef0123456789abcdef";
+        for secret in ["s3cr3t", long] {
+            for body in [
+                format!(r#"{{"errcode":1,"errmsg":"no {secret}"}}"#),
+                format!(r#"{{"errorMessage":"no {secret}"}}"#),
+                cities(r#"{"name":"a","value":1}"#).replace("20261121", secret),
+            ] {
+                let error = response(body.as_bytes(), Endpoint::Portrait, wanted, &redactor);
+                let error = format!("{:?}", error.unwrap_err());
+                assert!(
+                    error.contains("redacted") && !error.contains(secret),
+                    "{error}"
+                );
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_break_the_decoder(body in any::<Vec<u8>>()) {
+            let _ = portrait(&body, Window::OneDay, day());
+            let _ = covered(&body);
+        }
+
+        /// Text that is nearly JSON with the keys that matter.
+        #[test]
+        fn no_text_breaks_the_decoder(parts in vec(proptest::sample::select(PARTS.to_vec()), 0..40)) {
+            let text = parts.concat();
+            if let Ok(answer) = portrait(text.as_bytes(), Window::OneDay, day()) {
+                let again = portrait(answer.text.as_bytes(), Window::OneDay, day());
+                prop_assert_eq!(&again.unwrap(), &answer);
+            }
+            for wrapped in [format!(r#"{{"data":{text}}}"#), Value::from(text.clone()).to_string()] {
+                let _ = portrait(wrapped.as_bytes(), Window::OneDay, day());
+            }
+        }
+
+        #[test]
+        fn a_portrait_is_no_larger_than_a_portrait_can_be(
+            names in vec("[a-z市\\PC]{0,400}", 0..50),
+            count in 0_u32..5_000,
+        ) {
+            let named = names.iter().map(|name| json!({"name": name, "value": 1}).to_string());
+            let numbered = (0..count).map(|number| format!(r#"{{"name":"{number}","value":1}}"#));
+            let rows: Vec<_> = named.chain(numbered).collect();
+            if let Ok(answer) = portrait(cities(&rows.join(",")).as_bytes(), Window::OneDay, day()) {
+                let cities = answer.portrait.division(Cohort::Active, Dimension::City);
+                prop_assert!(cities.len() <= 2_001);
+                prop_assert!(cities.iter().all(|(name, _)| name.len() <= 256));
+                let users = cities.iter().map(|(_, users)| users).sum::<u64>();
+                prop_assert_eq!(users, rows.len() as u64);
+                let archived = archived(&answer.text, Window::OneDay, day()).unwrap();
+                prop_assert_eq!(&archived, &answer.portrait);
+            }
+        }
+    }
+
+    const PARTS: &[&str] = &[
+        "{",
+        "}",
+        "[",
+        "]",
+        ",",
+        ":",
+        "\"",
+        "\\",
+        "\\u",
+        "\\ud83d",
+        "\\ude00",
+        "1",
+        "12.0",
+        "1e400",
+        "-",
+        "null",
+        "true",
+        " ",
+        "\n",
+        "\u{1}",
+        "市",
+        "\"name\":",
+        "\"value\":",
+        "\"ref_date\":\"20261121\",",
+        "\"visit_uv\":{",
+        "\"visit_uv_new\":",
+        "\"city\":[",
+        "\"ages\":",
+        "{\"name\":\"a\",\"value\":1}",
+        "\"errcode\":",
+        "\"data\":",
+        "\"resp_data\":",
+    ];
 }

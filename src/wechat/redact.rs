@@ -1,0 +1,170 @@
+//! Takes secrets out of foreign text before anybody sees it.
+//!
+//! What WeChat or somebody in between answers may repeat the request, and with it a token or an
+//! AppSecret. Knows neither requests nor answers.
+
+use secrecy::{ExposeSecret as _, SecretString};
+
+/// What replaces a word that holds a secret.
+const REDACTED: &str = "[redacted]";
+
+/// Marks a known secret until its word is redacted; a character for private use.
+const MARK: char = '\u{e000}';
+
+/// A word as long as this could be a secret: an AppSecret has 32 characters, a token more than 100.
+const SUSPICIOUS_LENGTH: usize = 30;
+
+/// The longest text that is worth repeating, in characters.
+const MAX_LENGTH: usize = 300;
+
+/// How much of a text is looked at, in bytes.
+const MAX_BYTES: usize = 16 << 10;
+
+/// The secrets that an answer might repeat.
+#[derive(Default)]
+pub(super) struct Redactor {
+    known: Vec<SecretString>,
+}
+
+impl Redactor {
+    pub(super) fn add(&mut self, secret: &str) {
+        if secret.is_empty() {
+            return;
+        }
+        self.known.push(SecretString::from(secret));
+        // As it is in a URL.
+        let encoded: String = url::form_urlencoded::byte_serialize(secret.as_bytes()).collect();
+        if encoded != secret {
+            self.known.push(SecretString::from(encoded));
+        }
+        // The longest first, for one may be part of another.
+        self.known
+            .sort_by_key(|known| std::cmp::Reverse(known.expose_secret().len()));
+    }
+
+    /// Returns a text fit for a log: short, on one line, without the secrets that are known, and without
+    /// words so long that they could be others.
+    pub(super) fn redact(&self, text: &str) -> String {
+        let mut text = beginning(text).to_owned();
+        for known in &self.known {
+            let known = known.expose_secret();
+            if text.contains(known) {
+                text = text.replace(known, &MARK.to_string());
+            }
+        }
+        let is_of_word = |character: char| {
+            character.is_ascii_alphanumeric() || character == MARK || "_-+/=.~%".contains(character)
+        };
+        let mut redacted = String::new();
+        let mut word = String::new();
+        for character in text.chars().chain([' ']) {
+            if is_of_word(character) {
+                word.push(character);
+                continue;
+            }
+            redacted += if is_suspicious(&word) {
+                REDACTED
+            } else {
+                &word
+            };
+            word.clear();
+            redacted.push(if character.is_control() {
+                ' '
+            } else {
+                character
+            });
+        }
+        redacted.trim().chars().take(MAX_LENGTH).collect()
+    }
+}
+
+/// Returns as much of a text as is looked at, in whole words: half a secret would not be known.
+fn beginning(text: &str) -> &str {
+    if text.len() <= MAX_BYTES {
+        return text;
+    }
+    let text = &text[..text.floor_char_boundary(MAX_BYTES)];
+    text.rsplit_once(' ').map_or(text, |(words, _)| words)
+}
+
+/// Returns `true` if a word holds a known secret, or could be another. Names of APIs, such as
+/// `openapi.analysis.getUserPortrait`, are as long: they are parts of letters alone, none of which is
+/// as long as an AppSecret.
+fn is_suspicious(word: &str) -> bool {
+    let is_name = |word: &str| {
+        word.contains(['.', '/'])
+            && word
+                .split(['.', '/'])
+                .all(|part| part.len() < 32 && part.bytes().all(|byte| byte.is_ascii_alphabetic()))
+    };
+    word.contains(MARK) || word.len() >= SUSPICIOUS_LENGTH && !is_name(word)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn redact(text: &str) -> String {
+        Redactor::default().redact(text)
+    }
+
+    #[test]
+    fn a_sentence_of_wechat_is_kept_without_secrets_and_on_one_line() {
+        let secret = "0123456789abcdef0123456789abcdef";
+        let token = format!("80_{}-_=", "aZ9_".repeat(128));
+        let ip = "invalid ip 61.183.89.14 ipv6 ::ffff:61.183.89.14, not in whitelist rid: 61b7f9e0-66c14e21-3f647b7e";
+        let chinese = "无效的凭证请开发者认真比对令牌的有效性或查看是否正在为恰当的小程序调用接口";
+        for (errmsg, expected) in [
+            (
+                format!("invalid appsecret {secret} rid: 1-2-3"),
+                "invalid appsecret [redacted] rid: 1-2-3",
+            ),
+            (format!("secret={secret}&x=1"), "[redacted]&x=1"),
+            (format!("[{token}]"), "[[redacted]]"),
+            (format!("凭证{secret}无效"), "凭证[redacted]无效"),
+            (ip.to_owned(), ip),
+            (chinese.to_owned(), chinese),
+            (
+                "a\nlevel=error\r\t\u{1b}[31mb\0".to_owned(),
+                "a level=error   [31mb",
+            ),
+        ] {
+            assert_eq!(redact(&errmsg), expected);
+        }
+        assert_eq!(redact(&"ab ".repeat(1000)).len(), 300);
+    }
+
+    #[test]
+    fn names_of_apis_are_kept() {
+        for name in [
+            "openapi.analysis.getUserPortrait:fail invalid date",
+            "no /datacube/getweanalysisappiduserportrait here",
+        ] {
+            assert_eq!(redact(name), name);
+        }
+        for secret in [
+            "abcdefabcdefabcdefabcdefabcdefab",
+            "x.abcdefabcdefabcdefabcdefabcdefab",
+            "openapi.analysis.getUserPortrait2",
+        ] {
+            assert_eq!(redact(secret), REDACTED);
+        }
+    }
+
+    #[test]
+    fn known_secrets_are_redacted_whatever_their_length() {
+        let mut redactor = Redactor::default();
+        for secret in ["", "s3cr3t:s3cr3t", "s3cr3t", "a b/c"] {
+            redactor.add(secret);
+        }
+        for (text, expected) in [
+            ("it was s3cr3t:s3cr3t!", "it was [redacted]!"),
+            ("ends_in_s3cr3t", "[redacted]"),
+            ("x=s3cr3t&y", "[redacted]&y"),
+            ("?token=a+b%2Fc", "?[redacted]"),
+            ("nothing", "nothing"),
+        ] {
+            assert_eq!(redactor.redact(text), expected);
+        }
+    }
+}
