@@ -1,7 +1,7 @@
-//! How an app gets at its portraits: the keys about secrets, tokens, clouds and URLs, checked.
+//! How an app gets its portraits: the keys about secrets, tokens, clouds and URLs, validated.
 //!
-//! Files with secrets are read when the configuration is, so that mistakes are told early, and again
-//! by whoever needs them, as they may change. Asks nobody.
+//! Files with secrets are read with the configuration, so that mistakes are reported early, and again
+//! by whoever needs them, as they may change. Sends no request.
 
 use std::fmt;
 use std::fs::File;
@@ -14,56 +14,56 @@ use url::Url;
 
 use super::{Check, RawApp, Spanned, Text, Texts, beside, is_secret};
 
-/// How an app gets at its portraits.
+/// How an app is authenticated, and by whom its portraits are requested.
 #[derive(Debug, Clone, PartialEq)]
 pub enum AccessMethod {
-    /// WeChat wants a token with every request.
+    /// The exporter sends a token to WeChat with every request.
     Token(TokenAccess),
-    /// Inside WeChat's cloud hosting, where a sidecar adds the token.
+    /// The sidecar of WeChat's cloud hosting adds the token.
     CloudHosting,
-    /// An address of the user's own answers portraits.
+    /// An endpoint of the operator's own answers portraits.
     PortraitUrl(HttpEndpoint),
 }
 
-/// A token, and what is done with it.
+/// A token, and how it is used.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TokenAccess {
     /// Where it comes from.
     pub source: TokenSource,
     /// The query parameter that it is sent in.
     pub parameter: String,
-    /// The cloud function that asks for the portrait, unless the exporter does so itself.
+    /// The cloud function that requests the portrait, unless the exporter does so itself.
     pub function: Option<CloudFunction>,
 }
 
 /// Where tokens come from.
 #[derive(Debug, Clone, PartialEq)]
 pub enum TokenSource {
-    /// WeChat gives them for an AppSecret.
+    /// WeChat issues them for an AppSecret.
     Secret(Secret, TokenEndpoint),
     /// Another program writes them into a file.
     File(PathBuf),
-    /// A token server gives them.
+    /// A token server issues them.
     Url(HttpEndpoint),
-    /// A program and its arguments, which writes one to its standard output.
+    /// A program and its arguments; it writes one to its standard output.
     Command(Vec<String>),
 }
 
 /// An AppSecret.
 #[derive(Debug, Clone)]
 pub struct Secret {
-    /// As it was when the configuration was read.
+    /// As it was when the configuration was loaded.
     pub value: SecretString,
-    /// Where it may have changed since.
+    /// The file that it was in, which may have changed since.
     pub file: Option<PathBuf>,
 }
 
-/// Which of WeChat's endpoints gives tokens for an AppSecret.
+/// Which of WeChat's endpoints issues tokens for an AppSecret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TokenEndpoint {
-    /// Its tokens are apart from all others.
+    /// `stable_token`, whose tokens are apart from all others.
     Stable,
-    /// Every token takes away the one before, also that of the app's own backend.
+    /// `cgi-bin/token`: every token revokes the one before, also that of the app's own backend.
     Legacy,
 }
 
@@ -72,11 +72,11 @@ pub enum TokenEndpoint {
 pub struct CloudFunction {
     /// The environment that it lives in.
     pub env: String,
-    /// What it is called there.
+    /// Its name there.
     pub name: String,
 }
 
-/// An address that is not WeChat's, and what is sent there with every request.
+/// A URL that is not WeChat's, and the headers that are sent with every request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HttpEndpoint {
     /// Where it is.
@@ -85,7 +85,7 @@ pub struct HttpEndpoint {
     pub headers_file: Option<PathBuf>,
 }
 
-/// An address that may hold a password or a key, so only its host is ever told.
+/// A URL that may hold a password or a key: only its host is ever logged.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PrivateUrl(Url);
 
@@ -104,27 +104,27 @@ impl AccessMethod {
         })
     }
 
-    /// Returns from where it gets what belongs to one app.
+    /// Returns what identifies the source of something that belongs to one app.
     fn source(&self) -> Option<String> {
-        let of_remote = |HttpEndpoint { url, headers_file }: &HttpEndpoint| {
+        let of_endpoint = |HttpEndpoint { url, headers_file }: &HttpEndpoint| {
             format!("{} {headers_file:?}", url.0)
         };
         let token = match self {
             Self::CloudHosting => return None,
-            Self::PortraitUrl(remote) => return Some(of_remote(remote)),
+            Self::PortraitUrl(endpoint) => return Some(of_endpoint(endpoint)),
             Self::Token(token) => token,
         };
         match &token.source {
             TokenSource::Secret(..) => None,
             TokenSource::File(path) => Some(path.display().to_string()),
-            TokenSource::Url(remote) => Some(of_remote(remote)),
+            TokenSource::Url(endpoint) => Some(of_endpoint(endpoint)),
             TokenSource::Command(words) => Some(format!("{words:?}")),
         }
     }
 }
 
 impl fmt::Display for AccessMethod {
-    /// Writes the access in a few words, the keys of the configuration where there are such.
+    /// Writes the method in a few words, as keys of the configuration where there are such.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let access = match self {
             Self::CloudHosting => return formatter.write_str("cloud_hosting"),
@@ -146,7 +146,7 @@ impl fmt::Display for AccessMethod {
 }
 
 impl PartialEq for Secret {
-    /// What stands in a file may change and is the same secret for all that.
+    /// Secrets in the same file are equal, whatever the file contains at the time.
     fn eq(&self, other: &Self) -> bool {
         let is_same = || self.value.expose_secret() == other.value.expose_secret();
         self.file == other.file && (self.file.is_some() || is_same())
@@ -154,13 +154,13 @@ impl PartialEq for Secret {
 }
 
 impl PrivateUrl {
-    /// Returns the whole address, for whoever sends a request there.
+    /// Returns the whole URL, to send a request.
     #[must_use]
     pub fn expose(&self) -> &Url {
         &self.0
     }
 
-    /// Returns its host, which may be told.
+    /// Returns its host, which may be logged.
     #[must_use]
     pub fn host(&self) -> &str {
         self.0.host_str().unwrap_or_default()
@@ -179,12 +179,12 @@ impl fmt::Debug for PrivateUrl {
     }
 }
 
-/// Reads a file of headers: a line `Name: value` for each; blank lines and such that begin with `#`
-/// count for nothing.
+/// Reads a file of headers: a line `Name: value` for each; blank lines and those that begin with `#` are
+/// skipped.
 ///
 /// # Errors
 ///
-/// The file can't be read, or a line is no header. What stands there is not repeated.
+/// The file can't be read, or a line is not a header. The line itself is not repeated.
 pub fn headers(path: &Path) -> Result<Vec<(String, SecretString)>, String> {
     let text = read_text(path)?;
     let mut headers = Vec::new();
@@ -212,10 +212,10 @@ pub fn headers(path: &Path) -> Result<Vec<(String, SecretString)>, String> {
 ///
 /// # Errors
 ///
-/// The system says no, or it is no such file; the sentence names it.
+/// The file can't be opened or is not a regular file; the message names it.
 pub fn read_text(path: &Path) -> Result<String, String> {
     let failed = |error: io::Error| format!("cannot read {}: {error}", path.display());
-    // A pipe would be waited for, and a device has no end.
+    // Reading a pipe may block, and a device has no end.
     if !std::fs::metadata(path).map_err(failed)?.is_file() {
         return Err(format!(
             "cannot read {}: it is no plain file",
@@ -224,16 +224,16 @@ pub fn read_text(path: &Path) -> Result<String, String> {
     }
     let file = File::open(path).map_err(failed)?;
     let mut text = String::new();
-    file.take(LARGEST_FILE)
+    file.take(MAX_FILE_BYTES)
         .read_to_string(&mut text)
         .map_err(failed)?;
     Ok(text)
 }
 
-/// No secret and no list of certificates is larger.
-const LARGEST_FILE: u64 = 1 << 20;
+/// How many bytes of a file are read; no secret and no list of certificates is larger.
+const MAX_FILE_BYTES: u64 = 1 << 20;
 
-/// Takes one line break from the end of a secret.
+/// Removes one line break from the end of a secret.
 ///
 /// # Errors
 ///
@@ -254,8 +254,8 @@ pub fn trim_secret(text: &str) -> Result<SecretString, String> {
 
 const TOKEN_PARAMETER: &str = "access_token";
 
-/// Keys that have a token in the end. An app has one of these or of the next.
-const TOKENS: [&str; 5] = [
+/// Keys of access methods with a token. An app has exactly one of these or of [`TOKENLESS_KEYS`].
+const TOKEN_KEYS: [&str; 5] = [
     "secret_file",
     "secret_env",
     "token_file",
@@ -263,10 +263,10 @@ const TOKENS: [&str; 5] = [
     "token_command",
 ];
 
-/// Keys of ways without a token.
-const TOKENLESS: [&str; 2] = ["access", "portrait_url"];
+/// Keys of access methods without a token.
+const TOKENLESS_KEYS: [&str; 2] = ["access", "portrait_url"];
 
-/// Keys that say more about some of these.
+/// Keys that refine others, and which ones.
 const DEPENDENT_KEYS: [(&str, &[&str]); 5] = [
     ("token_endpoint", &["secret_file", "secret_env"]),
     ("token_url_headers_file", &["token_url"]),
@@ -274,12 +274,12 @@ const DEPENDENT_KEYS: [(&str, &[&str]); 5] = [
         "token_parameter",
         &["token_file", "token_url", "token_command"],
     ),
-    ("cloud_function", &TOKENS),
+    ("cloud_function", &TOKEN_KEYS),
     ("portrait_url_headers_file", &["portrait_url"]),
 ];
 
 impl RawApp {
-    /// Returns the keys about the access that are there, and their lines.
+    /// Returns the keys about the access that are set, and their lines.
     fn access_keys(&self) -> Vec<(&'static str, u64)> {
         fn key<T>(name: &'static str, value: Option<&Spanned<T>>) -> Option<(&'static str, u64)> {
             value.map(|value| (name, value.referenced.line()))
@@ -309,17 +309,17 @@ impl RawApp {
 }
 
 impl Check<'_> {
-    /// Checks how an app gets at its portraits; `line` is that of its appid.
+    /// Validates the access of an app; `line` is that of its appid.
     pub(super) fn access(&mut self, line: u64, key: &str, raw: &RawApp) -> Option<AccessMethod> {
         let keys = raw.access_keys();
-        let ways: Vec<_> = keys
+        let methods: Vec<_> = keys
             .iter()
-            .filter(|(name, _)| TOKENS.contains(name) || TOKENLESS.contains(name))
+            .filter(|(name, _)| TOKEN_KEYS.contains(name) || TOKENLESS_KEYS.contains(name))
             .collect();
-        let way = match ways[..] {
-            [(way, _)] => *way,
+        let method = match methods[..] {
+            [(method, _)] => *method,
             [] => {
-                let tokens = TOKENS.join(", ");
+                let tokens = TOKEN_KEYS.join(", ");
                 let problem = match &raw.cloud_function {
                     Some(_) => format!("`cloud_function` needs a token: add one of {tokens}"),
                     None => format!(
@@ -337,7 +337,7 @@ impl Check<'_> {
         };
         for (name, goes_with) in DEPENDENT_KEYS {
             let found = keys.iter().find(|(key, _)| *key == name);
-            if let Some((_, line)) = found.filter(|_| !goes_with.contains(&way)) {
+            if let Some((_, line)) = found.filter(|_| !goes_with.contains(&method)) {
                 let problem = format!("goes with {} only: remove it", goes_with.join(", "));
                 self.problem(*line, format!("{key}.{name}"), problem);
             }
@@ -352,7 +352,7 @@ impl Check<'_> {
                 let warning = format!(
                     "is the same as that of the app at {first}: what comes from it belongs to one app only"
                 );
-                self.warn(line, format!("{key}.{way}"), warning);
+                self.warn(line, format!("{key}.{method}"), warning);
             } else {
                 self.first_sources.insert(source, place);
             }
@@ -361,7 +361,7 @@ impl Check<'_> {
     }
 
     fn own_access(&mut self, key: &str, raw: &RawApp) -> Option<AccessMethod> {
-        let remote = self.remote(
+        let endpoint = self.endpoint(
             key,
             ("portrait_url", raw.portrait_url.as_ref()),
             (
@@ -369,7 +369,7 @@ impl Check<'_> {
                 raw.portrait_url_headers_file.as_ref(),
             ),
         );
-        remote
+        endpoint
             .map(AccessMethod::PortraitUrl)
             .or_else(|| self.token_access(key, raw).map(AccessMethod::Token))
     }
@@ -399,7 +399,7 @@ impl Check<'_> {
         } else if let Some(words) = &raw.token_command {
             self.token_command(&of("token_command"), words)
         } else if raw.token_url.is_some() {
-            self.remote(
+            self.endpoint(
                 key,
                 ("token_url", raw.token_url.as_ref()),
                 (
@@ -468,7 +468,7 @@ impl Check<'_> {
         }
     }
 
-    /// Returns the path of a file, unless what should be in it stands in the place of its name.
+    /// Returns the path of a file, unless the value is what should be in the file.
     fn named_file(&mut self, key: &str, name: &Text) -> Option<PathBuf> {
         if is_secret(&name.value) {
             let problem =
@@ -563,8 +563,8 @@ impl Check<'_> {
         text.value.clone()
     }
 
-    /// Checks an address, if there is one, and the file of headers that goes with it.
-    fn remote(
+    /// Validates a URL, if there is one, and the file of headers that belongs to it.
+    fn endpoint(
         &mut self,
         key: &str,
         (name, url): (&str, Option<&Text>),
@@ -585,7 +585,7 @@ impl Check<'_> {
         })
     }
 
-    /// Reads an address that may hold a password or a key, and is not repeated therefore.
+    /// Parses a URL that may hold a password or a key, so problems do not repeat it.
     pub(super) fn private_url(
         &mut self,
         key: &str,
