@@ -14,6 +14,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use wxapp_portrait_exporter::cli::{Cli, Command, Log, LogFormat, LogLevel};
 use wxapp_portrait_exporter::commands::{self, Error, Outside};
+use wxapp_portrait_exporter::wechat;
 
 /// How long threads that write to the archive may take when the program ends.
 const GRACE: Duration = Duration::from_secs(1);
@@ -21,6 +22,7 @@ const GRACE: Duration = Duration::from_secs(1);
 fn main() -> ExitCode {
     let cli = Cli::parse();
     start_log(cli.command.as_ref().map_or(cli.serve.log, Command::log));
+    wechat::install_crypto_provider();
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

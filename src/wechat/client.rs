@@ -28,7 +28,8 @@ pub struct Client {
 }
 
 impl Client {
-    /// Prepares to send requests; `observe` is called after every one.
+    /// Prepares to send requests; `observe` is called after every one. The process must have chosen
+    /// its cryptography, see [`install_crypto_provider`](super::install_crypto_provider).
     ///
     /// # Errors
     ///

@@ -37,4 +37,4 @@ pub use diagnosis::{Diagnosis, Scope};
 pub use encode::encode;
 pub use error::{DecodeError, Failure, Refusal, RequestFailure};
 pub use requests::Endpoint;
-pub use transport::{BACKOFF, BuildError, Request, Settings};
+pub use transport::{BACKOFF, BuildError, Request, Settings, install_crypto_provider};

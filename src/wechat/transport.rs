@@ -73,6 +73,13 @@ impl From<reqwest::Error> for BuildError {
     }
 }
 
+/// Chooses the cryptography of TLS for the whole process, which must be done before the first
+/// [`Client`](super::Client).
+pub fn install_crypto_provider() {
+    // Fails only where one is installed already, which is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
 /// Sends requests.
 pub(super) struct Transport {
     /// For WeChat's own hosts.
@@ -193,8 +200,6 @@ impl Transport {
         clock: Clock,
         observe: impl Fn(&Request) + Send + Sync + 'static,
     ) -> Result<Self, BuildError> {
-        // Fails only where somebody installed one before, which is as good.
-        let _ = rustls::crypto::ring::default_provider().install_default();
         let wechat = &settings.wechat;
         let builder = || {
             let mut builder = reqwest::Client::builder()

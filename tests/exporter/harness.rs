@@ -883,6 +883,7 @@ impl Inside {
     ) -> Self {
         let clock: Clock = Arc::new(hand.clock());
         remember_log();
+        wechat::install_crypto_provider();
         let folder = tempfile::tempdir().unwrap();
         let telemetry = Arc::new(Telemetry::new().unwrap());
         telemetry.reloaded(clock());
