@@ -8,7 +8,7 @@
 //!
 //! ```text
 //!  poll::schedule ─ when, which days ─► poll::cycle ─► wechat::Client ─HTTP─► WeChat, or simulator
-//!                                           │             └ wire → Portrait | Error
+//!                                           │             └ decode → Portrait | Diagnosis
 //!                                           ├─► archive: the answer, before anything else sees it
 //!                                           └─► exposition::page: lines rendered and deflated once
 //!  GET /metrics ─► web ─► page: the pieces of all apps, joined into one gzip member ─► Prometheus

@@ -75,7 +75,7 @@ impl Default for WeChat {
 pub struct Poll {
     /// Between two polls of an app of which a day is due.
     pub interval: Duration,
-    /// How many requests may be under way at once.
+    /// How many requests may be under way at once to WeChat, and to each other host.
     pub concurrency: usize,
 }
 
@@ -273,7 +273,7 @@ impl<'de> Deserialize<'de> for OneOrMore {
 struct RawPoll {
     /// Between two polls of an app while a day is missing or not final; less than a minute is warned of.
     interval: Option<Text>,
-    /// How many requests may be under way at once.
+    /// How many requests may be under way at once to WeChat, and to each other host.
     concurrency: Option<Text>,
 }
 

@@ -113,7 +113,10 @@ impl Error {
                 };
                 let scope = match failure {
                     // The next request would wait for the same host, and as long.
-                    Failure::Unreachable | Failure::Disconnected | Failure::Timeout => Scope::App,
+                    Failure::Unreachable
+                    | Failure::ConnectTimeout
+                    | Failure::Disconnected
+                    | Failure::Timeout => Scope::App,
                     Failure::Body | Failure::Status(_) => scope(*endpoint, retry),
                 };
                 Diagnosis {
@@ -162,7 +165,7 @@ impl Failure {
             Self::Unreachable | Self::Disconnected => {
                 format!("no connection to {peer}; check network, DNS, proxy and {key}")
             }
-            Self::Timeout => {
+            Self::Timeout | Self::ConnectTimeout => {
                 format!("{peer} did not answer in time; check the network, or raise wechat.timeout")
             }
             Self::Body => {

@@ -329,8 +329,8 @@ pub const RULES: &[Rule] = &[
     .at(ConsolePage::Functions),
 ];
 
-/// How the codes of [`TOKEN_REFUSED`] are handled where a token was requested with the AppSecret: they
-/// mean the AppSecret then, and trying it again and again would be no use.
+/// How the codes for a refused token are handled where one was requested with the AppSecret: they mean
+/// the AppSecret then, and repeating the request would not help.
 pub const APP_SECRET_REFUSED: Rule = Rule::new(
     TOKEN_REFUSED,
     Reason::Credentials,

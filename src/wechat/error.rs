@@ -61,6 +61,9 @@ pub enum Failure {
     /// No connection could be made, so nobody has seen the request.
     #[error("connect")]
     Unreachable,
+    /// No connection could be made in time, which is the same to the next host.
+    #[error("timeout")]
+    ConnectTimeout,
     /// The connection ended before the first byte of an answer.
     #[error("connect")]
     Disconnected,
@@ -99,6 +102,13 @@ impl fmt::Display for RequestFailure {
     }
 }
 
+impl Failure {
+    /// Returns `true` if nobody has seen the request, so that it can be sent to another host.
+    pub(super) fn is_unreachable(self) -> bool {
+        matches!(self, Self::Unreachable | Self::ConnectTimeout)
+    }
+}
+
 impl Error {
     pub(super) fn failed(endpoint: Endpoint, failure: Failure) -> Self {
         Self::Transport {
@@ -111,14 +121,12 @@ impl Error {
 
     /// Removes the URL, as the token is in it.
     pub(super) fn from_reqwest(endpoint: Endpoint, error: reqwest::Error) -> Self {
-        let failure = if error.is_timeout() {
-            Failure::Timeout
-        } else if error.is_connect() {
-            Failure::Unreachable
-        } else if error.is_request() {
-            Failure::Disconnected
-        } else {
-            Failure::Body
+        let failure = match (error.is_connect(), error.is_timeout()) {
+            (true, true) => Failure::ConnectTimeout,
+            (true, false) => Failure::Unreachable,
+            (false, true) => Failure::Timeout,
+            (false, false) if error.is_request() => Failure::Disconnected,
+            (false, false) => Failure::Body,
         };
         Self::Transport {
             endpoint,

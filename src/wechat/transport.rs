@@ -368,7 +368,7 @@ impl Transport {
     ) -> Result<T, Diagnosis> {
         let is_unreachable = |result: &Result<T, Diagnosis>| {
             let failure = result.as_ref().err().and_then(|failed| failed.failure);
-            failure == Some(RequestFailure::Transport(Failure::Unreachable))
+            matches!(failure, Some(RequestFailure::Transport(failure)) if failure.is_unreachable())
         };
         let urls = &request.urls;
         let first = self.preferred.get(self.now()) % urls.len();

@@ -19,6 +19,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::net::{TcpSocket, TcpStream};
 use wxapp_portrait_exporter::config::access::AccessMethod;
 use wxapp_portrait_exporter::poll::cycle::Followed;
 use wxapp_portrait_exporter::portrait::Window;
@@ -1436,6 +1437,31 @@ async fn the_next_address_is_asked_only_if_the_first_cannot_be_reached() {
     let asked = gate.take();
     assert_eq!(hosts(&asked), BTreeSet::from([("", STABLE)]));
     assert!(asked.len() >= 4 && unasked.take().is_empty(), "{asked:?}");
+}
+
+#[tokio::test]
+async fn the_next_address_is_asked_if_the_first_does_not_connect_in_time() {
+    let full = TcpSocket::new_v4().unwrap();
+    full.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let full = full.listen(1).unwrap();
+    let address = full.local_addr().unwrap();
+    let mut waiting = Vec::new();
+    // Once so many wait to be accepted, the system does not answer any more.
+    while let Ok(stream) =
+        tokio::time::timeout(Duration::from_millis(200), TcpStream::connect(address)).await
+    {
+        waiting.push(stream.unwrap());
+        assert!(waiting.len() < 100);
+    }
+    let (wechat, _) = real().await;
+    let mut home = Home::of(&wechat, &[APP]);
+    home.config["wechat"]["base_url"] = json!([format!("http://{address}"), wechat.base_url()]);
+    home.config["wechat"]["timeout"] = "2s".into();
+    let exporter = home.start().await;
+    let page = has_portrait(&exporter, &wechat).await;
+    let failures = page.series("wxapp_portrait_api_request_failures_total");
+    let expected = labels(&[("endpoint", "token"), ("errcode", "timeout")]);
+    assert_eq!(failures, Series::from([(expected, 1.0)]));
 }
 
 #[tokio::test]
