@@ -42,7 +42,7 @@ const REMEMBERED: TimeDelta = TimeDelta::minutes(10);
 const RELAYED: &str = "x-openapi-seqid";
 
 /// How requests are sent.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
     /// Where and how WeChat is asked.
     pub wechat: WeChat,

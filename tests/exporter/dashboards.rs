@@ -61,7 +61,7 @@ struct World {
 
 impl World {
     async fn start() -> Self {
-        let yesterday = calendar::yesterday(now());
+        let yesterday = calendar::newest_queryable(now());
         let apps = APPS.map(|(appid, _, users)| format!("{appid}={users}"));
         let mut settings = apps_of(&apps.each_ref().map(String::as_str));
         let (swinging, ..) = APPS[1];
