@@ -1,5 +1,5 @@
-//! What the days before a portrait cost at every start: reading them from the archive and decoding
-//! them, beside parsing their JSON to a tree. Prints ratios of one run.
+//! What the days before a portrait cost at every start: their few figures from the archive, beside
+//! reading all of every answer. Prints ratios of one run.
 #![expect(
     clippy::print_stdout,
     clippy::unwrap_used,
@@ -11,10 +11,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, NaiveDate};
-use wxapp_portrait_exporter::archive::{Archive, Entry};
+use wxapp_portrait_exporter::archive::{DayState, Key, Record, Row, Store};
 use wxapp_portrait_exporter::calendar;
-use wxapp_portrait_exporter::config::PAST_DAYS;
-use wxapp_portrait_exporter::portrait::{AppId, Window};
+use wxapp_portrait_exporter::past::PAST_DAYS;
+use wxapp_portrait_exporter::portrait::{AppId, Dimension, Window};
 use wxapp_portrait_exporter::simulator::{Settings, Simulator};
 use wxapp_portrait_exporter::wechat::decode;
 
@@ -23,70 +23,70 @@ const ROUNDS: u32 = 25;
 fn main() {
     let appid: AppId = "wx0123456789abcdef".parse().unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let archive = Archive::new(folder.path(), Arc::new(|| DateTime::UNIX_EPOCH));
-    let entries = entries(&appid);
-    let bytes: usize = entries.iter().map(|entry| entry.answer.len()).sum();
-    archive.put(&entries).unwrap();
-    let limit = 1 + PAST_DAYS;
+    let mut archive = Store::of_guest(folder.path(), Arc::new(|| DateTime::UNIX_EPOCH));
+    let records = records(&appid);
+    let bytes: usize = records.iter().map(|record| record.answer.len()).sum();
+    let rows: Vec<Row> = records.iter().map(Row::from).collect();
+    archive.upsert(&rows).unwrap();
+    let limit = PAST_DAYS as usize + 1;
 
-    let fetch = median(|| {
-        let entries = archive.newest(&appid, Window::OneDay, limit).unwrap();
-        black_box(entries);
+    let figures = median(|| {
+        let window = Window::OneDay;
+        black_box(
+            archive
+                .restore(&appid, window, limit, NaiveDate::MAX)
+                .unwrap(),
+        );
     });
-    let again = median(|| {
-        for entry in &entries {
-            let day = entry.reference_date;
-            black_box(decode::archived(&entry.answer, entry.window, day).unwrap());
-        }
-    });
-    let first = median(|| {
-        for entry in &entries {
-            let day = entry.reference_date;
-            black_box(decode::portrait(entry.answer.as_bytes(), entry.window, day).unwrap());
-        }
-    });
-    let tree = median(|| {
-        for entry in &entries {
-            black_box(serde_json::from_str::<serde_json::Value>(&entry.answer).unwrap());
+    let whole = median(|| {
+        for record in &records {
+            let Key {
+                window,
+                reference_date,
+                ..
+            } = record.key;
+            let answer = archive.answer(&record.key).unwrap().unwrap();
+            black_box(decode::archived(&answer, window, reference_date).unwrap());
         }
     });
 
     println!(
         "{} days of one app, {bytes} bytes of answers",
-        entries.len()
+        records.len()
     );
-    for (what, time) in [
-        ("read from the file:", fetch),
-        ("decoded again:", again),
-        ("decoded as they arrive:", first),
-        ("parsed to a tree of values:", tree),
-    ] {
-        println!("{what:28} {time:>10.1?} {:>7.1}", ratio(time, again));
-    }
+    println!("figures and the newest answer: {figures:>10.1?}     1.0");
+    println!(
+        "all of every answer:           {whole:>10.1?} {:>7.1}",
+        ratio(whole, figures)
+    );
 }
 
-fn entries(appid: &AppId) -> Vec<Entry> {
+fn records(appid: &AppId) -> Vec<Record> {
     let newest = NaiveDate::from_ymd_opt(2026, 11, 21).unwrap();
     let settings = Settings {
         apps: vec![format!("{appid}=100000").parse().unwrap()],
         ..Settings::default()
     };
     let simulator = Simulator::new(settings, || DateTime::UNIX_EPOCH);
-    let entry = |days| {
+    let record = |days| {
         let reference_date = calendar::before(newest, days);
         let answer = simulator.answer(appid, Window::OneDay, reference_date);
-        Entry {
-            appid: appid.clone(),
-            window: Window::OneDay,
-            reference_date,
+        Record {
+            key: Key {
+                appid: appid.clone(),
+                window: Window::OneDay,
+                reference_date,
+            },
+            state: DayState {
+                first_answered_at: DateTime::UNIX_EPOCH,
+                answered_at: DateTime::UNIX_EPOCH,
+                settled: true,
+                revisions: 0,
+            },
             answer: answer.unwrap().to_string(),
-            first_answered_at: DateTime::UNIX_EPOCH,
-            answered_at: DateTime::UNIX_EPOCH,
-            settled: true,
-            revisions: 0,
         }
     };
-    (0..=u64::from(PAST_DAYS)).map(entry).collect()
+    (0..=u64::from(PAST_DAYS)).map(record).collect()
 }
 
 fn median(mut work: impl FnMut()) -> Duration {

@@ -13,10 +13,13 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use chrono::NaiveDate;
 use prometheus::{GaugeVec, Opts, Registry, TextEncoder};
-use wxapp_portrait_exporter::config::Swing;
-use wxapp_portrait_exporter::exposition::page::{self, AppRecord, Page};
+use secrecy::SecretString;
+use wxapp_portrait_exporter::config;
+use wxapp_portrait_exporter::config::access::AccessMethod;
+use wxapp_portrait_exporter::exposition::page::{self, Page, WindowLines};
 use wxapp_portrait_exporter::portrait::{AppId, Dimension, Portrait, Window};
 use wxapp_portrait_exporter::simulator::{App, Settings, Simulator};
+use wxapp_portrait_exporter::state::AppSnapshot;
 use wxapp_portrait_exporter::wechat::decode;
 
 const ROUNDS: u32 = 15;
@@ -34,16 +37,24 @@ fn main() {
     let page = Page::default();
     let start = Instant::now();
     for (appid, portrait) in &portraits {
-        let mut record = AppRecord::new(
-            appid.clone(),
-            appid.to_string(),
-            Swing::default(),
-            &[Window::OneDay],
-            chrono::DateTime::UNIX_EPOCH,
-        );
-        record.windows[0].reference_date = Some(portrait.reference_date);
-        record.windows[0].users = Some(page::users(appid, portrait, &Dimension::ALL));
-        page.publish(record);
+        let secret = SecretString::from("secret");
+        let app = config::App {
+            appid: appid.clone(),
+            name: appid.to_string(),
+            access: AccessMethod::of_secret(secret),
+            windows: vec![Window::OneDay],
+            dimensions: Dimension::ALL.to_vec(),
+            top_names: std::collections::BTreeMap::new(),
+            past: config::Past::default(),
+            swing: config::Swing::default(),
+        };
+        let mut snapshot = AppSnapshot::new(&app, chrono::DateTime::UNIX_EPOCH);
+        snapshot.windows[0].reference_date = Some(portrait.reference_date);
+        let lines = WindowLines {
+            users: Some(page::users(appid, portrait, &Dimension::ALL)),
+            past_users: None,
+        };
+        page.publish(&snapshot, &[lines]);
     }
     let publish = start.elapsed() / u32::try_from(apps).unwrap();
     let registry = registry(&portraits);

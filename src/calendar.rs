@@ -32,6 +32,17 @@ pub fn yesterday(now: DateTime<Utc>) -> NaiveDate {
     before(today(now), 1)
 }
 
+/// A new day is asked for this long after midnight: WeChat has nothing before the morning, and would
+/// refuse the day if the clock of this host were ahead of its own.
+pub const CLOCK_TOLERANCE: TimeDelta = TimeDelta::minutes(10);
+
+/// Returns the newest Beijing day that WeChat is asked for: yesterday, from some minutes after
+/// midnight on.
+#[must_use]
+pub fn newest_queryable(now: DateTime<Utc>) -> NaiveDate {
+    yesterday(now - CLOCK_TOLERANCE)
+}
+
 /// Returns the oldest Beijing day of which WeChat still tells the users.
 #[must_use]
 pub fn oldest_told(now: DateTime<Utc>) -> NaiveDate {

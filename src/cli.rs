@@ -349,7 +349,7 @@ fn parse_telemetry_path(text: &str) -> Result<String, String> {
             .all(|byte| byte.is_ascii_alphanumeric() || b"/-_.~".contains(&byte));
     if !is_path {
         Err("expected a path such as /metrics".to_owned())
-    } else if web::PATHS.contains(&text) {
+    } else if web::RESERVED_PATHS.contains(&text) {
         Err("something else is served there".to_owned())
     } else {
         Ok(text.to_owned())

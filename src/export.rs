@@ -9,12 +9,12 @@ use std::io::{self, Write};
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::archive::Entry;
+use crate::archive::Record;
 use crate::calendar;
 use crate::config::STALE_AFTER;
 use crate::exposition::page::{self, Series};
-use crate::poll::history::RecentNames;
-use crate::poll::schedule;
+use crate::past::RecentNames;
+use crate::poll::due;
 use crate::portrait::{AppId, Cohort, Dimension, Portrait, Window};
 
 /// One series and day, as a row of CSV or a line of JSON.
@@ -62,7 +62,7 @@ const FIELDS: [&str; 11] = [
     "revisions",
 ];
 
-/// Writes days in one of the formats. They must come as [`crate::archive::Archive::read`] passes
+/// Writes days in one of the formats. They must come as [`crate::archive::Store::read`] passes
 /// them on.
 pub enum Writer<W: Write> {
     /// For `promtool tsdb create-blocks-from openmetrics`.
@@ -146,35 +146,35 @@ impl<W: Write> Writer<W> {
         Self::JsonLines(output)
     }
 
-    /// Adds an entry, whose answer reads as `portrait`, in these dimensions.
+    /// Adds an record, whose answer reads as `portrait`, in these dimensions.
     ///
     /// # Errors
     ///
     /// The output takes no more.
     pub fn add(
         &mut self,
-        entry: &Entry,
+        record: &Record,
         mut portrait: Portrait,
         dimensions: &[Dimension],
     ) -> io::Result<()> {
         match self {
             Self::OpenMetrics(writer) => {
-                writer.begin_day(entry)?;
+                writer.begin_day(record)?;
                 writer.names.complete(&mut portrait);
                 writer.pending = Some(Box::new(Day {
-                    appid: entry.appid.clone(),
-                    known_at: known_at(entry),
+                    appid: record.key.appid.clone(),
+                    known_at: known_at(record),
                     portrait,
                     dimensions: dimensions.to_vec(),
                 }));
             }
             Self::Csv(writer) => {
-                for row in rows(entry, &portrait, dimensions) {
+                for row in rows(record, &portrait, dimensions) {
                     writer.serialize(row).map_err(io_error)?;
                 }
             }
             Self::JsonLines(output) => {
-                for row in rows(entry, &portrait, dimensions) {
+                for row in rows(record, &portrait, dimensions) {
                     serde_json::to_writer(&mut *output, &row)?;
                     output.write_all(b"\n")?;
                 }
@@ -183,15 +183,15 @@ impl<W: Write> Writer<W> {
         Ok(())
     }
 
-    /// Takes notice of an entry that is not written: it ends the day before it, and names that
+    /// Takes notice of a record that is not written: it ends the day before it, and names that
     /// `portrait` has, if it can be read, have no users on the next day if that lacks them.
     ///
     /// # Errors
     ///
     /// The output takes no more.
-    pub fn pass_over(&mut self, entry: &Entry, portrait: Option<Portrait>) -> io::Result<()> {
+    pub fn pass_over(&mut self, record: &Record, portrait: Option<Portrait>) -> io::Result<()> {
         if let Self::OpenMetrics(writer) = self {
-            writer.begin_day(entry)?;
+            writer.begin_day(record)?;
             if let Some(mut portrait) = portrait {
                 writer.names.complete(&mut portrait);
             }
@@ -231,31 +231,31 @@ fn io_error(error: csv::Error) -> io::Error {
 }
 
 fn rows<'a>(
-    entry: &'a Entry,
+    record: &'a Record,
     portrait: &'a Portrait,
     dimensions: &'a [Dimension],
 ) -> impl Iterator<Item = Row<'a>> {
     let row = |(cohort, dimension, name, users)| Row {
-        appid: entry.appid.clone(),
-        window: entry.window,
-        reference_date: entry.reference_date,
+        appid: record.key.appid.clone(),
+        window: record.key.window,
+        reference_date: record.key.reference_date,
         cohort,
         dimension,
         name: Cow::Borrowed(name),
         users,
-        first_answered_at: Some(entry.first_answered_at),
-        answered_at: Some(entry.answered_at),
-        settled: entry.settled,
-        revisions: entry.revisions,
+        first_answered_at: Some(record.state.first_answered_at),
+        answered_at: Some(record.state.answered_at),
+        settled: record.state.settled,
+        revisions: record.state.revisions,
     };
     portrait.rows(dimensions).map(row)
 }
 
 impl<W: Write> OpenMetrics<W> {
-    /// Ends the day before an entry.
-    fn begin_day(&mut self, entry: &Entry) -> io::Result<()> {
-        self.write_pending(Some(entry))?;
-        let of = Some((entry.appid.clone(), entry.window));
+    /// Ends the day before a record.
+    fn begin_day(&mut self, record: &Record) -> io::Result<()> {
+        self.write_pending(Some(record))?;
+        let of = Some((record.key.appid.clone(), record.key.window));
         if self.names_of != of {
             self.names_of = of;
             self.names = RecentNames::default();
@@ -265,7 +265,7 @@ impl<W: Write> OpenMetrics<W> {
 
     /// Writes the last day as it was on the page: from when it became known to the next one, or until
     /// it was stale.
-    fn write_pending(&mut self, next: Option<&Entry>) -> io::Result<()> {
+    fn write_pending(&mut self, next: Option<&Record>) -> io::Result<()> {
         let Some(day) = self.pending.take() else {
             return Ok(());
         };
@@ -274,9 +274,11 @@ impl<W: Write> OpenMetrics<W> {
             reference_date,
             ..
         } = day.portrait;
-        let stale_at = schedule::stale_at(reference_date, STALE_AFTER);
+        let stale_at = due::stale_at(reference_date, STALE_AFTER);
         let mut end = stale_at.min(self.now + TimeDelta::seconds(1));
-        if let Some(next) = next.filter(|next| next.appid == day.appid && next.window == window) {
+        if let Some(next) =
+            next.filter(|next| next.key.appid == day.appid && next.key.window == window)
+        {
             end = end.min(known_at(next));
         }
         let first = day.known_at.timestamp();
@@ -324,38 +326,43 @@ fn write_samples(
 
 /// Returns when the page first showed a day; for one that was answered late, when it usually would have,
 /// so that no later day was known before.
-fn known_at(entry: &Entry) -> DateTime<Utc> {
-    let end = calendar::end(entry.reference_date);
-    if (end..calendar::next_midnight(end)).contains(&entry.first_answered_at) {
-        entry.first_answered_at
+fn known_at(record: &Record) -> DateTime<Utc> {
+    let end = calendar::end(record.key.reference_date);
+    if (end..calendar::next_midnight(end)).contains(&record.state.first_answered_at) {
+        record.state.first_answered_at
     } else {
-        calendar::usually_known(entry.reference_date)
+        calendar::usually_known(record.key.reference_date)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::archive::{DayState, Key};
 
     fn utc(text: &str) -> DateTime<Utc> {
         text.parse().unwrap()
     }
 
-    fn entry(day: &str, first_answered_at: &str) -> Entry {
-        Entry {
-            appid: "wx0123456789abcdef".parse().unwrap(),
-            window: Window::OneDay,
-            reference_date: day.parse().unwrap(),
+    fn record(day: &str, first_answered_at: &str) -> Record {
+        Record {
+            key: Key {
+                appid: "wx0123456789abcdef".parse().unwrap(),
+                window: Window::OneDay,
+                reference_date: day.parse().unwrap(),
+            },
+            state: DayState {
+                first_answered_at: utc(first_answered_at),
+                answered_at: utc("2026-11-22T08:00:00Z"),
+                settled: true,
+                revisions: 2,
+            },
             answer: String::new(),
-            first_answered_at: utc(first_answered_at),
-            answered_at: utc("2026-11-22T08:00:00Z"),
-            settled: true,
-            revisions: 2,
         }
     }
 
-    fn portrait(entry: &Entry, users: u64) -> Portrait {
-        let mut portrait = Portrait::new(entry.window, entry.reference_date);
+    fn portrait(record: &Record, users: u64) -> Portrait {
+        let mut portrait = Portrait::new(record.key.window, record.key.reference_date);
         let devices = portrait.division_mut(Cohort::New, Dimension::Device);
         devices.add("苹果, \"XS\"".to_owned(), users);
         let ages = portrait.division_mut(Cohort::Active, Dimension::Age);
@@ -363,23 +370,23 @@ mod tests {
         portrait
     }
 
-    /// Writes a day for each entry: one user more than the day before.
-    fn feed<W: Write>(mut writer: Writer<W>, entries: &[Entry]) {
-        for (entry, users) in entries.iter().zip(1..) {
+    /// Writes a day for each record: one user more than the day before.
+    fn feed<W: Write>(mut writer: Writer<W>, records: &[Record]) {
+        for (record, users) in records.iter().zip(1..) {
             let dimensions = [Dimension::Device, Dimension::Age];
             writer
-                .add(entry, portrait(entry, users), &dimensions)
+                .add(record, portrait(record, users), &dimensions)
                 .unwrap();
         }
         writer.finish().unwrap();
     }
 
     /// Answers the times and values of one series of OpenMetrics.
-    fn samples(step: TimeDelta, now: &str, entries: &[Entry]) -> Vec<(String, u64)> {
+    fn samples(step: TimeDelta, now: &str, records: &[Record]) -> Vec<(String, u64)> {
         let mut output = Vec::new();
         feed(
             Writer::open_metrics(&mut output, step, utc(now)).unwrap(),
-            entries,
+            records,
         );
         let text = String::from_utf8(output).unwrap();
         assert!(
@@ -402,11 +409,11 @@ mod tests {
 
     #[test]
     fn a_day_has_samples_from_when_it_became_known_until_the_next() {
-        let entries = [
-            entry("2026-11-20", "2026-11-21T02:03:04Z"),
-            entry("2026-11-21", "2026-11-22T05:00:00Z"),
+        let records = [
+            record("2026-11-20", "2026-11-21T02:03:04Z"),
+            record("2026-11-21", "2026-11-22T05:00:00Z"),
         ];
-        let samples = samples(TimeDelta::hours(1), "2026-11-22T07:30:00Z", &entries);
+        let samples = samples(TimeDelta::hours(1), "2026-11-22T07:30:00Z", &records);
         let [first, .., last] = &samples[..] else {
             panic!("{samples:?}")
         };
@@ -419,11 +426,11 @@ mod tests {
 
     #[test]
     fn a_day_that_was_answered_late_has_the_samples_of_a_usual_one() {
-        let entries = [
-            entry("2026-11-20", "2026-11-22T02:00:00Z"),
-            entry("2026-11-21", "2026-11-22T02:00:01Z"),
+        let records = [
+            record("2026-11-20", "2026-11-22T02:00:00Z"),
+            record("2026-11-21", "2026-11-22T02:00:01Z"),
         ];
-        let samples = samples(TimeDelta::hours(6), "2026-11-22T20:00:00Z", &entries);
+        let samples = samples(TimeDelta::hours(6), "2026-11-22T20:00:00Z", &records);
         let expected = [
             ("21 06:00", 1),
             ("21 12:00", 1),
@@ -441,33 +448,33 @@ mod tests {
 
     #[test]
     fn before_a_gap_a_day_has_samples_until_it_was_stale() {
-        let entries = [
-            entry("2026-11-01", "2026-11-02T02:00:00Z"),
-            entry("2026-11-11", "2026-11-12T02:00:00Z"),
+        let records = [
+            record("2026-11-01", "2026-11-02T02:00:00Z"),
+            record("2026-11-11", "2026-11-12T02:00:00Z"),
         ];
-        let samples = samples(TimeDelta::days(1), "2026-11-12T12:00:00Z", &entries);
+        let samples = samples(TimeDelta::days(1), "2026-11-12T12:00:00Z", &records);
         let days: Vec<&str> = samples.iter().map(|(time, _)| &time[..2]).collect();
         assert_eq!(days, ["03", "04", "05"]);
     }
 
     #[test]
     fn a_name_that_a_day_lacks_is_a_zero_for_prometheus_and_absent_elsewhere() {
-        let entries = ["20", "21", "22"].map(|day| {
+        let records = ["20", "21", "22"].map(|day| {
             let known_at: u32 = day.parse().unwrap();
-            entry(
+            record(
                 &format!("2026-11-{day}"),
                 &format!("2026-11-{}T02:00:00Z", known_at + 1),
             )
         });
         let write = |mut writer: Writer<Vec<u8>>, is_first_wanted: bool| {
-            for (entry, name) in entries.iter().zip(["iPhone", "Android", "iPhone"]) {
-                let mut portrait = Portrait::new(entry.window, entry.reference_date);
+            for (record, name) in records.iter().zip(["iPhone", "Android", "iPhone"]) {
+                let mut portrait = Portrait::new(record.key.window, record.key.reference_date);
                 let platforms = portrait.division_mut(Cohort::New, Dimension::Platform);
                 platforms.add(name.to_owned(), 7);
-                if is_first_wanted || entry.reference_date > entries[0].reference_date {
-                    writer.add(entry, portrait, &Dimension::ALL).unwrap();
+                if is_first_wanted || record.key.reference_date > records[0].key.reference_date {
+                    writer.add(record, portrait, &Dimension::ALL).unwrap();
                 } else {
-                    writer.pass_over(entry, Some(portrait)).unwrap();
+                    writer.pass_over(record, Some(portrait)).unwrap();
                 }
             }
             match writer {
@@ -512,14 +519,14 @@ mod tests {
     #[test]
     fn the_reference_date_is_exported_as_it_was_shown() {
         let mut output = Vec::new();
-        let entries = [
-            entry("2026-11-20", "2026-11-21T02:03:04Z"),
-            entry("2026-11-21", "2026-11-22T05:00:00Z"),
+        let records = [
+            record("2026-11-20", "2026-11-21T02:03:04Z"),
+            record("2026-11-21", "2026-11-22T05:00:00Z"),
         ];
         let now = utc("2026-11-22T07:30:00Z");
         feed(
             Writer::open_metrics(&mut output, TimeDelta::hours(12), now).unwrap(),
-            &entries,
+            &records,
         );
         let text = String::from_utf8(output).unwrap();
         let (_, dates) = text
@@ -539,7 +546,7 @@ mod tests {
     #[test]
     fn csv_has_a_header_and_quotes_where_it_must() {
         let mut output = Vec::new();
-        let day = entry("2026-11-20", "2026-11-21T02:03:04Z");
+        let day = record("2026-11-20", "2026-11-21T02:03:04Z");
         feed(Writer::csv(&mut output).unwrap(), &[day]);
         insta::assert_snapshot!(String::from_utf8(output).unwrap());
         let mut output = Vec::new();
@@ -550,7 +557,7 @@ mod tests {
     #[test]
     fn json_lines_have_the_same_fields_and_are_read_back() {
         let mut output = Vec::new();
-        let day = entry("2026-11-20", "2026-11-21T02:03:04Z");
+        let day = record("2026-11-20", "2026-11-21T02:03:04Z");
         feed(Writer::json_lines(&mut output), &[day]);
         let text = String::from_utf8(output).unwrap();
         insta::assert_snapshot!(text);

@@ -11,7 +11,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use crate::archive::{Entry, Key};
+use crate::archive::{DayState, Key, Record};
 use crate::calendar;
 use crate::export::Row;
 use crate::portrait::{AppId, Cohort, Dimension, Portrait, Window};
@@ -36,7 +36,7 @@ pub struct Given {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Item {
     /// A day.
-    Day(Entry),
+    Day(Record),
     /// An answer without users, and what it says in place of them.
     NoPortrait(String),
 }
@@ -106,8 +106,8 @@ struct Reading<'a, F> {
 
 struct Rows {
     line: usize,
-    /// Without its answer.
-    entry: Entry,
+    key: Key,
+    state: DayState,
     portrait: Portrait,
 }
 
@@ -164,15 +164,19 @@ impl<F: FnMut(usize, Result<Item, String>) -> ControlFlow<()>> Reading<'_, F> {
         } = answer.portrait;
         self.check_day(reference_date)?;
         let answered_at = calendar::usually_known(reference_date).min(self.now);
-        Ok(Item::Day(Entry {
-            appid,
-            window,
-            reference_date,
+        Ok(Item::Day(Record {
+            key: Key {
+                appid,
+                window,
+                reference_date,
+            },
+            state: DayState {
+                first_answered_at: answered_at,
+                answered_at,
+                settled: false,
+                revisions: 0,
+            },
             answer: answer.text,
-            first_answered_at: answered_at,
-            answered_at,
-            settled: false,
-            revisions: 0,
         }))
     }
 
@@ -201,14 +205,14 @@ impl<F: FnMut(usize, Result<Item, String>) -> ControlFlow<()>> Reading<'_, F> {
             ));
         }
         self.check_day(row.reference_date)?;
-        let day = (row.appid.clone(), row.window, row.reference_date);
-        if self
-            .rows
-            .as_ref()
-            .is_none_or(|rows| rows.entry.key() != day)
-        {
+        let key = Key {
+            appid: row.appid.clone(),
+            window: row.window,
+            reference_date: row.reference_date,
+        };
+        if self.rows.as_ref().is_none_or(|rows| rows.key != key) {
             self.finish_rows();
-            if self.finished.contains(&day) {
+            if self.finished.contains(&key) {
                 return Err(format!(
                     "further rows of {} {} {}: keep the rows of a day together",
                     row.appid, row.window, row.reference_date
@@ -229,11 +233,8 @@ impl<F: FnMut(usize, Result<Item, String>) -> ControlFlow<()>> Reading<'_, F> {
             }
             self.rows = Some(Rows {
                 line: number,
-                entry: Entry {
-                    appid: row.appid.clone(),
-                    window: row.window,
-                    reference_date: row.reference_date,
-                    answer: String::new(),
+                key,
+                state: DayState {
                     first_answered_at,
                     answered_at,
                     settled: row.settled,
@@ -255,21 +256,24 @@ impl<F: FnMut(usize, Result<Item, String>) -> ControlFlow<()>> Reading<'_, F> {
     /// Passes on the day whose rows have been read.
     fn finish_rows(&mut self) {
         if let Some(rows) = self.rows.take() {
-            self.finished.insert(rows.entry.key());
+            self.finished.insert(rows.key.clone());
             let is_whole = |dimension: &Dimension| {
                 let of_cohort =
                     |cohort: &Cohort| !rows.portrait.division(*cohort, *dimension).is_empty();
                 Cohort::ALL.iter().any(of_cohort)
             };
             // What WeChat can still complete shall be asked for.
-            let is_final = rows.entry.reference_date < calendar::oldest_told(self.now)
+            let is_final = rows.key.reference_date < calendar::oldest_told(self.now)
                 || Dimension::ALL.iter().all(is_whole);
-            let entry = Entry {
+            let record = Record {
                 answer: encode(&rows.portrait),
-                settled: rows.entry.settled && is_final,
-                ..rows.entry
+                state: DayState {
+                    settled: rows.state.settled && is_final,
+                    ..rows.state
+                },
+                key: rows.key,
             };
-            self.pass_on(rows.line, Ok(Item::Day(entry)));
+            self.pass_on(rows.line, Ok(Item::Day(record)));
         }
     }
 
@@ -315,7 +319,10 @@ mod tests {
     /// Answers the days that a text has, as line, window and reference date.
     fn days(text: impl AsRef<[u8]>, given: &Given) -> Vec<(usize, String)> {
         let day = |(line, item)| match item {
-            Ok(Item::Day(entry)) => (line, format!("{} {}", entry.window, entry.reference_date)),
+            Ok(Item::Day(record)) => (
+                line,
+                format!("{} {}", record.key.window, record.key.reference_date),
+            ),
             other => panic!("{line}: {other:?}"),
         };
         items(text, given).into_iter().map(day).collect()
@@ -372,22 +379,22 @@ mod tests {
     #[test]
     fn an_answer_is_kept_as_it_came_with_the_usual_time() {
         let text = answer("20261119").to_string();
-        let [(1, Ok(Item::Day(entry)))] = &items(&text, &given())[..] else {
+        let [(1, Ok(Item::Day(record)))] = &items(&text, &given())[..] else {
             panic!("one day")
         };
         let known_at: DateTime<Utc> = "2026-11-20T02:00:00Z".parse().unwrap();
-        assert_eq!(entry.answer, text);
+        assert_eq!(record.answer, text);
         assert_eq!(
-            (entry.first_answered_at, entry.answered_at),
+            (record.state.first_answered_at, record.state.answered_at),
             (known_at, known_at)
         );
-        assert!(!entry.settled);
-        let [(1, Ok(Item::Day(entry)))] = &items(answer("20261121").to_string(), &given())[..]
+        assert!(!record.state.settled);
+        let [(1, Ok(Item::Day(record)))] = &items(answer("20261121").to_string(), &given())[..]
         else {
             panic!("one day")
         };
         assert_eq!(
-            entry.first_answered_at,
+            record.state.first_answered_at,
             now(),
             "ten o'clock is still to come"
         );
@@ -439,8 +446,12 @@ mod tests {
         let [(1, Ok(Item::Day(first))), (3, Ok(Item::Day(second)))] = &items[..] else {
             panic!("{items:?}")
         };
-        assert_eq!(second.reference_date, "2026-11-21".parse().unwrap());
-        let read = decode::portrait(first.answer.as_bytes(), first.window, first.reference_date);
+        assert_eq!(second.key.reference_date, "2026-11-21".parse().unwrap());
+        let read = decode::portrait(
+            first.answer.as_bytes(),
+            first.key.window,
+            first.key.reference_date,
+        );
         let portrait = read.unwrap().portrait;
         let rows = |cohort| {
             portrait
@@ -463,7 +474,7 @@ mod tests {
             };
             let rows: Vec<Value> = dimensions.iter().map(row).collect();
             match items(lines(&rows), &given()).remove(0).1 {
-                Ok(Item::Day(entry)) => entry.settled,
+                Ok(Item::Day(record)) => record.state.settled,
                 other => panic!("{other:?}"),
             }
         };

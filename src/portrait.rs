@@ -4,10 +4,8 @@
 //! asked for (`poll`), nor how it is kept or shown (`archive`, `exposition`).
 
 use std::borrow::Cow;
-use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
-use std::hash::{Hash, Hasher};
+use std::fmt::{self, Write as _};
 use std::ops::{Index, IndexMut};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -15,6 +13,7 @@ use std::sync::Arc;
 use chrono::NaiveDate;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
+use twox_hash::XxHash3_64;
 
 /// Stands for users of whom WeChat knows no name in a dimension; also for blank names.
 pub const UNKNOWN_NAME: &str = "未知";
@@ -242,7 +241,7 @@ impl Window {
 ///
 /// Names are unique, never blank, and sorted, so equal divisions are equal values whatever order
 /// WeChat chose. A name that is absent is unknown, not zero.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Division {
     users: BTreeMap<String, u64>,
     /// Whether a row could not be read, so that a name may be missing that has users.
@@ -342,7 +341,7 @@ impl Division {
 }
 
 /// Who used one mini program in one window, as WeChat told it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Portrait {
     /// How many days it covers.
     pub window: Window,
@@ -392,13 +391,28 @@ impl Portrait {
         self.divisions.iter().flatten().all(Division::is_empty)
     }
 
-    /// Returns a number that is equal for equal figures, to tell whether two answers agree
-    /// without keeping both. Not stable between versions of the program; never stored.
+    /// Returns a digest that is equal for equal figures, whatever order WeChat chose: XXH3 of a
+    /// canonical text. It is archived, so it must never change.
     #[must_use]
-    pub fn fingerprint(&self) -> u64 {
-        let mut hasher = DefaultHasher::new();
-        self.hash(&mut hasher);
-        hasher.finish()
+    pub fn digest(&self) -> u64 {
+        let mut text = String::new();
+        for (cohort, dimension, name, users) in self.rows(&Dimension::ALL) {
+            let _ = writeln!(text, "{cohort} {dimension} {users} {name:?}");
+        }
+        for (cohort, dimension) in self.partial_divisions() {
+            let _ = writeln!(text, "{cohort} {dimension} partial");
+        }
+        XxHash3_64::oneshot(text.as_bytes())
+    }
+
+    /// Iterates over the divisions of which a row could not be read.
+    pub fn partial_divisions(&self) -> impl Iterator<Item = (Cohort, Dimension)> {
+        Cohort::ALL.into_iter().flat_map(move |cohort| {
+            let dimensions = Dimension::ALL.into_iter();
+            dimensions
+                .filter(move |dimension| self.division(cohort, *dimension).is_partial)
+                .map(move |dimension| (cohort, dimension))
+        })
     }
 }
 
@@ -465,20 +479,24 @@ mod tests {
     }
 
     #[test]
-    fn agreeing_figures_have_one_fingerprint_whatever_their_order() {
+    fn agreeing_figures_have_one_digest_whatever_their_order() {
         let day = NaiveDate::from_ymd_opt(2026, 11, 21).unwrap();
         let portrait = |rows: &[(&str, u64)]| {
             let mut portrait = Portrait::new(Window::OneDay, day);
             *portrait.division_mut(Cohort::New, Dimension::Age) = division(rows);
-            portrait.fingerprint()
+            portrait
         };
+        let one = portrait(&[("a", 1), ("b", 2)]);
+        assert_eq!(one.digest(), portrait(&[("b", 2), ("a", 1)]).digest());
+        assert_ne!(one.digest(), portrait(&[("a", 2), ("b", 1)]).digest());
+        let mut partial = one.clone();
+        let ages = partial.division_mut(Cohort::New, Dimension::Age);
+        ages.set_partial();
+        assert_ne!(one.digest(), partial.digest());
         assert_eq!(
-            portrait(&[("a", 1), ("b", 2)]),
-            portrait(&[("b", 2), ("a", 1)])
-        );
-        assert_ne!(
-            portrait(&[("a", 1), ("b", 2)]),
-            portrait(&[("a", 2), ("b", 1)])
+            [one.digest(), partial.digest()],
+            [15_951_370_835_706_299_208, 16_813_128_068_889_289_191],
+            "archives hold digests of every version"
         );
     }
 }

@@ -10,7 +10,7 @@ use url::Url;
 
 use super::serve::Exporter;
 use super::{Error, Outside, listen, local_url, say};
-use crate::archive::{Archive, Entry};
+use crate::archive::{DayState, Key, Row, Store};
 use crate::calendar::{self, Clock};
 use crate::config::access::AccessMethod;
 use crate::portrait::{Cohort, Dimension, Window};
@@ -56,7 +56,8 @@ pub async fn run(flags: &cli::Demo, outside: Outside) -> Result<(), Error> {
         temporary = tempfile::tempdir().map_err(Error::TemporaryFolder)?;
         temporary.path()
     };
-    Archive::new(storage_path, Arc::clone(&clock)).put(&history(&simulator, yesterday, clock()))?;
+    let history = history(&simulator, yesterday, clock());
+    Store::of_guest(storage_path, Arc::clone(&clock)).upsert(&history)?;
     let swing = [calendar::before(yesterday, 1), yesterday].map(|day| iphones(&simulator, day));
 
     let ending = CancellationToken::new();
@@ -128,8 +129,8 @@ fn iphones(simulator: &Simulator, day: NaiveDate) -> u64 {
 }
 
 /// Returns what would have been archived if the exporter had run for the last days.
-fn history(simulator: &Simulator, yesterday: NaiveDate, now: DateTime<Utc>) -> Vec<Entry> {
-    let mut entries = Vec::new();
+fn history(simulator: &Simulator, yesterday: NaiveDate, now: DateTime<Utc>) -> Vec<Row> {
+    let mut rows = Vec::new();
     for app in apps() {
         for window in Window::ALL {
             for days in 0..DAYS {
@@ -139,24 +140,31 @@ fn history(simulator: &Simulator, yesterday: NaiveDate, now: DateTime<Utc>) -> V
                 };
                 let known_at = calendar::usually_known(reference_date).min(now);
                 // Yesterday is still to be asked for, so that there is something to see.
-                let answered_at = match days {
-                    0 => known_at,
-                    _ => known_at + TimeDelta::hours(6),
+                let settled = days > 0;
+                let answered_at = if settled {
+                    known_at + TimeDelta::hours(6)
+                } else {
+                    known_at
                 };
-                entries.push(Entry {
+                let key = Key {
                     appid: app.appid.clone(),
                     window,
                     reference_date,
-                    answer: answer.to_string(),
+                };
+                let state = DayState {
                     first_answered_at: known_at,
                     answered_at,
-                    settled: true,
+                    settled,
                     revisions: 0,
-                });
+                };
+                let answer = answer.to_string();
+                let portrait = decode::portrait(answer.as_bytes(), window, reference_date);
+                let portrait = portrait.ok().map(|answer| answer.portrait);
+                rows.push(Row::new(key, state, &answer, portrait.as_ref()));
             }
         }
     }
-    entries
+    rows
 }
 
 fn config(base_url: &str) -> config::Config {

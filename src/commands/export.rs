@@ -11,12 +11,13 @@ use tempfile::NamedTempFile;
 use tokio_util::sync::CancellationToken;
 
 use super::{Error, progress};
-use crate::archive::{Archive, Entry, Selection};
+use crate::archive::{Record, Selection, Store};
 use crate::calendar::{self, Clock};
 use crate::cli::{self, ExportFormat};
-use crate::config::{PAST_DAYS, STALE_AFTER};
+use crate::config::STALE_AFTER;
 use crate::export::Writer;
-use crate::poll::schedule;
+use crate::past::PAST_DAYS;
+use crate::poll::due;
 use crate::portrait::Dimension;
 use crate::wechat::decode;
 
@@ -44,7 +45,7 @@ pub(super) fn run(
             "--from {from} is later than --to {to}"
         )));
     }
-    let archive = Archive::of_another(&flags.storage_path, Arc::clone(clock));
+    let mut archive = Store::of_guest(&flags.storage_path, Arc::clone(clock));
     if !archive.path().is_file() {
         return Err(Error::NoArchive(archive.path().to_owned()));
     }
@@ -53,7 +54,7 @@ pub(super) fn run(
         let is_alone = !output.is_terminal();
         return match write(
             flags,
-            &archive,
+            &mut archive,
             clock,
             ending,
             BufWriter::new(output),
@@ -68,7 +69,7 @@ pub(super) fn run(
     let (path, mut file) = beside(path, &archive).map_err(failed)?;
     let result = write(
         flags,
-        &archive,
+        &mut archive,
         clock,
         ending,
         BufWriter::new(&mut file),
@@ -82,7 +83,7 @@ pub(super) fn run(
 }
 
 /// Returns where the output goes in the end, and the file beside it that is written first.
-fn beside(path: &Path, archive: &Archive) -> io::Result<(PathBuf, NamedTempFile)> {
+fn beside(path: &Path, archive: &Store) -> io::Result<(PathBuf, NamedTempFile)> {
     let (path, permissions) = match fs::canonicalize(path) {
         Ok(path) => {
             let metadata = path.metadata()?;
@@ -124,7 +125,7 @@ fn beside(path: &Path, archive: &Archive) -> io::Result<(PathBuf, NamedTempFile)
 
 fn write(
     flags: &cli::Export,
-    archive: &Archive,
+    archive: &mut Store,
     clock: &Clock,
     ending: &CancellationToken,
     output: impl Write,
@@ -163,7 +164,7 @@ fn write(
     if is_samples {
         // What precedes says whose absence is a zero, what follows when the last day was over.
         selection.lead = PAST_DAYS;
-        let stale_at = |to| schedule::stale_at(to, STALE_AFTER);
+        let stale_at = |to| due::stale_at(to, STALE_AFTER);
         selection.to = selection.to.map(|to| calendar::today(stale_at(to)));
     }
     let wanted = flags.from.unwrap_or(NaiveDate::MIN)..=flags.to.unwrap_or(NaiveDate::MAX);
@@ -173,27 +174,27 @@ fn write(
         indicatif::ProgressBar::hidden()
     };
     let mut unreadable = 0;
-    let mut each = |entry: &Entry| -> Result<(), Error> {
+    let mut each = |record: &Record| -> Result<(), Error> {
         if ending.is_cancelled() {
             return Err(Error::Interrupted);
         }
-        let (window, day) = (entry.window, entry.reference_date);
-        let portrait = decode::archived(&entry.answer, window, day);
+        let (window, day) = (record.key.window, record.key.reference_date);
+        let portrait = decode::archived(&record.answer, window, day);
         if !wanted.contains(&day) {
-            return writer.pass_over(entry, portrait.ok()).map_err(failed);
+            return writer.pass_over(record, portrait.ok()).map_err(failed);
         }
         progress.inc(1);
         match portrait {
-            Ok(portrait) => writer.add(entry, portrait, &dimensions),
+            Ok(portrait) => writer.add(record, portrait, &dimensions),
             Err(error) => {
-                tracing::error!(appid = %entry.appid, %window, %day, "an archived answer is left out: {error}");
+                tracing::error!(appid = %record.key.appid, %window, %day, "an archived answer is left out: {error}");
                 unreadable += 1;
-                writer.pass_over(entry, None)
+                writer.pass_over(record, None)
             }
         }
         .map_err(failed)
     };
-    let end = archive.read(&selection, |entry| match each(&entry) {
+    let end = archive.read(&selection, |record| match each(&record) {
         Ok(()) => ControlFlow::Continue(()),
         Err(error) => ControlFlow::Break(error),
     })?;

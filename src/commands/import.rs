@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use walkdir::WalkDir;
 
 use super::{Error, progress, say};
-use crate::archive::{Archive, Entry};
+use crate::archive::{Row, Store};
 use crate::calendar::Clock;
 use crate::cli;
 use crate::import::{self, Given, Item};
@@ -71,8 +71,8 @@ pub(super) fn run(
     let mut place = 0_usize;
     source.read(|file, line, item| {
         match item {
-            Ok(Item::Day(entry)) => {
-                last_places.insert(entry.key(), place);
+            Ok(Item::Day(record)) => {
+                last_places.insert(record.key, place);
                 place += 1;
             }
             Ok(Item::NoPortrait(problem)) => {
@@ -95,20 +95,20 @@ pub(super) fn run(
         return Err(Error::Import);
     }
 
-    let archive = Archive::of_another(&flags.storage_path, Arc::clone(clock));
+    let mut archive = Store::of_guest(&flags.storage_path, Arc::clone(clock));
     let mut batch = Vec::new();
     let mut stored = 0;
     let mut place = 0_usize;
-    let mut store = |batch: &mut Vec<Entry>| -> Result<(), Error> {
-        stored += archive.add(batch)?;
+    let mut store = |batch: &mut Vec<Row>| -> Result<(), Error> {
+        stored += archive.insert_missing(&*batch)?;
         batch.clear();
         Ok(())
     };
     source.read(|file, _, item| {
         match item {
-            Ok(Item::Day(entry)) => {
-                if last_places.get(&entry.key()) == Some(&place) {
-                    batch.push(entry);
+            Ok(Item::Day(record)) => {
+                if last_places.get(&record.key) == Some(&place) {
+                    batch.push(Row::from(&record));
                 }
                 place += 1;
             }
@@ -123,7 +123,7 @@ pub(super) fn run(
     store(&mut batch)?;
     source.progress.finish_and_clear();
 
-    let apps: BTreeSet<&AppId> = last_places.keys().map(|(appid, ..)| appid).collect();
+    let apps: BTreeSet<&AppId> = last_places.keys().map(|key| &key.appid).collect();
     let mut summary = format!(
         "Imported {stored} of {} of {} in {} into {}.\n",
         counted(last_places.len(), "day"),

@@ -3,9 +3,7 @@
 use std::future::Future;
 use std::path::Path;
 use std::pin::pin;
-use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::sync::Arc;
 
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -13,15 +11,14 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::{Error, GRACE, Hangup, Outside, listen, say, warn_of};
-use crate::archive::{self, Archive};
+use crate::archive::Archive;
 use crate::calendar::Clock;
 use crate::cli;
-use crate::config::{self, Config, Poll, WeChat};
+use crate::config::{self, Config};
 use crate::exposition::telemetry::Telemetry;
-use crate::poll::cycle::Poller;
-use crate::poll::tasks::{Changes, Tasks};
-use crate::web::{self, Reload, Site};
-use crate::wechat::{self, BuildError, Client};
+use crate::poll::{self, Changes, Context, Supervisor};
+use crate::web::{self, AppState, Reload};
+use crate::wechat::{self, Client, BuildError};
 
 /// Reads the configuration and serves it until `shutdown`.
 ///
@@ -58,50 +55,42 @@ pub async fn run(flags: &cli::Serve, outside: Outside) -> Result<(), Error> {
 /// Everything that is needed to serve, put together and listening.
 pub(super) struct Exporter {
     pub(super) listeners: Vec<TcpListener>,
-    /// As they were when the poller was made.
+    /// As they were when the context of the apps was made.
     settings: Settings,
-    tasks: Tasks,
-    site: Arc<Site>,
+    apps: Vec<config::App>,
+    context: Context,
+    state: Arc<AppState>,
     reloads: mpsc::UnboundedReceiver<Reload>,
 }
 
 /// What all apps share.
 #[derive(PartialEq)]
 struct Settings {
-    wechat: WeChat,
-    poll: Poll,
-    retention: Duration,
-    stale_after: Duration,
+    wechat: wechat::Settings,
+    poll: poll::Settings,
 }
 
 impl Settings {
     fn of(config: &Config) -> Self {
         Self {
-            wechat: config.wechat.clone(),
-            poll: config.poll,
-            retention: config.retention,
-            stale_after: config.stale_after,
+            wechat: wechat::Settings {
+                wechat: config.wechat.clone(),
+                concurrency: config.poll.concurrency,
+                backoff: wechat::BACKOFF,
+            },
+            poll: poll::Settings {
+                interval: config.poll.interval,
+                quiet_interval: poll::due::QUIET_INTERVAL,
+                stale_after: config.stale_after,
+                retention: config.retention,
+            },
         }
     }
 
-    fn poller(&self, site: &Site) -> Result<Arc<Poller>, BuildError> {
-        let settings = wechat::Settings {
-            wechat: self.wechat.clone(),
-            concurrency: self.poll.concurrency,
-            backoff: wechat::BACKOFF,
-        };
-        let observer = Arc::clone(&site.telemetry);
+    fn client(&self, telemetry: &Arc<Telemetry>, clock: &Clock) -> Result<Client, BuildError> {
+        let observer = Arc::clone(telemetry);
         let observe = move |request: &wechat::Request| observer.request(request);
-        Ok(Arc::new(Poller {
-            client: Client::new(settings, Arc::clone(&site.clock), observe)?,
-            archive: Arc::clone(&site.archive),
-            page: Arc::clone(&site.page),
-            telemetry: Arc::clone(&site.telemetry),
-            clock: Arc::clone(&site.clock),
-            interval: self.poll.interval,
-            stale_after: self.stale_after,
-            retention: self.retention,
-        }))
+        Client::new(self.wechat.clone(), Arc::clone(clock), observe)
     }
 }
 
@@ -116,38 +105,37 @@ impl Exporter {
         for address in &web.listen_address {
             listeners.push(listen(address).await?);
         }
-        let telemetry = Telemetry::new()?;
+        let telemetry = Arc::new(Telemetry::new()?);
         telemetry.reloaded(clock());
-        let archive = Archive::new(storage_path, Arc::clone(&clock));
-        open(&archive, &telemetry)?;
-        let (reload, reloads) = mpsc::unbounded_channel();
-        let site = Arc::new(Site {
-            page: Arc::default(),
-            telemetry: Arc::new(telemetry),
-            archive: Arc::new(archive),
-            clock,
-            telemetry_path: web.telemetry_path.clone(),
-            reload,
-            ready: AtomicBool::new(false),
-            config_problem: Mutex::default(),
-        });
-
+        let counter = Arc::clone(&telemetry);
+        let archive = Archive::open(storage_path, Arc::clone(&clock), move |operation| {
+            counter.archive_failure(operation);
+        })?;
         let settings = Settings::of(&config);
-        let poller = settings.poller(&site)?;
-        let apps = config.apps.into_iter().map(|app| poller.meet(app));
-        let apps = poller.restore(apps.collect()).await;
+        let context = Context::new(
+            settings.client(&telemetry, &clock)?,
+            Arc::new(archive),
+            Arc::default(),
+            Arc::default(),
+            telemetry,
+            clock,
+            settings.poll,
+        );
+        let (reload, reloads) = mpsc::unbounded_channel();
+        let state = AppState::new(&context, web.telemetry_path.clone(), reload);
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
             revision = env!("BUILD_REVISION"),
-            apps = apps.len(),
-            archive = %site.archive.path().display(),
+            apps = config.apps.len(),
+            archive = %context.archive.path().display(),
             "starting"
         );
         Ok(Self {
             listeners,
             settings,
-            tasks: Tasks::start(poller, apps),
-            site,
+            apps: config.apps,
+            context,
+            state: Arc::new(state),
             reloads,
         })
     }
@@ -163,11 +151,14 @@ impl Exporter {
         let load = Arc::new(load);
         let ending = CancellationToken::new();
         let mut servers = JoinSet::new();
+        // The page lists every app from the first moment.
+        let mut supervisor =
+            Supervisor::start(self.context.clone(), std::mem::take(&mut self.apps));
         for listener in std::mem::take(&mut self.listeners) {
             if let Ok(address) = listener.local_addr() {
                 tracing::info!(%address, "listening");
             }
-            let server = axum::serve(listener, web::create_app(Arc::clone(&self.site)))
+            let server = axum::serve(listener, web::create_app(Arc::clone(&self.state)))
                 .with_graceful_shutdown(ending.clone().cancelled_owned());
             servers.spawn(server.into_future());
         }
@@ -180,7 +171,7 @@ impl Exporter {
                 Some(Ok(Err(error))) = servers.join_next() => return Err(Error::Web(error)),
                 Some(reply) = self.reloads.recv() => waiting.push(reply),
                 Some(()) = hangup.recv() => {}
-                () = self.tasks.watch() => {}
+                () = supervisor.watch() => {}
             }
             // Whoever came meanwhile is served with the others.
             while let Ok(reply) = self.reloads.try_recv() {
@@ -189,7 +180,7 @@ impl Exporter {
             while hangup.try_recv().is_ok() {}
             tokio::select! {
                 () = &mut shutdown => break,
-                result = self.reload(&load) => {
+                result = self.reload(&mut supervisor, &load) => {
                     for reply in waiting.drain(..) {
                         // It may have gone.
                         let _ = reply.send(result.clone());
@@ -197,12 +188,13 @@ impl Exporter {
                 }
             }
         }
-        tracing::info!("ending");
+        tracing::info!("shutting down");
         ending.cancel();
         // Whoever waits for a reload waits in vain.
         drop((self.reloads, waiting));
         let end = async {
-            self.tasks.end().await;
+            supervisor.shutdown().await;
+            self.context.archive.close().await;
             while servers.join_next().await.is_some() {}
         };
         if tokio::time::timeout(GRACE, end).await.is_err() {
@@ -212,20 +204,20 @@ impl Exporter {
     }
 
     /// Reads the configuration again and follows it; if it is bad, tells why and changes nothing.
-    async fn reload<L>(&mut self, load: &Arc<L>) -> Result<(), String>
+    async fn reload<L>(&mut self, supervisor: &mut Supervisor, load: &Arc<L>) -> Result<(), String>
     where
         L: Fn() -> Result<Config, config::Error> + Send + Sync + 'static,
     {
         let load = Arc::clone(load);
         let loaded = tokio::task::spawn_blocking(move || load()).await;
         let result = match loaded {
-            Ok(Ok(config)) => self.follow(config).await,
+            Ok(Ok(config)) => self.apply(supervisor, config).await,
             Ok(Err(error)) => Err(error.to_string()),
             Err(error) => Err(error.to_string()),
         };
-        self.site.set_config_problem(result.clone().err());
+        self.state.set_config_problem(result.clone().err());
         if let Err(problems) = &result {
-            self.site.telemetry.reload_failed();
+            self.context.telemetry.reload_failed();
             tracing::error!("the configuration is not reloaded, nothing has changed");
             for problem in problems.lines() {
                 tracing::error!("{problem}");
@@ -234,50 +226,28 @@ impl Exporter {
         result
     }
 
-    async fn follow(&mut self, config: Config) -> Result<(), String> {
+    async fn apply(&mut self, supervisor: &mut Supervisor, config: Config) -> Result<(), String> {
         warn_of(&config);
         let settings = Settings::of(&config);
-        let poller = if settings == self.settings {
-            Arc::clone(self.tasks.poller())
-        } else {
-            settings
-                .poller(&self.site)
-                .map_err(|error| error.to_string())?
-        };
+        let is_other = settings != self.settings;
+        if is_other {
+            let client = settings.client(&self.context.telemetry, &self.context.clock);
+            let client = client.map_err(|error| error.to_string())?;
+            self.context = self.context.reconfigured(client, settings.poll);
+        }
         self.settings = settings;
         // An exporter that was ready stays so.
-        self.site.become_ready();
-        let changes = self.tasks.change(poller, config.apps).await;
-        self.site.telemetry.reloaded((self.site.clock)());
+        let _ = self.context.registry.is_ready();
+        let context = is_other.then(|| self.context.clone());
+        let changes = supervisor.apply_config(context, config.apps).await;
+        self.context.telemetry.reloaded((self.context.clock)());
         let Changes {
             added,
             removed,
             changed,
-            tried_again,
+            retried,
         } = changes;
-        tracing::info!(
-            added,
-            removed,
-            changed,
-            tried_again,
-            "configuration reloaded"
-        );
+        tracing::info!(added, removed, changed, retried, "configuration reloaded");
         Ok(())
     }
-}
-
-/// Opens the archive. Without it the exporter serves what WeChat answers from memory and tries
-/// again, but a file of a newer version or of another program is for the operator to decide about.
-fn open(archive: &Archive, telemetry: &Telemetry) -> Result<(), Error> {
-    match archive.open() {
-        Err(error @ (archive::Error::Newer { .. } | archive::Error::Foreign { .. })) => {
-            return Err(error.into());
-        }
-        Err(error) => {
-            telemetry.archive_failure(error.operation());
-            tracing::error!("{error}");
-        }
-        Ok(()) => {}
-    }
-    Ok(())
 }

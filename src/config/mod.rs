@@ -23,6 +23,7 @@ use serde_path_to_error::{Segment, Track};
 use serde_saphyr::{Error as Yaml, Spanned};
 use url::{Host, Url};
 
+use crate::past::PAST_DAYS;
 use crate::portrait::{AppId, Dimension, Window};
 use access::{AccessMethod, PrivateUrl};
 
@@ -114,9 +115,6 @@ pub struct App {
     /// From when on alerts call a change a swing.
     pub swing: Swing,
 }
-
-/// How many past days have a say in what is on the page.
-pub const PAST_DAYS: u32 = 28;
 
 /// Which past days are on the page.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,121 +9,20 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::{Arc, LazyLock, PoisonError, RwLock};
 
-use chrono::{DateTime, NaiveDate, Utc};
-
-use super::deflate::{Member, Piece};
-use crate::archive::Holdings;
+use super::gzip::{Member, Piece};
 use crate::calendar;
-use crate::config::Swing;
-use crate::portrait::{AppId, Cohort, Dimension, Portrait, Repair, Repairs, Window};
+use crate::portrait::{AppId, Cohort, Dimension, Portrait, Repair, Window};
+use crate::state::{AppSnapshot, WindowSnapshot};
 use crate::wechat::errcodes::Reason;
 
-/// What is published about one app.
-#[derive(Debug, Clone)]
-pub struct AppRecord {
-    /// Whose it is.
-    pub appid: AppId,
-    /// What people call it.
-    pub name: String,
-    /// From when on alerts call a change a swing.
-    pub swing: Swing,
-    /// Every configured window, in the order of the configuration.
-    pub windows: Vec<WindowRecord>,
-    /// What had to be mended in answers that brought new figures.
-    pub repairs: Repairs,
-    /// When it will be asked again.
-    pub next_poll_at: DateTime<Utc>,
-    /// How many answers wait for the archive to take them.
-    pub unstored: usize,
-}
-
-/// What is published about one window of an app.
-#[derive(Debug, Clone)]
-pub struct WindowRecord {
-    /// Which window.
-    pub window: Window,
-    /// The last Beijing day of the newest portrait.
-    pub reference_date: Option<NaiveDate>,
-    /// The lines of that portrait, unless it is stale.
+/// The lines of one window of an app: rendered when a portrait arrives, none while there is none to
+/// be shown.
+#[derive(Debug, Clone, Default)]
+pub struct WindowLines {
+    /// Those of the newest portrait.
     pub users: Option<Piece>,
-    /// The lines of the days before it, unless it is stale.
+    /// Those of the days before it.
     pub past_users: Option<Piece>,
-    /// Whether the last two answers for the reference date agree.
-    pub settled: bool,
-    /// When a valid portrait last arrived.
-    pub last_success_at: Option<DateTime<Utc>>,
-    /// Whether the last poll went as it should; none before the first.
-    pub last_poll_success: Option<bool>,
-    /// Why the last poll brought no portrait, for people.
-    pub last_problem: Option<String>,
-    /// How often it was asked for.
-    pub polls: u64,
-    /// How often that brought no portrait, by reason.
-    pub failures: [u64; Reason::ALL.len()],
-    /// How often a day already held came back with other figures.
-    pub revisions: u64,
-    /// What the archive holds.
-    pub holdings: Holdings,
-}
-
-impl AppRecord {
-    /// Starts a record of an app of which nothing is known.
-    #[must_use]
-    pub fn new(
-        appid: AppId,
-        name: String,
-        swing: Swing,
-        windows: &[Window],
-        next_poll_at: DateTime<Utc>,
-    ) -> Self {
-        let windows = windows
-            .iter()
-            .map(|window| WindowRecord::new(*window))
-            .collect();
-        Self {
-            appid,
-            name,
-            swing,
-            windows,
-            repairs: Repairs::default(),
-            next_poll_at,
-            unstored: 0,
-        }
-    }
-
-    /// Tells whether the last poll of a window failed.
-    #[must_use]
-    pub fn is_in_trouble(&self) -> bool {
-        let mut windows = self.windows.iter();
-        windows.any(|window| window.last_poll_success == Some(false))
-    }
-
-    /// Tells whether every window has a portrait, or was asked for one.
-    #[must_use]
-    pub fn is_ready(&self) -> bool {
-        self.windows
-            .iter()
-            .all(|window| window.reference_date.is_some() || window.last_poll_success.is_some())
-    }
-}
-
-impl WindowRecord {
-    fn new(window: Window) -> Self {
-        Self {
-            window,
-            reference_date: None,
-            users: None,
-            past_users: None,
-            settled: false,
-            last_success_at: None,
-            last_poll_success: None,
-            last_problem: None,
-            polls: 0,
-            failures: [0; Reason::ALL.len()],
-            revisions: 0,
-            holdings: Holdings::default(),
-        }
-    }
 }
 
 /// One metric: everything that the page has to say about it.
@@ -137,12 +36,12 @@ struct Family {
 /// Where the lines of a family come from.
 enum Content {
     /// They were rendered when a portrait arrived.
-    Ready(fn(&WindowRecord) -> Option<&Piece>),
-    /// They are written whenever the app is published.
-    Written(fn(&AppRecord, &mut Lines)),
+    Precomputed(fn(&WindowLines) -> Option<&Piece>),
+    /// They are rendered whenever the app is published.
+    Rendered(fn(&AppSnapshot, &mut Lines)),
 }
 
-use Content::{Ready, Written};
+use Content::{Precomputed, Rendered};
 
 /// A gauge that is exported as well.
 #[derive(Debug, Clone, Copy)]
@@ -177,20 +76,20 @@ const FAMILIES: &[Family] = &[
         name: Series::USERS.name,
         kind: "gauge",
         help: Series::USERS.help,
-        content: Ready(|window| window.users.as_ref()),
+        content: Precomputed(|window| window.users.as_ref()),
     },
     Family {
         name: PAST_USERS,
         kind: "gauge",
         help: "Users of the window 1d that many days before the reference date, from the archive; \
                absent for days that are not archived.",
-        content: Ready(|window| window.past_users.as_ref()),
+        content: Precomputed(|window| window.past_users.as_ref()),
     },
     Family {
         name: Series::REFERENCE_DATE.name,
         kind: "gauge",
         help: Series::REFERENCE_DATE.help,
-        content: Written(|app, lines| {
+        content: Rendered(|app, lines| {
             lines.of_windows(app, |window| {
                 window
                     .reference_date
@@ -202,7 +101,7 @@ const FAMILIES: &[Family] = &[
         name: "wxapp_portrait_last_success_timestamp_seconds",
         kind: "gauge",
         help: "When a valid portrait last arrived.",
-        content: Written(|app, lines| {
+        content: Rendered(|app, lines| {
             lines.of_windows(app, |window| {
                 window.last_success_at.map(|at| at.timestamp())
             });
@@ -212,7 +111,7 @@ const FAMILIES: &[Family] = &[
         name: "wxapp_portrait_last_poll_success",
         kind: "gauge",
         help: "Whether the last poll went as it should: it brought a portrait, or WeChat has not computed the day yet.",
-        content: Written(|app, lines| {
+        content: Rendered(|app, lines| {
             lines.of_windows(app, |window| window.last_poll_success.map(u8::from));
         }),
     },
@@ -220,7 +119,7 @@ const FAMILIES: &[Family] = &[
         name: "wxapp_portrait_settled",
         kind: "gauge",
         help: "Whether the last two answers for the reference date agree; until then figures can still change.",
-        content: Written(|app, lines| {
+        content: Rendered(|app, lines| {
             lines.of_windows(app, |window| {
                 window.reference_date.map(|_| u8::from(window.settled))
             });
@@ -230,7 +129,7 @@ const FAMILIES: &[Family] = &[
         name: "wxapp_portrait_next_poll_timestamp_seconds",
         kind: "gauge",
         help: "When WeChat will be asked again.",
-        content: Written(|app, lines| {
+        content: Rendered(|app, lines| {
             lines.add(&[], app.next_poll_at.timestamp());
         }),
     },
@@ -238,38 +137,38 @@ const FAMILIES: &[Family] = &[
         name: "wxapp_portrait_app_info",
         kind: "gauge",
         help: "The configured name of the app, always 1.",
-        content: Written(|app, lines| lines.add(&[("app", &app.name)], 1)),
+        content: Rendered(|app, lines| lines.add(&[("app", &app.name)], 1)),
     },
     Family {
         name: "wxapp_portrait_swing_threshold_ratio",
         kind: "gauge",
         help: "The share by which users must fall for alerts to call it a swing, or rise so that such a fall would undo it.",
-        content: Written(|app, lines| lines.add(&[], app.swing.threshold_ratio)),
+        content: Rendered(|app, lines| lines.add(&[], app.swing.threshold_ratio)),
     },
     Family {
         name: "wxapp_portrait_swing_min_users",
         kind: "gauge",
         help: "How many users there must be, usually or on the day, for alerts to call a change a swing.",
-        content: Written(|app, lines| lines.add(&[], app.swing.min_users)),
+        content: Rendered(|app, lines| lines.add(&[], app.swing.min_users)),
     },
     Family {
         name: "wxapp_portrait_polls_total",
         kind: "counter",
         help: "Portraits asked for.",
-        content: Written(|app, lines| lines.of_windows(app, |window| Some(window.polls))),
+        content: Rendered(|app, lines| lines.of_windows(app, |window| Some(window.polls))),
     },
     Family {
         name: "wxapp_portrait_poll_failures_total",
         kind: "counter",
         help: "Portraits asked for that did not come, by reason; not_ready and empty are normal in the morning.",
-        content: Written(|app, lines| {
+        content: Rendered(|app, lines| {
             for window in &app.windows {
                 for reason in Reason::ALL {
                     let labels = [
                         ("window", window.window.as_str()),
                         ("reason", reason.as_str()),
                     ];
-                    lines.add(&labels, window.failures[reason as usize]);
+                    lines.add(&labels, window.failures[reason]);
                 }
             }
         }),
@@ -278,23 +177,41 @@ const FAMILIES: &[Family] = &[
         name: "wxapp_portrait_revisions_total",
         kind: "counter",
         help: "Portraits that came with other figures than the same day had before.",
-        content: Written(|app, lines| lines.of_windows(app, |window| Some(window.revisions))),
+        content: Rendered(|app, lines| lines.of_windows(app, |window| Some(window.revisions))),
     },
     Family {
         name: "wxapp_portrait_repairs_total",
         kind: "counter",
-        help: "What had to be mended in answers that brought new figures.",
-        content: Written(|app, lines| {
+        help: "What had to be repaired in answers that brought new figures.",
+        content: Rendered(|app, lines| {
             for repair in Repair::ALL {
                 lines.add(&[("repair", repair.as_str())], app.repairs[repair]);
             }
         }),
     },
     Family {
-        name: "wxapp_portrait_archive_days",
+        name: "wxapp_portrait_last_poll_failure_info",
         kind: "gauge",
-        help: "Days that the archive holds.",
-        content: Written(|app, lines| lines.of_windows(app, |window| Some(window.holdings.days()))),
+        help: "Why the last poll brought no portrait, always 1; absent when it did.",
+        content: Rendered(|app, lines| {
+            for window in &app.windows {
+                if let Some(failure) = &window.last_failure {
+                    let labels = [
+                        ("window", window.window.as_str()),
+                        ("reason", failure.reason.as_str()),
+                    ];
+                    lines.add(&labels, 1);
+                }
+            }
+        }),
+    },
+    Family {
+        name: "wxapp_portrait_archived_portraits",
+        kind: "gauge",
+        help: "Days of which the archive holds the portrait.",
+        content: Rendered(|app, lines| {
+            lines.of_windows(app, |window| Some(window.coverage.days()));
+        }),
     },
 ];
 
@@ -343,8 +260,8 @@ impl Lines {
     /// Adds a line for each window that has a value.
     fn of_windows<T: std::fmt::Display>(
         &mut self,
-        app: &AppRecord,
-        value: impl Fn(&WindowRecord) -> Option<T>,
+        app: &AppSnapshot,
+        value: impl Fn(&WindowSnapshot) -> Option<T>,
     ) {
         for window in &app.windows {
             if let Some(value) = value(window) {
@@ -436,26 +353,33 @@ pub fn past_users(appid: &AppId, past: &[(u32, &Portrait)], dimensions: &[Dimens
     Piece::new(&lines.text)
 }
 
-/// One app on the page: what is said about it, and the pieces that say it, by family.
+/// One app on the page: the pieces of its lines, by family.
 #[derive(Debug)]
-struct Sheet {
-    record: Arc<AppRecord>,
+struct RenderedApp {
     pieces: Vec<Vec<Piece>>,
 }
 
-impl Sheet {
-    fn new(record: AppRecord) -> Self {
-        let pieces = FAMILIES.iter().map(|family| match family.content {
-            Ready(piece) => record.windows.iter().filter_map(piece).cloned().collect(),
-            Written(render) => {
-                let mut lines = Lines::new(family.name, &record.appid);
-                render(&record, &mut lines);
-                vec![Piece::new(&lines.text)]
+impl RenderedApp {
+    fn new(app: &AppSnapshot, lines: &[WindowLines]) -> Self {
+        let mut texts = Vec::new();
+        for family in FAMILIES {
+            let mut lines = Lines::new(family.name, &app.appid);
+            if let Rendered(render) = family.content {
+                render(app, &mut lines);
             }
-        });
+            texts.push(lines.text);
+        }
+        // The small ones share one piece of memory.
+        let small = Piece::of_all(&texts);
+        let pieces = FAMILIES
+            .iter()
+            .zip(small)
+            .map(|(family, small)| match family.content {
+                Precomputed(piece) => lines.iter().filter_map(piece).cloned().collect(),
+                Rendered(_) => vec![small],
+            });
         Self {
             pieces: pieces.collect(),
-            record: Arc::new(record),
         }
     }
 }
@@ -463,61 +387,49 @@ impl Sheet {
 /// Everything that is published, shared by those who poll and those who serve.
 #[derive(Debug, Default)]
 pub struct Page {
-    sheets: RwLock<BTreeMap<AppId, Arc<Sheet>>>,
+    apps: RwLock<BTreeMap<AppId, Arc<RenderedApp>>>,
 }
 
 impl Page {
-    /// Puts an app on the page, in the place of what was said about it before.
-    pub fn publish(&self, record: AppRecord) {
-        let sheet = Sheet::new(record);
-        let mut sheets = self.sheets.write().unwrap_or_else(PoisonError::into_inner);
-        sheets.insert(sheet.record.appid.clone(), Arc::new(sheet));
+    /// Puts an app on the page, in the place of what was said about it before; `lines` are those of
+    /// its windows.
+    pub fn publish(&self, app: &AppSnapshot, lines: &[WindowLines]) {
+        let rendered = Arc::new(RenderedApp::new(app, lines));
+        let mut apps = self.apps.write().unwrap_or_else(PoisonError::into_inner);
+        apps.insert(app.appid.clone(), rendered);
     }
 
     /// Takes an app off the page.
     pub fn remove(&self, appid: &AppId) {
-        let mut sheets = self.sheets.write().unwrap_or_else(PoisonError::into_inner);
-        sheets.remove(appid);
-    }
-
-    /// Returns what is said about every app, sorted by appid.
-    #[must_use]
-    pub fn records(&self) -> Vec<Arc<AppRecord>> {
-        let records = |sheet: &Arc<Sheet>| Arc::clone(&sheet.record);
-        self.sheets().iter().map(records).collect()
+        let mut apps = self.apps.write().unwrap_or_else(PoisonError::into_inner);
+        apps.remove(appid);
     }
 
     /// Returns the lines of all apps.
     #[must_use]
     pub fn all(&self) -> Member {
-        join(&self.sheets())
+        // Taken as it is now, so that nobody has to wait while it is read.
+        let apps = self.apps.read().unwrap_or_else(PoisonError::into_inner);
+        let apps: Vec<_> = apps.values().cloned().collect();
+        join(&apps)
     }
 
     /// Returns the lines of one app, if it is on the page.
     #[must_use]
     pub fn of(&self, appid: &AppId) -> Option<Member> {
-        let sheet = self
-            .sheets
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(appid)
-            .cloned();
-        sheet.map(|sheet| join(&[sheet]))
-    }
-
-    /// Returns all of it as it is now, so that nobody has to wait while it is read.
-    fn sheets(&self) -> Vec<Arc<Sheet>> {
-        let sheets = self.sheets.read().unwrap_or_else(PoisonError::into_inner);
-        sheets.values().cloned().collect()
+        let apps = self.apps.read().unwrap_or_else(PoisonError::into_inner);
+        let app = apps.get(appid).cloned();
+        drop(apps);
+        app.map(|app| join(&[app]))
     }
 }
 
-fn join(sheets: &[Arc<Sheet>]) -> Member {
+fn join(apps: &[Arc<RenderedApp>]) -> Member {
     let mut member = Member::default();
     for (family, header) in HEADERS.iter().enumerate() {
-        let mut pieces = sheets
+        let mut pieces = apps
             .iter()
-            .flat_map(|sheet| &sheet.pieces[family])
+            .flat_map(|app| &app.pieces[family])
             .filter(|piece| !piece.is_empty())
             .peekable();
         if pieces.peek().is_some() {
@@ -536,7 +448,12 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::{Map, Value, json};
 
+    use chrono::{DateTime, NaiveDate, Utc};
+
     use super::*;
+    use crate::config::Swing;
+    use crate::portrait::Repairs;
+    use crate::state::Failure;
     use crate::wechat::{DecodeError, decode};
 
     fn day() -> NaiveDate {
@@ -551,14 +468,17 @@ mod tests {
         text.parse().unwrap()
     }
 
-    fn record(windows: &[Window]) -> AppRecord {
-        AppRecord::new(
-            appid("wx0123456789abcdef"),
-            "商城".to_owned(),
-            Swing::default(),
-            windows,
-            at(8),
-        )
+    fn snapshot(windows: &[Window]) -> AppSnapshot {
+        AppSnapshot {
+            appid: appid("wx0123456789abcdef"),
+            name: "商城".to_owned(),
+            swing: Swing::default(),
+            windows: windows.iter().copied().map(WindowSnapshot::new).collect(),
+            repairs: Repairs::default(),
+            next_poll_at: at(8),
+            unstored: 0,
+            is_restored: true,
+        }
     }
 
     fn text_of(member: Member) -> String {
@@ -629,10 +549,13 @@ mod tests {
 
     /// Checks that the page of a portrait, read again, says what the portrait says.
     fn assert_shown(portrait: &Portrait) {
-        let mut record = record(&[portrait.window]);
-        record.windows[0].users = Some(users(&record.appid, portrait, &Dimension::ALL));
+        let app = snapshot(&[portrait.window]);
+        let lines = WindowLines {
+            users: Some(users(&app.appid, portrait, &Dimension::ALL)),
+            past_users: None,
+        };
         let page = Page::default();
-        page.publish(record);
+        page.publish(&app, &[lines]);
         let shown: BTreeMap<Vec<String>, String> = parse(&text_of(page.all()))
             .into_iter()
             .filter(|((family, _), _)| family == Series::USERS.name)
@@ -786,7 +709,7 @@ mod tests {
         #[test]
         fn the_name_of_an_app_does_not_break_the_page(name in any::<String>()) {
             let page = Page::default();
-            page.publish(AppRecord { name: name.clone(), ..record(&[Window::OneDay]) });
+            page.publish(&AppSnapshot { name: name.clone(), ..snapshot(&[Window::OneDay]) }, &[]);
             let labels = [("appid", "wx0123456789abcdef"), ("app", &name)];
             let labels = labels.map(|(label, value)| (label.to_owned(), value.to_owned())).to_vec();
             let info = ("wxapp_portrait_app_info".to_owned(), labels);
@@ -796,7 +719,7 @@ mod tests {
 
     #[test]
     fn the_page_of_one_app() {
-        let mut record = record(&[Window::OneDay, Window::SevenDays]);
+        let mut app = snapshot(&[Window::OneDay, Window::SevenDays]);
         let half = |users: u64| {
             json!({
                 "province": [{"name": "广东省", "value": users * 2}, {"name": "", "value": users}],
@@ -807,32 +730,37 @@ mod tests {
         };
         let answer = json!({"ref_date": "20261121", "visit_uv_new": half(3), "visit_uv": half(40)});
         let shown = [Dimension::Platform, Dimension::Province, Dimension::Device];
-        let lines = users(&record.appid, &portrait(&answer, Window::OneDay), &shown);
+        let lines = users(&app.appid, &portrait(&answer, Window::OneDay), &shown);
         let past = portrait(&answer, Window::OneDay);
         let past_lines = past_users(
-            &record.appid,
+            &app.appid,
             &[(1, &past), (28, &past)],
             &[Dimension::Platform],
         );
-        record.repairs[Repair::BlankName] = 2;
-        let [day_record, week] = &mut record.windows[..] else {
+        app.repairs[Repair::BlankName] = 2;
+        let [day_record, week] = &mut app.windows[..] else {
             panic!("two windows")
         };
-        day_record.users = Some(lines);
-        day_record.past_users = Some(past_lines);
         day_record.reference_date = Some(day());
         day_record.settled = true;
         day_record.last_success_at = Some(at(8));
         day_record.last_poll_success = Some(true);
         day_record.polls = 5;
-        day_record.failures[Reason::NotReady as usize] = 3;
+        day_record.failures[Reason::NotReady] = 3;
         day_record.revisions = 1;
         week.last_poll_success = Some(false);
-        week.last_problem = Some("never on the page".to_owned());
+        week.last_failure = Some(Failure {
+            reason: Reason::IpNotAllowed,
+            problem: "never on the page".to_owned(),
+        });
         week.polls = 1;
-        week.failures[Reason::IpNotAllowed as usize] = 1;
+        week.failures[Reason::IpNotAllowed] = 1;
         let page = Page::default();
-        page.publish(record);
+        let lines = WindowLines {
+            users: Some(lines),
+            past_users: Some(past_lines),
+        };
+        page.publish(&app, &[lines, WindowLines::default()]);
         let text = text_of(page.all());
         parse(&text);
         insta::assert_snapshot!(text);
@@ -842,10 +770,11 @@ mod tests {
     fn apps_share_their_families_and_are_sorted() {
         let page = Page::default();
         for name in ["b", "a", "c"] {
-            page.publish(AppRecord {
+            let app = AppSnapshot {
                 appid: appid(name),
-                ..record(&[Window::OneDay])
-            });
+                ..snapshot(&[Window::OneDay])
+            };
+            page.publish(&app, &[]);
         }
         let text = text_of(page.all());
         assert_eq!(
@@ -871,9 +800,9 @@ mod tests {
     fn what_was_said_before_is_replaced() {
         let page = Page::default();
         for polls in [1, 2] {
-            let mut record = record(&[Window::OneDay]);
-            record.windows[0].polls = polls;
-            page.publish(record);
+            let mut app = snapshot(&[Window::OneDay]);
+            app.windows[0].polls = polls;
+            page.publish(&app, &[]);
         }
         let text = text_of(page.all());
         let polls: Vec<&str> = text

@@ -5,7 +5,7 @@
 use chrono::{DateTime, Utc};
 use prometheus::core::Collector;
 use prometheus::{
-    HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
+    HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
 };
 
 use crate::archive::Operation;
@@ -25,6 +25,7 @@ pub struct Telemetry {
     request_duration: HistogramVec,
     archive_size: IntGauge,
     archive_failures: IntCounterVec,
+    task_panics: IntCounter,
     last_reload_successful: IntGauge,
     last_reload_success_at: IntGauge,
 }
@@ -70,6 +71,10 @@ impl Telemetry {
                 ),
                 &["operation"],
             )?,
+            task_panics: IntCounter::new(
+                "wxapp_portrait_task_panics_total",
+                "Tasks that panicked, which is a bug, and were started again.",
+            )?,
             last_reload_successful: IntGauge::new(
                 "wxapp_portrait_config_last_reload_successful",
                 "Whether the configuration could be used when it was last read.",
@@ -90,12 +95,13 @@ impl Telemetry {
                 .archive_failures
                 .with_label_values(&[operation.as_str()]);
         }
-        let collectors: [Box<dyn Collector>; 8] = [
+        let collectors: [Box<dyn Collector>; 9] = [
             Box::new(telemetry.requests.clone()),
             Box::new(telemetry.request_failures.clone()),
             Box::new(telemetry.request_duration.clone()),
             Box::new(telemetry.archive_size.clone()),
             Box::new(telemetry.archive_failures.clone()),
+            Box::new(telemetry.task_panics.clone()),
             Box::new(telemetry.last_reload_successful.clone()),
             Box::new(telemetry.last_reload_success_at.clone()),
             Box::new(build_info()?),
@@ -131,13 +137,18 @@ impl Telemetry {
             .inc();
     }
 
-    /// Tells that a configuration was read that could be used.
+    /// Counts a task that panicked.
+    pub fn task_panicked(&self) {
+        self.task_panics.inc();
+    }
+
+    /// Notes that a configuration was read that could be used.
     pub fn reloaded(&self, now: DateTime<Utc>) {
         self.last_reload_successful.set(1);
         self.last_reload_success_at.set(now.timestamp());
     }
 
-    /// Tells that a configuration was read that can't be used.
+    /// Notes that a configuration was read that can't be used.
     pub fn reload_failed(&self) {
         self.last_reload_successful.set(0);
     }

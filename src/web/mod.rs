@@ -6,7 +6,6 @@
 mod status;
 
 use std::convert::Infallible;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router;
@@ -20,14 +19,16 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::archive::Archive;
 use crate::calendar::Clock;
-use crate::exposition::deflate::{Member, Piece};
+use crate::exposition::gzip::{Member, Piece};
 use crate::exposition::page::Page;
 use crate::exposition::telemetry::Telemetry;
+use crate::poll::Context;
 use crate::portrait::AppId;
+use crate::state::{Progress, Registry};
 use status::Status;
 
-/// Where everything else is; the page for Prometheus must be elsewhere.
-pub const PATHS: [&str; 6] = [
+/// The paths of everything but the page for Prometheus.
+pub const RESERVED_PATHS: [&str; 6] = [
     "/",
     "/probe",
     "/-/healthy",
@@ -39,30 +40,49 @@ pub const PATHS: [&str; 6] = [
 const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// What is served.
-pub struct Site {
-    /// What is published about the apps.
+pub struct AppState {
+    /// What is known about the apps.
+    pub registry: Arc<Registry>,
+    /// Their lines.
     pub page: Arc<Page>,
     /// The exporter's own metrics.
     pub telemetry: Arc<Telemetry>,
-    /// Asked for its problem only.
+    /// Asked for its size and its problem only.
     pub archive: Arc<Archive>,
-    /// Tells the time.
+    /// Returns the time.
     pub clock: Clock,
-    /// Where the page for Prometheus is; starts with a slash and is none of [`PATHS`].
+    /// Where the page for Prometheus is; starts with a slash and is none of [`RESERVED_PATHS`].
     pub telemetry_path: String,
     /// Takes requests to read the configuration again.
     pub reload: mpsc::UnboundedSender<Reload>,
-    /// Whether every app had an archived portrait or was asked once; stays so.
-    pub ready: AtomicBool,
     /// Why the configuration that was read last is not followed.
-    pub config_problem: Mutex<Option<String>>,
+    config_problem: Mutex<Option<String>>,
 }
 
 /// Takes what became of reading the configuration again: nothing more to say, or why it is bad.
 pub type Reload = oneshot::Sender<Result<(), String>>;
 
-impl Site {
-    /// Tells why the configuration that was read last is not followed, if it is not.
+impl AppState {
+    /// Serves what these hold, and takes requests to read the configuration again.
+    #[must_use]
+    pub fn new(
+        context: &Context,
+        telemetry_path: String,
+        reload: mpsc::UnboundedSender<Reload>,
+    ) -> Self {
+        Self {
+            registry: Arc::clone(&context.registry),
+            page: Arc::clone(&context.page),
+            telemetry: Arc::clone(&context.telemetry),
+            archive: Arc::clone(&context.archive),
+            clock: Arc::clone(&context.clock),
+            telemetry_path,
+            reload,
+            config_problem: Mutex::default(),
+        }
+    }
+
+    /// Notes why the configuration that was read last is not followed, if it is not.
     pub fn set_config_problem(&self, problem: Option<String>) {
         let config = self.config_problem.lock();
         *config.unwrap_or_else(PoisonError::into_inner) = problem;
@@ -72,31 +92,20 @@ impl Site {
         let config = self.config_problem.lock();
         config.unwrap_or_else(PoisonError::into_inner).clone()
     }
-
-    /// Tells whether every app has an archived portrait, or has been asked for one; once it was so, it
-    /// stays so, whatever apps are added.
-    pub fn become_ready(&self) -> bool {
-        if !self.ready.load(Ordering::Relaxed) {
-            let records = self.page.records();
-            let ready = records.iter().all(|record| record.is_ready());
-            self.ready.store(ready, Ordering::Relaxed);
-        }
-        self.ready.load(Ordering::Relaxed)
-    }
 }
 
-/// Returns the routes of a site.
-pub fn create_app(site: Arc<Site>) -> Router {
+/// Returns the routes.
+pub fn create_app(state: Arc<AppState>) -> Router {
     Router::new()
         .route("/", get(index))
-        .route(&site.telemetry_path, get(metrics))
+        .route(&state.telemetry_path, get(metrics))
         .route("/probe", get(probe))
         .route("/-/healthy", get(async || "healthy\n"))
         .route("/-/ready", get(ready))
         .route("/-/reload", post(reload))
         .route(
             "/api/v1/status",
-            get(async |State(site): State<Arc<Site>>| axum::Json(Status::new(&site))),
+            get(async |State(state): State<Arc<AppState>>| axum::Json(Status::new(&state))),
         )
         .fallback(async || {
             (
@@ -104,35 +113,41 @@ pub fn create_app(site: Arc<Site>) -> Router {
                 "not found; what there is stands on /\n",
             )
         })
-        .with_state(site)
+        .with_state(state)
 }
 
-async fn index(State(site): State<Arc<Site>>) -> Response {
-    match Status::new(&site).to_html() {
+async fn index(State(state): State<Arc<AppState>>) -> Response {
+    match Status::new(&state).to_html() {
         Ok(html) => Html(html).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }
 }
 
-async fn ready(State(site): State<Arc<Site>>) -> Response {
-    if site.become_ready() {
-        "ready\n".into_response()
-    } else {
-        let records = site.page.records();
-        let waiting = records.iter().filter(|record| !record.is_ready()).count();
-        let text = format!(
-            "waiting for the first answer to {waiting} of {} apps\n",
-            records.len()
-        );
-        (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
+async fn ready(State(state): State<Arc<AppState>>) -> Response {
+    if state.registry.is_ready() {
+        return "ready\n".into_response();
     }
+    let Progress {
+        apps,
+        restored,
+        ready,
+    } = state.registry.progress();
+    let text = if restored < apps {
+        format!("reading the archive: {restored} of {apps} apps\n")
+    } else {
+        format!(
+            "waiting for the first answer to {} of {apps} apps\n",
+            apps - ready
+        )
+    };
+    (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
 }
 
 /// Reads the configuration again, and answers when it is followed.
-async fn reload(State(site): State<Arc<Site>>) -> Response {
+async fn reload(State(state): State<Arc<AppState>>) -> Response {
     let (reply, answer) = oneshot::channel();
     // Nobody answers any more when the exporter ends.
-    let _ = site.reload.send(reply);
+    let _ = state.reload.send(reply);
     match answer.await {
         Ok(Ok(())) => "reloaded\n".into_response(),
         Ok(Err(problems)) => {
@@ -145,7 +160,7 @@ async fn reload(State(site): State<Arc<Site>>) -> Response {
 type Parameters = Query<Vec<(String, String)>>;
 
 async fn metrics(
-    State(site): State<Arc<Site>>,
+    State(state): State<Arc<AppState>>,
     Query(parameters): Parameters,
     headers: HeaderMap,
 ) -> Response {
@@ -159,12 +174,13 @@ async fn metrics(
     }
     let with_all = !with_portrait && !with_exporter;
     let mut member = if with_all || with_portrait {
-        site.page.all()
+        state.page.all()
     } else {
         Member::default()
     };
     if with_all || with_exporter {
-        match site.telemetry.encode() {
+        state.telemetry.archive_size(state.archive.size());
+        match state.telemetry.encode() {
             Ok(text) => member.push(Piece::new(&text)),
             Err(error) => tracing::error!("{error}"),
         }
@@ -173,7 +189,7 @@ async fn metrics(
 }
 
 async fn probe(
-    State(site): State<Arc<Site>>,
+    State(state): State<Arc<AppState>>,
     Query(parameters): Parameters,
     headers: HeaderMap,
 ) -> Response {
@@ -183,7 +199,7 @@ async fn probe(
     let member = target
         .parse::<AppId>()
         .ok()
-        .and_then(|appid| site.page.of(&appid));
+        .and_then(|appid| state.page.of(&appid));
     if let Some(member) = member {
         send(member, &headers)
     } else {

@@ -9,10 +9,10 @@ use askama::Template;
 use chrono::{DateTime, NaiveDate, SecondsFormat, Utc};
 use serde::{Serialize, Serializer};
 
-use super::Site;
+use super::AppState;
 use crate::calendar;
-use crate::exposition::page::{AppRecord, WindowRecord};
 use crate::portrait::Window;
+use crate::state::{AppSnapshot, WindowSnapshot};
 
 /// The state of everything.
 #[derive(Debug, Serialize, Template)]
@@ -50,7 +50,7 @@ struct AppStatus {
     next_poll: DateTime<Utc>,
     windows: Vec<WindowStatus>,
     #[serde(skip)]
-    is_in_trouble: bool,
+    is_failing: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -87,26 +87,23 @@ struct Gap {
 }
 
 impl Status {
-    pub(super) fn new(site: &Site) -> Self {
-        let now = (site.clock)();
-        let records = site.page.records();
+    pub(super) fn new(state: &AppState) -> Self {
+        let now = (state.clock)();
+        let apps = state.registry.all();
         Self {
             version: env!("CARGO_PKG_VERSION"),
             revision: env!("BUILD_REVISION"),
             now,
-            ready: site.become_ready(),
-            telemetry_path: site.telemetry_path.clone(),
+            ready: state.registry.is_ready(),
+            telemetry_path: state.telemetry_path.clone(),
             config: ConfigStatus {
-                problem: site.config_problem(),
+                problem: state.config_problem(),
             },
             archive: ArchiveStatus {
-                path: site.archive.path().display().to_string(),
-                problem: site.archive.problem(),
+                path: state.archive.path().display().to_string(),
+                problem: state.archive.problem(),
             },
-            apps: records
-                .iter()
-                .map(|record| AppStatus::new(record, now))
-                .collect(),
+            apps: apps.iter().map(|app| AppStatus::new(app, now)).collect(),
         }
     }
 
@@ -115,57 +112,60 @@ impl Status {
     }
 
     fn problems(&self) -> usize {
-        self.apps.iter().filter(|app| app.is_in_trouble).count()
+        self.apps.iter().filter(|app| app.is_failing).count()
     }
 }
 
 impl AppStatus {
-    fn new(record: &AppRecord, now: DateTime<Utc>) -> Self {
+    fn new(app: &AppSnapshot, now: DateTime<Utc>) -> Self {
         Self {
-            appid: record.appid.to_string(),
-            app: record.name.clone(),
-            next_poll: record.next_poll_at,
-            is_in_trouble: record.is_in_trouble(),
-            windows: record
+            appid: app.appid.to_string(),
+            app: app.name.clone(),
+            next_poll: app.next_poll_at,
+            is_failing: app.is_failing(),
+            windows: app
                 .windows
                 .iter()
-                .map(|window| WindowStatus::new(window, record.unstored == 0, now))
+                .map(|window| WindowStatus::new(window, app.unstored == 0, now))
                 .collect(),
         }
     }
 }
 
 impl WindowStatus {
-    fn new(record: &WindowRecord, is_all_archived: bool, now: DateTime<Utc>) -> Self {
-        let freshness = match record.reference_date {
+    fn new(window: &WindowSnapshot, is_all_archived: bool, now: DateTime<Utc>) -> Self {
+        let freshness = match window.reference_date {
             None => "none yet",
-            Some(_) if record.users.is_none() => "stale",
-            Some(day) if day >= calendar::yesterday(now) => "fresh",
+            Some(_) if !window.is_shown => "stale",
+            Some(day) if day >= calendar::newest_queryable(now) => "fresh",
             Some(_) => "waiting",
         };
-        let ends = record.holdings.ends();
+        let bounds = window.coverage.bounds();
         // What waits for the archive is not lost.
-        let gaps = is_all_archived.then(|| record.holdings.gaps(calendar::oldest_told(now)));
+        let gaps = is_all_archived.then(|| window.coverage.gaps(calendar::oldest_told(now)));
         let gaps = gaps.unwrap_or_default().into_iter().rev();
         Self {
-            window: record.window,
-            reference_date: record.reference_date,
+            window: window.window,
+            reference_date: window.reference_date,
             freshness,
-            settled: record.settled,
-            last_success: record.last_success_at,
-            last_poll_success: record.last_poll_success,
-            problem: record.last_problem.clone(),
+            settled: window.settled,
+            last_success: window.last_success_at,
+            last_poll_success: window.last_poll_success,
+            problem: window
+                .last_failure
+                .as_ref()
+                .map(|failure| failure.problem.clone()),
             archived: Archived {
-                days: record.holdings.days(),
-                first_day: ends.map(|(first, _)| first),
-                last_day: ends.map(|(_, last)| last),
+                days: window.coverage.days(),
+                first_day: bounds.map(|(first, _)| first),
+                last_day: bounds.map(|(_, last)| last),
                 gaps: gaps
                     .map(|(first_day, last_day)| Gap {
                         first_day,
                         last_day,
                     })
                     .collect(),
-                revisions: record.holdings.revisions,
+                revisions: window.coverage.revisions,
             },
         }
     }

@@ -39,7 +39,7 @@ const FAILOVER_TTL: TimeDelta = TimeDelta::minutes(10);
 const RELAY_HEADER: &str = "x-openapi-seqid";
 
 /// How requests are sent.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
     /// WeChat's hosts and how to reach them.
     pub wechat: WeChat,

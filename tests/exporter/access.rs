@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::{TcpSocket, TcpStream};
 use wxapp_portrait_exporter::config::access::AccessMethod;
-use wxapp_portrait_exporter::poll::cycle::Followed;
+use wxapp_portrait_exporter::poll::AppPoller;
 use wxapp_portrait_exporter::portrait::Window;
 use wxapp_portrait_exporter::simulator::{
     self, FUNCTION_ENV, FUNCTION_NAME, Settings, Simulator, secret_of,
@@ -31,7 +31,7 @@ use wxapp_portrait_exporter::{calendar, config};
 use crate::cloud_function::{CloudFunction, KEY};
 use crate::harness::{
     APP, Exporter, Hand, Home, Inside, Page, Reader, Series, TOKEN, WeChat, appid, apps_of, client,
-    eventually, labels, logged, now, serve_over_tls, yesterday,
+    eventually, labels, logged, now, serve_over_tls, step, yesterday,
 };
 
 /// Half an hour after midnight in Beijing: there are fifteen hours in which yesterday is asked for.
@@ -161,7 +161,7 @@ struct Scene {
     gate: Arc<Gate>,
     inside: Inside,
     windows: Vec<Window>,
-    app: Followed,
+    app: AppPoller,
     /// Has a `secret`, `headers` with the key of the gate, and whatever a test puts there.
     folder: TempDir,
     keeps: Option<Keeps>,
@@ -283,7 +283,7 @@ impl Scene {
         let before = self.inside.metrics().await;
         let runs = self.runs();
         self.gate.take();
-        let next = self.inside.step(&mut self.app).await;
+        let next = step(&mut self.app).await;
         let seen = self.gate.take();
         let page = self.inside.metrics().await;
         // That would take the token away from everybody else.

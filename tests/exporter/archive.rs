@@ -11,7 +11,8 @@ use wxapp_portrait_exporter::calendar;
 use wxapp_portrait_exporter::portrait::Window;
 
 use crate::harness::{
-    APP, Hand, Home, Inside, OTHER, Page, Running, WeChat, apps_of, eventually, yesterday,
+    APP, Hand, Home, Inside, OTHER, Page, Running, WeChat, apps_of, asked_days, eventually,
+    yesterday,
 };
 
 /// Answers how often the archive failed at something.
@@ -22,7 +23,7 @@ fn failures(page: &Page, operation: &str) -> f64 {
 }
 
 fn days(page: &Page) -> Option<f64> {
-    page.value("wxapp_portrait_archive_days", &[("appid", APP)])
+    page.value("wxapp_portrait_archived_portraits", &[("appid", APP)])
 }
 
 #[tokio::test]
@@ -56,7 +57,7 @@ async fn a_killed_exporter_shows_the_same_users_without_wechat() {
     for metric in [
         "wxapp_portrait_last_success_timestamp_seconds",
         "wxapp_portrait_reference_date_timestamp_seconds",
-        "wxapp_portrait_archive_days",
+        "wxapp_portrait_archived_portraits",
     ] {
         assert_eq!(after.series(metric), before.series(metric));
     }
@@ -91,7 +92,7 @@ async fn a_damaged_archive_is_set_aside_and_kept() {
     let exporter = home.start().await;
     let page = exporter.ready().await;
     assert!(!page.users(Some(APP)).is_empty());
-    assert_eq!(days(&page), Some(2.0));
+    assert_eq!(days(&page), Some(asked_days().into()));
     assert!(failures(&page, "open") >= 1.0);
     let log = exporter.running.output();
     assert!(log.contains("was damaged; it is kept as"), "{log}");
@@ -107,7 +108,7 @@ async fn a_damaged_archive_is_set_aside_and_kept() {
 #[tokio::test]
 async fn what_a_locked_archive_does_not_take_is_shown_and_stored_later() {
     let wechat = WeChat::of(&[APP]).await;
-    wechat.set_fault(APP, "errcode=61503");
+    wechat.set_fault(APP, "garbage");
     let home = Home::of(&wechat, &[APP]);
     let exporter = home.start().await;
     assert_eq!(days(&exporter.ready().await), Some(0.0));
@@ -128,7 +129,7 @@ async fn what_a_locked_archive_does_not_take_is_shown_and_stored_later() {
     drop(lock);
     exporter
         .metrics_with("both days in the archive", |page| {
-            (days(page) == Some(2.0)).then_some(())
+            (days(page) == Some(asked_days().into())).then_some(())
         })
         .await;
     let (_, status) = exporter.get("/api/v1/status").await;
@@ -145,7 +146,7 @@ async fn what_waits_for_the_archive_is_stored_although_nothing_is_due() {
     let _polling = inside.poll(APP, Window::OneDay).await;
     inside.ready().await;
 
-    let lock = Connection::open(inside.archive().path()).unwrap();
+    let lock = Connection::open(inside.store().path()).unwrap();
     lock.execute_batch("BEGIN EXCLUSIVE").unwrap();
     hand.forward(TimeDelta::minutes(30));
     inside
@@ -156,7 +157,7 @@ async fn what_waits_for_the_archive_is_stored_although_nothing_is_due() {
     let asked = wechat.simulator.requests()[APP].portrait;
     assert_eq!(asked, 4);
     let settled = |lock: &Connection| {
-        let query = "SELECT total(settled) FROM answers";
+        let query = "SELECT total(settled) FROM portraits";
         lock.query_one(query, [], |row| row.get::<_, f64>(0))
             .unwrap()
     };
@@ -195,7 +196,8 @@ async fn a_damaged_answer_does_not_keep_the_others_from_the_page() {
     let home = Home::of(&wechat, &[APP]);
     home.archive(&wechat, &[APP], 30);
     let archive = Connection::open(home.archive_file()).unwrap();
-    let damage = "UPDATE answers SET answer = CAST(x'7bff7d' AS TEXT) WHERE reference_date = ?1";
+    let damage =
+        "UPDATE portraits SET answer = x'7bff7d', figures = 'none' WHERE reference_date = ?1";
     let day = calendar::before(yesterday(), 14).to_string();
     archive.execute(damage, [day]).unwrap();
     let exporter = home.start().await;
@@ -234,7 +236,7 @@ async fn days_beyond_the_retention_are_deleted_from_the_start() {
             .query_one(query, [], |row| row.get::<_, u32>(0))
             .unwrap()
     };
-    assert_eq!(count("SELECT count(*) FROM answers"), 90);
+    assert_eq!(count("SELECT count(*) FROM portraits"), 90);
     eventually("the space to be given back", async || {
         (count("PRAGMA freelist_count") == 0).then_some(())
     })
@@ -256,7 +258,7 @@ async fn an_archive_of_a_newer_version_is_left_to_the_operator() {
     let (end, _) = running.ended().await;
     assert_eq!(end.code(), Some(1));
     let log = running.output();
-    let words = "written by a newer version of this program (schema 7, this one knows 1)";
+    let words = "written by a newer version of this program (schema 7, this one knows 2)";
     assert!(log.contains(words), "{log}");
     assert_eq!(std::fs::read(home.archive_file()).unwrap(), before);
 }

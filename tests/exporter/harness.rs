@@ -12,7 +12,6 @@ use std::net::SocketAddr;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, LazyLock, Mutex, Once, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -31,17 +30,15 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
-use wxapp_portrait_exporter::archive::{Archive, Entry};
+use wxapp_portrait_exporter::archive::{Archive, DayState, Key, Record, Row, Store};
 use wxapp_portrait_exporter::calendar::{self, Clock};
 use wxapp_portrait_exporter::config;
 use wxapp_portrait_exporter::config::access::AccessMethod;
-use wxapp_portrait_exporter::exposition::page;
 use wxapp_portrait_exporter::exposition::telemetry::Telemetry;
-use wxapp_portrait_exporter::poll::cycle::{Followed, Poller};
-use wxapp_portrait_exporter::poll::tasks::Tasks;
+use wxapp_portrait_exporter::poll::{self, AppPoller, Context, Supervisor};
 use wxapp_portrait_exporter::portrait::{AppId, Dimension, Window};
 use wxapp_portrait_exporter::simulator::{self, Settings, Simulator, secret_of};
-use wxapp_portrait_exporter::web::{self, Site};
+use wxapp_portrait_exporter::web::{self, AppState};
 use wxapp_portrait_exporter::wechat::{self, Client};
 
 pub(crate) const APP: &str = "wx0123456789abcdef";
@@ -61,8 +58,16 @@ pub(crate) fn now() -> DateTime<Utc> {
     Utc::now()
 }
 
+/// Answers the newest day that the exporter asks for.
 pub(crate) fn yesterday() -> NaiveDate {
-    calendar::yesterday(now())
+    calendar::newest_queryable(now())
+}
+
+/// Answers how many days the exporter asks for: two, but for the first minutes after midnight in
+/// Beijing.
+pub(crate) fn asked_days() -> u8 {
+    let days = (yesterday() - calendar::oldest_told(now())).num_days() + 1;
+    days.try_into().unwrap()
 }
 
 pub(crate) fn appid(text: &str) -> AppId {
@@ -201,29 +206,33 @@ impl WeChat {
     }
 
     /// Answers what an exporter would have archived of the days up to yesterday: their final figures.
-    pub(crate) fn entries(
+    pub(crate) fn records(
         &self,
         app: &str,
         window: Window,
         days: u64,
         now: DateTime<Utc>,
-    ) -> Vec<Entry> {
-        let entries = (0..days).map(|days| {
-            let day = calendar::before(calendar::yesterday(now), days);
+    ) -> Vec<Record> {
+        let records = (0..days).map(|days| {
+            let day = calendar::before(calendar::newest_queryable(now), days);
             let answer = self.simulator.answer(&appid(app), window, day);
             let known_at = calendar::midnight(day) + TimeDelta::minutes(34 * 60 + 20);
-            Entry {
-                appid: appid(app),
-                window,
-                reference_date: day,
+            Record {
+                key: Key {
+                    appid: appid(app),
+                    window,
+                    reference_date: day,
+                },
+                state: DayState {
+                    first_answered_at: known_at.min(now),
+                    answered_at: (known_at + TimeDelta::hours(6)).min(now),
+                    settled: days > 0,
+                    revisions: u32::try_from(days % 3).unwrap(),
+                },
                 answer: answer.unwrap().to_string(),
-                first_answered_at: known_at.min(now),
-                answered_at: (known_at + TimeDelta::hours(6)).min(now),
-                settled: days > 0,
-                revisions: u32::try_from(days % 3).unwrap(),
             }
         });
-        entries.collect()
+        records.collect()
     }
 
     /// Answers the users that a page must show of an app's final figures.
@@ -536,11 +545,12 @@ impl Home {
 
     /// Archives the final figures of days up to yesterday, as an exporter would have done.
     pub(crate) fn archive(&self, wechat: &WeChat, apps: &[&str], days: u64) {
-        let archive = Archive::new(&self.path("data"), Arc::new(now));
+        let mut archive = Store::of_guest(&self.path("data"), Arc::new(now));
         for app in apps {
             for window in Window::ALL {
-                let entries = wechat.entries(app, window, days, now());
-                archive.put(&entries).unwrap();
+                let records = wechat.records(app, window, days, now());
+                let rows: Vec<Row> = records.iter().map(Row::from).collect();
+                archive.upsert(&rows).unwrap();
             }
         }
     }
@@ -700,11 +710,17 @@ impl Exporter {
     ) -> Self {
         let mut running = Running::start(command);
         let address = running.said("message=listening address=").await;
-        Self {
+        let exporter = Self {
             running,
             reader: Reader::new(format!("http://{address}"), apps, simulator),
             home: None,
-        }
+        };
+        eventually("the archive to be read", async || {
+            let (_, text) = exporter.get("/-/ready").await;
+            (!text.starts_with("reading the archive")).then_some(())
+        })
+        .await;
+        exporter
     }
 }
 
@@ -862,9 +878,9 @@ impl Hand {
 
 /// The parts of an exporter in this process, with a clock of the test's own.
 pub(crate) struct Inside {
-    poller: Arc<Poller>,
+    context: Context,
     reader: Reader,
-    _folder: TempDir,
+    folder: TempDir,
     _stop: DropGuard,
 }
 
@@ -874,9 +890,20 @@ impl Inside {
         Self::with_interval(Duration::from_millis(50), base_url, apps, hand).await
     }
 
-    /// Serves; polls nobody until told to, and then once in this time.
+    /// Serves; polls nobody until told to, and then once in this time, whether anything can change or
+    /// not.
     pub(crate) async fn with_interval(
         interval: Duration,
+        base_url: &str,
+        apps: &[&str],
+        hand: &Hand,
+    ) -> Self {
+        Self::with_intervals([interval, Duration::ZERO], base_url, apps, hand).await
+    }
+
+    /// The same with another interval for times in which nothing can change.
+    pub(crate) async fn with_intervals(
+        [interval, quiet_interval]: [Duration; 2],
         base_url: &str,
         apps: &[&str],
         hand: &Hand,
@@ -898,32 +925,32 @@ impl Inside {
             backoff: Duration::from_millis(1),
         };
         let observe = move |request: &wechat::Request| observer.request(request);
-        let poller = Arc::new(Poller {
-            client: Client::new(settings, Arc::clone(&clock), observe).unwrap(),
-            archive: Arc::new(Archive::new(folder.path(), Arc::clone(&clock))),
-            page: Arc::new(page::Page::default()),
+        let counter = Arc::clone(&telemetry);
+        let archive = Archive::open(folder.path(), Arc::clone(&clock), move |operation| {
+            counter.archive_failure(operation);
+        });
+        let context = Context::new(
+            Client::new(settings, Arc::clone(&clock), observe).unwrap(),
+            Arc::new(archive.unwrap()),
+            Arc::default(),
+            Arc::default(),
             telemetry,
             clock,
-            interval,
-            stale_after: config::STALE_AFTER,
-            retention: config::RETENTION,
-        });
-        let site = Site {
-            page: Arc::clone(&poller.page),
-            telemetry: Arc::clone(&poller.telemetry),
-            archive: Arc::clone(&poller.archive),
-            clock: Arc::clone(&poller.clock),
-            telemetry_path: "/metrics".to_owned(),
-            reload: mpsc::unbounded_channel().0,
-            ready: AtomicBool::new(false),
-            config_problem: Mutex::default(),
-        };
-        let (address, stop) = serve(web::create_app(Arc::new(site))).await;
+            poll::Settings {
+                interval,
+                quiet_interval,
+                stale_after: config::STALE_AFTER,
+                retention: config::RETENTION,
+            },
+        );
+        let reload = mpsc::unbounded_channel().0;
+        let state = AppState::new(&context, "/metrics".to_owned(), reload);
+        let (address, stop) = serve(web::create_app(Arc::new(state))).await;
         let apps = apps.iter().map(|app| appid(app)).collect();
         Self {
-            poller,
+            context,
             reader: Reader::new(format!("http://{address}"), apps, None),
-            _folder: folder,
+            folder,
             _stop: stop,
         }
     }
@@ -933,8 +960,9 @@ impl Inside {
         self.reader.simulator = Some(Arc::clone(&wechat.simulator));
     }
 
-    pub(crate) fn archive(&self) -> &Archive {
-        &self.poller.archive
+    /// Answers the archive as another program sees it.
+    pub(crate) fn store(&self) -> Store {
+        Store::of_guest(self.folder.path(), Arc::clone(&self.context.clock))
     }
 
     /// Reads an app's archive and polls it, as after a start.
@@ -943,12 +971,18 @@ impl Inside {
     }
 
     pub(crate) async fn poll_windows(&self, app: &str, windows: &[Window]) -> Polling {
-        let followed = vec![self.restore(app, windows).await];
-        Polling(Tasks::start(Arc::clone(&self.poller), followed))
+        let apps = vec![configured(app, windows)];
+        let supervisor = Supervisor::start(self.context.clone(), apps);
+        eventually("the archive to be read", async || {
+            let progress = self.context.registry.progress();
+            (progress.restored == progress.apps).then_some(())
+        })
+        .await;
+        Polling(supervisor)
     }
 
     /// Reads an app's archive, as after a start, for a test that moves the clock from step to step.
-    pub(crate) async fn restore(&self, app: &str, windows: &[Window]) -> Followed {
+    pub(crate) async fn restore(&self, app: &str, windows: &[Window]) -> AppPoller {
         self.restore_as(configured(app, windows)).await
     }
 
@@ -958,7 +992,7 @@ impl Inside {
         app: &str,
         windows: &[Window],
         access: AccessMethod,
-    ) -> Followed {
+    ) -> AppPoller {
         self.restore_as(config::App {
             access,
             ..configured(app, windows)
@@ -967,15 +1001,16 @@ impl Inside {
     }
 
     /// The same for an app as the test configures it.
-    pub(crate) async fn restore_as(&self, app: config::App) -> Followed {
-        let app = self.poller.meet(app);
-        self.poller.restore(vec![app]).await.pop().unwrap()
+    pub(crate) async fn restore_as(&self, app: config::App) -> AppPoller {
+        let mut app = AppPoller::new(self.context.clone(), app);
+        app.restore().await;
+        app
     }
+}
 
-    /// Does what is to be done now for an app; answers when there will be more to do.
-    pub(crate) async fn step(&self, app: &mut Followed) -> DateTime<Utc> {
-        self.poller.step(app).await
-    }
+/// Does what is to be done now for an app; answers when there will be more to do.
+pub(crate) async fn step(app: &mut AppPoller) -> DateTime<Utc> {
+    app.step(&CancellationToken::new()).await
 }
 
 /// Answers an app with a secret, as configured with nothing else.
@@ -993,11 +1028,11 @@ pub(crate) fn configured(app: &str, windows: &[Window]) -> config::App {
 }
 
 /// An app that is being polled; ends with the test, or before.
-pub(crate) struct Polling(Tasks);
+pub(crate) struct Polling(Supervisor);
 
 impl Polling {
     pub(crate) async fn end(self) {
-        self.0.end().await;
+        self.0.shutdown().await;
     }
 }
 

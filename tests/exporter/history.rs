@@ -10,11 +10,12 @@ use fastrand::Rng;
 use serde_json::{Value, json};
 use wxapp_portrait_exporter::archive::Selection;
 use wxapp_portrait_exporter::calendar;
-use wxapp_portrait_exporter::poll::cycle::Followed;
+use wxapp_portrait_exporter::poll::AppPoller;
+use wxapp_portrait_exporter::poll::due::QUIET_INTERVAL;
 use wxapp_portrait_exporter::portrait::Window::OneDay;
 use wxapp_portrait_exporter::simulator::Settings;
 
-use crate::harness::{Hand, Inside, Labels, Series, WeChat, appid, apps_of, logged, users};
+use crate::harness::{Hand, Inside, Labels, Series, WeChat, appid, apps_of, logged, step, users};
 
 const USERS: &str = "wxapp_portrait_users";
 const PAST_USERS: &str = "wxapp_portrait_past_users";
@@ -86,7 +87,7 @@ struct Life {
     wechat: WeChat,
     inside: Inside,
     /// None while the exporter is down.
-    followed: Option<Followed>,
+    followed: Option<AppPoller>,
     /// When there is something to do.
     next_at: DateTime<Utc>,
     /// Whether WeChat does something wrong.
@@ -124,10 +125,10 @@ impl Life {
             ..apps_of(&[&format!("{app}=40")])
         };
         let wechat = WeChat::start(settings, hand.clock()).await;
-        let hour = Duration::from_hours(1);
+        let intervals = [Duration::from_hours(1), QUIET_INTERVAL];
         let mut life = Self {
             app,
-            inside: Inside::with_interval(hour, &wechat.base_url(), &[app], &hand).await,
+            inside: Inside::with_intervals(intervals, &wechat.base_url(), &[app], &hand).await,
             wechat,
             followed: None,
             next_at: hand.now(),
@@ -174,7 +175,7 @@ impl Life {
         };
         self.hand.move_to(self.next_at);
         let before = asked();
-        let next_at = self.inside.step(self.followed.as_mut().unwrap()).await;
+        let next_at = step(self.followed.as_mut().unwrap()).await;
         self.steps.push(Step {
             at: self.next_at,
             portraits: asked() - before,
@@ -207,15 +208,16 @@ impl Life {
 
     /// Answers the users and the past users that the page must show of the days that are archived.
     fn expected(&mut self) -> [Series; 2] {
-        let archive = self.inside.archive();
         let mut days = Vec::new();
-        for entry in archive
-            .newest(&appid(self.app), OneDay, 1 + PAST_DAYS)
-            .unwrap()
-        {
-            let day = entry.reference_date;
+        let limit = PAST_DAYS as usize + 1;
+        let restored = self
+            .inside
+            .store()
+            .restore(&appid(self.app), OneDay, limit, NaiveDate::MAX);
+        for restored in restored.unwrap().days {
+            let day = restored.reference_date;
             // The day before may still have figures of its morning after a downtime.
-            let is_final = entry.answered_at >= calendar::midnight(day) + FINAL_AFTER;
+            let is_final = restored.state.answered_at >= calendar::midnight(day) + FINAL_AFTER;
             let told = self.told.get(&day);
             if told.is_none_or(|told| told.is_final != is_final) {
                 let figures = self.wechat.users(self.app, OneDay, day);
@@ -412,11 +414,11 @@ impl Year {
             appids: vec![appid(life.app)],
             ..Selection::default()
         };
-        let read = life.inside.archive().read(&of_app, |entry| {
-            let day = entry.reference_date;
+        let read = life.inside.store().read(&of_app, |record| {
+            let day = record.key.reference_date;
             assert_eq!(Some(day), days.next(), "seed {seed}");
             // The fault `camel` spells it otherwise.
-            let answer = entry.answer.replace("visitUvNew", "visit_uv_new");
+            let answer = record.answer.replace("visitUvNew", "visit_uv_new");
             let answer = answer.replace("visitUv", "visit_uv").parse().unwrap();
             let figures = life.wechat.users(life.app, OneDay, day);
             assert_eq!(
@@ -424,7 +426,7 @@ impl Year {
                 figures,
                 "seed {seed}, {day}"
             );
-            assert!(entry.settled, "seed {seed}, {day}");
+            assert!(record.state.settled, "seed {seed}, {day}");
             ControlFlow::<()>::Continue(())
         });
         assert!(read.unwrap().is_continue());
@@ -458,9 +460,10 @@ impl Year {
             let mut days = [day, calendar::before(day, 1)].into_iter();
             let is_whole = day > calendar::today(self.start) && day < calendar::today(self.end);
             if is_whole && starts == 0 && days.all(|day| !self.troubled.contains(&day)) {
-                // One every hour from 0:10 to 15:30, and one more for the figures to settle.
+                // Until 8:00 four, then one every hour until the figures of the morning have settled, one
+                // two hours later, and from 15:30 on two or three until those of the afternoon have.
                 assert!(
-                    (16..=17).contains(&portraits),
+                    (10..=13).contains(&portraits),
                     "seed {seed}, {day}: {portraits} portraits"
                 );
                 quiet_days += 1;
@@ -539,7 +542,8 @@ async fn past_users_follow_a_late_or_revised_day_at_once() {
         "the day before is late"
     );
 
-    life.step().await;
+    // It is asked for again when it may have come.
+    life.pass(TimeDelta::hours(3)).await;
     let [users, mut past] = life.series().await;
     assert_eq!([users.clone(), past.clone()], life.expected());
     assert_eq!(days_ago(&past), ["1"].into());

@@ -13,8 +13,9 @@ use axum::extract::Request;
 use axum::middleware::{Next, from_fn};
 use fastrand::Rng;
 use futures_util::future::join_all;
+use rusqlite::Connection;
 use serde_json::{Value, json};
-use wxapp_portrait_exporter::archive::{Archive, Selection};
+use wxapp_portrait_exporter::archive::{Selection, Store};
 use wxapp_portrait_exporter::calendar;
 use wxapp_portrait_exporter::simulator::{Simulator, create_app};
 
@@ -225,14 +226,20 @@ fn archived(data: &Path, simulator: &Simulator, place: &str) -> (Users, u64) {
         let file = file.unwrap();
         fs::copy(file.path(), copy.path().join(file.file_name())).unwrap();
     }
-    let archive = Archive::new(copy.path(), Arc::new(now));
+    let mut archive = Store::of_guest(copy.path(), Arc::new(now));
     let (mut users, mut revisions) = (Users::new(), 0);
-    let check = archive.open().and_then(|()| archive.check());
-    let read = check.and_then(|()| {
-        archive.read(&Selection::default(), |entry| {
-            let (app, day) = (&entry.appid, entry.reference_date);
-            let active = active(&serde_json::from_str(&entry.answer).unwrap());
-            let first = simulator.answer(app, entry.window, day).unwrap();
+    archive
+        .open()
+        .unwrap_or_else(|error| panic!("{error}; {place}"));
+    let check = Connection::open(archive.path()).and_then(|archive| {
+        archive.query_one("PRAGMA integrity_check", [], |row| row.get::<_, String>(0))
+    });
+    assert_eq!(check.as_deref(), Ok("ok"), "{place}");
+    let read = {
+        archive.read(&Selection::default(), |record| {
+            let (app, day) = (&record.key.appid, record.key.reference_date);
+            let active = active(&serde_json::from_str(&record.answer).unwrap());
+            let first = simulator.answer(app, record.key.window, day).unwrap();
             let last = f64::from(asked(simulator, app.as_str())) * self::active(&first);
             assert!(
                 active <= last,
@@ -240,10 +247,10 @@ fn archived(data: &Path, simulator: &Simulator, place: &str) -> (Users, u64) {
             );
             let day = calendar::midnight(day).timestamp().to_string();
             users.insert((app.to_string(), day), active);
-            revisions += u64::from(entry.revisions);
+            revisions += u64::from(record.state.revisions);
             ControlFlow::<()>::Continue(())
         })
-    });
+    };
     assert!(read.is_ok(), "{read:?}; {place}");
     (users, revisions)
 }

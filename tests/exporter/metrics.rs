@@ -10,11 +10,13 @@ use std::sync::Arc;
 use regex::Regex;
 use serde_json::json;
 use walkdir::WalkDir;
-use wxapp_portrait_exporter::archive::{Archive, Entry};
+use wxapp_portrait_exporter::archive::{DayState, Record, Row, Store};
 use wxapp_portrait_exporter::portrait::{Dimension, Window};
-use wxapp_portrait_exporter::web::PATHS;
+use wxapp_portrait_exporter::web::RESERVED_PATHS;
 
-use crate::harness::{APP, Exporter, Home, Page, WeChat, assert_fresh, now, root, with_parts};
+use crate::harness::{
+    APP, Exporter, Home, OTHER, Page, WeChat, assert_fresh, now, root, with_parts,
+};
 use crate::source;
 
 /// One metric, as it stands on a page.
@@ -62,7 +64,7 @@ async fn the_document_of_metrics_tells_what_is_served() {
 #[test]
 fn the_document_of_metrics_has_every_endpoint() {
     let document = source::text("docs/metrics.md");
-    for path in PATHS {
+    for path in RESERVED_PATHS {
         let is_told = |end| document.contains(&format!("\n| `{path}{end}"));
         assert!(is_told("` |") || is_told("?"), "{path} is missing");
     }
@@ -70,21 +72,25 @@ fn the_document_of_metrics_has_every_endpoint() {
 
 /// Starts an exporter that has something to say of every metric.
 pub(crate) async fn exporter_with_everything() -> (WeChat, Exporter) {
-    let wechat = WeChat::of(&[APP]).await;
-    // One bad moment, so that the metric of failed requests is there.
+    let wechat = WeChat::of(&[APP, OTHER]).await;
+    // One bad moment, so that the metric of failed requests is there, and one that lasts.
     wechat.set_fault(APP, "http=502*1");
-    let mut home = Home::of(&wechat, &[APP]);
+    wechat.set_fault(OTHER, "errcode=48001");
+    let mut home = Home::of(&wechat, &[APP, OTHER]);
     home.config["windows"] = json!(["1d", "7d", "30d"]);
-    // Told before noon and settled, so that there is something to be asked for at any time of the day.
-    let archive = Archive::new(&home.path("data"), Arc::new(now));
+    // Not settled, so that there is something to be asked for at any time of the day.
+    let mut archive = Store::of_guest(&home.path("data"), Arc::new(now));
     for window in Window::ALL {
-        let entries = wechat.entries(APP, window, 29, now()).into_iter();
-        let entries = entries.map(|entry| Entry {
-            answered_at: entry.first_answered_at,
-            settled: true,
-            ..entry
+        let records = wechat.records(APP, window, 29, now()).into_iter();
+        let rows = records.map(|record| {
+            let state = DayState {
+                answered_at: record.state.first_answered_at,
+                settled: false,
+                ..record.state
+            };
+            Row::from(&Record { state, ..record })
         });
-        archive.put(&entries.collect::<Vec<_>>()).unwrap();
+        archive.upsert(&rows.collect::<Vec<_>>()).unwrap();
     }
     drop(archive);
     let exporter = home.start().await;
@@ -92,7 +98,7 @@ pub(crate) async fn exporter_with_everything() -> (WeChat, Exporter) {
         .metrics_with("a failure and the end of the first poll", |page| {
             let failures = page.series("wxapp_portrait_api_request_failures_total");
             let polled = page.series("wxapp_portrait_last_poll_success");
-            (!failures.is_empty() && polled.len() == Window::ALL.len()).then_some(())
+            (!failures.is_empty() && polled.len() == 2 * Window::ALL.len()).then_some(())
         })
         .await;
     (wechat, exporter)
@@ -171,7 +177,7 @@ fn labels(page: &Page) -> String {
         "src/portrait.rs",
         "src/wechat/errcodes.rs",
         "src/wechat/requests.rs",
-        "src/archive.rs",
+        "src/archive/error.rs",
     ] {
         for spelled in source::spelled(path) {
             let what = spelled.what;

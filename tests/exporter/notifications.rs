@@ -17,9 +17,10 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio_util::sync::DropGuard;
+use wxapp_portrait_exporter::archive::Row;
 use wxapp_portrait_exporter::calendar;
 use wxapp_portrait_exporter::config;
-use wxapp_portrait_exporter::poll::cycle::Followed;
+use wxapp_portrait_exporter::poll::AppPoller;
 use wxapp_portrait_exporter::portrait::Dimension;
 use wxapp_portrait_exporter::portrait::Window::OneDay;
 use wxapp_portrait_exporter::simulator::Settings;
@@ -28,6 +29,7 @@ use crate::alertmanager::Version::{self, New, Old};
 use crate::alertmanager::{Alertmanager, Service, robots, wecom};
 use crate::harness::{
     Hand, Inside, Prometheus, WeChat, apps_of, client, configured, eventually, newer, root, serve,
+    step,
 };
 
 /// From then on WeChat has the figures of yesterday, in Beijing.
@@ -68,7 +70,7 @@ struct Chain {
 struct Member {
     inside: Inside,
     apps: Vec<App>,
-    followed: Vec<Followed>,
+    followed: Vec<AppPoller>,
     /// Where Prometheus reads it, if it is up.
     address: String,
     is_up: Arc<AtomicBool>,
@@ -261,9 +263,10 @@ impl Member {
         let mut inside = Inside::start(&wechat.base_url(), &appids, hand).await;
         inside.scan_for(wechat);
         for appid in appids {
-            let entries = wechat.entries(appid, OneDay, 1 + ARCHIVED, hand.now());
+            let records = wechat.records(appid, OneDay, 1 + ARCHIVED, hand.now());
             // Yesterday is not known yet.
-            inside.archive().put(&entries[1..]).unwrap();
+            let rows: Vec<Row> = records[1..].iter().map(Row::from).collect();
+            inside.store().upsert(&rows).unwrap();
         }
         let (url, is_up) = (format!("{}/metrics", inside.url), Arc::default());
         let (client, serves, clock) = (client(), Arc::clone(&is_up), done.clone());
@@ -304,7 +307,7 @@ impl Member {
     }
 
     async fn poll(&mut self) {
-        let steps = self.followed.iter_mut().map(|app| self.inside.step(app));
+        let steps = self.followed.iter_mut().map(step);
         join_all(steps).await;
     }
 }

@@ -39,7 +39,12 @@ async fn sigterm_and_sigint_end_it_at_once() {
         let mut exporter = home.start().await;
         exporter.ready().await;
         end_by(&mut exporter, signal).await;
-        assert!(exporter.running.output().contains("message=ending"));
+        assert!(
+            exporter
+                .running
+                .output()
+                .contains("message=\"shutting down\"")
+        );
     }
 }
 
@@ -193,7 +198,7 @@ async fn the_demo_needs_nothing_and_leaves_nothing() {
         assert!(page.users(Some(app)).len() > 100);
         for window in ["1d", "7d", "30d"] {
             let labels = [("appid", app), ("window", window)];
-            let days = page.value("wxapp_portrait_archive_days", &labels);
+            let days = page.value("wxapp_portrait_archived_portraits", &labels);
             assert_eq!(days, Some(60.0), "{app} {window}");
         }
     }
@@ -202,10 +207,8 @@ async fn the_demo_needs_nothing_and_leaves_nothing() {
     let archive = rusqlite::Connection::open(status["archive"]["path"].as_str().unwrap()).unwrap();
     let iphones: Vec<i64> = archive
         .prepare(
-            "SELECT json_extract(row.value, '$.value')
-             FROM answers, json_each(answer, '$.visit_uv.platforms') AS row
-             WHERE appid = ?1 AND window = '1d' AND json_extract(row.value, '$.name') = 'iPhone'
-             ORDER BY reference_date DESC LIMIT 2",
+            "SELECT figures ->> '$.active.platform.iPhone' FROM portraits
+             WHERE appid = ?1 AND window = '1d' ORDER BY reference_date DESC LIMIT 2",
         )
         .unwrap()
         .query_map([apps[1]], |row| row.get(0))
@@ -253,6 +256,7 @@ async fn every_outcome_is_a_line_of_the_log_in_logfmt_or_json() {
         failed.contains(" level=warn ")
             && failed.contains(&format!("appid={OTHER} window=1d day="))
     );
+    drop(exporter);
 
     let mut command = home.command();
     command.args(["--log.format", "json"]);

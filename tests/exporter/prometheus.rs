@@ -1,5 +1,6 @@
 //! The page as the real Prometheus and promtool read it.
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -9,8 +10,12 @@ use wxapp_portrait_exporter::calendar;
 use wxapp_portrait_exporter::portrait::Window;
 
 use crate::harness::{
-    APP, Home, OTHER, Prometheus, Series, WeChat, backfill, newer, stand_in, users, yesterday,
+    APP, Home, Labels, OTHER, Prometheus, Series, WeChat, backfill, newer, stand_in, users,
+    yesterday,
 };
+
+/// How many days are in an archive.
+const ARCHIVED: u64 = 60;
 
 #[tokio::test]
 async fn prometheus_answers_the_exact_figures_of_wechat() {
@@ -35,7 +40,7 @@ async fn prometheus_answers_the_exact_figures_of_wechat() {
 async fn an_export_backfills_prometheus_with_the_exact_figures() {
     let wechat = WeChat::of(&["wx0123456789abcdef=200", "wx1123456789abcdef=80"]).await;
     let home = Home::of(&wechat, &[]);
-    home.archive(&wechat, &[APP, OTHER], 60);
+    home.archive(&wechat, &[APP, OTHER], ARCHIVED);
     let (samples, blocks) = (home.path("samples"), tempfile::tempdir().unwrap());
     let mut export = home.command_of("export");
     export
@@ -55,10 +60,31 @@ async fn an_export_backfills_prometheus_with_the_exact_figures() {
             .await;
         let mut expected = Series::new();
         for window in Window::ALL {
-            expected.extend(wechat.users(APP, window, day));
-            expected.extend(wechat.users(OTHER, window, day));
+            for app in [APP, OTHER] {
+                let mut users = wechat.users(app, window, day);
+                add_zeros(&mut users, |days_before| {
+                    let is_archived = days_ago + days_before < ARCHIVED;
+                    let before = calendar::before(day, days_before);
+                    is_archived.then(|| wechat.users(app, window, before))
+                });
+                expected.extend(users);
+            }
         }
+        assert!(expected.values().any(|users| *users < 0.5), "no zero");
         assert_eq!(found, expected, "{day}");
+    }
+}
+
+/// Adds the names of the 28 days before to a day that lacks them, where WeChat lists every name
+/// and lists any on that day.
+fn add_zeros(users: &mut Series, before: impl Fn(u64) -> Option<Series>) {
+    let division = |labels: &Labels| ["cohort", "dimension"].map(|label| labels[label].clone());
+    let filled: BTreeSet<_> = users.keys().map(division).collect();
+    for labels in (1..=28).filter_map(before).flat_map(Series::into_keys) {
+        let is_complete = ["gender", "platform", "age"].contains(&labels["dimension"].as_str());
+        if is_complete && filled.contains(&division(&labels)) {
+            users.entry(labels).or_default();
+        }
     }
 }
 
@@ -114,7 +140,7 @@ fn check_by(promtool: &Path, page: &str) {
     drop(input);
     let output = promtool.wait_with_output().unwrap();
     // The name is fixed by the public interface; it counts days and measures no time.
-    let known = "wxapp_portrait_archive_days use base unit \"seconds\" instead of \"days\"";
+    let known = "wxapp_portrait_archived_portraits use base unit \"seconds\" instead of \"days\"";
     let complaints = String::from_utf8_lossy(&output.stderr);
     let complaints: Vec<_> = complaints.lines().filter(|line| *line != known).collect();
     assert!(complaints.is_empty(), "{complaints:?}");

@@ -161,7 +161,7 @@ async fn counters_go_on_and_a_removed_app_is_not_asked_for_any_more() {
     let mut home = Home::of(&wechat, &apps);
     for app in apps {
         // So that there is something to ask for at any hour.
-        wechat.set_fault(app, "errcode=61503");
+        wechat.set_fault(app, "garbage");
     }
     let exporter = home.start().await;
     let last = Cell::new([0.0; 2]);
@@ -306,7 +306,7 @@ async fn a_changed_way_of_polling_is_followed_and_costs_no_token() {
     let hanging = [OTHER, THIRD, "wx3123456789abcdef"];
     let apps = [APP, hanging[0], hanging[1], hanging[2]];
     let wechat = WeChat::of(&apps).await;
-    wechat.set_fault(APP, "errcode=61503");
+    wechat.set_fault(APP, "garbage");
     for app in hanging {
         wechat.set_fault(app, "delay=1h");
     }
@@ -357,7 +357,7 @@ async fn a_changed_age_of_what_is_shown_and_kept_is_followed() {
     home.archive(&wechat, &[APP], 10);
     let newest = calendar::before(yesterday(), 4);
     let archive = rusqlite::Connection::open(home.archive_file()).unwrap();
-    let newer = "DELETE FROM answers WHERE reference_date > ?1";
+    let newer = "DELETE FROM portraits WHERE reference_date > ?1";
     archive.execute(newer, [newest.to_string()]).unwrap();
     let exporter = home.start().await;
     exporter.ready().await;
@@ -377,7 +377,7 @@ async fn a_changed_age_of_what_is_shown_and_kept_is_followed() {
     }
     let days = |days| {
         move |page: &Page| {
-            let held = page.value("wxapp_portrait_archive_days", &[])?;
+            let held = page.value("wxapp_portrait_archived_portraits", &[])?;
             (held.to_string() == days).then_some(())
         }
     };
@@ -503,7 +503,7 @@ async fn a_bad_configuration_is_refused_with_its_reason_and_changes_nothing() {
 #[tokio::test]
 async fn an_app_that_failed_is_asked_again_soon() {
     let wechat = WeChat::of(&[APP, OTHER]).await;
-    wechat.set_fault(OTHER, "errcode=48001");
+    wechat.set_fault(OTHER, "garbage");
     let home = calm_home(&wechat, &[APP, OTHER]);
     let exporter = home.start().await;
     let before = calm(&exporter).await;
@@ -527,6 +527,36 @@ async fn an_app_that_failed_is_asked_again_soon() {
     assert_eq!(of_app(&after, APP), of_app(&before, APP));
     assert_eq!(requests(&wechat, APP), asked_before);
     assert_eq!(requests(&wechat, OTHER).token, 1);
+}
+
+#[tokio::test]
+async fn what_a_person_must_resolve_first_is_not_asked_again_by_reloads_but_by_another_access() {
+    let wechat = WeChat::of(&[APP, OTHER]).await;
+    wechat.set_fault(OTHER, "errcode=48001");
+    let mut home = calm_home(&wechat, &[APP, OTHER]);
+    let exporter = home.start().await;
+    calm(&exporter).await;
+    let status = exporter.window_status(OTHER).await;
+    let problem = status["problem"].as_str().unwrap();
+    assert!(problem.contains("; not asked again before "), "{problem}");
+    let before = requests(&wechat, OTHER);
+    wechat.simulator.clear_faults(&appid(OTHER));
+    for interval in ["12h", "11h", "12h"] {
+        home.config["poll"]["interval"] = json!(interval);
+        reload(&home, &exporter).await;
+    }
+    for _ in 0..10 {
+        reload(&home, &exporter).await;
+    }
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    assert_eq!(requests(&wechat, OTHER), before);
+
+    // The same secret by another way.
+    let moved = home.path("moved");
+    fs::copy(home.path(OTHER), &moved).unwrap();
+    home.config["apps"][1] = json!({"appid": OTHER, "secret_file": "moved"});
+    reload(&home, &exporter).await;
+    recovered(&exporter, OTHER).await;
 }
 
 #[tokio::test]

@@ -238,7 +238,7 @@ async fn an_export_that_fails_leaves_the_file_of_the_last_one() {
     let day = days_ago(1);
     archive
         .execute(
-            "UPDATE answers SET answer = CAST(x'7bff7d' AS TEXT) WHERE reference_date = ?1 AND window = '1d'",
+            "UPDATE portraits SET answer = x'7bff7d' WHERE reference_date = ?1 AND window = '1d'",
             [&day],
         )
         .unwrap();

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use flate2::bufread::GzDecoder;
 use serde_json::{Value, json};
 
-use crate::harness::{APP, Home, OTHER, WeChat, now};
+use crate::harness::{APP, Home, OTHER, WeChat, asked_days, now};
 
 const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -156,7 +156,7 @@ async fn people_and_programs_read_the_same_state_of_every_app() {
     assert_eq!(status["archive"]["problem"], Value::Null);
     let window = exporter.window_status(APP).await;
     assert_eq!(window["freshness"], "fresh");
-    assert_eq!(window["archived"]["days"], 2);
+    assert_eq!(window["archived"]["days"], asked_days());
     assert_eq!(window["problem"], Value::Null);
     let problem = exporter.window_status(OTHER).await["problem"].clone();
     let problem = problem.as_str().unwrap();

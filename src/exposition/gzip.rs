@@ -5,7 +5,9 @@
 
 use bytes::{Bytes, BytesMut};
 use crc32fast::Hasher;
-use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
+use flate2::{Decompress, FlushDecompress, Status};
+
+use crate::deflate;
 
 /// Magic number, deflate, no flags, no time, no hint, unknown system (RFC 1952).
 const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
@@ -34,32 +36,39 @@ impl Piece {
         let mut checksum = Hasher::new();
         checksum.update(text.as_bytes());
         Self {
-            deflated: deflate(text.as_bytes()).into(),
+            deflated: Vec::from(deflate::piece(text.as_bytes())).into(),
             checksum,
             len: text.len(),
         }
     }
 
-    /// Tells whether it holds no text.
+    /// Compresses texts, each a piece of its own, into one stretch of memory.
+    #[must_use]
+    pub fn of_all(texts: &[String]) -> Vec<Self> {
+        let deflated: Vec<_> = texts
+            .iter()
+            .map(|text| match text.as_str() {
+                "" => Box::default(),
+                text => deflate::piece(text.as_bytes()),
+            })
+            .collect();
+        let mut memory = Bytes::from(deflated.concat());
+        let pieces = texts.iter().zip(&deflated).map(|(text, deflated)| {
+            let mut checksum = Hasher::new();
+            checksum.update(text.as_bytes());
+            Self {
+                deflated: memory.split_to(deflated.len()),
+                checksum,
+                len: text.len(),
+            }
+        });
+        pieces.collect()
+    }
+
+    /// Returns `true` if it holds no text.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0
-    }
-}
-
-fn deflate(input: &[u8]) -> Vec<u8> {
-    let mut compress = Compress::new(Compression::default(), false);
-    let mut output = Vec::with_capacity(input.len() / 8 + 64);
-    loop {
-        let consumed = usize::try_from(compress.total_in()).unwrap_or(input.len());
-        // The only error is of a preset dictionary, which is not used.
-        let _ = compress.compress_vec(&input[consumed..], &mut output, FlushCompress::Full);
-        // Room left means that nothing waits to be written.
-        if output.len() < output.capacity() {
-            output.shrink_to_fit();
-            return output;
-        }
-        output.reserve(output.capacity());
     }
 }
 

@@ -1,0 +1,150 @@
+//! Why the archive could not do something, by what a caller does next, and in words for operators.
+
+use std::path::PathBuf;
+
+use rusqlite::ErrorCode;
+
+use super::sqlite::SCHEMA_VERSION;
+use crate::portrait::spelled;
+
+spelled! {
+    /// What the archive was doing when it failed, as a label value.
+    Operation, "operation" {
+        /// Opening the file, and checking it.
+        Open = "open",
+        /// Reading answers.
+        Read = "read",
+        /// Writing an answer.
+        Write = "write",
+        /// Deleting days beyond the retention.
+        Delete = "delete",
+    }
+}
+
+/// Why the archive could not do it. Nothing that was stored is lost.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    /// The file was damaged. It is kept under another name, and a new one is begun.
+    #[error(
+        "the archive {} was damaged; it is kept as {}, and what can be read of it is copied into a new file",
+        path.display(), moved_to.display()
+    )]
+    Damaged {
+        /// Where it was.
+        path: PathBuf,
+        /// Where it is now.
+        moved_to: PathBuf,
+    },
+    /// Somebody took the file away, or put another one in its place, while it was in use.
+    #[error(
+        "the archive {} was {what} while it was in use; what the exporter still has of it is copied into the file that is there now",
+        path.display()
+    )]
+    Replaced {
+        /// Where it was.
+        path: PathBuf,
+        /// What happened to it.
+        what: &'static str,
+    },
+    /// Another exporter keeps this archive.
+    #[error(
+        "another exporter uses the archive in {}: stop it, or use another --storage.path", directory.display()
+    )]
+    InUse {
+        /// The folder of the archive.
+        directory: PathBuf,
+    },
+    /// A newer version of the program wrote the file.
+    #[error(
+        "the archive {} was written by a newer version of this program (schema {found}, this one knows {SCHEMA_VERSION}): \
+         use that version, or another --storage.path", path.display()
+    )]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its schema.
+        found: i64,
+    },
+    /// No version of the program writes such a file.
+    #[error(
+        "the archive {} has the schema {found}, which no version of this program writes: restore a backup, \
+         or use another --storage.path", path.display()
+    )]
+    UnknownSchema {
+        /// The file.
+        path: PathBuf,
+        /// Its schema.
+        found: i64,
+    },
+    /// The file belongs to another program.
+    #[error("{} is a database of another program: move it away, or use another --storage.path", path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The program is shutting down.
+    #[error("the archive is closed")]
+    Closed,
+    /// Anything else.
+    #[error("cannot {operation} the archive {}: {problem}", path.display())]
+    Failed {
+        /// The file.
+        path: PathBuf,
+        /// What could not be done.
+        operation: Operation,
+        /// In words for the operator.
+        problem: String,
+    },
+}
+
+impl Error {
+    /// Returns under what this is counted.
+    #[must_use]
+    pub fn operation(&self) -> Operation {
+        match self {
+            Self::Failed { operation, .. } => *operation,
+            _ => Operation::Open,
+        }
+    }
+
+    /// Returns `true` if an operator has to decide about the file before an exporter may start.
+    #[must_use]
+    pub fn keeps_from_starting(&self) -> bool {
+        matches!(
+            self,
+            Self::InUse { .. }
+                | Self::Newer { .. }
+                | Self::UnknownSchema { .. }
+                | Self::Foreign { .. }
+        )
+    }
+}
+
+/// Says what SQLite's code means for the operator.
+pub(super) fn describe(error: &rusqlite::Error) -> String {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+            "another program holds it locked; if that lasts, end that program".to_owned()
+        }
+        Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
+            "it is read-only; make file and folder writable for this user".to_owned()
+        }
+        Some(ErrorCode::DiskFull) => "the disk is full; make room".to_owned(),
+        Some(ErrorCode::CannotOpen) => {
+            "check that its folder is there and may be written to by this user".to_owned()
+        }
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+            "it is damaged; restore a backup, or start the exporter, which copies what can be read into a new file"
+                .to_owned()
+        }
+        _ => error.to_string(),
+    }
+}
+
+/// Returns `true` if the file is damaged, and not only out of reach.
+pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
+    )
+}

@@ -1,0 +1,352 @@
+//! The archive's own thread, and the handle by which everybody else speaks to it.
+//!
+//! SQLite waits for the disk; no task of an app does. Jobs go through a bounded channel and are done
+//! one after the other; between them, work that takes long is done in slices.
+
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use chrono::NaiveDate;
+use tokio::sync::{mpsc, oneshot};
+
+use super::error::{Error, Operation};
+use super::health::Health;
+use super::record::{Coverage, DayState, Key, Restored, Row};
+use super::sqlite::{self, Store};
+use crate::calendar::Clock;
+use crate::portrait::{AppId, Window};
+
+/// How many jobs may wait.
+const WAITING: usize = 64;
+
+/// How often the thread looks at what others did to the file.
+const LOOK_AROUND: Duration = Duration::from_secs(1);
+
+/// How long work in slices rests after it failed.
+const RETRY_COOLDOWN: Duration = Duration::from_secs(5);
+
+/// Whoever holds the lock on this file keeps the archive beside it.
+const LOCK_NAME: &str = "portraits.db.lock";
+
+type Job = Box<dyn FnOnce(&mut Worker) + Send>;
+
+/// The archive of an exporter.
+#[derive(Debug)]
+pub struct Archive {
+    shared: Arc<Shared>,
+    jobs: Mutex<Option<mpsc::Sender<Job>>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    /// Held as long as the archive is kept; none where the folder can't have one.
+    _lock: Option<File>,
+}
+
+/// What can be seen without waiting.
+#[derive(Debug)]
+struct Shared {
+    path: PathBuf,
+    size: AtomicU64,
+    version: AtomicU64,
+    health: Health,
+}
+
+/// What runs on the thread.
+struct Worker {
+    store: Store,
+    shared: Arc<Shared>,
+    observe: Box<dyn Fn(Operation) + Send>,
+}
+
+impl Archive {
+    /// Opens the archive in a folder and starts its thread; `observe` is called for every operation
+    /// that fails. Without the file the thread goes on and tries again.
+    ///
+    /// # Errors
+    ///
+    /// Another exporter keeps it, or the file is not for this version of the program.
+    pub fn open(
+        directory: &Path,
+        clock: Clock,
+        observe: impl Fn(Operation) + Send + 'static,
+    ) -> Result<Self, Error> {
+        let lock = lock(directory)?;
+        let store = Store::of_owner(directory, clock);
+        let shared = Arc::new(Shared {
+            path: store.path().to_owned(),
+            size: AtomicU64::new(0),
+            version: AtomicU64::new(0),
+            health: Health::default(),
+        });
+        let mut worker = Worker {
+            store,
+            shared: Arc::clone(&shared),
+            observe: Box::new(observe),
+        };
+        if let Err(error) = worker.run(Operation::Open, Store::open)
+            && error.keeps_from_starting()
+        {
+            return Err(error);
+        }
+        let (jobs, queue) = mpsc::channel(WAITING);
+        let thread = std::thread::Builder::new()
+            .name("archive".to_owned())
+            .spawn(move || worker.work(queue))
+            .map_err(|error| Error::Failed {
+                path: shared.path.clone(),
+                operation: Operation::Open,
+                problem: format!("no thread can be started: {error}"),
+            })?;
+        Ok(Self {
+            shared,
+            jobs: Mutex::new(Some(jobs)),
+            thread: Mutex::new(Some(thread)),
+            _lock: lock,
+        })
+    }
+
+    /// Returns where the file is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.shared.path
+    }
+
+    /// Returns the size of the file and its log, in bytes, as it was last seen.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.shared.size.load(Ordering::Relaxed)
+    }
+
+    /// Returns what is wrong with the archive, for people; none while all goes well.
+    #[must_use]
+    pub fn problem(&self) -> Option<String> {
+        self.shared.health.problem()
+    }
+
+    /// Returns a number that changes when days may have come or gone that no app's task has stored
+    /// itself: by an import, the retention, or another file.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.shared.version.load(Ordering::Relaxed)
+    }
+
+    /// Stores rows, see [`Store::upsert`].
+    ///
+    /// # Errors
+    ///
+    /// None of them is stored then.
+    pub async fn upsert(&self, rows: Vec<Arc<Row>>) -> Result<(), Error> {
+        self.call(Operation::Write, move |store| {
+            store.upsert(rows.iter().map(|row| &**row))
+        })
+        .await
+    }
+
+    /// Notes that the same figures arrived again, see [`Store::update_state`].
+    ///
+    /// # Errors
+    ///
+    /// Nothing is changed then.
+    pub async fn update_state(&self, key: Key, state: DayState) -> Result<bool, Error> {
+        self.call(Operation::Write, move |store| {
+            store.update_state(&key, &state)
+        })
+        .await
+    }
+
+    /// Returns what is held of an app and window, see [`Store::restore`].
+    ///
+    /// # Errors
+    ///
+    /// It can't be read now.
+    pub async fn restore(
+        &self,
+        appid: AppId,
+        window: Window,
+        limit: usize,
+        last_day: NaiveDate,
+    ) -> Result<Restored, Error> {
+        self.call(Operation::Read, move |store| {
+            store.restore(&appid, window, limit, last_day)
+        })
+        .await
+    }
+
+    /// Returns which days of an app and window are held.
+    ///
+    /// # Errors
+    ///
+    /// It can't be read now.
+    pub async fn coverage(&self, appid: AppId, window: Window) -> Result<Coverage, Error> {
+        self.call(Operation::Read, move |store| store.coverage(&appid, window))
+            .await
+    }
+
+    /// Returns the answer of a day, if it is held.
+    ///
+    /// # Errors
+    ///
+    /// It can't be read now.
+    pub async fn answer(&self, key: Key) -> Result<Option<String>, Error> {
+        self.call(Operation::Read, move |store| store.answer(&key))
+            .await
+    }
+
+    /// Plans to delete the days that lie further back than `retention_days`, see
+    /// [`Store::plan_pruning`].
+    pub async fn prune(&self, retention_days: u64, today: NaiveDate) {
+        let plan = self.call(Operation::Delete, move |store| {
+            store.plan_pruning(retention_days, today);
+            Ok(())
+        });
+        // It is planned anew after midnight.
+        let _ = plan.await;
+    }
+
+    /// Reads the whole file to see whether all of it can be read, and sets it aside if not. Takes
+    /// long if it is large, but nobody has to wait meanwhile.
+    pub async fn check(&self) {
+        let path = self.shared.path.clone();
+        let Ok(found) = tokio::task::spawn_blocking(move || sqlite::check(&path)).await else {
+            return;
+        };
+        // It is counted and logged there.
+        let _ = self
+            .call(Operation::Open, move |store| store.checked(found))
+            .await;
+    }
+
+    /// Ends the thread once it has done what waits, and closes the file.
+    pub async fn close(&self) {
+        let jobs = self
+            .jobs
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        drop(jobs);
+        let thread = self
+            .thread
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(thread) = thread {
+            // A panic there was logged by the hook.
+            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        }
+    }
+
+    /// Has the thread do something, and waits for what comes of it.
+    async fn call<T: Send + 'static>(
+        &self,
+        operation: Operation,
+        action: impl FnOnce(&mut Store) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let jobs = self
+            .jobs
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let jobs = jobs.ok_or(Error::Closed)?;
+        let (reply, result) = oneshot::channel();
+        let job: Job = Box::new(move |worker| {
+            // Whoever asked may have gone.
+            let _ = reply.send(worker.run(operation, action));
+        });
+        jobs.send(job).await.map_err(|_| Error::Closed)?;
+        result.await.unwrap_or(Err(Error::Closed))
+    }
+}
+
+impl Worker {
+    fn work(mut self, mut queue: mpsc::Receiver<Job>) {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build();
+        let Ok(runtime) = runtime else {
+            tracing::error!("cannot start the thread of the archive");
+            return;
+        };
+        let mut looked_at = Instant::now();
+        let mut failed_at: Option<Instant> = None;
+        loop {
+            if looked_at.elapsed() >= LOOK_AROUND {
+                looked_at = Instant::now();
+                // Logged and counted.
+                let _ = self.run(Operation::Open, Store::look_around);
+            }
+            let is_resting = failed_at.is_some_and(|at| at.elapsed() < RETRY_COOLDOWN);
+            let job = if self.store.has_work() && !is_resting {
+                match queue.try_recv() {
+                    Ok(job) => Some(job),
+                    Err(mpsc::error::TryRecvError::Disconnected) => return,
+                    Err(mpsc::error::TryRecvError::Empty) => {
+                        let slice = self.run(Operation::Write, Store::work);
+                        failed_at = slice.is_err().then(Instant::now);
+                        None
+                    }
+                }
+            } else {
+                let next = runtime
+                    .block_on(async { tokio::time::timeout(LOOK_AROUND, queue.recv()).await });
+                match next {
+                    Ok(Some(job)) => Some(job),
+                    Ok(None) => return,
+                    Err(_) => None,
+                }
+            };
+            if let Some(job) = job {
+                job(&mut self);
+            }
+        }
+    }
+
+    /// Does something with the store, and notes how it went.
+    fn run<T>(
+        &mut self,
+        operation: Operation,
+        action: impl FnOnce(&mut Store) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let result = action(&mut self.store);
+        let shared = &self.shared;
+        match &result {
+            Ok(_) => shared.health.succeeded(operation),
+            Err(error) => {
+                (self.observe)(error.operation());
+                shared.health.failed(error);
+            }
+        }
+        shared.health.set_notice(self.store.notice());
+        shared.size.store(self.store.size(), Ordering::Relaxed);
+        shared
+            .version
+            .store(self.store.version(), Ordering::Relaxed);
+        result
+    }
+}
+
+/// Takes the lock of a folder. A folder that can't have one, as it is read-only or on a network, goes
+/// without.
+fn lock(directory: &Path) -> Result<Option<File>, Error> {
+    // What is wrong with the folder is reported when the file is opened.
+    let _ = std::fs::create_dir_all(directory);
+    let Ok(file) = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(directory.join(LOCK_NAME))
+    else {
+        return Ok(None);
+    };
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Err(Error::InUse {
+            directory: directory.to_owned(),
+        }),
+        Err(TryLockError::Error(error)) => {
+            tracing::warn!(%error, "the archive cannot be locked against another exporter");
+            Ok(None)
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! What is wrong with the archive: for the status page, for metrics, and once for the log.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::error::{Error, Operation};
+
+/// A trouble that lasts is logged again after this time.
+const REMINDER: Duration = Duration::from_hours(1);
+
+/// What went wrong and is not right again.
+#[derive(Debug, Default)]
+pub(super) struct Health(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    failing: Option<Failing>,
+    notice: Option<String>,
+}
+
+#[derive(Debug)]
+struct Failing {
+    operation: Operation,
+    problem: String,
+    logged_at: Instant,
+}
+
+impl Health {
+    /// Returns what is wrong, for people.
+    pub(super) fn problem(&self) -> Option<String> {
+        let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let failing = state.failing.as_ref().map(|failing| &failing.problem);
+        failing.or(state.notice.as_ref()).cloned()
+    }
+
+    /// Takes over what is to be shown until the program ends.
+    pub(super) fn set_notice(&self, notice: Option<&str>) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.notice.as_deref() != notice {
+            state.notice = notice.map(str::to_owned);
+        }
+    }
+
+    /// Notes that something failed; logs what is new.
+    pub(super) fn failed(&self, error: &Error) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (operation, problem) = (error.operation(), error.to_string());
+        let is_logged = state.failing.as_ref().is_some_and(|failing| {
+            failing.problem == problem && failing.logged_at.elapsed() < REMINDER
+        });
+        if !is_logged {
+            tracing::error!("{problem}");
+        }
+        // These are over as soon as they are noticed.
+        if let Error::Damaged { .. } | Error::Replaced { .. } = error {
+            return;
+        }
+        let logged_at = match &state.failing {
+            Some(failing) if is_logged => failing.logged_at,
+            _ => Instant::now(),
+        };
+        state.failing = Some(Failing {
+            operation,
+            problem,
+            logged_at,
+        });
+    }
+
+    /// Notes that something succeeded.
+    pub(super) fn succeeded(&self, operation: Operation) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_over = |failing: &mut Failing| {
+            failing.operation == operation || failing.operation == Operation::Open
+        };
+        if state.failing.take_if(is_over).is_some() {
+            tracing::info!("the archive works again");
+        }
+    }
+}

@@ -1,0 +1,680 @@
+//! The open file and its queries, for one thread.
+//!
+//! Opens the file when it is first needed and again after it failed. A damaged file is set aside
+//! and what can be read of it is copied into a new one; that, and all else that takes long, is done
+//! in slices (`work`).
+
+use std::collections::VecDeque;
+use std::ffi::OsString;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use chrono::NaiveDate;
+use rusqlite::config::DbConfig;
+use rusqlite::types::Value;
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _, params};
+
+use super::identity::{Identity, Loss};
+use super::rows::{self, RECORD};
+use super::schema::{self, OLD_TABLE, Owner, SCHEMA_VERSION};
+use super::work::{Rescue, Work};
+use crate::archive::error::{Error, Operation, describe, is_damage};
+use crate::archive::figures;
+use crate::archive::record::{
+    Coverage, DayState, Key, Record, Restored, RestoredDay, Row, Selection, uncompress,
+};
+use crate::calendar::{self, Clock};
+use crate::portrait::{AppId, Portrait, Window};
+use crate::wechat::decode;
+
+/// The name of the file in the folder of `--storage.path`.
+const FILE_NAME: &str = "portraits.db";
+
+/// How long the owner of the archive waits for another program that holds the file; whatever else is
+/// to be done with it waits as well.
+const OWNER_BUSY_TIMEOUT: Duration = Duration::from_millis(250);
+
+/// How long another program waits for the owner.
+const GUEST_BUSY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What a program is to an archive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    /// The exporter that keeps it: may set a damaged file aside, and converts an older one in slices.
+    Owner,
+    /// A command beside it that reads and adds days.
+    Guest,
+}
+
+/// One SQLite file.
+pub struct Store {
+    path: PathBuf,
+    role: Role,
+    clock: Clock,
+    pub(super) open: Option<Open>,
+    pub(super) work: VecDeque<Work>,
+    /// A number that changes when others may have changed rows.
+    pub(super) version: u64,
+    /// What was done about a damaged or lost file, for people; stays until the program ends.
+    pub(super) notice: Option<String>,
+}
+
+/// The file while it is open.
+#[derive(Debug)]
+pub(super) struct Open {
+    pub(super) connection: Connection,
+    identity: Identity,
+    /// Whether rows of schema 1 may be left.
+    pub(super) is_converting: bool,
+    /// Of SQLite: changes when another program commits.
+    data_version: i64,
+}
+
+impl Store {
+    /// Names the archive in a folder, as the exporter that keeps it; touches nothing yet. The clock
+    /// names what is set aside.
+    #[must_use]
+    pub fn of_owner(directory: &Path, clock: Clock) -> Self {
+        Self::new(directory, clock, Role::Owner)
+    }
+
+    /// Names the archive that an exporter may keep at the same time: what is damaged is left to that
+    /// one.
+    #[must_use]
+    pub fn of_guest(directory: &Path, clock: Clock) -> Self {
+        Self::new(directory, clock, Role::Guest)
+    }
+
+    fn new(directory: &Path, clock: Clock, role: Role) -> Self {
+        Self {
+            path: directory.join(FILE_NAME),
+            role,
+            clock,
+            open: None,
+            work: VecDeque::new(),
+            version: 0,
+            notice: None,
+        }
+    }
+
+    /// Returns where the file is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Returns the size of the file and its log, in bytes; 0 for what is not there.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        let len = |path| std::fs::metadata(path).map_or(0, |metadata| metadata.len());
+        len(self.path.clone()) + len(self.companion("-wal"))
+    }
+
+    /// Returns a number that changes when others may have changed rows.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// Returns what was done about a damaged or lost file, for people.
+    #[must_use]
+    pub fn notice(&self) -> Option<&str> {
+        self.notice.as_deref()
+    }
+
+    /// Opens the file, or creates it if there is none.
+    ///
+    /// # Errors
+    ///
+    /// As every method: in words for the operator. It may be called again.
+    pub fn open(&mut self) -> Result<(), Error> {
+        self.with(Operation::Open, |_| Ok(()))
+    }
+
+    /// Stores rows, all or none, durably; the same day again replaces what was stored, except when it
+    /// became known.
+    ///
+    /// # Errors
+    ///
+    /// None of them is stored then, and what was stored before is unchanged.
+    pub fn upsert<'a>(&mut self, rows: impl IntoIterator<Item = &'a Row>) -> Result<(), Error> {
+        let conflict = "UPDATE SET answer = excluded.answer, answered_at = excluded.answered_at,
+             settled = excluded.settled, revisions = excluded.revisions, size = excluded.size,
+             digest = excluded.digest, figures = excluded.figures";
+        self.with(Operation::Write, |open| {
+            let is_converting = open.is_converting;
+            let transaction = open.connection.transaction()?;
+            for row in rows {
+                insert(&transaction, row, conflict)?;
+                if is_converting {
+                    delete_old(&transaction, &row.key)?;
+                }
+            }
+            transaction.commit()
+        })
+    }
+
+    /// Stores those rows whose day is not held yet, all or none, durably; returns how many.
+    ///
+    /// # Errors
+    ///
+    /// None of them is stored then.
+    pub fn insert_missing<'a>(
+        &mut self,
+        rows: impl IntoIterator<Item = &'a Row>,
+    ) -> Result<usize, Error> {
+        self.with(Operation::Write, |open| {
+            let is_converting = open.is_converting;
+            let transaction = open.connection.transaction()?;
+            let mut inserted = 0;
+            for row in rows {
+                if !is_converting || !is_old(&transaction, &row.key)? {
+                    inserted += insert(&transaction, row, "NOTHING")?;
+                }
+            }
+            transaction.commit()?;
+            Ok(inserted)
+        })
+    }
+
+    /// Notes that the same figures arrived again; returns `false` if the day is not held.
+    ///
+    /// # Errors
+    ///
+    /// What was stored before is unchanged.
+    pub fn update_state(&mut self, key: &Key, state: &DayState) -> Result<bool, Error> {
+        self.with(Operation::Write, |open| {
+            let old = open.is_converting.then_some(OLD_TABLE);
+            for table in ["portraits"].into_iter().chain(old) {
+                let sql = format!(
+                    "UPDATE {table} SET answered_at = ?4, settled = ?5, revisions = ?6
+                     WHERE appid = ?1 AND window = ?2 AND reference_date = ?3"
+                );
+                let rows = open.connection.prepare_cached(&sql)?.execute(params![
+                    key.appid.as_str(),
+                    key.window.as_str(),
+                    key.reference_date.to_string(),
+                    state.answered_at.timestamp(),
+                    state.settled,
+                    state.revisions,
+                ])?;
+                if rows > 0 {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        })
+    }
+
+    /// Returns what is held of an app and window: which days, the newest `limit` of them that are
+    /// not after `last_day`, and the answer of the newest that can be read.
+    ///
+    /// # Errors
+    ///
+    /// It can't be read now.
+    pub fn restore(
+        &mut self,
+        appid: &AppId,
+        window: Window,
+        limit: usize,
+        last_day: NaiveDate,
+    ) -> Result<Restored, Error> {
+        self.with(Operation::Read, |open| {
+            let columns =
+                "reference_date, first_answered_at, answered_at, settled, revisions";
+            let of_window = "WHERE appid = ?1 AND window = ?2";
+            let old = if open.is_converting {
+                format!("UNION ALL SELECT {columns}, NULL, NULL, 1 FROM {OLD_TABLE} {of_window}")
+            } else {
+                String::new()
+            };
+            let sql = format!(
+                "SELECT {columns}, digest, figures, 0 FROM portraits {of_window} {old} ORDER BY 1 DESC"
+            );
+            let mut statement = open.connection.prepare_cached(&sql)?;
+            let mut rows = statement.query([appid.as_str(), window.as_str()])?;
+            let mut restored = Restored::default();
+            let mut days = Vec::new();
+            while let Some(row) = rows.next()? {
+                let (Some(reference_date), Some(state)) =
+                    (rows::date(row, 0)?, rows::state(row, 1)?)
+                else {
+                    tracing::error!(%appid, %window, "an archived row has values out of range and is left as it is");
+                    continue;
+                };
+                days.push((reference_date, state.revisions));
+                if restored.days.len() >= limit || reference_date > last_day {
+                    continue;
+                }
+                let key = Key {
+                    appid: appid.clone(),
+                    window,
+                    reference_date,
+                };
+                let is_newest = restored.newest.is_none();
+                let is_old = row.get(7)?;
+                let answer = if is_newest || is_old {
+                    answer(&open.connection, &key, is_old)?
+                } else {
+                    None
+                };
+                let text = row.get_ref(6)?.as_str_or_null().ok().flatten();
+                let (digest, figures) = match (&answer, is_old) {
+                    (Some(answer), true) => {
+                        let portrait =
+                            decode::archived(answer, window, reference_date).ok();
+                        (portrait.as_ref().map(Portrait::digest), portrait)
+                    }
+                    _ => (
+                        row.get::<_, Option<i64>>(5)?.map(i64::cast_unsigned),
+                        text.and_then(|text| figures::decode(text, window, reference_date)),
+                    ),
+                };
+                if figures.is_none() {
+                    tracing::error!(
+                        %appid, %window, day = %reference_date,
+                        "an archived answer cannot be read and is left as it is"
+                    );
+                } else if is_newest {
+                    restored.newest = answer.map(|answer| (reference_date, answer));
+                }
+                restored.days.push(RestoredDay {
+                    reference_date,
+                    state,
+                    digest,
+                    figures,
+                });
+            }
+            restored.coverage = days.into_iter().rev().collect();
+            Ok(restored)
+        })
+    }
+
+    /// Returns which days of an app and window are held.
+    ///
+    /// # Errors
+    ///
+    /// It can't be read now.
+    pub fn coverage(&mut self, appid: &AppId, window: Window) -> Result<Coverage, Error> {
+        Ok(self.restore(appid, window, 0, NaiveDate::MIN)?.coverage)
+    }
+
+    /// Returns the answer of a day, if it is held.
+    ///
+    /// # Errors
+    ///
+    /// It can't be read now.
+    pub fn answer(&mut self, key: &Key) -> Result<Option<String>, Error> {
+        self.with(Operation::Read, |open| {
+            let found = answer(&open.connection, key, false)?;
+            if found.is_none() && open.is_converting {
+                return answer(&open.connection, key, true);
+            }
+            Ok(found)
+        })
+    }
+
+    /// Returns how many records are selected.
+    ///
+    /// # Errors
+    ///
+    /// They can't be read now.
+    pub fn count(&mut self, selection: &Selection) -> Result<u32, Error> {
+        self.with(Operation::Read, |open| {
+            let query = format!("SELECT count(*) FROM answers WHERE {SELECTED}");
+            open.connection
+                .query_row(&query, values(selection), |row| row.get(0))
+        })
+    }
+
+    /// Passes the selected records on, one by one and as they are at this moment, sorted by appid,
+    /// window and reference date, until `each` breaks off; returns what it broke off with. A row
+    /// whose values are out of range is logged and left out.
+    ///
+    /// # Errors
+    ///
+    /// They can't be read to the end.
+    pub fn read<B>(
+        &mut self,
+        selection: &Selection,
+        mut each: impl FnMut(Record) -> ControlFlow<B>,
+    ) -> Result<ControlFlow<B>, Error> {
+        self.with(Operation::Read, |open| {
+            let mut query = open.connection.prepare(&format!(
+                "SELECT {RECORD} FROM answers WHERE {SELECTED} ORDER BY appid, window, reference_date"
+            ))?;
+            let mut rows = query.query(values(selection))?;
+            while let Some(row) = rows.next()? {
+                let Some(record) = rows::record(row)? else {
+                    tracing::error!("an archived row has values out of range and is left out");
+                    continue;
+                };
+                if let ControlFlow::Break(end) = each(record) {
+                    return Ok(ControlFlow::Break(end));
+                }
+            }
+            Ok(ControlFlow::Continue(()))
+        })
+    }
+
+    /// Takes the result of [`schema::check`], and sets the file aside if it is damaged.
+    pub(in crate::archive) fn checked(&mut self, found: rusqlite::Result<()>) -> Result<(), Error> {
+        match found {
+            // One that is locked or out of reach is for those who use it to report.
+            Err(source) if is_damage(&source) => {
+                self.open = None;
+                Err(self.failed(Operation::Open, &source))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Notices what others did to the file; returns `true` if rows may have changed.
+    pub(in crate::archive) fn look_around(&mut self) -> Result<bool, Error> {
+        let before = self.version;
+        if self.open.is_some() {
+            self.with(Operation::Open, |_| Ok(()))?;
+        }
+        if let Some(open) = &mut self.open {
+            let data_version = data_version(&open.connection).unwrap_or(open.data_version);
+            if data_version != open.data_version {
+                open.data_version = data_version;
+                self.version += 1;
+            }
+        }
+        Ok(self.version != before)
+    }
+
+    /// Does something with the open file; opens it if it is not.
+    pub(super) fn with<T>(
+        &mut self,
+        operation: Operation,
+        action: impl FnOnce(&mut Open) -> rusqlite::Result<T>,
+    ) -> Result<T, Error> {
+        if self.role == Role::Owner
+            && let Some(open) = &mut self.open
+            && let Some(loss) = open.identity.loss()
+        {
+            return Err(self.lost(loss));
+        }
+        if self.open.is_none() {
+            let open = self.connect()?;
+            self.open = Some(open);
+        }
+        let Some(open) = &mut self.open else {
+            return Err(Error::Closed);
+        };
+        action(open).map_err(|source| {
+            // After any other error the file is opened anew before it is used again.
+            if !matches!(
+                source.sqlite_error_code(),
+                Some(ErrorCode::DatabaseBusy | ErrorCode::DiskFull)
+            ) {
+                self.open = None;
+            }
+            self.failed(operation, &source)
+        })
+    }
+
+    /// Puts an error into words, and a damaged file aside.
+    fn failed(&mut self, operation: Operation, source: &rusqlite::Error) -> Error {
+        let moved_to = (self.role == Role::Owner && is_damage(source))
+            .then(|| self.set_aside("damaged"))
+            .flatten();
+        let path = self.path.clone();
+        match moved_to {
+            Some(moved_to) => {
+                let error = Error::Damaged {
+                    path,
+                    moved_to: moved_to.clone(),
+                };
+                self.notice = Some(error.to_string());
+                // What else was to be done was for that file.
+                self.work.clear();
+                let rescue = Rescue::of_file(moved_to);
+                self.work.push_back(Work::Rescue(rescue));
+                error
+            }
+            None => Error::Failed {
+                path,
+                operation,
+                problem: describe(source),
+            },
+        }
+    }
+
+    /// Lets go of a file that is no longer at its place, and keeps what is open of it as a source for
+    /// the one that will be there.
+    fn lost(&mut self, loss: Loss) -> Error {
+        let error = Error::Replaced {
+            path: self.path.clone(),
+            what: loss.describe(),
+        };
+        if loss.leaves_the_file() {
+            self.set_aside("replaced");
+        } else if self
+            .open
+            .as_ref()
+            .is_some_and(|open| open.identity.has_log())
+        {
+            // The log of one file would be taken for that of the other.
+            self.set_log_aside(&self.aside("replaced"));
+        }
+        if let Some(open) = self.open.take() {
+            // It must write nothing into a file that may be somebody else's by now.
+            let _ = open
+                .connection
+                .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
+            self.work.clear();
+            let rescue = Rescue::of_connection(open.connection);
+            self.work.push_back(Work::Rescue(rescue));
+        }
+        self.notice = Some(error.to_string());
+        error
+    }
+
+    fn connect(&mut self) -> Result<Open, Error> {
+        if let Some(directory) = self.path.parent() {
+            std::fs::create_dir_all(directory).map_err(|error| Error::Failed {
+                path: self.path.clone(),
+                operation: Operation::Open,
+                problem: format!("{error}; check {}", directory.display()),
+            })?;
+        }
+        let role = self.role;
+        let opened = Connection::open(&self.path).and_then(|mut connection| {
+            connection.busy_timeout(match role {
+                Role::Owner => OWNER_BUSY_TIMEOUT,
+                Role::Guest => GUEST_BUSY_TIMEOUT,
+            })?;
+            schema::add_functions(&connection)?;
+            let mut owner = schema::prepare(&mut connection)?;
+            if let (Owner::Us(1), Role::Owner) = (&owner, role) {
+                schema::begin_conversion(&mut connection)?;
+                owner = Owner::Us(SCHEMA_VERSION);
+            }
+            Ok((owner, connection))
+        });
+        let path = self.path.clone();
+        let connection = match opened {
+            Ok((Owner::Us(1 | SCHEMA_VERSION), connection)) => connection,
+            Ok((Owner::Us(found), _)) if found > SCHEMA_VERSION => {
+                return Err(Error::Newer { path, found });
+            }
+            Ok((Owner::Us(found), _)) => return Err(Error::UnknownSchema { path, found }),
+            Ok((Owner::Another, _)) => return Err(Error::Foreign { path }),
+            Err(source) => match source.sqlite_error_code() {
+                Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen) => self
+                    .connect_read_only()
+                    .ok_or_else(|| self.failed(Operation::Open, &source))?,
+                _ => return Err(self.failed(Operation::Open, &source)),
+            },
+        };
+        let is_converting = schema::is_converting(&connection);
+        let is_converting =
+            is_converting.map_err(|source| self.failed(Operation::Open, &source))?;
+        if is_converting && !self.work.iter().any(|work| matches!(work, Work::Convert)) {
+            self.work.push_back(Work::Convert);
+        }
+        self.version += 1;
+        Ok(Open {
+            identity: Identity::of(&self.path, self.companion("-wal")),
+            is_converting,
+            data_version: data_version(&connection).unwrap_or_default(),
+            connection,
+        })
+    }
+
+    /// Opens a file that can't be written, where that is possible without its log.
+    pub(super) fn connect_read_only(&self) -> Option<Connection> {
+        let has_log = std::fs::metadata(self.companion("-wal")).is_ok_and(|log| log.len() > 0);
+        if has_log || !self.path.is_file() {
+            return None;
+        }
+        let path = self
+            .path
+            .to_str()?
+            .replace('%', "%25")
+            .replace('?', "%3f")
+            .replace('#', "%23");
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+        let connection =
+            Connection::open_with_flags(format!("file:{path}?immutable=1"), flags).ok()?;
+        schema::add_functions(&connection).ok()?;
+        let version: i64 = connection
+            .query_row("PRAGMA user_version", [], |row| row.get(0))
+            .ok()?;
+        (version == SCHEMA_VERSION).then_some(connection)
+    }
+
+    /// Gives the file another name, and so makes place for a new one; returns the name.
+    fn set_aside(&self, why: &str) -> Option<PathBuf> {
+        let moved_to = self.aside(why);
+        self.set_log_aside(&moved_to);
+        std::fs::rename(&self.path, &moved_to).ok()?;
+        Some(moved_to)
+    }
+
+    /// Moves the log and its index beside a file of another name.
+    fn set_log_aside(&self, moved_to: &Path) {
+        for companion in ["-wal", "-shm"] {
+            let mut target = OsString::from(moved_to);
+            target.push(companion);
+            // There may be none; and without its database it would be of no use.
+            let _ = std::fs::rename(self.companion(companion), target);
+        }
+    }
+
+    /// Returns a name for what is set aside.
+    fn aside(&self, why: &str) -> PathBuf {
+        let time = (self.clock)().format("%Y%m%dT%H%M%S%.3fZ");
+        self.companion(&format!(".{why}-{time}"))
+    }
+
+    fn companion(&self, suffix: &str) -> PathBuf {
+        let mut path = OsString::from(&self.path);
+        path.push(suffix);
+        path.into()
+    }
+
+    /// Returns the first day that is kept if days further back than `days` are not, counted from
+    /// `today` or the day after the newest, whichever is earlier: a wrong clock must not empty the
+    /// archive.
+    pub(super) fn first_kept(days: u64, today: NaiveDate, newest: NaiveDate) -> NaiveDate {
+        let end = newest.succ_opt().unwrap_or(newest).min(today);
+        calendar::before(end, days)
+    }
+}
+
+fn data_version(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.query_row("PRAGMA data_version", [], |row| row.get(0))
+}
+
+/// Inserts a row; `conflict` says in SQL what to do if the day is held already.
+pub(super) fn insert(
+    connection: &Connection,
+    row: &Row,
+    conflict: &str,
+) -> rusqlite::Result<usize> {
+    let sql = format!(
+        "INSERT INTO portraits (appid, window, reference_date, first_answered_at, answered_at, settled, revisions,
+             digest, figures, size, answer)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) ON CONFLICT DO {conflict}"
+    );
+    connection.prepare_cached(&sql)?.execute(params![
+        row.key.appid.as_str(),
+        row.key.window.as_str(),
+        row.key.reference_date.to_string(),
+        row.state.first_answered_at.timestamp(),
+        row.state.answered_at.timestamp(),
+        row.state.settled,
+        row.state.revisions,
+        row.digest.map(u64::cast_signed),
+        row.figures,
+        i64::try_from(row.size).unwrap_or(i64::MAX),
+        &*row.answer,
+    ])
+}
+
+fn delete_old(connection: &Connection, key: &Key) -> rusqlite::Result<usize> {
+    let sql =
+        format!("DELETE FROM {OLD_TABLE} WHERE appid = ?1 AND window = ?2 AND reference_date = ?3");
+    connection.prepare_cached(&sql)?.execute(parameters(key))
+}
+
+fn is_old(connection: &Connection, key: &Key) -> rusqlite::Result<bool> {
+    let sql = format!(
+        "SELECT 1 FROM {OLD_TABLE} WHERE appid = ?1 AND window = ?2 AND reference_date = ?3"
+    );
+    connection.prepare_cached(&sql)?.exists(parameters(key))
+}
+
+fn parameters(key: &Key) -> [String; 3] {
+    [
+        key.appid.to_string(),
+        key.window.to_string(),
+        key.reference_date.to_string(),
+    ]
+}
+
+/// Returns the answer of a day; none if it is not held there, or is damaged.
+fn answer(connection: &Connection, key: &Key, is_old: bool) -> rusqlite::Result<Option<String>> {
+    let (columns, table) = if is_old {
+        ("length(CAST(answer AS BLOB)), answer", OLD_TABLE)
+    } else {
+        ("size, answer", "portraits")
+    };
+    let sql = format!(
+        "SELECT {columns} FROM {table} WHERE appid = ?1 AND window = ?2 AND reference_date = ?3"
+    );
+    let mut statement = connection.prepare_cached(&sql)?;
+    let found = statement.query_row(parameters(key), |row| {
+        let size = usize::try_from(row.get::<_, i64>(0)?).unwrap_or_default();
+        Ok(uncompress(row.get_ref(1)?.as_bytes()?, size))
+    });
+    let answer = found.optional()?.flatten();
+    Ok(answer.map(|answer| String::from_utf8_lossy(&answer).into_owned()))
+}
+
+/// The condition of [`values`].
+const SELECTED: &str = "(?1 = '[]' OR appid IN (SELECT value FROM json_each(?1)))
+    AND (?2 = '[]' OR window IN (SELECT value FROM json_each(?2)))
+    AND reference_date <= ?4
+    AND reference_date > coalesce((
+        SELECT reference_date FROM answers AS earlier
+        WHERE earlier.appid = answers.appid AND earlier.window = answers.window AND reference_date < ?3
+        ORDER BY reference_date DESC LIMIT 1 OFFSET ?5), '')";
+
+fn values(selection: &Selection) -> [Value; 5] {
+    let date = |date: Option<NaiveDate>, or: &str| {
+        date.map_or_else(|| or.to_owned(), |date| date.to_string())
+    };
+    [
+        serde_json::json!(selection.appids).to_string().into(),
+        serde_json::json!(selection.windows).to_string().into(),
+        date(selection.from, "0000-01-01").into(),
+        date(selection.to, "9999-12-31").into(),
+        selection.lead.into(),
+    ]
+}

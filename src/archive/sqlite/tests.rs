@@ -1,0 +1,734 @@
+//! The file under all that may happen to it.
+
+use std::fs;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
+use rusqlite::Connection;
+
+use super::Store;
+use crate::archive::error::{Error, Operation};
+use crate::archive::record::{DayState, Key, Record, Row, Selection};
+use crate::archive::sqlite::schema;
+use crate::portrait::{AppId, Window};
+
+fn now() -> DateTime<Utc> {
+    "2026-11-22T02:00:00Z".parse().unwrap()
+}
+
+fn appid() -> AppId {
+    "wx0123456789abcdef".parse().unwrap()
+}
+
+fn day(text: &str) -> NaiveDate {
+    text.parse().unwrap()
+}
+
+fn store(directory: &Path) -> Store {
+    Store::of_owner(directory, Arc::new(now))
+}
+
+fn file(directory: &Path) -> PathBuf {
+    directory.join("portraits.db")
+}
+
+fn record(reference_date: &str) -> Record {
+    let compact = reference_date.replace('-', "");
+    Record {
+        key: Key {
+            appid: appid(),
+            window: Window::OneDay,
+            reference_date: day(reference_date),
+        },
+        state: DayState {
+            first_answered_at: now(),
+            answered_at: now(),
+            settled: false,
+            revisions: 0,
+        },
+        answer: format!(
+            r#"{{"ref_date":"{compact}","visit_uv":{{"platforms":[{{"name":"iPhone","value":7}}]}}}}"#
+        ),
+    }
+}
+
+/// A record whose answer hardly becomes smaller.
+fn large(reference_date: &str, bytes: usize) -> Record {
+    let mut random = fastrand::Rng::with_seed(7);
+    let noise: String = std::iter::repeat_with(|| random.alphanumeric())
+        .take(bytes)
+        .collect();
+    let record = record(reference_date);
+    Record {
+        answer: record
+            .answer
+            .replacen('{', &format!("{{\"x\":\"{noise}\","), 1),
+        ..record
+    }
+}
+
+fn upsert(store: &mut Store, records: &[Record]) -> Result<(), Error> {
+    let rows: Vec<Row> = records.iter().map(Row::from).collect();
+    store.upsert(&rows)
+}
+
+fn all(store: &mut Store) -> Vec<Record> {
+    select(store, &Selection::default())
+}
+
+fn select(store: &mut Store, selection: &Selection) -> Vec<Record> {
+    let mut found = Vec::new();
+    let end = store.read(selection, |record| {
+        found.push(record);
+        ControlFlow::<()>::Continue(())
+    });
+    assert_eq!(end.unwrap(), ControlFlow::Continue(()));
+    assert_eq!(store.count(selection).unwrap() as usize, found.len());
+    found
+}
+
+/// Does all that is done in slices; returns how many there were.
+fn finish(store: &mut Store) -> usize {
+    let mut slices = 0;
+    while store.has_work() {
+        store.work().unwrap();
+        slices += 1;
+        assert!(slices < 10_000, "work without end");
+    }
+    slices
+}
+
+#[test]
+fn records_come_back_after_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let records = [record("2026-11-20"), record("2026-11-21")];
+    upsert(&mut store(directory.path()), &records).unwrap();
+    let mut store = store(directory.path());
+    assert_eq!(all(&mut store), records);
+    assert!(store.size() > 0);
+    let restored = store
+        .restore(&appid(), Window::OneDay, 10, day("2026-11-21"))
+        .unwrap();
+    let (newest, answer) = restored.newest.unwrap();
+    assert_eq!(
+        (newest, answer),
+        (day("2026-11-21"), records[1].answer.clone())
+    );
+    let days: Vec<_> = restored.days.iter().map(|day| day.reference_date).collect();
+    assert_eq!(days, [day("2026-11-21"), day("2026-11-20")]);
+    let portrait = restored.days[0].figures.as_ref().unwrap();
+    assert_eq!(Some(portrait.digest()), restored.days[0].digest);
+    let row = Row::from(&records[0]);
+    assert_eq!(row.answer().unwrap(), records[0].answer);
+}
+
+#[test]
+fn coverage_has_the_days_the_gaps_and_the_revisions() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = store(directory.path());
+    let day = |day: u32| NaiveDate::from_ymd_opt(2026, 11, day).unwrap();
+    let held = |day: u32| {
+        let mut record = record(&format!("2026-11-{day:02}"));
+        record.state.revisions = day;
+        record
+    };
+    upsert(&mut store, &[held(5), held(2), held(3), held(11), held(12)]).unwrap();
+    let coverage = store.coverage(&appid(), Window::OneDay).unwrap();
+    assert_eq!(coverage.days(), 5);
+    assert_eq!(coverage.bounds(), Some((day(2), day(12))));
+    assert_eq!(coverage.revisions, 33);
+    assert_eq!(coverage.last_days(3), [day(12), day(11), day(5)]);
+    assert!(coverage.has(day(5)) && !coverage.has(day(4)));
+    let gaps = [(day(4), day(4)), (day(6), day(10))];
+    assert_eq!(coverage.gaps(day(13)), gaps);
+    assert_eq!(coverage.gaps(day(8)), [gaps[0], (day(6), day(7))]);
+    assert_eq!(coverage.gaps(day(6)), gaps[..1]);
+    assert_eq!(coverage.gaps(day(15))[2], (day(13), day(14)));
+    let mut added = coverage.clone();
+    added.add(day(4), 1);
+    added.add(day(4), 1);
+    assert_eq!((added.days(), added.revisions), (6, 34));
+    assert_eq!(added.gaps(day(13)), gaps[1..]);
+    let none = store.coverage(&appid(), Window::SevenDays).unwrap();
+    assert_eq!(
+        (none.days(), none.bounds(), none.gaps(day(15))),
+        (0, None, vec![])
+    );
+}
+
+#[test]
+fn a_selection_is_passed_on_in_order_until_it_is_broken_off() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = store(directory.path());
+    let mut other = record("2026-11-20");
+    other.key.appid = "wx1123456789abcdef".parse().unwrap();
+    let mut week = record("2026-11-20");
+    week.key.window = Window::SevenDays;
+    let records = [record("2026-11-19"), record("2026-11-20"), week, other];
+    let mut shuffled = records.clone();
+    shuffled.reverse();
+    upsert(&mut store, &shuffled).unwrap();
+    assert_eq!(all(&mut store), records);
+    let of_one = Selection {
+        appids: vec![appid()],
+        windows: vec![Window::OneDay],
+        ..Selection::default()
+    };
+    assert_eq!(select(&mut store, &of_one), records[..2]);
+    let of_day = Selection {
+        from: Some(day("2026-11-20")),
+        to: Some(day("2026-11-20")),
+        ..Selection::default()
+    };
+    assert_eq!(select(&mut store, &of_day), records[1..]);
+    let and_before = Selection { lead: 1, ..of_day };
+    assert_eq!(select(&mut store, &and_before), records);
+    let first = store.read(&Selection::default(), ControlFlow::Break);
+    assert_eq!(first.unwrap(), ControlFlow::Break(records[0].clone()));
+}
+
+#[test]
+fn adding_leaves_what_is_held() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = store(directory.path());
+    upsert(&mut store, &[record("2026-11-20")]).unwrap();
+    let mut other = record("2026-11-20");
+    other.answer = "{}".to_owned();
+    let rows = [Row::from(&other), Row::from(&record("2026-11-21"))];
+    assert_eq!(store.insert_missing(&rows).unwrap(), 1);
+    assert_eq!(
+        all(&mut store),
+        [record("2026-11-20"), record("2026-11-21")]
+    );
+}
+
+#[test]
+fn a_revision_replaces_the_figures_but_not_when_the_day_became_known() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = store(directory.path());
+    upsert(&mut store, &[record("2026-11-21")]).unwrap();
+    let later = now() + TimeDelta::hours(1);
+    let mut revised = record("2026-11-21");
+    revised.answer = revised.answer.replace(":7", ":8");
+    revised.state = DayState {
+        first_answered_at: later,
+        answered_at: later,
+        settled: false,
+        revisions: 1,
+    };
+    upsert(&mut store, &[revised.clone()]).unwrap();
+    revised.state.first_answered_at = now();
+    assert_eq!(all(&mut store), [revised.clone()]);
+
+    revised.state.settled = true;
+    revised.state.answered_at = later + TimeDelta::hours(1);
+    assert!(store.update_state(&revised.key, &revised.state).unwrap());
+    assert_eq!(all(&mut store), [revised]);
+    let unknown = record("2026-11-01");
+    assert!(!store.update_state(&unknown.key, &unknown.state).unwrap());
+}
+
+#[test]
+fn days_beyond_the_retention_are_deleted_in_slices_and_their_space_is_given_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = store(directory.path());
+    let days = day("2026-10-01").iter_days().take(52);
+    let mut records: Vec<_> = days.map(|day| large(&day.to_string(), 20_000)).collect();
+    for number in 0..60 {
+        let mut other = record("2026-11-21");
+        other.key.appid = format!("other-{number}").parse().unwrap();
+        records.push(other);
+    }
+    upsert(&mut store, &records).unwrap();
+    let before = store.version();
+    store.plan_pruning(1, day("2026-11-22"));
+    assert!(finish(&mut store) > 3, "in slices");
+    assert_ne!(store.version(), before, "everybody is to look again");
+    let left = store.coverage(&appid(), Window::OneDay).unwrap();
+    assert_eq!(left.last_days(5), [day("2026-11-21")]);
+    store.plan_pruning(1, day("2030-01-01"));
+    finish(&mut store);
+    assert_eq!(all(&mut store).len(), 61, "a wrong clock empties nothing");
+    // The file follows when the log goes into it.
+    drop(store);
+    let size = self::store(directory.path()).size();
+    assert!(size < 200_000, "{size}");
+}
+
+#[test]
+fn giving_space_back_ends_where_a_file_cannot_do_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut archive = store(directory.path());
+    upsert(
+        &mut archive,
+        &[large("2026-11-01", 100_000), record("2026-11-21")],
+    )
+    .unwrap();
+    drop(archive);
+    Connection::open(file(directory.path()))
+        .unwrap()
+        .execute_batch("PRAGMA journal_mode = DELETE; PRAGMA auto_vacuum = NONE; VACUUM; PRAGMA journal_mode = WAL")
+        .unwrap();
+    let mut store = store(directory.path());
+    store.plan_pruning(1, day("2026-11-22"));
+    finish(&mut store);
+    assert_eq!(all(&mut store), [record("2026-11-21")]);
+}
+
+/// Overwrites pages of the file.
+fn damage(path: &Path, pages: impl IntoIterator<Item = usize>) {
+    let mut bytes = fs::read(path).unwrap();
+    for page in pages {
+        bytes[page * 4096..(page + 1) * 4096].fill(0xa5);
+    }
+    fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn a_bad_page_costs_only_what_is_on_it() {
+    for page in [20, 100, 300] {
+        let directory = tempfile::tempdir().unwrap();
+        let path = file(directory.path());
+        let days = day("2025-03-01").iter_days().take(600);
+        let records: Vec<_> = days.map(|day| large(&day.to_string(), 3_000)).collect();
+        upsert(&mut store(directory.path()), &records).unwrap();
+        damage(&path, [page]);
+        let mut store = store(directory.path());
+        store.open().unwrap();
+        let error = store.checked(schema::check(&path)).unwrap_err();
+        let Error::Damaged { moved_to, .. } = &error else {
+            panic!("{error}")
+        };
+        assert!(moved_to.is_file(), "nothing is lost");
+        // New days are stored while the old ones are copied.
+        upsert(&mut store, &[record("2026-11-21")]).unwrap();
+        finish(&mut store);
+        let saved = all(&mut store).len();
+        assert!(saved > 600 - 10, "page {page}: {saved} of 600");
+        let notice = store.notice().unwrap();
+        assert!(notice.contains("was damaged"), "{notice}");
+        assert!(notice.contains("days were copied"), "{notice}");
+        schema::check(&path).unwrap();
+    }
+}
+
+#[test]
+fn what_is_no_database_is_set_aside_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = file(directory.path());
+    let garbage = "these are not the bytes you are looking for";
+    fs::write(&path, garbage).unwrap();
+    let mut store = store(directory.path());
+    let Err(Error::Damaged { moved_to, .. }) = store.open() else {
+        panic!("damage unnoticed")
+    };
+    assert_eq!(fs::read_to_string(moved_to).unwrap(), garbage);
+    store.open().unwrap();
+    finish(&mut store);
+    upsert(&mut store, &[record("2026-11-21")]).unwrap();
+}
+
+#[test]
+fn another_program_does_not_set_a_damaged_file_aside() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = file(directory.path());
+    fs::write(&path, "no database\n".repeat(1000)).unwrap();
+    let mut store = Store::of_guest(directory.path(), Arc::new(now));
+    let message = store.open().unwrap_err().to_string();
+    assert!(message.contains("it is damaged"), "{message}");
+    assert!(path.is_file());
+}
+
+/// Does something to an archive in use that holds two days; returns it once it was noticed.
+fn after(act: impl FnOnce(&Path)) -> (tempfile::TempDir, Store, String) {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = store(directory.path());
+    upsert(
+        &mut store,
+        &[large("2026-11-19", 40_000), record("2026-11-20")],
+    )
+    .unwrap();
+    act(&file(directory.path()));
+    let error = store.look_around().unwrap_err();
+    (directory, store, error.to_string())
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// Something that is done to a file in use, and words of what is then reported.
+type Act<'a> = (&'a dyn Fn(&Path), &'a str);
+
+#[test]
+fn a_file_that_is_deleted_while_it_is_in_use_is_written_again() {
+    let deleted = |path: &Path| fs::remove_file(path).unwrap();
+    let folder_emptied = |path: &Path| {
+        for suffix in ["", "-wal", "-shm"] {
+            fs::remove_file(with_suffix(path, suffix)).unwrap();
+        }
+    };
+    let moved = |path: &Path| {
+        let away = path.parent().unwrap().join("away");
+        fs::create_dir(&away).unwrap();
+        for suffix in ["", "-wal", "-shm"] {
+            let from = with_suffix(path, suffix);
+            fs::rename(&from, away.join(from.file_name().unwrap())).unwrap();
+        }
+    };
+    let log_deleted = |path: &Path| fs::remove_file(with_suffix(path, "-wal")).unwrap();
+    let acts: [Act<'_>; 4] = [
+        (&deleted, "was deleted"),
+        (&folder_emptied, "was deleted"),
+        (&moved, "was deleted"),
+        (&log_deleted, "was separated from its write-ahead log"),
+    ];
+    for (act, words) in acts {
+        let (directory, mut store, error) = after(act);
+        assert!(error.contains(words), "{error}");
+        upsert(&mut store, &[record("2026-11-21")]).unwrap();
+        finish(&mut store);
+        drop(store);
+        let mut again = self::store(directory.path());
+        let days: Vec<_> = all(&mut again)
+            .iter()
+            .map(|record| record.key.reference_date)
+            .collect();
+        let expected = ["2026-11-19", "2026-11-20", "2026-11-21"].map(day);
+        assert_eq!(days, expected, "{words}");
+        schema::check(&file(directory.path())).unwrap();
+    }
+}
+
+#[test]
+fn a_file_that_is_replaced_while_it_is_in_use_is_used_and_gets_the_days_it_lacks() {
+    let backup = tempfile::tempdir().unwrap();
+    let mut other = record("2026-11-20");
+    other.answer = other.answer.replace(":7", ":9");
+    upsert(
+        &mut store(backup.path()),
+        &[other.clone(), record("2026-11-01")],
+    )
+    .unwrap();
+    let copy = file(backup.path());
+    let (directory, mut store, error) = after(|path| {
+        fs::copy(&copy, with_suffix(path, ".new")).unwrap();
+        fs::rename(with_suffix(path, ".new"), path).unwrap();
+    });
+    assert!(error.contains("replaced by another file"), "{error}");
+    finish(&mut store);
+    let expected = [record("2026-11-01"), large("2026-11-19", 40_000), other];
+    assert_eq!(all(&mut store), expected);
+    drop(store);
+    assert_eq!(all(&mut self::store(directory.path())), expected);
+}
+
+#[test]
+fn a_file_that_is_truncated_while_it_is_in_use_is_begun_anew() {
+    for length in [0, 8192] {
+        let directory = tempfile::tempdir().unwrap();
+        // All of it is in the file, and nothing in the log.
+        upsert(
+            &mut store(directory.path()),
+            &[large("2026-11-19", 40_000), record("2026-11-20")],
+        )
+        .unwrap();
+        let mut store = store(directory.path());
+        store.open().unwrap();
+        let path = file(directory.path());
+        let open = fs::File::options().write(true).open(&path).unwrap();
+        open.set_len(length).unwrap();
+        let error = store.look_around().unwrap_err().to_string();
+        assert!(error.contains("was truncated"), "{error}");
+        upsert(&mut store, &[record("2026-11-21")]).unwrap();
+        finish(&mut store);
+        drop(store);
+        let records = all(&mut self::store(directory.path()));
+        assert!(records.contains(&record("2026-11-21")), "{length}");
+        schema::check(&path).unwrap();
+    }
+}
+
+#[test]
+fn what_others_commit_is_noticed() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = store(directory.path());
+    upsert(&mut store, &[record("2026-11-20")]).unwrap();
+    assert!(!store.look_around().unwrap());
+    let mut guest = Store::of_guest(directory.path(), Arc::new(now));
+    let rows = [Row::from(&record("2026-11-19"))];
+    guest.insert_missing(&rows).unwrap();
+    assert!(store.look_around().unwrap());
+    assert!(!store.look_around().unwrap());
+}
+
+/// The archive of the first version of the program, with these days.
+fn old_archive(path: &Path, records: &[Record]) {
+    let connection = Connection::open(path).unwrap();
+    connection
+        .execute_batch(
+            "PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL;
+             CREATE TABLE answers (
+                 appid TEXT NOT NULL, window TEXT NOT NULL, reference_date TEXT NOT NULL,
+                 first_answered_at INTEGER NOT NULL, answered_at INTEGER NOT NULL,
+                 settled INTEGER NOT NULL, revisions INTEGER NOT NULL, answer TEXT NOT NULL,
+                 PRIMARY KEY (appid, window, reference_date)) STRICT;
+             PRAGMA application_id = 2004381812; PRAGMA user_version = 1;",
+        )
+        .unwrap();
+    for Record { key, state, answer } in records {
+        connection
+            .execute(
+                "INSERT INTO answers VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+                (
+                    key.appid.as_str(),
+                    key.window.as_str(),
+                    key.reference_date.to_string(),
+                    state.first_answered_at.timestamp(),
+                    state.answered_at.timestamp(),
+                    state.settled,
+                    state.revisions,
+                    answer,
+                ),
+            )
+            .unwrap();
+    }
+}
+
+fn old_records() -> Vec<Record> {
+    let days = day("2026-06-01").iter_days().take(170);
+    let mut records: Vec<_> = days.map(|day| large(&day.to_string(), 1_000)).collect();
+    records[7].answer = "{damaged".to_owned();
+    records
+}
+
+#[test]
+fn an_archive_of_the_first_version_is_converted_in_slices_and_complete_at_any_time() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = file(directory.path());
+    let records = old_records();
+    old_archive(&path, &records);
+    let mut guest = Store::of_guest(directory.path(), Arc::new(now));
+    assert_eq!(all(&mut guest), records, "read as it is");
+    drop(guest);
+
+    for slices in 1.. {
+        // Killed in between, again and again.
+        let mut store = store(directory.path());
+        store.open().unwrap();
+        assert_eq!(all(&mut store), records);
+        let restored = store
+            .restore(&appid(), Window::OneDay, 29, day("2026-11-21"))
+            .unwrap();
+        assert_eq!(restored.coverage.days(), 170);
+        assert_eq!(restored.days.len(), 29);
+        assert!(restored.days.iter().all(|day| day.figures.is_some()));
+        assert_eq!(restored.newest.unwrap().1, records[169].answer);
+        let key = &records[100].key;
+        assert_eq!(
+            store.answer(key).unwrap(),
+            Some(records[100].answer.clone())
+        );
+        for _ in 0..slices {
+            store.work().unwrap();
+        }
+        if !store.has_work() {
+            break;
+        }
+    }
+    let store_twice = |store: &mut Store| {
+        assert_eq!(all(store), records);
+        assert!(!store.has_work());
+    };
+    store_twice(&mut store(directory.path()));
+    schema::check(&path).unwrap();
+    let old = Connection::open(&path).unwrap();
+    let tables = "SELECT count(*) FROM sqlite_schema WHERE name = 'answers_1'";
+    assert_eq!(old.query_one(tables, [], |row| row.get::<_, i64>(0)), Ok(0));
+}
+
+#[test]
+fn days_are_stored_while_an_older_archive_is_converted() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut records = old_records();
+    old_archive(&file(directory.path()), &records);
+    let mut store = store(directory.path());
+    store.open().unwrap();
+    // One that is not converted yet comes with other figures, one is confirmed, one is new.
+    records[160].answer = record("2026-11-08").answer;
+    records[160].state.revisions = 1;
+    records[161].state.settled = true;
+    records.push(record("2026-11-18"));
+    upsert(&mut store, &[records[160].clone(), records[170].clone()]).unwrap();
+    let Record { key, state, .. } = &records[161];
+    assert!(store.update_state(key, state).unwrap());
+    let twice = [Row::from(&records[162])];
+    assert_eq!(store.insert_missing(&twice).unwrap(), 0);
+    assert_eq!(all(&mut store), records);
+    finish(&mut store);
+    assert_eq!(all(&mut store), records);
+}
+
+#[test]
+fn the_shell_of_sqlite_reads_answers_as_the_documentation_says() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = file(directory.path());
+    old_archive(&path, &old_records());
+    let mut store = store(directory.path());
+    store.open().unwrap();
+    for is_converted in [false, true] {
+        if is_converted {
+            finish(&mut store);
+        }
+        let query = "SELECT answer -> '$.visit_uv.platforms[0].value' FROM answers
+                     WHERE appid = 'wx0123456789abcdef' AND window = '1d' AND reference_date = '2026-06-02'";
+        let output = std::process::Command::new("sqlite3")
+            .arg(&path)
+            .arg(query)
+            .output()
+            .unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "7\n", "{output:?}");
+    }
+}
+
+#[test]
+fn a_row_with_values_out_of_range_hides_no_other() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = store(directory.path());
+    let records = ["2026-11-18", "2026-11-19", "2026-11-20", "2026-11-21"].map(record);
+    upsert(&mut store, &records).unwrap();
+    let other = Connection::open(store.path()).unwrap();
+    for (column, value, day) in [
+        ("reference_date", "'yesterday'", "2026-11-18"),
+        ("revisions", "-1", "2026-11-19"),
+        ("answered_at", "9223372036854775807", "2026-11-20"),
+    ] {
+        let sql = format!("UPDATE portraits SET {column} = {value} WHERE reference_date = '{day}'");
+        assert_eq!(other.execute(&sql, []).unwrap(), 1);
+    }
+    let restored = store
+        .restore(&appid(), Window::OneDay, 10, day("2026-11-21"))
+        .unwrap();
+    assert_eq!(restored.coverage.last_days(9), [day("2026-11-21")]);
+    assert_eq!(restored.newest.unwrap().0, day("2026-11-21"));
+    let mut read = Vec::new();
+    let end = store.read(&Selection::default(), |record| {
+        read.push(record);
+        ControlFlow::<()>::Continue(())
+    });
+    assert!(end.unwrap().is_continue());
+    assert_eq!(read, records[3..]);
+}
+
+#[test]
+fn a_day_that_is_not_over_is_not_the_newest() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = store(directory.path());
+    upsert(&mut store, &[record("2026-11-21"), record("2027-01-01")]).unwrap();
+    let restored = store
+        .restore(&appid(), Window::OneDay, 10, day("2026-11-21"))
+        .unwrap();
+    assert_eq!(restored.newest.unwrap().0, day("2026-11-21"));
+    assert_eq!(restored.days.len(), 1);
+}
+
+#[test]
+fn a_database_of_another_program_is_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let other = Connection::open(file(directory.path())).unwrap();
+    other
+        .execute_batch("CREATE TABLE t (x); PRAGMA user_version = 1")
+        .unwrap();
+    let error = store(directory.path()).open().unwrap_err();
+    assert!(matches!(error, Error::Foreign { .. }), "{error}");
+    assert!(error.keeps_from_starting());
+}
+
+#[test]
+fn an_unknown_schema_is_refused_by_its_right_name() {
+    for (version, words) in [
+        (
+            7,
+            "written by a newer version of this program (schema 7, this one knows 2)",
+        ),
+        (-3, "the schema -3, which no version of this program writes"),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let path = file(directory.path());
+        let other = Connection::open(&path).unwrap();
+        other
+            .pragma_update(None, "application_id", 0x7778_7074)
+            .unwrap();
+        other.pragma_update(None, "user_version", version).unwrap();
+        drop(other);
+        let before = fs::read(&path).unwrap();
+        let error = store(directory.path()).open().unwrap_err();
+        assert!(error.to_string().contains(words), "{error}");
+        assert!(error.keeps_from_starting());
+        assert_eq!(fs::read(&path).unwrap(), before);
+    }
+}
+
+#[test]
+fn a_locked_file_is_reported_and_used_again_when_free() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = store(directory.path());
+    upsert(&mut store, &[record("2026-11-20")]).unwrap();
+    let other = Connection::open(store.path()).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let error = upsert(&mut store, &[record("2026-11-21")]).unwrap_err();
+    let message = error.to_string();
+    assert!(
+        message.contains("another program holds it locked"),
+        "{message}"
+    );
+    assert_eq!(error.operation(), Operation::Write);
+    assert_eq!(all(&mut store), [record("2026-11-20")], "readers go on");
+    other.execute_batch("ROLLBACK").unwrap();
+    upsert(&mut store, &[record("2026-11-21")]).unwrap();
+}
+
+#[test]
+fn a_full_disk_is_reported_and_loses_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = store(directory.path());
+    upsert(&mut store, &[record("2026-11-20")]).unwrap();
+    store
+        .with(Operation::Open, |open| {
+            open.connection.execute_batch("PRAGMA max_page_count = 1")
+        })
+        .unwrap();
+    let records = [record("2026-11-22"), large("2026-11-21", 100_000)];
+    let error = upsert(&mut store, &records).unwrap_err();
+    assert!(error.to_string().contains("the disk is full"), "{error}");
+    assert_eq!(all(&mut store), [record("2026-11-20")], "all or none");
+}
+
+#[test]
+fn a_read_only_file_can_still_be_read() {
+    let directory = tempfile::tempdir().unwrap();
+    upsert(&mut store(directory.path()), &[record("2026-11-20")]).unwrap();
+    let store = store(directory.path());
+    let connection = store.connect_read_only().unwrap();
+    let days = "SELECT count(*) FROM answers WHERE answer <> ''";
+    assert_eq!(
+        connection.query_one(days, [], |row| row.get::<_, i64>(0)),
+        Ok(1)
+    );
+}
+
+#[test]
+fn a_folder_that_cannot_be_made_is_reported() {
+    let directory = tempfile::tempdir().unwrap();
+    let blocked = directory.path().join("file");
+    fs::write(&blocked, "").unwrap();
+    let error = store(&blocked.join("archive")).open().unwrap_err();
+    assert!(
+        error.to_string().contains("cannot open the archive"),
+        "{error}"
+    );
+}

@@ -1,0 +1,88 @@
+//! Compresses with one compressor per thread.
+//!
+//! The state of a compressor has some 300 KB: one for each small text would leave the heap full
+//! of holes. Knows nothing of what is compressed.
+
+use std::cell::RefCell;
+
+use flate2::{Compress, Compression, FlushCompress};
+
+/// Larger outputs are not kept as room for the next one.
+const KEPT_OUTPUT: usize = 256 << 10;
+
+/// A compressor and the room for what it writes.
+struct Compressor {
+    compress: Compress,
+    output: Vec<u8>,
+}
+
+impl Compressor {
+    fn new(has_zlib_header: bool) -> RefCell<Self> {
+        RefCell::new(Self {
+            compress: Compress::new(Compression::default(), has_zlib_header),
+            output: Vec::new(),
+        })
+    }
+
+    fn run(&mut self, input: &[u8], flush: FlushCompress) -> Box<[u8]> {
+        let Self { compress, output } = self;
+        compress.reset();
+        output.clear();
+        output.reserve(input.len() / 4 + 64);
+        loop {
+            let consumed = usize::try_from(compress.total_in()).unwrap_or(input.len());
+            // The only error is of a preset dictionary, which is not used.
+            let _ = compress.compress_vec(&input[consumed..], output, flush);
+            // Room left means that nothing waits to be written.
+            if output.len() < output.capacity() {
+                break;
+            }
+            output.reserve(output.capacity());
+        }
+        let compressed = Box::from(&**output);
+        output.clear();
+        output.shrink_to(KEPT_OUTPUT);
+        compressed
+    }
+}
+
+thread_local! {
+    static RAW: RefCell<Compressor> = Compressor::new(false);
+    static ZLIB: RefCell<Compressor> = Compressor::new(true);
+}
+
+/// Returns raw deflate (RFC 1951) ended by a full flush: a piece that may be anywhere in a stream.
+#[must_use]
+pub fn piece(input: &[u8]) -> Box<[u8]> {
+    RAW.with_borrow_mut(|compressor| compressor.run(input, FlushCompress::Full))
+}
+
+/// Returns a whole text in zlib format (RFC 1950).
+#[must_use]
+pub fn zlib(input: &[u8]) -> Box<[u8]> {
+    ZLIB.with_borrow_mut(|compressor| compressor.run(input, FlushCompress::Finish))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+
+    use flate2::read::ZlibDecoder;
+
+    use super::*;
+
+    #[test]
+    fn texts_of_any_size_follow_each_other() {
+        let mut random = fastrand::Rng::with_seed(7);
+        for length in [0, 1, 300_000, 5, 2_000_000] {
+            let text: String = std::iter::repeat_with(|| random.alphanumeric())
+                .take(length)
+                .collect();
+            let compressed = zlib(text.as_bytes());
+            let mut read = String::new();
+            let mut decoder = ZlibDecoder::new(&*compressed);
+            decoder.read_to_string(&mut read).unwrap();
+            assert_eq!(read, text);
+        }
+    }
+}

@@ -1,0 +1,843 @@
+//! Polls one app, from step to step.
+//!
+//! A step stores what waits, looks at what others did to the archive, asks WeChat for what is due,
+//! and publishes what is known then. An answer goes into the archive before it is published; if the
+//! archive fails, it is published all the same and stored later. A step is never ended in the middle:
+//! only a request under way is.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use super::backlog::{Backlog, Budget};
+use super::due::{self, Change};
+use super::window::{RESTORED_DAYS, WindowPoller};
+use crate::archive::{Archive, DayState, Key, Row};
+use crate::calendar::{self, Clock};
+use crate::config::App;
+use crate::exposition::page::{Page, WindowLines};
+use crate::exposition::telemetry::Telemetry;
+use crate::past;
+use crate::portrait::{Portrait, Repair, Repairs};
+use crate::state::{AppSnapshot, Failure, Registry};
+use crate::wechat::errcodes::{Reason, Retry};
+use crate::wechat::{Access, Answer, Client, Diagnosis, Scope, decode};
+
+/// No sleep is longer, so that a clock that was set is noticed.
+const LONGEST_SLEEP: Duration = Duration::from_mins(1);
+
+/// After a poll that failed the next one is at least this much later, however often the configuration
+/// is reloaded.
+const RETRY_COOLDOWN: TimeDelta = TimeDelta::seconds(5);
+
+/// When and how all apps are polled, from the configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// Between two polls of an app of which a day is due.
+    pub interval: Duration,
+    /// Between two polls while nothing can change, see [`due::QUIET_INTERVAL`].
+    pub quiet_interval: Duration,
+    /// See [`crate::config::Config::stale_after`].
+    pub stale_after: Duration,
+    /// See [`crate::config::Config::retention`].
+    pub retention: Duration,
+}
+
+/// What all apps share.
+#[derive(Clone)]
+pub struct Context {
+    /// Asks WeChat.
+    pub client: Arc<Client>,
+    /// Keeps the answers.
+    pub archive: Arc<Archive>,
+    /// Lists the apps.
+    pub registry: Arc<Registry>,
+    /// Shows their portraits.
+    pub page: Arc<Page>,
+    /// Counts what happens.
+    pub telemetry: Arc<Telemetry>,
+    /// Returns the time.
+    pub clock: Clock,
+    /// When and how apps are polled.
+    pub settings: Settings,
+    budget: Budget,
+    /// Bounds how much is rendered and compressed at once.
+    processors: Arc<Semaphore>,
+}
+
+impl Context {
+    /// Puts together what all apps share.
+    #[must_use]
+    pub fn new(
+        client: Client,
+        archive: Arc<Archive>,
+        registry: Arc<Registry>,
+        page: Arc<Page>,
+        telemetry: Arc<Telemetry>,
+        clock: Clock,
+        settings: Settings,
+    ) -> Self {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        Self {
+            client: Arc::new(client),
+            archive,
+            registry,
+            page,
+            telemetry,
+            clock,
+            settings,
+            budget: Budget::default(),
+            processors: Arc::new(Semaphore::new(processors.min(4))),
+        }
+    }
+
+    /// Returns the same with another client and other settings.
+    #[must_use]
+    pub fn reconfigured(&self, client: Client, settings: Settings) -> Self {
+        Self {
+            client: Arc::new(client),
+            settings,
+            ..self.clone()
+        }
+    }
+
+    pub(super) fn now(&self) -> DateTime<Utc> {
+        (self.clock)()
+    }
+
+    /// Computes something that takes milliseconds, away from the tasks that must not wait.
+    async fn compute<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
+        // Only a bug closes it, and then there is no bound.
+        let _permit = self.processors.acquire().await;
+        match tokio::task::spawn_blocking(work).await {
+            Ok(value) => value,
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // The runtime is shutting down, and this task with it.
+                Err(_) => std::future::pending().await,
+            },
+        }
+    }
+}
+
+/// One app and all that is known about it.
+pub struct AppPoller {
+    context: Context,
+    app: Arc<App>,
+    access: Access,
+    windows: Vec<WindowPoller>,
+    repairs: Repairs,
+    backlog: Backlog,
+    plan: Plan,
+    archive: View,
+    published: Option<Arc<AppSnapshot>>,
+    /// Whether lines were rendered since.
+    is_rendered: bool,
+}
+
+/// When the app is polled.
+#[derive(Debug)]
+struct Plan {
+    next_poll_at: DateTime<Utc>,
+    /// When that was planned.
+    planned_at: DateTime<Utc>,
+    /// When the last poll began, if there was one since the start.
+    polled_at: Option<DateTime<Utc>>,
+    hold: Option<Hold>,
+}
+
+/// A failure that lasts until somebody resolves it.
+#[derive(Debug, Clone, Copy)]
+struct Hold {
+    /// Before this no poll is planned.
+    until: Option<DateTime<Utc>>,
+    /// Whether other credentials would help, so that their file is watched.
+    watches_credentials: bool,
+}
+
+/// What is known about what the archive holds of the app.
+#[derive(Debug, Default)]
+struct View {
+    /// Whether all of it was read.
+    is_restored: bool,
+    /// Whether that was tried.
+    was_read: bool,
+    /// See [`Archive::version`].
+    version: u64,
+    /// Days before this one that are lost were reported.
+    lost_days_reported_until: Option<NaiveDate>,
+}
+
+/// Why a question brought no answer.
+enum Unanswered {
+    Failed(Diagnosis),
+    /// The task is to stop.
+    Stopped,
+}
+
+impl AppPoller {
+    /// Starts with an app of which nothing is known, and publishes that it is configured.
+    #[must_use]
+    pub fn new(context: Context, app: App) -> Self {
+        let now = context.now();
+        let app = Arc::new(app);
+        let mut poller = Self {
+            access: Access::new(app.appid.clone(), app.access.clone()),
+            windows: app
+                .windows
+                .iter()
+                .map(|window| WindowPoller::new(*window, &app))
+                .collect(),
+            repairs: Repairs::default(),
+            backlog: Backlog::new(context.budget.clone()),
+            plan: Plan {
+                next_poll_at: now,
+                planned_at: now,
+                polled_at: None,
+                hold: None,
+            },
+            archive: View::default(),
+            published: None,
+            is_rendered: false,
+            context,
+            app,
+        };
+        poller.publish();
+        poller
+    }
+
+    /// Returns the configuration of the app.
+    #[must_use]
+    pub fn app(&self) -> &App {
+        &self.app
+    }
+
+    /// Returns `true` if the archive was read, or could not be read.
+    pub(super) fn was_read(&self) -> bool {
+        self.archive.was_read
+    }
+
+    /// Publishes the newest archived portrait of every window, as far as nothing newer is there; asks
+    /// nobody. What can't be read now is tried again when the app is polled.
+    pub async fn restore(&mut self) {
+        self.read_archive().await;
+        self.hide_stale();
+        // The next answer may be of a day after those that were lost meanwhile.
+        self.report_lost_days();
+        self.publish();
+    }
+
+    /// Does steps without end, until `stop`.
+    pub(super) async fn run(&mut self, stop: &CancellationToken) {
+        while !stop.is_cancelled() {
+            let next_step_at = self.step(stop).await;
+            sleep_until(&self.context.clock, next_step_at, stop).await;
+        }
+        // A last chance for what the archive has not taken yet.
+        self.store().await;
+    }
+
+    /// Does what is to be done now, and returns when there will be more to do. `stop` ends a request
+    /// that is under way.
+    pub async fn step(&mut self, stop: &CancellationToken) -> DateTime<Utc> {
+        self.store().await;
+        self.look_at_archive().await;
+        self.hide_stale();
+        let now = self.context.now();
+        // What was planned by a clock that was wrong, and was set back, would come too late.
+        let is_due = now >= self.plan.next_poll_at || now + LONGEST_SLEEP < self.plan.planned_at;
+        if is_due || self.watches_credentials() && self.access.credentials_changed().await {
+            if !self.archive.is_restored {
+                self.read_archive().await;
+            }
+            self.poll(stop).await;
+        }
+        let now = self.context.now();
+        self.plan.planned_at = now;
+        self.hide_stale();
+        self.report_lost_days();
+        self.publish();
+        let settings = self.context.settings;
+        let look_at = if self.watches_credentials() {
+            now + LONGEST_SLEEP.min(settings.interval)
+        } else {
+            now + settings.interval
+        };
+        let stale_at = self.windows.iter();
+        stale_at
+            .filter_map(|window| window.stale_at(settings.stale_after))
+            .fold(self.plan.next_poll_at.min(look_at), DateTime::min)
+    }
+
+    /// Goes on with other settings, and keeps all that is known and counted.
+    ///
+    /// What is new is asked for at once, and so is what failed with the last poll, unless that was just
+    /// now or a person must resolve it first: reloads in a row must not ask again and again.
+    pub(super) async fn reconfigure(&mut self, context: Context, app: App) {
+        let now = context.now();
+        let is_other_interval = context.settings.interval != self.context.settings.interval;
+        self.context = context;
+        let before = std::mem::replace(&mut self.app, Arc::new(app));
+        let mut is_new = false;
+        if self.app.access != before.access {
+            self.access = Access::new(self.app.appid.clone(), self.app.access.clone());
+            self.plan.hold = None;
+            is_new = true;
+        }
+        let mut windows = std::mem::take(&mut self.windows);
+        let is_rendered_alike = self.app.dimensions == before.dimensions
+            && self.app.top_names == before.top_names
+            && self.app.past == before.past;
+        for window in &self.app.windows {
+            let known = windows.iter().position(|known| known.window() == *window);
+            let window = known.map_or_else(
+                || WindowPoller::new(*window, &self.app),
+                |index| windows.swap_remove(index),
+            );
+            is_new |= known.is_none();
+            self.windows.push(window);
+        }
+        for index in 0..self.windows.len() {
+            let window = &self.windows[index];
+            let was_shown = before.windows.contains(&window.window());
+            // Hidden lines are not kept.
+            let is_hidden = window.is_hidden(now, self.context.settings.stale_after);
+            if !was_shown || is_hidden || !window.suits(&self.app) {
+                self.restore_window(index).await;
+            } else if !is_rendered_alike {
+                self.show_again(index).await;
+            }
+        }
+        self.hide_stale();
+        let is_held = self
+            .plan
+            .hold
+            .is_some_and(|hold| hold.until.is_some_and(|until| until > now));
+        let rested_at = self.plan.polled_at.map(|at| at + RETRY_COOLDOWN);
+        let is_failing = self.snapshot().is_failing();
+        if is_held {
+            if is_other_interval {
+                self.plan_next(now);
+            }
+        } else if is_new {
+            self.plan.next_poll_at = now;
+        } else if let Some(rested_at) = rested_at.filter(|_| is_failing) {
+            self.plan.next_poll_at = rested_at.max(now);
+        } else if self.plan.next_poll_at > now {
+            self.plan_next(now);
+        }
+        self.publish();
+    }
+
+    /// Reports what an app leaves behind that is not configured any more.
+    pub(super) fn on_removed(self) {
+        if self.backlog.len() > 0 {
+            tracing::error!(
+                appid = %self.app.appid, answers = self.backlog.len(),
+                "an app was removed before the archive took its last answers, which are lost"
+            );
+        }
+    }
+
+    fn watches_credentials(&self) -> bool {
+        self.plan.hold.is_some_and(|hold| hold.watches_credentials)
+    }
+
+    /// Asks for everything that is due.
+    async fn poll(&mut self, stop: &CancellationToken) {
+        self.plan.polled_at = Some(self.context.now());
+        self.access.begin_poll();
+        let mut hold = None;
+        for index in 0..self.windows.len() {
+            let quiet_interval = self.context.settings.quiet_interval;
+            let due = self.windows[index]
+                .days
+                .due(quiet_interval, self.context.now());
+            if due.is_empty() {
+                continue;
+            }
+            let diagnosis = match self.ask_for_days(index, due, stop).await {
+                Ok(()) => None,
+                Err(Unanswered::Failed(diagnosis)) => Some(diagnosis),
+                Err(Unanswered::Stopped) => return,
+            };
+            let blocks_app = diagnosis
+                .as_ref()
+                .is_some_and(|diagnosis| diagnosis.scope == Scope::App);
+            let now = self.context.now();
+            hold = diagnosis
+                .as_ref()
+                .filter(|_| blocks_app)
+                .map(|diagnosis| self.hold(diagnosis, now));
+            let failure = diagnosis.as_ref().map(|diagnosis| Failure {
+                reason: diagnosis.reason,
+                problem: problem(diagnosis, hold),
+            });
+            for (other, window) in self.windows.iter_mut().enumerate().skip(index) {
+                // What is wrong with the app would be in the way of all that is due.
+                if other == index || blocks_app && !window.days.due(quiet_interval, now).is_empty()
+                {
+                    window.snapshot.last_poll_success =
+                        Some(diagnosis.as_ref().is_none_or(Diagnosis::is_not_ready));
+                    window.snapshot.last_failure.clone_from(&failure);
+                }
+            }
+            // The other windows may take their time.
+            self.publish();
+            if blocks_app {
+                break;
+            }
+        }
+        self.plan.hold = hold;
+        self.plan_next(self.context.now());
+    }
+
+    fn hold(&self, diagnosis: &Diagnosis, now: DateTime<Utc>) -> Hold {
+        let is_of_file = matches!(diagnosis.reason, Reason::Credentials | Reason::Token);
+        Hold {
+            until: due::hold_until(diagnosis.retry, now),
+            watches_credentials: is_of_file && self.access.file().is_some(),
+        }
+    }
+
+    fn plan_next(&mut self, now: DateTime<Utc>) {
+        let settings = self.context.settings;
+        let next_due = |window: &WindowPoller| window.days.next_due(settings.quiet_interval, now);
+        let due_at = self.windows.iter().map(next_due).min().unwrap_or(now);
+        let hold_until = self.plan.hold.and_then(|hold| hold.until);
+        let interval = self.context.settings.interval;
+        self.plan.next_poll_at = due::next_poll(&self.app.appid, interval, due_at, hold_until, now);
+    }
+
+    /// Asks for days of one window, as long as there is a point in it; returns the worst problem.
+    async fn ask_for_days(
+        &mut self,
+        index: usize,
+        days: Vec<NaiveDate>,
+        stop: &CancellationToken,
+    ) -> Result<(), Unanswered> {
+        let mut result: Result<(), Diagnosis> = Ok(());
+        for day in days {
+            match self.ask(index, day, stop).await {
+                Ok(()) => {}
+                Err(Unanswered::Failed(diagnosis)) if diagnosis.scope == Scope::Day => {
+                    // A day that is not ready yet must not hide a failure of the other day.
+                    if result.as_ref().err().is_none_or(Diagnosis::is_not_ready) {
+                        result = Err(diagnosis);
+                    }
+                }
+                Err(end) => return Err(end),
+            }
+        }
+        result.map_err(Unanswered::Failed)
+    }
+
+    /// Asks for one day, and keeps what comes.
+    async fn ask(
+        &mut self,
+        index: usize,
+        day: NaiveDate,
+        stop: &CancellationToken,
+    ) -> Result<(), Unanswered> {
+        let window = self.windows[index].window();
+        self.windows[index].snapshot.polls += 1;
+        let result = tokio::select! {
+            biased;
+            () = stop.cancelled() => return Err(Unanswered::Stopped),
+            result = self.context.client.portrait(&mut self.access, window, day) => result,
+        };
+        let now = self.context.now();
+        let diagnosis = match result {
+            Ok(answer) => {
+                self.record_answer(index, day, answer).await;
+                return Ok(());
+            }
+            Err(diagnosis) => diagnosis,
+        };
+        let Diagnosis {
+            reason, message, ..
+        } = &diagnosis;
+        let window_poller = &mut self.windows[index];
+        window_poller.snapshot.failures[*reason] += 1;
+        if diagnosis.retry == Retry::OtherDay {
+            window_poller.days.refuse(day, now);
+        }
+        let appid = &self.app.appid;
+        if diagnosis.is_not_ready() {
+            window_poller.days.not_ready(day, now);
+            tracing::info!(%appid, %window, %day, %reason, "{message}");
+        } else {
+            tracing::warn!(%appid, %window, %day, %reason, "{message}");
+        }
+        Err(Unanswered::Failed(diagnosis))
+    }
+
+    /// Stores an answer, and then shows it.
+    async fn record_answer(&mut self, index: usize, day: NaiveDate, answer: Answer) {
+        let now = self.context.now();
+        let Answer {
+            portrait,
+            text,
+            repairs,
+        } = answer;
+        let window = &mut self.windows[index];
+        let (change, state) = window.days.record(day, portrait.digest(), now);
+        window.snapshot.last_success_at = Some(now);
+        let key = Key {
+            appid: self.app.appid.clone(),
+            window: window.window(),
+            reference_date: day,
+        };
+        let is_shown = window.snapshot.is_shown && window.snapshot.reference_date == Some(day);
+        if change == Change::Revised {
+            window.snapshot.revisions += 1;
+        }
+        if change != Change::Same {
+            self.repairs.add(&repairs);
+            if !self.app.top_names.is_empty() {
+                let folded = past::fold(&mut portrait.clone(), &self.app.top_names);
+                self.repairs[Repair::FoldedName] += folded;
+            }
+        }
+        let portrait = if change == Change::Same && self.update_state(&key, state).await {
+            portrait
+        } else {
+            let row_key = key.clone();
+            let pack = move || (Row::new(row_key, state, &text, Some(&portrait)), portrait);
+            let (row, portrait) = self.context.compute(pack).await;
+            self.add_to_backlog(row);
+            if change != Change::Same {
+                self.store().await;
+            }
+            if change == Change::Revised {
+                self.read_coverage(index).await;
+            }
+            portrait
+        };
+        if change == Change::Same && is_shown {
+            self.windows[index].snapshot.settled = state.settled;
+        } else {
+            self.show_answer(index, portrait, state).await;
+        }
+        tracing::info!(
+            appid = %self.app.appid, window = %key.window, %day,
+            change = change.as_str(), settled = state.settled, "portrait arrived"
+        );
+    }
+
+    /// Notes in the archive, or in the row that waits for it, that the same figures came again; returns
+    /// `false` if neither has them, or the archive fails.
+    async fn update_state(&mut self, key: &Key, state: DayState) -> bool {
+        if let Some(row) = self.backlog.remove(key) {
+            self.add_to_backlog(row.with_state(state));
+            self.store().await;
+            return true;
+        }
+        let updated = self.context.archive.update_state(key.clone(), state).await;
+        updated.unwrap_or(false)
+    }
+
+    fn add_to_backlog(&mut self, row: Row) {
+        for row in self.backlog.push(Arc::new(row)) {
+            tracing::error!(
+                appid = %self.app.appid, window = %row.key.window, day = %row.key.reference_date,
+                "an answer that waited for the archive is dropped, as too many wait"
+            );
+        }
+    }
+
+    /// Stores what waits, if anything does; a failure is reported by the archive and tried again.
+    async fn store(&mut self) {
+        let rows = self.backlog.rows();
+        if rows.is_empty() || self.context.archive.upsert(rows.clone()).await.is_err() {
+            return;
+        }
+        self.backlog.clear();
+        for row in rows {
+            let windows = self.windows.iter_mut();
+            let of_row = windows.filter(|window| window.window() == row.key.window);
+            for window in of_row {
+                let coverage = &mut window.snapshot.coverage;
+                coverage.add(row.key.reference_date, row.state.revisions);
+            }
+        }
+    }
+
+    /// Shows an answer that has just come, be it of the newest day or of one before.
+    async fn show_answer(&mut self, index: usize, portrait: Portrait, state: DayState) {
+        let window = &mut self.windows[index];
+        window.past.insert(&portrait);
+        let day = portrait.reference_date;
+        if window
+            .snapshot
+            .reference_date
+            .is_some_and(|shown| shown > day)
+        {
+            self.show_again(index).await;
+        } else {
+            self.show(index, portrait, state.settled).await;
+        }
+    }
+
+    /// Shows the newest portrait again, as what it is compared with has changed, or how it is shown.
+    async fn show_again(&mut self, index: usize) {
+        let window = &self.windows[index];
+        let (Some(day), true) = (window.snapshot.reference_date, window.snapshot.is_shown) else {
+            return;
+        };
+        let key = Key {
+            appid: self.app.appid.clone(),
+            window: window.window(),
+            reference_date: day,
+        };
+        let answer = match self.backlog.get(key.window, day) {
+            Some(row) => row.answer(),
+            None => self
+                .context
+                .archive
+                .answer(key.clone())
+                .await
+                .ok()
+                .flatten(),
+        };
+        let Some(answer) = answer else {
+            // It is tried again with the next poll.
+            self.archive.is_restored = false;
+            return;
+        };
+        let settled = window.snapshot.settled;
+        let read = move || decode::archived(&answer, key.window, day).ok();
+        if let Some(portrait) = self.context.compute(read).await {
+            self.show(index, portrait, settled).await;
+        }
+    }
+
+    async fn show(&mut self, index: usize, portrait: Portrait, settled: bool) {
+        let app = Arc::clone(&self.app);
+        self.compute_with(index, move |window| window.show(&app, portrait, settled))
+            .await;
+    }
+
+    /// Lets a window do something that takes milliseconds.
+    async fn compute_with<T: Send + 'static>(
+        &mut self,
+        index: usize,
+        work: impl FnOnce(&mut WindowPoller) -> T + Send + 'static,
+    ) -> T {
+        let place = &mut self.windows[index];
+        let empty = WindowPoller::new(place.window(), &self.app);
+        let mut window = std::mem::replace(place, empty);
+        let work = move || {
+            let value = work(&mut window);
+            (window, value)
+        };
+        let (window, value) = self.context.compute(work).await;
+        self.windows[index] = window;
+        self.is_rendered = true;
+        value
+    }
+
+    /// Learns what others did to the archive: an import, the retention, another file.
+    async fn look_at_archive(&mut self) {
+        let version = self.context.archive.version();
+        if !self.archive.is_restored || self.archive.version == version {
+            return;
+        }
+        self.archive.version = version;
+        for index in 0..self.windows.len() {
+            if self.read_coverage(index).await {
+                self.restore_window(index).await;
+            }
+        }
+    }
+
+    /// Learns which days the archive holds of a window; returns `true` if they are others than before.
+    async fn read_coverage(&mut self, index: usize) -> bool {
+        let (appid, window) = (self.app.appid.clone(), self.windows[index].window());
+        let Ok(coverage) = self.context.archive.coverage(appid, window).await else {
+            self.archive.is_restored = false;
+            return false;
+        };
+        let poller = &mut self.windows[index];
+        let backlog = &self.backlog;
+        let is_waiting = |day| backlog.get(window, day).is_some();
+        poller.days.forget_missing(&coverage, is_waiting);
+        poller.set_coverage(coverage)
+    }
+
+    /// Reads what the archive holds of the app.
+    async fn read_archive(&mut self) {
+        self.archive.version = self.context.archive.version();
+        self.archive.is_restored = true;
+        for index in 0..self.windows.len() {
+            self.restore_window(index).await;
+        }
+        self.archive.was_read = true;
+    }
+
+    /// Shows the newest day of a window and the days before it, unless a newer one is shown.
+    async fn restore_window(&mut self, index: usize) {
+        let (appid, window) = (self.app.appid.clone(), self.windows[index].window());
+        let archive = &self.context.archive;
+        // One of a day that is not over yet was stored by a clock that was wrong.
+        let last_day = calendar::yesterday(self.context.now());
+        let restored = archive.restore(appid.clone(), window, RESTORED_DAYS, last_day);
+        let Ok(restored) = restored.await else {
+            self.archive.is_restored = false;
+            return;
+        };
+        let mut answers = Vec::new();
+        if !self.windows[index].needs_figures_only() {
+            for day in &restored.days {
+                let key = Key {
+                    appid: appid.clone(),
+                    window,
+                    reference_date: day.reference_date,
+                };
+                if let Ok(Some(answer)) = archive.answer(key).await {
+                    answers.push((day.reference_date, answer));
+                }
+            }
+        }
+        let app = Arc::clone(&self.app);
+        let waiting: Vec<_> = self.backlog.rows();
+        self.compute_with(index, move |poller| {
+            let days = restored.days.clone();
+            let mut newest = poller.restore(&app, restored, answers);
+            for row in waiting.iter().filter(|row| row.key.window == window) {
+                let day = row.key.reference_date;
+                let answer = row.answer().unwrap_or_default();
+                if let Ok(portrait) = decode::archived(&answer, window, day) {
+                    poller.past.insert(&portrait);
+                    if newest
+                        .as_ref()
+                        .is_none_or(|newest| newest.reference_date <= day)
+                    {
+                        newest = Some(portrait);
+                    }
+                }
+            }
+            let Some(newest) = newest else { return };
+            let day = newest.reference_date;
+            if poller
+                .snapshot
+                .reference_date
+                .is_some_and(|shown| shown > day)
+            {
+                return;
+            }
+            let of_day = days.iter().find(|known| known.reference_date == day);
+            let settled = match waiting
+                .iter()
+                .find(|row| row.key.window == window && row.key.reference_date == day)
+            {
+                Some(row) => row.state.settled,
+                None => of_day.is_some_and(|known| known.state.settled),
+            };
+            poller.show(&app, newest, settled);
+        })
+        .await;
+    }
+
+    /// Takes users off the page whose day is too far in the past.
+    fn hide_stale(&mut self) {
+        let now = self.context.now();
+        let stale_after = self.context.settings.stale_after;
+        for window in &mut self.windows {
+            let is_stale = window.stale_at(stale_after).is_some_and(|at| now >= at);
+            if is_stale && window.hide() {
+                tracing::warn!(
+                    appid = %self.app.appid, window = %window.window(),
+                    day = window.snapshot.reference_date.map(tracing::field::display),
+                    "the newest portrait is too old to be shown"
+                );
+            }
+        }
+    }
+
+    /// Reports, once, the days that WeChat has forgotten before they were archived.
+    fn report_lost_days(&mut self) {
+        // What the archive holds is not known.
+        if !self.archive.is_restored || self.backlog.len() > 0 {
+            return;
+        }
+        let end = due::oldest_due(self.context.now());
+        let begin = self.archive.lost_days_reported_until.replace(end);
+        let windows = self.windows.iter();
+        let lost: Vec<_> = windows
+            .flat_map(|window| window.lost_days(begin, end))
+            .collect();
+        if !lost.is_empty() {
+            tracing::error!(
+                appid = %self.app.appid, days = lost.join(", "),
+                "days are lost for good: WeChat no longer tells them, and they are not in the archive"
+            );
+        }
+    }
+
+    fn snapshot(&self) -> AppSnapshot {
+        AppSnapshot {
+            appid: self.app.appid.clone(),
+            name: self.app.name.clone(),
+            swing: self.app.swing,
+            windows: self
+                .windows
+                .iter()
+                .map(|window| window.snapshot.clone())
+                .collect(),
+            repairs: self.repairs,
+            next_poll_at: self.plan.next_poll_at,
+            unstored: self.backlog.len(),
+            is_restored: self.archive.was_read,
+        }
+    }
+
+    /// Publishes what is known now, if that is something else than before.
+    fn publish(&mut self) {
+        let snapshot = Arc::new(self.snapshot());
+        if !self.is_rendered && self.published.as_ref() == Some(&snapshot) {
+            return;
+        }
+        self.is_rendered = false;
+        let lines: Vec<WindowLines> = self
+            .windows
+            .iter()
+            .map(|window| window.lines.clone())
+            .collect();
+        self.context.page.publish(&snapshot, &lines);
+        self.context.registry.set(Arc::clone(&snapshot));
+        self.published = Some(snapshot);
+    }
+}
+
+/// Returns what happened in words, and when the app is asked next if that is not soon.
+fn problem(diagnosis: &Diagnosis, hold: Option<Hold>) -> String {
+    let message = &diagnosis.message;
+    match hold.and_then(|hold| hold.until) {
+        Some(until) => {
+            let next = calendar::in_beijing(until).format("%Y-%m-%d %H:%M");
+            format!("{message}; not asked again before {next} Beijing time")
+        }
+        None => message.clone(),
+    }
+}
+
+/// Sleeps until a time, until the clock was set back, or until `stop`.
+pub(super) async fn sleep_until(clock: &Clock, time: DateTime<Utc>, stop: &CancellationToken) {
+    let start = clock();
+    loop {
+        let now = clock();
+        match (time - now).to_std() {
+            Ok(rest) if !rest.is_zero() && now + LONGEST_SLEEP >= start => {
+                let sleep = tokio::time::sleep(rest.min(LONGEST_SLEEP));
+                if stop.run_until_cancelled(sleep).await.is_none() {
+                    return;
+                }
+            }
+            _ => return,
+        }
+    }
+}

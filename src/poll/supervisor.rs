@@ -1,0 +1,272 @@
+//! Runs a task for every app and one that maintains the archive: starts them, changes them when the
+//! configuration is reloaded, starts them again when they panic, and ends them.
+//!
+//! A task ends between two steps, with all that is known about its app. What it does is in `app`.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{StreamExt as _, stream};
+use tokio::sync::Semaphore;
+use tokio::task::{Id, JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use super::app::{AppPoller, Context, sleep_until};
+use crate::calendar;
+use crate::config::App;
+use crate::portrait::AppId;
+
+/// A task that panicked is started again after this time.
+const RESTART_PAUSE: Duration = Duration::from_secs(10);
+
+/// How many apps are restored at a time.
+const RESTORED_AT_ONCE: usize = 8;
+
+/// All tasks that poll; dropped, they end at once.
+pub struct Supervisor {
+    context: Context,
+    tasks: JoinSet<Option<AppPoller>>,
+    running: HashMap<Id, Running>,
+    /// Bounds how many apps are restored at once.
+    restoring: Arc<Semaphore>,
+}
+
+struct Running {
+    kind: Kind,
+    stop: CancellationToken,
+}
+
+enum Kind {
+    Poll(Box<App>),
+    Maintain,
+}
+
+/// How many apps a new configuration concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Changes {
+    /// New ones.
+    pub added: usize,
+    /// Those that are gone.
+    pub removed: usize,
+    /// Those that are polled with other settings.
+    pub changed: usize,
+    /// Those whose last poll failed, and that are as they were otherwise.
+    pub retried: usize,
+}
+
+impl Supervisor {
+    /// Starts to poll apps, each once the archive was read for it, and to maintain the archive.
+    #[must_use]
+    pub fn start(context: Context, apps: Vec<App>) -> Self {
+        let mut supervisor = Self {
+            context,
+            tasks: JoinSet::new(),
+            running: HashMap::new(),
+            restoring: Arc::new(Semaphore::new(RESTORED_AT_ONCE)),
+        };
+        supervisor.maintain();
+        // Every app is on the page before the first is restored.
+        let pollers = apps
+            .into_iter()
+            .map(|app| AppPoller::new(supervisor.context.clone(), app));
+        for poller in pollers.collect::<Vec<_>>() {
+            supervisor.poll(poller, Duration::ZERO);
+        }
+        supervisor
+    }
+
+    /// Starts tasks again that panic; never ends.
+    pub async fn watch(&mut self) {
+        loop {
+            if self.next_ended().await.is_none() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Returns what the tasks share.
+    #[must_use]
+    pub fn context(&self) -> &Context {
+        &self.context
+    }
+
+    /// Polls these apps from now on; `context` is another one if settings of all apps changed.
+    pub async fn apply_config(&mut self, context: Option<Context>, apps: Vec<App>) -> Changes {
+        let is_other = context.is_some();
+        let retention_before = self.context.settings.retention;
+        if let Some(context) = context {
+            self.context = context;
+        }
+        let mut wanted: HashMap<AppId, App> = apps
+            .into_iter()
+            .map(|app| (app.appid.clone(), app))
+            .collect();
+        let snapshots = self.context.registry.all();
+        // What made them fail may be resolved.
+        let failing = snapshots.iter().filter(|app| app.is_failing());
+        let failing: HashSet<&AppId> = failing.map(|app| &app.appid).collect();
+        let removed = snapshots.iter().map(|app| app.appid.clone());
+        let removed: Vec<AppId> = removed.filter(|app| !wanted.contains_key(app)).collect();
+
+        let mut ending = HashSet::new();
+        for (id, running) in &self.running {
+            let goes_on = match &running.kind {
+                Kind::Maintain => retention_before == self.context.settings.retention,
+                Kind::Poll(app) => {
+                    !is_other
+                        && wanted.get(&app.appid) == Some(app)
+                        && !failing.contains(&app.appid)
+                }
+            };
+            if !goes_on {
+                running.stop.cancel();
+                ending.insert(*id);
+            } else if let Kind::Poll(app) = &running.kind {
+                wanted.remove(&app.appid);
+            }
+        }
+        let mut known = HashMap::new();
+        while !ending.is_empty()
+            && let Some((id, poller)) = self.next_ended().await
+        {
+            ending.remove(&id);
+            known.extend(poller.map(|poller| (poller.app().appid.clone(), poller)));
+        }
+        let is_maintained = |running: &Running| matches!(running.kind, Kind::Maintain);
+        if !self.running.values().any(is_maintained) {
+            self.maintain();
+        }
+
+        let mut changes = Changes {
+            added: 0,
+            removed: removed.len(),
+            changed: 0,
+            retried: 0,
+        };
+        let mut pollers = Vec::new();
+        for app in wanted.into_values() {
+            if let Some(mut poller) = known.remove(&app.appid) {
+                if is_other || *poller.app() != app {
+                    changes.changed += 1;
+                } else {
+                    changes.retried += 1;
+                }
+                poller.reconfigure(self.context.clone(), app).await;
+                pollers.push(poller);
+            } else {
+                changes.added += 1;
+                pollers.push(AppPoller::new(self.context.clone(), app));
+            }
+        }
+        known.into_values().for_each(AppPoller::on_removed);
+        for appid in &removed {
+            self.context.page.remove(appid);
+            self.context.registry.remove(appid);
+        }
+        // Whoever looks at the page after a reload sees what is archived.
+        let restored = stream::iter(pollers).map(async |mut poller| {
+            if !poller.was_read() {
+                poller.restore().await;
+            }
+            poller
+        });
+        let restored: Vec<_> = restored.buffer_unordered(RESTORED_AT_ONCE).collect().await;
+        for poller in restored {
+            self.poll(poller, Duration::ZERO);
+        }
+        changes
+    }
+
+    /// Ends all tasks, each with a last chance to store what the archive has not taken yet.
+    pub async fn shutdown(mut self) {
+        for running in self.running.values() {
+            running.stop.cancel();
+        }
+        while let Some(ended) = self.tasks.join_next_with_id().await {
+            if let Err(error) = ended {
+                self.log_panic(&error);
+            }
+        }
+    }
+
+    /// Waits for a task to end; returns the app that it polled, unless it panicked and is started
+    /// again, and nothing at all if there is no task.
+    async fn next_ended(&mut self) -> Option<(Id, Option<AppPoller>)> {
+        let (id, poller) = match self.tasks.join_next_with_id().await? {
+            Ok(ended) => ended,
+            Err(error) => {
+                self.log_panic(&error);
+                (error.id(), None)
+            }
+        };
+        let running = self.running.remove(&id);
+        if poller.is_none()
+            && let Some(Running { kind, stop }) = running
+            && !stop.is_cancelled()
+        {
+            match kind {
+                Kind::Maintain => self.maintain(),
+                Kind::Poll(app) => {
+                    let poller = AppPoller::new(self.context.clone(), *app);
+                    self.poll(poller, RESTART_PAUSE);
+                }
+            }
+        }
+        Some((id, poller))
+    }
+
+    fn log_panic(&self, error: &JoinError) {
+        let running = self.running.get(&error.id());
+        let appid = running.and_then(|running| match &running.kind {
+            Kind::Poll(app) => Some(app.appid.as_str()),
+            Kind::Maintain => None,
+        });
+        self.context.telemetry.task_panicked();
+        tracing::error!(appid, %error, "task panicked, which is a bug; it is started again from the configuration");
+    }
+
+    /// Checks the archive, and deletes what is beyond the retention, now and after every midnight
+    /// in Beijing.
+    fn maintain(&mut self) {
+        let stop = CancellationToken::new();
+        let (context, stopped) = (self.context.clone(), stop.clone());
+        let task = self.tasks.spawn(async move {
+            let maintenance = async {
+                context.archive.check().await;
+                loop {
+                    let now = context.now();
+                    let days = context.settings.retention.as_secs() / (24 * 3600);
+                    context.archive.prune(days, calendar::today(now)).await;
+                    let midnight = calendar::next_midnight(now);
+                    sleep_until(&context.clock, midnight, &stopped).await;
+                }
+            };
+            stopped.run_until_cancelled(maintenance).await;
+            None
+        });
+        let kind = Kind::Maintain;
+        self.running.insert(task.id(), Running { kind, stop });
+    }
+
+    fn poll(&mut self, mut poller: AppPoller, pause: Duration) {
+        let stop = CancellationToken::new();
+        let running = Running {
+            kind: Kind::Poll(Box::new(poller.app().clone())),
+            stop: stop.clone(),
+        };
+        let restoring = Arc::clone(&self.restoring);
+        let task = self.tasks.spawn(async move {
+            stop.run_until_cancelled(tokio::time::sleep(pause)).await;
+            if !poller.was_read() {
+                // Only a bug closes it, and then there is no bound.
+                let permit = restoring.acquire().await;
+                poller.restore().await;
+                drop(permit);
+            }
+            poller.run(&stop).await;
+            Some(poller)
+        });
+        self.running.insert(task.id(), running);
+    }
+}

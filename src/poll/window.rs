@@ -1,0 +1,198 @@
+//! What is known about one window of an app while it is polled, and the lines that show it.
+
+use std::time::Duration;
+
+use chrono::{DateTime, NaiveDate, Utc};
+
+use super::due::{self, KnownDay, OpenDays};
+use crate::archive::{Coverage, Restored};
+use crate::calendar;
+use crate::config::App;
+use crate::exposition::page::{self, WindowLines};
+use crate::past::{PAST_DAYS, PastDays};
+use crate::portrait::{Dimension, Portrait, Window};
+use crate::state::WindowSnapshot;
+use crate::wechat::decode;
+
+/// WeChat answers for so many days, so the newest ones may be asked for again and compared.
+const QUERYABLE_DAYS: usize = 2;
+
+/// How many days are read from the archive.
+pub(super) const RESTORED_DAYS: usize = PAST_DAYS as usize + 1;
+
+/// One window of an app.
+#[derive(Debug)]
+pub(super) struct WindowPoller {
+    /// What is published of it.
+    pub(super) snapshot: WindowSnapshot,
+    /// The days that may be asked for.
+    pub(super) days: OpenDays,
+    /// The days beside which an answer is shown.
+    pub(super) past: PastDays,
+    /// What shows it.
+    pub(super) lines: WindowLines,
+}
+
+impl WindowPoller {
+    /// Starts with a window of which nothing is known.
+    pub(super) fn new(window: Window, app: &App) -> Self {
+        Self {
+            snapshot: WindowSnapshot::new(window),
+            days: OpenDays::default(),
+            past: PastDays::new(window, past_dimensions(window, app)),
+            lines: WindowLines::default(),
+        }
+    }
+
+    pub(super) fn window(&self) -> Window {
+        self.snapshot.window
+    }
+
+    /// Returns `true` if the past days that are kept are enough for this configuration.
+    pub(super) fn suits(&self, app: &App) -> bool {
+        self.past
+            .has_dimensions(past_dimensions(self.window(), app))
+    }
+
+    /// Returns `true` if no past day is shown in a dimension in which WeChat lists only some names.
+    pub(super) fn needs_figures_only(&self) -> bool {
+        self.past.has_complete_dimensions_only()
+    }
+
+    /// Takes over what the archive holds, and forgets the past days that were kept before; returns the
+    /// newest portrait. `answers` are of days whose figures alone are not enough.
+    pub(super) fn restore(
+        &mut self,
+        app: &App,
+        restored: Restored,
+        answers: Vec<(NaiveDate, String)>,
+    ) -> Option<Portrait> {
+        let window = self.window();
+        let read = |day: NaiveDate, answer: &str| {
+            let portrait = decode::archived(answer, window, day);
+            portrait
+                .inspect_err(|error| {
+                    tracing::error!(
+                        appid = %app.appid, %window, %day,
+                        "an archived answer cannot be read and is left as it is: {error}"
+                    );
+                })
+                .ok()
+        };
+        self.past = PastDays::new(window, past_dimensions(window, app));
+        for day in &restored.days {
+            if let Some(figures) = &day.figures {
+                self.past.insert(figures);
+            }
+        }
+        for (day, answer) in answers {
+            if let Some(portrait) = read(day, &answer) {
+                self.past.insert(&portrait);
+            }
+        }
+        for day in restored.days.iter().take(QUERYABLE_DAYS) {
+            if let Some(digest) = day.digest {
+                let state = day.state;
+                self.days
+                    .restore(day.reference_date, KnownDay { digest, state });
+            }
+        }
+        let answered_at = restored.days.iter().map(|day| day.state.answered_at).max();
+        self.snapshot.last_success_at = self.snapshot.last_success_at.max(answered_at);
+        self.snapshot.coverage = restored.coverage;
+        let (day, answer) = restored.newest?;
+        let portrait = read(day, &answer)?;
+        self.past.insert(&portrait);
+        Some(portrait)
+    }
+
+    /// Shows a portrait beside the days before it; renders and compresses, which takes some
+    /// milliseconds.
+    pub(super) fn show(&mut self, app: &App, mut portrait: Portrait, settled: bool) {
+        let reference_date = portrait.reference_date;
+        let of_days_ago = |days_ago: &u32| {
+            let day = calendar::before(reference_date, (*days_ago).into());
+            (*days_ago, day)
+        };
+        let is_daily = portrait.window == Window::OneDay;
+        let days_ago = app.past.days_ago.iter().filter(|_| is_daily);
+        let wanted: Vec<_> = days_ago.map(of_days_ago).collect();
+        let past = self.past.align(
+            &mut portrait,
+            &app.top_names,
+            wanted.iter().map(|(_, day)| *day),
+        );
+        let past: Vec<_> = wanted
+            .into_iter()
+            .filter_map(|(days_ago, day)| {
+                let portrait = past.iter().find(|past| past.reference_date == day)?;
+                Some((days_ago, portrait))
+            })
+            .collect();
+        let mut dimensions = app.dimensions.clone();
+        let users = page::users(&app.appid, &portrait, &dimensions);
+        dimensions.retain(|dimension| app.past.dimensions.contains(dimension));
+        self.lines = WindowLines {
+            users: Some(users),
+            past_users: is_daily.then(|| page::past_users(&app.appid, &past, &dimensions)),
+        };
+        self.snapshot.reference_date = Some(reference_date);
+        self.snapshot.is_shown = true;
+        self.snapshot.settled = settled;
+    }
+
+    /// Takes the lines away; returns `true` if there were any.
+    pub(super) fn hide(&mut self) -> bool {
+        self.lines = WindowLines::default();
+        std::mem::take(&mut self.snapshot.is_shown)
+    }
+
+    /// Returns the days that WeChat has forgotten before they were archived, from `begin` on and
+    /// before `end`, in words.
+    pub(super) fn lost_days(
+        &self,
+        begin: Option<NaiveDate>,
+        end: NaiveDate,
+    ) -> impl Iterator<Item = String> {
+        let coverage = &self.snapshot.coverage;
+        // Gaps before the newest day were reported when they came to be.
+        let begin = begin.or(coverage.bounds().map(|(_, newest)| newest));
+        let gaps = begin.map_or(Vec::new(), |_| coverage.gaps(end));
+        let window = self.window();
+        gaps.into_iter().filter_map(move |(first, last)| {
+            let begin = begin?;
+            (last >= begin).then(|| format!("{window} {} to {last}", first.max(begin)))
+        })
+    }
+
+    /// Takes over which days the archive holds; returns `true` if days that are shown or compared with
+    /// have come or gone.
+    pub(super) fn set_coverage(&mut self, coverage: Coverage) -> bool {
+        let before = std::mem::replace(&mut self.snapshot.coverage, coverage);
+        let last_days = |coverage: &Coverage| coverage.last_days(RESTORED_DAYS);
+        last_days(&before) != last_days(&self.snapshot.coverage)
+    }
+
+    /// Returns `true` if there is a portrait that is hidden and would not be stale.
+    pub(super) fn is_hidden(&self, now: DateTime<Utc>, stale_after: Duration) -> bool {
+        let day = self.snapshot.reference_date;
+        !self.snapshot.is_shown && day.is_some_and(|day| now < due::stale_at(day, stale_after))
+    }
+
+    /// Returns when the users that are shown become stale, if any are.
+    pub(super) fn stale_at(&self, stale_after: Duration) -> Option<DateTime<Utc>> {
+        let day = self
+            .snapshot
+            .reference_date
+            .filter(|_| self.snapshot.is_shown);
+        day.map(|day| due::stale_at(day, stale_after))
+    }
+}
+
+/// Returns the dimensions in which past days are shown; they are those of the window 1d only.
+fn past_dimensions(window: Window, app: &App) -> &[Dimension] {
+    match window {
+        Window::OneDay => &app.past.dimensions,
+        Window::SevenDays | Window::ThirtyDays => &[],
+    }
+}

@@ -1,0 +1,73 @@
+//! Every configured app and its newest snapshot, shared by those who poll and those who serve.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use super::snapshot::AppSnapshot;
+use crate::portrait::AppId;
+
+/// Every configured app.
+#[derive(Debug, Default)]
+pub struct Registry {
+    apps: RwLock<BTreeMap<AppId, Arc<AppSnapshot>>>,
+    /// Whether every app was ready once; never goes back.
+    ready: AtomicBool,
+}
+
+/// How far the start is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// How many apps are configured.
+    pub apps: usize,
+    /// Of how many the archive was read.
+    pub restored: usize,
+    /// How many have a portrait, or were asked for one.
+    pub ready: usize,
+}
+
+impl Registry {
+    /// Takes over what is known about an app now.
+    pub fn set(&self, snapshot: Arc<AppSnapshot>) {
+        let mut apps = self.apps.write().unwrap_or_else(PoisonError::into_inner);
+        apps.insert(snapshot.appid.clone(), snapshot);
+    }
+
+    /// Forgets an app that is not configured any more.
+    pub fn remove(&self, appid: &AppId) {
+        let mut apps = self.apps.write().unwrap_or_else(PoisonError::into_inner);
+        apps.remove(appid);
+    }
+
+    /// Returns what is known about every app, sorted by appid.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<AppSnapshot>> {
+        let apps = self.apps.read().unwrap_or_else(PoisonError::into_inner);
+        apps.values().cloned().collect()
+    }
+
+    /// Returns `true` once every app has an archived portrait or was asked for one; stays so,
+    /// whatever apps are added.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        if self.ready.load(Ordering::Relaxed) {
+            return true;
+        }
+        let is_ready = self.all().iter().all(|app| app.is_ready());
+        if is_ready {
+            self.ready.store(true, Ordering::Relaxed);
+        }
+        is_ready
+    }
+
+    /// Returns how far the start is.
+    #[must_use]
+    pub fn progress(&self) -> Progress {
+        let apps = self.all();
+        Progress {
+            apps: apps.len(),
+            restored: apps.iter().filter(|app| app.is_restored).count(),
+            ready: apps.iter().filter(|app| app.is_ready()).count(),
+        }
+    }
+}

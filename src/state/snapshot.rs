@@ -1,0 +1,143 @@
+//! What is known about one app at one moment, without its portraits.
+
+use std::ops::{Index, IndexMut};
+
+use chrono::{DateTime, NaiveDate, Utc};
+
+use crate::archive::Coverage;
+use crate::config::{App, Swing};
+use crate::portrait::{AppId, Repairs, Window};
+use crate::wechat::errcodes::Reason;
+
+/// What is known about one app.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AppSnapshot {
+    /// Whose it is.
+    pub appid: AppId,
+    /// What people call it.
+    pub name: String,
+    /// From when on alerts call a change a swing.
+    pub swing: Swing,
+    /// Every configured window, in the order of the configuration.
+    pub windows: Vec<WindowSnapshot>,
+    /// What had to be repaired in answers that brought new figures.
+    pub repairs: Repairs,
+    /// When it will be asked for again.
+    pub next_poll_at: DateTime<Utc>,
+    /// How many answers wait for the archive to take them.
+    pub unstored: usize,
+    /// Whether what the archive holds of it was read, or could not be read.
+    pub is_restored: bool,
+}
+
+/// What is known about one window of an app.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WindowSnapshot {
+    /// Which window.
+    pub window: Window,
+    /// The last Beijing day of the newest portrait.
+    pub reference_date: Option<NaiveDate>,
+    /// Whether that portrait is shown: it is not stale.
+    pub is_shown: bool,
+    /// Whether the last two answers for the reference date agree.
+    pub settled: bool,
+    /// When a valid portrait last arrived.
+    pub last_success_at: Option<DateTime<Utc>>,
+    /// Whether the last poll went as it should; none before the first.
+    pub last_poll_success: Option<bool>,
+    /// Why the last poll brought no portrait.
+    pub last_failure: Option<Failure>,
+    /// How often it was asked for.
+    pub polls: u64,
+    /// How often that brought no portrait.
+    pub failures: Failures,
+    /// How often a day already held came back with other figures.
+    pub revisions: u64,
+    /// What the archive holds.
+    pub coverage: Coverage,
+}
+
+/// Why a poll brought no portrait.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// Under what it is counted.
+    pub reason: Reason,
+    /// In words for people.
+    pub problem: String,
+}
+
+/// How often polls brought no portrait, by reason.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Failures([u64; Reason::ALL.len()]);
+
+impl Index<Reason> for Failures {
+    type Output = u64;
+
+    fn index(&self, reason: Reason) -> &u64 {
+        &self.0[reason as usize]
+    }
+}
+
+impl IndexMut<Reason> for Failures {
+    fn index_mut(&mut self, reason: Reason) -> &mut u64 {
+        &mut self.0[reason as usize]
+    }
+}
+
+impl AppSnapshot {
+    /// Starts with an app of which nothing is known but its configuration.
+    #[must_use]
+    pub fn new(app: &App, next_poll_at: DateTime<Utc>) -> Self {
+        Self {
+            appid: app.appid.clone(),
+            name: app.name.clone(),
+            swing: app.swing,
+            windows: app
+                .windows
+                .iter()
+                .copied()
+                .map(WindowSnapshot::new)
+                .collect(),
+            repairs: Repairs::default(),
+            next_poll_at,
+            unstored: 0,
+            is_restored: false,
+        }
+    }
+
+    /// Returns `true` if the last poll of a window failed.
+    #[must_use]
+    pub fn is_failing(&self) -> bool {
+        let mut windows = self.windows.iter();
+        windows.any(|window| window.last_poll_success == Some(false))
+    }
+
+    /// Returns `true` if the archive was read and every window has a portrait, or was asked for one.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        let mut windows = self.windows.iter();
+        self.is_restored
+            && windows
+                .all(|window| window.reference_date.is_some() || window.last_poll_success.is_some())
+    }
+}
+
+impl WindowSnapshot {
+    /// Starts with a window of which nothing is known.
+    #[must_use]
+    pub fn new(window: Window) -> Self {
+        Self {
+            window,
+            reference_date: None,
+            is_shown: false,
+            settled: false,
+            last_success_at: None,
+            last_poll_success: None,
+            last_failure: None,
+            polls: 0,
+            failures: Failures::default(),
+            revisions: 0,
+            coverage: Coverage::default(),
+        }
+    }
+}
