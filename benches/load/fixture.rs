@@ -7,6 +7,7 @@ use std::fs;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::Mutex;
 
 use chrono::{DateTime, NaiveDate, Utc};
 use tempfile::TempDir;
@@ -111,26 +112,42 @@ impl History {
         }
     }
 
-    /// Fills the archive.
+    /// Fills the archive, with as many imports at a time as there are cores.
     pub(crate) fn import(&self, home: &Home) {
         fs::create_dir(home.storage_path()).unwrap();
-        for (app, history) in home.apps.iter().zip(self.lines.iter().cycle()) {
-            let mut import = Command::new(program::binary())
-                .args(["import", "--log.level=warn", "--storage.path"])
-                .arg(home.storage_path())
-                .args(["--appid", app.appid.as_str(), "-"])
-                .stdin(Stdio::piped())
-                .stdout(Stdio::null())
-                .spawn()
-                .unwrap();
-            let mut input = import.stdin.take().unwrap();
-            for lines in &history[..home.windows.len()] {
-                input.write_all(lines.as_bytes()).unwrap();
+        let next = Mutex::new(home.apps.iter().zip(self.lines.iter().cycle()));
+        let import_next = || {
+            let app = next.lock().unwrap().next();
+            app.is_some_and(|(app, history)| {
+                import(home, app, &history[..home.windows.len()]);
+                true
+            })
+        };
+        // Makes the archive, which two at a time might both try.
+        import_next();
+        std::thread::scope(|scope| {
+            for _ in 0..std::thread::available_parallelism().unwrap().get() {
+                scope.spawn(|| while import_next() {});
             }
-            drop(input);
-            assert!(import.wait().unwrap().success(), "the import failed");
-        }
+        });
     }
+}
+
+fn import(home: &Home, app: &App, history: &[String]) {
+    let mut import = Command::new(program::binary())
+        .args(["import", "--log.level=warn", "--storage.path"])
+        .arg(home.storage_path())
+        .args(["--appid", app.appid.as_str(), "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut input = import.stdin.take().unwrap();
+    for lines in history {
+        input.write_all(lines.as_bytes()).unwrap();
+    }
+    drop(input);
+    assert!(import.wait().unwrap().success(), "the import failed");
 }
 
 fn make_apps(number: usize) -> Vec<App> {

@@ -311,8 +311,8 @@ impl Resources {
         vec![
             Figure::new(self.peak_threads as f64, 0).at_most(THREADS),
             Figure::new(self.threads as f64, 0).at_most(THREADS),
-            Figure::new(mib(self.peak_kib), 0).at_most(1.5 * size.resident()),
-            Figure::new(mib(self.kib), 0).at_most(size.resident()),
+            Figure::new(mib(self.peak_kib), 1).at_most(1.5 * size.resident()),
+            Figure::new(mib(self.kib), 1).at_most(size.resident()),
             Figure::new(millis(self.healthy_first), 0).at_most(HEALTHY),
             Figure::new(millis(self.healthy_slowest), 0).at_most(HEALTHY),
             Figure::new(self.ready.as_secs_f64(), 2),
