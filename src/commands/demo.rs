@@ -1,6 +1,5 @@
 //! `demo`: the exporter against the built-in simulated WeChat, with 60 days in the archive.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
@@ -160,19 +159,14 @@ fn history(simulator: &Simulator, yesterday: NaiveDate, now: DateTime<Utc>) -> V
 }
 
 fn config(base_url: &str) -> config::Config {
-    let apps = APPS
-        .into_iter()
-        .zip(apps())
-        .map(|((_, name, _), app)| config::App {
-            access: Way::of_secret(SecretString::from(simulator::secret_of(&app.appid))),
-            appid: app.appid,
+    let apps = APPS.into_iter().zip(apps()).map(|((_, name, _), app)| {
+        let access = Way::of_secret(SecretString::from(simulator::secret_of(&app.appid)));
+        config::App {
             name: name.to_owned(),
             windows: Window::ALL.to_vec(),
-            dimensions: Dimension::ALL.to_vec(),
-            top_names: BTreeMap::new(),
-            past: config::Past::default(),
-            swing: config::Swing::default(),
-        });
+            ..config::App::new(app.appid, access)
+        }
+    });
     let defaults = config::WeChat::default();
     config::Config {
         wechat: config::WeChat {

@@ -10,9 +10,11 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use secrecy::{ExposeSecret as _, SecretString};
+use serde_saphyr::Spanned;
 use url::Url;
 
-use super::{Check, RawApp, Spanned, Text, Texts, beside, is_secret};
+use super::raw::{RawApp, Text, Texts};
+use super::validate::{Check, beside, is_secret};
 
 /// How an app gets at its portraits.
 #[derive(Debug, Clone, PartialEq)]

@@ -420,7 +420,7 @@ async fn apps_are_selected_and_wrong_usage_is_told_apart_from_failure() {
     let told = checked(&home, &[]).await;
     assert_eq!((told.code, &*told.output), (Some(2), ""));
     assert!(
-        told.log.contains("poll.interval: `soon` is no duration"),
+        told.log.contains("poll.interval: `soon` is not a duration"),
         "{}",
         told.log
     );

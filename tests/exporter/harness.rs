@@ -39,7 +39,7 @@ use wxapp_portrait_exporter::exposition::page;
 use wxapp_portrait_exporter::exposition::telemetry::Telemetry;
 use wxapp_portrait_exporter::poll::cycle::{Followed, Poller};
 use wxapp_portrait_exporter::poll::tasks::Tasks;
-use wxapp_portrait_exporter::portrait::{AppId, Dimension, Window};
+use wxapp_portrait_exporter::portrait::{AppId, Window};
 use wxapp_portrait_exporter::simulator::{self, Settings, Simulator, secret_of};
 use wxapp_portrait_exporter::web::{self, Site};
 use wxapp_portrait_exporter::wechat::{self, Client};
@@ -971,15 +971,10 @@ impl Inside {
 
 /// Answers an app with a secret, as configured with nothing else.
 pub(crate) fn configured(app: &str, windows: &[Window]) -> config::App {
+    let access = Way::of_secret(SecretString::from(secret_of(&appid(app))));
     config::App {
-        appid: appid(app),
-        name: app.to_owned(),
-        access: Way::of_secret(SecretString::from(secret_of(&appid(app)))),
         windows: windows.to_vec(),
-        dimensions: Dimension::ALL.to_vec(),
-        top_names: BTreeMap::new(),
-        past: config::Past::default(),
-        swing: config::Swing::default(),
+        ..config::App::new(appid(app), access)
     }
 }
 

@@ -153,11 +153,11 @@ async fn a_configuration_is_checked() {
     home.config["apps"][0]["secret_file"] = json!("missing");
     let (code, said) = check(&home).await;
     assert_eq!(code, Some(2), "{said}");
-    assert!(said.contains("`soon` is no duration"), "{said}");
+    assert!(said.contains("`soon` is not a duration"), "{said}");
     assert!(said.contains("missing: No such file"), "{said}");
     let (code, again) = end_of(home.command()).await;
     assert_eq!(code, Some(2));
-    assert!(again.contains("`soon` is no duration"), "{again}");
+    assert!(again.contains("`soon` is not a duration"), "{again}");
 
     let mut command = program();
     command.arg("--no.such.flag");

@@ -428,12 +428,12 @@ async fn a_bad_configuration_is_refused_with_its_reason_and_changes_nothing() {
         (
             "poll:\n  interval: soon\n".to_owned(),
             format!(
-                "{place}:2: poll.interval: `soon` is no duration: expected a number and a unit, such as 10s, 30m or 400d\n"
+                "{place}:2: poll.interval: `soon` is not a duration: expected a number and a unit, such as 10s, 30m or 400d\n"
             ),
         ),
         (
             "apps: [".to_owned(),
-            format!("{place}:1: apps: no valid YAML at column 7: "),
+            format!("{place}:1: apps: invalid YAML at column 7: "),
         ),
         (
             good.replace("\"poll\"", "\"pull\""),
