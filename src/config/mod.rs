@@ -2,10 +2,11 @@
 //!
 //! `raw` is the shape of the files and stays private, so that nothing unchecked leaves this room;
 //! `validate` turns it into `settings`, and [`access`] does so for the keys of an app's access;
-//! `yaml_errors` words what the YAML reader finds. Opens no archive and sends no request; the
-//! environment is a function that it is given.
+//! `yaml_errors` words what the YAML reader finds, and `files` is how files are read. Opens no archive
+//! and sends no request; the environment is a function that it is given.
 
 pub mod access;
+mod files;
 mod raw;
 mod settings;
 mod validate;
@@ -33,6 +34,7 @@ pub fn load(path: &Path, environment: impl Fn(&str) -> Option<String>) -> Result
 mod tests {
     use std::collections::BTreeMap;
     use std::fmt::Write as _;
+    use std::process::Command;
     use std::time::Duration;
 
     use secrecy::{ExposeSecret, SecretString};
@@ -579,5 +581,22 @@ c.yml:1: expected a list: one line with `- ` for each, or [a, b]"
         }
         // More nodes than the YAML reader allows unless told otherwise.
         assert_eq!(load_text(&text).unwrap().apps.len(), 8_000);
+    }
+
+    #[test]
+    fn a_configuration_that_is_no_file_is_refused_at_once() {
+        let folder = Folder::new(&[]);
+        let mut mkfifo = Command::new("mkfifo");
+        let made = mkfifo.arg(folder.0.path().join(MAIN)).status();
+        assert!(made.unwrap().success());
+        assert_eq!(
+            folder.problems(),
+            format!("{MAIN}: cannot read it: not a regular file")
+        );
+        let folder = Folder::new(&[(MAIN, "apps_files: [apps.d/*.yml]"), ("apps.d/a.yml/x", "")]);
+        assert_eq!(
+            folder.problems(),
+            "apps.d/a.yml: cannot read it: not a regular file"
+        );
     }
 }

@@ -22,13 +22,16 @@ use url::{Host, Url};
 
 use super::raw::{OneOrMore, RawApp, RawFile, RawPast, RawSwing, Text, Texts};
 use super::settings::{App, Config, PAST_DAYS, Past, Poll, RETENTION, STALE_AFTER, Swing, WeChat};
-use super::{access, yaml_errors};
+use super::{access, files, yaml_errors};
 use crate::portrait::{AppId, Dimension, Window};
 
 /// Why the configuration can't be used: every problem that was found, a line each.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}", .0.join("\n"))]
 pub struct Error(Vec<String>);
+
+/// No configuration file is larger: a list of 10,000 apps has some 2 MiB.
+const LARGEST_FILE: u64 = 64 << 20;
 
 /// What `wechat.timeout` may be.
 const TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_mins(5);
@@ -114,7 +117,7 @@ pub(super) struct Check<'a> {
 
 impl Check<'_> {
     fn read<T: for<'de> Deserialize<'de>>(&mut self) -> Option<T> {
-        let bytes = match std::fs::read(&self.file) {
+        let bytes = match files::read(&self.file, LARGEST_FILE) {
             Ok(bytes) => bytes,
             Err(error) => {
                 let hint = match error.kind() {
