@@ -15,6 +15,18 @@ pub type Clock = Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>;
 /// Beijing is ahead of UTC by this, without daylight saving.
 const OFFSET_SECONDS: i32 = 8 * 3600;
 
+/// The first day of the calendar as far as it is used here; see [`midnight`].
+const FIRST_DAY: NaiveDate = match NaiveDate::from_ymd_opt(1, 1, 1) {
+    Some(day) => day,
+    None => NaiveDate::MIN,
+};
+
+/// The last one.
+const LAST_DAY: NaiveDate = match NaiveDate::from_ymd_opt(9999, 12, 31) {
+    Some(day) => day,
+    None => NaiveDate::MAX,
+};
+
 fn beijing() -> FixedOffset {
     FixedOffset::east_opt(OFFSET_SECONDS)
         .unwrap_or_else(|| unreachable!("eight hours are within a day"))
@@ -52,9 +64,12 @@ pub fn before(day: NaiveDate, days: u64) -> NaiveDate {
 }
 
 /// Returns the instant at which `day` begins in Beijing.
+///
+/// A day of another age counts as the first or the last of the years 1 to 9999, so that hours and
+/// days can be added to the result.
 #[must_use]
 pub fn midnight(day: NaiveDate) -> DateTime<Utc> {
-    (day.and_time(NaiveTime::MIN) - beijing()).and_utc()
+    (day.clamp(FIRST_DAY, LAST_DAY).and_time(NaiveTime::MIN) - beijing()).and_utc()
 }
 
 /// Returns the first midnight in Beijing after `now`.
@@ -113,6 +128,19 @@ mod tests {
         assert_eq!(midnight(day("2026-11-22")), utc("2026-11-21T16:00:00Z"));
         let half_past_three = midnight(day("2026-11-22")) + TimeDelta::minutes(15 * 60 + 30);
         assert_eq!(half_past_three, utc("2026-11-22T07:30:00Z"));
+    }
+
+    #[test]
+    fn days_of_another_age_end_and_begin_without_harm() {
+        for day in [NaiveDate::MIN, NaiveDate::MAX] {
+            let after = [midnight(day), end(day), usually_known(day)];
+            assert!(
+                after
+                    .iter()
+                    .all(|time| *time + TimeDelta::days(1000) > *time)
+            );
+        }
+        assert_eq!(before(NaiveDate::MIN, 1), NaiveDate::MIN);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use chrono::{NaiveDate, NaiveTime};
+use chrono::{Datelike as _, NaiveDate, NaiveTime};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::portrait::{AppId, Dimension, Window};
@@ -366,8 +366,10 @@ fn parse_address(text: &str) -> Result<String, String> {
 }
 
 fn parse_day(text: &str) -> Result<NaiveDate, String> {
-    text.parse()
-        .map_err(|_| "expected a day such as 2026-11-01".to_owned())
+    // The archive compares days as text, so that a year must have four digits.
+    let day = text.parse().ok();
+    day.filter(|day: &NaiveDate| (0..=9999).contains(&day.year()))
+        .ok_or_else(|| "expected a day such as 2026-11-01".to_owned())
 }
 
 fn parse_step(text: &str) -> Result<Duration, String> {
@@ -421,6 +423,15 @@ mod tests {
             assert!(parse_address(bad).is_err(), "{bad}");
         }
         assert!(parse_address("[::1]:10690").is_ok());
+    }
+
+    #[test]
+    fn a_day_is_of_this_age() {
+        assert!(parse_day("2026-11-01").is_ok());
+        assert!(parse_day("9999-12-31").is_ok());
+        for bad in ["+262142-12-31", "10000-01-01", "-0001-01-01", "20261101"] {
+            assert!(parse_day(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -164,7 +164,8 @@ fn write(
         // What precedes says whose absence is a zero, what follows when the last day was over.
         selection.lead = PAST_DAYS;
         let stale_at = |to| schedule::stale_at(to, STALE_AFTER);
-        selection.to = selection.to.map(|to| calendar::today(stale_at(to)));
+        let past = selection.to.filter(|to| *to < calendar::today(now));
+        selection.to = past.map(|to| calendar::today(stale_at(to)));
     }
     let wanted = flags.from.unwrap_or(NaiveDate::MIN)..=flags.to.unwrap_or(NaiveDate::MAX);
     let progress = if with_progress {

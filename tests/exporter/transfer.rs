@@ -144,6 +144,8 @@ async fn an_export_has_what_was_selected_and_no_more() {
     for (found, expected) in found.iter().zip(&expected) {
         assert!(found.starts_with(expected), "{found} {expected}");
     }
+    let to_the_end = exported(&home, &["--format", "openmetrics", "--to", "9999-12-31"]);
+    assert!(to_the_end.contains(OTHER), "all days are before that one");
 }
 
 #[tokio::test]
@@ -281,6 +283,11 @@ async fn wrong_flags_and_outputs_are_told() {
             &["--format", "csv", "--step", "5m"][..],
             2,
             "--step is for --format openmetrics only",
+        ),
+        (
+            &["--format", "openmetrics", "--to", "+262142-12-31"],
+            2,
+            "expected a day such as 2026-11-01",
         ),
         (
             &["--format", "openmetrics", "--step", "1s"],
