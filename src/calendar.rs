@@ -1,7 +1,7 @@
 //! Beijing days, whatever the zone of the host.
 //!
-//! WeChat counts days in UTC+8, all year. This is the only place that knows it; everything else
-//! speaks of instants in UTC and of named days.
+//! WeChat counts days in UTC+8, all year. Only this module knows that; all others have instants in
+//! UTC and named days.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use chrono::{DateTime, Days, FixedOffset, NaiveDate, NaiveTime, TimeDelta, Utc};
 
 use crate::portrait::Window;
 
-/// Tells what time it is; main passes the real clock, tests what they like.
+/// Returns the present time; main passes the real clock, tests pass their own.
 pub type Clock = Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>;
 
 /// Beijing is ahead of UTC by this, without daylight saving.
@@ -38,19 +38,19 @@ pub fn today(now: DateTime<Utc>) -> NaiveDate {
     in_beijing(now).date_naive()
 }
 
-/// Returns the newest Beijing day of which WeChat may know the users.
+/// Returns the newest Beijing day of which WeChat may have figures.
 #[must_use]
 pub fn yesterday(now: DateTime<Utc>) -> NaiveDate {
     before(today(now), 1)
 }
 
-/// Returns the oldest Beijing day of which WeChat still tells the users.
+/// Returns the oldest Beijing day of which WeChat still has figures.
 #[must_use]
 pub fn oldest_told(now: DateTime<Utc>) -> NaiveDate {
     before(today(now), 2)
 }
 
-/// Returns when the users of `day` usually are known: at 10:00 of the next day in Beijing.
+/// Returns when WeChat usually has the figures of `day`: at 10:00 of the next day in Beijing.
 #[must_use]
 pub fn usually_known(day: NaiveDate) -> DateTime<Utc> {
     midnight(day) + TimeDelta::hours(24 + 10)
@@ -84,7 +84,7 @@ pub fn end(day: NaiveDate) -> DateTime<Utc> {
     midnight(day.succ_opt().unwrap_or(NaiveDate::MAX))
 }
 
-/// Returns `now` as the clocks of Beijing show it, for people to read.
+/// Returns `now` in Beijing's time zone, for people.
 #[must_use]
 pub fn in_beijing(now: DateTime<Utc>) -> DateTime<FixedOffset> {
     now.with_timezone(&beijing())

@@ -126,14 +126,14 @@ async fn the_health_check_tells_a_living_exporter_from_everything_else() {
     let (code, said) = health(&other).await;
     assert_eq!(code, 1);
     assert!(
-        said.contains("it answers `HTTP/1.0 404 Not Found`"),
+        said.contains("responded with `HTTP/1.0 404 Not Found`"),
         "{said}"
     );
 
     let mute = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (code, said) = health(&mute.local_addr().unwrap().to_string()).await;
     assert_eq!(code, 1);
-    assert!(said.contains("no answer within 3s"), "{said}");
+    assert!(said.contains("no response within 3s"), "{said}");
 }
 
 #[tokio::test]
