@@ -70,7 +70,7 @@ fn entries(appid: &AppId) -> Vec<Entry> {
     };
     let simulator = Simulator::new(settings, || DateTime::UNIX_EPOCH);
     let entry = |days| {
-        let reference_date = calendar::before(newest, days);
+        let reference_date = calendar::days_before(newest, days);
         let answer = simulator.answer(appid, Window::OneDay, reference_date);
         Entry {
             appid: appid.clone(),

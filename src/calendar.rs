@@ -41,24 +41,24 @@ pub fn today(now: DateTime<Utc>) -> NaiveDate {
 /// Returns the newest Beijing day of which WeChat may have figures.
 #[must_use]
 pub fn yesterday(now: DateTime<Utc>) -> NaiveDate {
-    before(today(now), 1)
+    days_before(today(now), 1)
 }
 
 /// Returns the oldest Beijing day of which WeChat still has figures.
 #[must_use]
-pub fn oldest_told(now: DateTime<Utc>) -> NaiveDate {
-    before(today(now), 2)
+pub fn oldest_queryable(now: DateTime<Utc>) -> NaiveDate {
+    days_before(today(now), 2)
 }
 
 /// Returns when WeChat usually has the figures of `day`: at 10:00 of the next day in Beijing.
 #[must_use]
-pub fn usually_known(day: NaiveDate) -> DateTime<Utc> {
+pub fn expected_available_at(day: NaiveDate) -> DateTime<Utc> {
     midnight(day) + TimeDelta::hours(24 + 10)
 }
 
 /// Returns the day that many days before `day`.
 #[must_use]
-pub fn before(day: NaiveDate, days: u64) -> NaiveDate {
+pub fn days_before(day: NaiveDate, days: u64) -> NaiveDate {
     day.checked_sub_days(Days::new(days))
         .unwrap_or(NaiveDate::MIN)
 }
@@ -75,12 +75,12 @@ pub fn midnight(day: NaiveDate) -> DateTime<Utc> {
 /// Returns the first midnight in Beijing after `now`.
 #[must_use]
 pub fn next_midnight(now: DateTime<Utc>) -> DateTime<Utc> {
-    end(today(now))
+    end_of_day(today(now))
 }
 
 /// Returns the instant at which `day` is over in Beijing.
 #[must_use]
-pub fn end(day: NaiveDate) -> DateTime<Utc> {
+pub fn end_of_day(day: NaiveDate) -> DateTime<Utc> {
     midnight(day.succ_opt().unwrap_or(NaiveDate::MAX))
 }
 
@@ -93,7 +93,10 @@ pub fn in_beijing(now: DateTime<Utc>) -> DateTime<FixedOffset> {
 /// Returns the first and the last day of the window that ends on `reference_date`.
 #[must_use]
 pub fn range(window: Window, reference_date: NaiveDate) -> (NaiveDate, NaiveDate) {
-    (before(reference_date, window.days() - 1), reference_date)
+    (
+        days_before(reference_date, window.days() - 1),
+        reference_date,
+    )
 }
 
 #[cfg(test)]
@@ -133,14 +136,14 @@ mod tests {
     #[test]
     fn days_of_another_age_end_and_begin_without_harm() {
         for day in [NaiveDate::MIN, NaiveDate::MAX] {
-            let after = [midnight(day), end(day), usually_known(day)];
+            let after = [midnight(day), end_of_day(day), expected_available_at(day)];
             assert!(
                 after
                     .iter()
                     .all(|time| *time + TimeDelta::days(1000) > *time)
             );
         }
-        assert_eq!(before(NaiveDate::MIN, 1), NaiveDate::MIN);
+        assert_eq!(days_before(NaiveDate::MIN, 1), NaiveDate::MIN);
     }
 
     #[test]

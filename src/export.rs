@@ -325,11 +325,11 @@ fn write_samples(
 /// Returns when the page first showed a day; for one that was answered late, when it usually would have,
 /// so that no later day was known before.
 fn known_at(entry: &Entry) -> DateTime<Utc> {
-    let end = calendar::end(entry.reference_date);
+    let end = calendar::end_of_day(entry.reference_date);
     if (end..calendar::next_midnight(end)).contains(&entry.first_answered_at) {
         entry.first_answered_at
     } else {
-        calendar::usually_known(entry.reference_date)
+        calendar::expected_available_at(entry.reference_date)
     }
 }
 

@@ -166,7 +166,7 @@ impl<F: FnMut(usize, Result<Item, String>) -> ControlFlow<()>> Reading<'_, F> {
             ..
         } = answer.portrait;
         self.check_day(reference_date)?;
-        let answered_at = calendar::usually_known(reference_date).min(self.now);
+        let answered_at = calendar::expected_available_at(reference_date).min(self.now);
         Ok(Item::Day(Entry {
             appid,
             window,
@@ -217,10 +217,10 @@ impl<F: FnMut(usize, Result<Item, String>) -> ControlFlow<()>> Reading<'_, F> {
                     row.appid, row.window, row.reference_date
                 ));
             }
-            let usually = calendar::usually_known(row.reference_date).min(self.now);
+            let usually = calendar::expected_available_at(row.reference_date).min(self.now);
             let first_answered_at = row.first_answered_at.unwrap_or(usually);
             let answered_at = row.answered_at.unwrap_or(first_answered_at);
-            let end_of_day = calendar::end(row.reference_date);
+            let end_of_day = calendar::end_of_day(row.reference_date);
             if first_answered_at < end_of_day
                 || answered_at < first_answered_at
                 || answered_at > self.now
@@ -265,7 +265,7 @@ impl<F: FnMut(usize, Result<Item, String>) -> ControlFlow<()>> Reading<'_, F> {
                 Cohort::ALL.iter().any(of_cohort)
             };
             // A day that WeChat can still complete has to be polled.
-            let is_final = rows.entry.reference_date < calendar::oldest_told(self.now)
+            let is_final = rows.entry.reference_date < calendar::oldest_queryable(self.now)
                 || Dimension::ALL.iter().all(is_whole);
             let entry = Entry {
                 answer: wire::written(&rows.portrait),

@@ -123,7 +123,7 @@ impl<'a> Finding<'a> {
         let day = calendar::yesterday(now);
         let mut result = client.portrait(&access, window, day).await;
         if result.as_ref().is_err_and(wechat::Error::is_not_ready) {
-            let before = calendar::before(day, 1);
+            let before = calendar::days_before(day, 1);
             result = client.portrait(&access, window, before).await;
         }
         let error = result.as_ref().err();

@@ -56,7 +56,8 @@ pub async fn run(flags: &cli::Demo, outside: Outside) -> Result<(), Error> {
         temporary.path()
     };
     Archive::new(storage_path, Arc::clone(&clock)).put(&history(&simulator, yesterday, clock()))?;
-    let swing = [calendar::before(yesterday, 1), yesterday].map(|day| iphones(&simulator, day));
+    let swing =
+        [calendar::days_before(yesterday, 1), yesterday].map(|day| iphones(&simulator, day));
 
     let ending = CancellationToken::new();
     tokio::spawn(simulator::run(
@@ -132,11 +133,11 @@ fn history(simulator: &Simulator, yesterday: NaiveDate, now: DateTime<Utc>) -> V
     for app in apps() {
         for window in Window::ALL {
             for days in 0..DAYS {
-                let reference_date = calendar::before(yesterday, days);
+                let reference_date = calendar::days_before(yesterday, days);
                 let Some(answer) = simulator.answer(&app.appid, window, reference_date) else {
                     continue;
                 };
-                let known_at = calendar::usually_known(reference_date).min(now);
+                let known_at = calendar::expected_available_at(reference_date).min(now);
                 // Yesterday is still to be asked for, so that there is something to see.
                 let answered_at = match days {
                     0 => known_at,

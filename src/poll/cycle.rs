@@ -603,7 +603,7 @@ impl Followed {
             let mut dimensions = dimensions.clone();
             dimensions.retain(|dimension| self.app.past.dimensions.contains(dimension));
             let of_day = |days_ago: &u32| {
-                let day = calendar::before(entry.reference_date, (*days_ago).into());
+                let day = calendar::days_before(entry.reference_date, (*days_ago).into());
                 let portrait = past.iter().find(|past| past.reference_date == day)?;
                 Some((*days_ago, portrait))
             };
@@ -705,7 +705,7 @@ mod tests {
             revisions: 0,
         };
         app.show(0, vec![(entry(day), portrait(2))]);
-        app.show(0, vec![(entry(calendar::before(day, 1)), portrait(1))]);
+        app.show(0, vec![(entry(calendar::days_before(day, 1)), portrait(1))]);
         assert_eq!(app.record.windows[0].reference_date, Some(day));
         let newer = page::users(&app.app.appid, &portrait(2), &Dimension::ALL);
         let shown = app.record.windows[0].users.clone().unwrap();

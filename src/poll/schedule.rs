@@ -108,7 +108,7 @@ impl Days {
             }
         };
         self.held.insert(day, held);
-        let oldest = calendar::oldest_told(now);
+        let oldest = calendar::oldest_queryable(now);
         self.held.retain(|day, _| *day >= oldest);
         self.refused.retain(|day, _| *day >= oldest);
         (change, held)
@@ -129,7 +129,7 @@ impl Days {
             !self.held.get(day).is_some_and(|held| held.is_final(*day))
                 && self.refused.get(day) != Some(&today)
         };
-        [oldest_due(now), calendar::before(today, 1)]
+        [oldest_due(now), calendar::days_before(today, 1)]
             .into_iter()
             .filter(is_due)
             .collect()
@@ -139,7 +139,7 @@ impl Days {
 /// Returns the oldest day that may be due; what is missing before it is lost.
 #[must_use]
 pub fn oldest_due(now: DateTime<Utc>) -> NaiveDate {
-    calendar::oldest_told(now - CLOCK_TOLERANCE)
+    calendar::oldest_queryable(now - CLOCK_TOLERANCE)
 }
 
 /// Returns the time before which an app is not asked again after an error, if there is one.

@@ -195,7 +195,7 @@ impl Kind {
             Self::Empty => to_json(&Figures::empty(window, reference_date)),
             Self::Halves => to_json(&json!({"ref_date": figures.ref_date})),
             Self::WrongDate => {
-                figures.ref_date = ref_date(window, calendar::before(reference_date, 7));
+                figures.ref_date = ref_date(window, calendar::days_before(reference_date, 7));
                 to_json(&figures)
             }
             Self::Retain => to_json(&json!({

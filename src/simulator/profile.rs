@@ -35,7 +35,7 @@ pub(super) fn figures(
 ) -> Figures {
     let profile = AppProfile::of(&app.appid);
     let days: Vec<Day> = (0..window.days())
-        .map(|back| calendar::before(reference_date, back))
+        .map(|back| calendar::days_before(reference_date, back))
         .map(|day| Day::of(app, events, &profile, day))
         .collect();
     let mut figures = Figures::empty(window, reference_date);
@@ -309,7 +309,7 @@ mod tests {
     fn an_app_has_about_as_many_users_as_asked_for() {
         let end = day("2026-11-20");
         let mean = (0..280)
-            .map(|back| calendar::before(end, back).to_string())
+            .map(|back| calendar::days_before(end, back).to_string())
             .map(|date| users(&one_day(10_000, &[], &date).visit_uv.platforms))
             .sum::<f64>()
             / 280.0;

@@ -230,7 +230,7 @@ impl Simulator {
         let now = (self.now)();
         let (window, end) = requested_window(body)?;
         let yesterday = calendar::yesterday(now);
-        if end != yesterday && end != calendar::before(yesterday, 1) {
+        if !(calendar::oldest_queryable(now)..=yesterday).contains(&end) {
             return Err(61501);
         }
         let app = self.apps.get(appid).ok_or(40013)?;

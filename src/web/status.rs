@@ -145,7 +145,7 @@ impl WindowStatus {
         };
         let ends = record.holdings.ends();
         // What waits for the archive is not lost.
-        let gaps = is_all_archived.then(|| record.holdings.gaps(calendar::oldest_told(now)));
+        let gaps = is_all_archived.then(|| record.holdings.gaps(calendar::oldest_queryable(now)));
         let gaps = gaps.unwrap_or_default().into_iter().rev();
         Self {
             window: record.window,

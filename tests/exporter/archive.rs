@@ -196,7 +196,7 @@ async fn a_damaged_answer_does_not_keep_the_others_from_the_page() {
     home.archive(&wechat, &[APP], 30);
     let archive = Connection::open(home.archive_file()).unwrap();
     let damage = "UPDATE answers SET answer = CAST(x'7bff7d' AS TEXT) WHERE reference_date = ?1";
-    let day = calendar::before(yesterday(), 14).to_string();
+    let day = calendar::days_before(yesterday(), 14).to_string();
     archive.execute(damage, [day]).unwrap();
     let exporter = home.start().await;
     let page = exporter.ready().await;

@@ -257,7 +257,7 @@ async fn told(home: &Home, command: Command) -> Told {
 
 /// Answers new and active users of a portrait, by platform.
 fn sums(wechat: &WeChat, app: &str, (window, days): (Window, u64)) -> (NaiveDate, [f64; 2]) {
-    let day = calendar::before(yesterday(), days);
+    let day = calendar::days_before(yesterday(), days);
     let users = wechat.users(app, window, day);
     let sum = |cohort| {
         let of = |labels: &Labels| labels["dimension"] == "platform" && labels["cohort"] == cohort;

@@ -209,7 +209,7 @@ impl WeChat {
         now: DateTime<Utc>,
     ) -> Vec<Entry> {
         let entries = (0..days).map(|days| {
-            let day = calendar::before(calendar::yesterday(now), days);
+            let day = calendar::days_before(calendar::yesterday(now), days);
             let answer = self.simulator.answer(&appid(app), window, day);
             let known_at = calendar::midnight(day) + TimeDelta::minutes(34 * 60 + 20);
             Entry {

@@ -47,7 +47,7 @@ async fn an_export_backfills_prometheus_with_the_exact_figures() {
 
     let prometheus = Prometheus::over(blocks, &json!({}));
     for days_ago in [30, 31, 58] {
-        let day = calendar::before(yesterday(), days_ago);
+        let day = calendar::days_before(yesterday(), days_ago);
         // Noon of the next day in Beijing.
         let time = calendar::midnight(day).timestamp() + 36 * 3600;
         let found = prometheus

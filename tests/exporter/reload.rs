@@ -355,7 +355,7 @@ async fn a_changed_age_of_what_is_shown_and_kept_is_followed() {
     wechat.set_fault(APP, "errcode=61503");
     let mut home = Home::of(&wechat, &[APP]);
     home.archive(&wechat, &[APP], 10);
-    let newest = calendar::before(yesterday(), 4);
+    let newest = calendar::days_before(yesterday(), 4);
     let archive = rusqlite::Connection::open(home.archive_file()).unwrap();
     let newer = "DELETE FROM answers WHERE reference_date > ?1";
     archive.execute(newer, [newest.to_string()]).unwrap();

@@ -36,7 +36,7 @@ fn failed(output: &Output, code: i32) -> String {
 }
 
 fn days_ago(days: u64) -> String {
-    calendar::before(yesterday(), days).to_string()
+    calendar::days_before(yesterday(), days).to_string()
 }
 
 #[tokio::test]
@@ -126,7 +126,7 @@ async fn an_export_has_what_was_selected_and_no_more() {
     );
     let mut expected = Vec::new();
     for days in [7, 6, 5] {
-        let day = calendar::before(yesterday(), days);
+        let day = calendar::days_before(yesterday(), days);
         for (labels, users) in wechat.users(OTHER, Window::SevenDays, day) {
             if ["age", "gender"].contains(&labels["dimension"].as_str()) {
                 let [cohort, dimension, name] =
@@ -181,7 +181,7 @@ async fn both_work_while_the_exporter_runs() {
     fs::write(&file, exported(&source, &["--format", "jsonl"])).unwrap();
     let output = import(&home, &[], &file);
     assert!(output.status.success(), "{output:?}");
-    let week_ago = calendar::before(yesterday(), 7);
+    let week_ago = calendar::days_before(yesterday(), 7);
     let mut expected = wechat.users(APP, Window::OneDay, week_ago);
     expected.retain(|labels, _| {
         labels["dimension"] == "platform" && labels["name"] == "iPhone" && labels["cohort"] == "new"
@@ -402,7 +402,7 @@ async fn answers_saved_by_scripts_become_history() {
     let home = Home::of(&wechat, &[]);
     let folder = home.path("saved");
     let answer = |days| {
-        let day = calendar::before(yesterday(), days);
+        let day = calendar::days_before(yesterday(), days);
         wechat
             .simulator
             .answer(&APP.parse().unwrap(), Window::OneDay, day)
@@ -453,7 +453,7 @@ async fn answers_saved_by_scripts_become_history() {
     );
     assert!(log.contains("skipped=1"), "{log}");
     let csv = exported(&home, &["--format", "csv"]);
-    let mut expected = wechat.users(APP, Window::OneDay, calendar::before(yesterday(), 3));
+    let mut expected = wechat.users(APP, Window::OneDay, calendar::days_before(yesterday(), 3));
     expected.retain(|labels, _| labels["dimension"] == "platform" && labels["cohort"] == "active");
     for (labels, users) in expected {
         let row = format!(
@@ -476,7 +476,7 @@ async fn wrong_files_change_nothing() {
     let good = wechat.simulator.answer(
         &APP.parse().unwrap(),
         Window::OneDay,
-        calendar::before(yesterday(), 9),
+        calendar::days_before(yesterday(), 9),
     );
     fs::write(folder.join("1.json"), good.unwrap().to_string()).unwrap();
     let retain = json!({"ref_date": "20260101", "visit_uv": [{"key": 0, "value": 3}]});
