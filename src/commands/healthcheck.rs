@@ -23,11 +23,11 @@ const MAX_RESPONSE_BYTES: u64 = 4 << 10;
 ///
 /// Nothing listens there, or what responds is not a healthy exporter.
 pub(super) async fn run(flags: &cli::Healthcheck, outside: Outside) -> Result<(), Error> {
-    let answer = tokio::select! {
-        answer = tokio::time::timeout(TIMEOUT, ask(&flags.listen_address)) => answer,
+    let response = tokio::select! {
+        response = tokio::time::timeout(TIMEOUT, status_line(&flags.listen_address)) => response,
         () = outside.shutdown => return Err(Error::Interrupted),
     };
-    let problem = match answer {
+    let problem = match response {
         Ok(Ok(status)) if status.split(' ').nth(1) == Some("200") => return Ok(()),
         Ok(Ok(status)) => format!("responded with `{status}`"),
         Ok(Err(error)) => error.to_string(),
@@ -43,7 +43,7 @@ pub(super) async fn run(flags: &cli::Healthcheck, outside: Outside) -> Result<()
 ///
 /// Without an HTTP library: the client for WeChat needs certificates and proxies, on which this must
 /// not depend.
-async fn ask(listen_address: &str) -> io::Result<String> {
+async fn status_line(listen_address: &str) -> io::Result<String> {
     let port = listen_address.strip_prefix(':');
     let mut stream = match port.and_then(|port| port.parse::<u16>().ok()) {
         // Not every container can resolve `localhost`.
@@ -56,11 +56,11 @@ async fn ask(listen_address: &str) -> io::Result<String> {
     };
     let request = b"GET /-/healthy HTTP/1.0\r\n\r\n";
     stream.write_all(request).await?;
-    let mut answer = Vec::new();
+    let mut response = Vec::new();
     stream
         .take(MAX_RESPONSE_BYTES)
-        .read_to_end(&mut answer)
+        .read_to_end(&mut response)
         .await?;
-    let answer = String::from_utf8_lossy(&answer);
-    Ok(answer.lines().next().unwrap_or_default().to_owned())
+    let response = String::from_utf8_lossy(&response);
+    Ok(response.lines().next().unwrap_or_default().to_owned())
 }

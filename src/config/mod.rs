@@ -48,7 +48,7 @@ mod tests {
     pub(super) const SECRET: &str = "0123456789abcdef0123456789abcdef";
     pub(super) const MAIN: &str = "wxapp-portrait.yml";
 
-    /// A folder of configuration files.
+    /// A directory of configuration files.
     pub(super) struct Folder(pub(super) TempDir);
 
     impl Folder {
@@ -75,7 +75,7 @@ mod tests {
             })
         }
 
-        /// Loads the main file and returns its problems, with the folder left out.
+        /// Loads the main file and returns its problems, without the directory.
         pub(super) fn problems(&self) -> String {
             let problems = self.load().map(drop).unwrap_err().to_string();
             self.without_folder(&problems)
@@ -109,7 +109,7 @@ mod tests {
         Folder::new(&[(MAIN, text)]).load()
     }
 
-    /// Checks that each text has exactly this problem, told without the name of the file.
+    /// Checks that each text has exactly this problem, without the name of the file.
     #[track_caller]
     pub(super) fn assert_problems(cases: &[(&str, &str)]) {
         for (text, expected) in cases {
@@ -526,7 +526,7 @@ apps:
 wxapp-portrait.yml:2: swing.min_users: `few` is not a whole number from 1 to 1000000000
 wxapp-portrait.yml:3: poll.interval: `never` is not a duration: expected a number and a unit, such as 10s, 30m or 400d
 wxapp-portrait.yml:3: poll.concurrency: `0` is not a whole number from 1 to 256
-wxapp-portrait.yml:4: apps_files: there is no file gone.yml
+wxapp-portrait.yml:4: apps_files: no such file: gone.yml
 wxapp-portrait.yml:4: apps_files: `a[` is not a pattern: invalid range pattern
 wxapp-portrait.yml:6: apps[0].name: is blank: leave the key out to show the appid
 wxapp-portrait.yml:6: apps[0].access: no such access: expected cloud_hosting
@@ -579,7 +579,7 @@ c.yml:1: expected a list: one line with `- ` for each, or [a, b]"
 "
             );
         }
-        // More nodes than the YAML reader allows unless told otherwise.
+        // More nodes than the YAML reader allows by default.
         assert_eq!(load_text(&text).unwrap().apps.len(), 8_000);
     }
 

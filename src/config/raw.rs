@@ -25,19 +25,19 @@ pub(super) struct RawFile {
     pub(super) poll: Option<RawPoll>,
     /// How many days a portrait covers.
     pub(super) windows: Option<Texts>,
-    /// What users are divided by on the page; the archive keeps all of it.
+    /// Which dimensions are exposed; the archive keeps all.
     pub(super) dimensions: Option<Texts>,
-    /// How many names a dimension shows, such as `{city: 100}`; the rest is added up under the name
-    /// `(other)`. No limit unless set.
+    /// How many names of a dimension are exposed, such as `{city: 100}`; the rest is added up under the
+    /// name `(other)`. No limit by default.
     pub(super) top_names: Option<BTreeMap<String, Text>>,
     pub(super) past: Option<RawPast>,
     pub(super) swing: Option<RawSwing>,
     pub(super) archive: Option<RawArchive>,
-    /// How far the newest portrait may lie behind yesterday before `wxapp_portrait_users` of it
-    /// disappears; its timestamps stay.
+    /// How far the newest portrait may lie behind yesterday before its `wxapp_portrait_users` are
+    /// removed; its timestamps stay.
     pub(super) stale_after: Option<Text>,
-    /// Files with further apps, each a list as under `apps`; `*`, `?` and `[a-z]` stand for parts
-    /// of a name, `**` for any folders.
+    /// Files with further apps, each a list as under `apps`; `*`, `?` and `[a-z]` match parts of a
+    /// name, `**` any directories.
     pub(super) apps_files: Option<Vec<Text>>,
     pub(super) apps: Option<Vec<RawApp>>,
 }
@@ -45,13 +45,13 @@ pub(super) struct RawFile {
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawWeChat {
-    /// Where WeChat is; of a list, the next where one cannot be reached.
+    /// WeChat's URL; of a list, the next one is used while one cannot be reached.
     pub(super) base_url: Option<Spanned<OneOrMore>>,
-    /// For one request, from the connection to the last byte.
+    /// Of one request, from the connection to the last byte.
     pub(super) timeout: Option<Text>,
     /// A proxy for requests to WeChat, instead of those of the environment.
     pub(super) proxy_url: Option<Text>,
-    /// A file of certificates (PEM) that are trusted beside those of the system.
+    /// A file of certificates (PEM) that are trusted in addition to those of the system.
     pub(super) ca_file: Option<Text>,
 }
 
@@ -87,16 +87,17 @@ impl<'de> Deserialize<'de> for OneOrMore {
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawPoll {
-    /// Between two polls of an app while a day is missing or not final; less than a minute is warned of.
+    /// The time between two polls of an app while a day is missing or not final; less than a minute
+    /// causes a warning.
     pub(super) interval: Option<Text>,
-    /// How many requests may be under way at once.
+    /// How many requests may be in flight at once.
     pub(super) concurrency: Option<Text>,
 }
 
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawArchive {
-    /// Days further back are deleted: at the start, after midnight in Beijing, and when this
+    /// Older days are deleted: at the start, after midnight in Beijing, and when this
     /// changes.
     pub(super) retention: Option<Text>,
 }
@@ -104,66 +105,65 @@ pub(super) struct RawArchive {
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawPast {
-    /// In which dimensions `wxapp_portrait_past_users` has past days, as far as they are on the
-    /// page.
+    /// The dimensions of `wxapp_portrait_past_users`, as far as they are exposed.
     pub(super) dimensions: Option<Texts>,
-    /// So many days before the reference date; `[]` for none.
+    /// The days before the reference date, by their distance; `[]` for none.
     pub(super) days_ago: Option<Vec<Text>>,
 }
 
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawSwing {
-    /// From when on alerts call a change a swing: the share by which users fall, or rise so that
-    /// such a fall would undo it.
+    /// Which changes alerts call a swing: by which share users fall, or rise so that such a fall would
+    /// undo it.
     pub(super) threshold_ratio: Option<Text>,
-    /// How many users there must be, usually or on the day, in the app or platform in question.
+    /// How many users the app or platform must have, in the baseline or on the day.
     pub(super) min_users: Option<Text>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawApp {
-    /// What WeChat calls the mini program; it may stand once in all files.
+    /// The mini program's identifier at WeChat; unique across all files.
     pub(super) appid: Text,
-    /// What you call it, one line; the label `app` of `wxapp_portrait_app_info`.
+    /// Its name for people, one line; the label `app` of `wxapp_portrait_app_info`.
     pub(super) name: Option<Text>,
-    /// A file with the AppSecret and nothing else; it is read again when a token is due.
+    /// A file with the AppSecret and nothing else; it is read again for every new token.
     pub(super) secret_file: Option<Text>,
-    /// A variable of the environment with the AppSecret.
+    /// An environment variable with the AppSecret.
     pub(super) secret_env: Option<Text>,
     pub(super) windows: Option<Texts>,
     pub(super) dimensions: Option<Texts>,
     pub(super) top_names: Option<BTreeMap<String, Text>>,
     pub(super) past: Option<RawPast>,
     pub(super) swing: Option<RawSwing>,
-    /// A file with an access token, which somebody else keeps fresh.
+    /// A file with an access token, which another program renews.
     pub(super) token_file: Option<Text>,
     /// The query parameter that carries the token.
     pub(super) token_parameter: Option<Text>,
-    /// An address that answers GET with an access token.
+    /// A URL that returns an access token for GET.
     pub(super) token_url: Option<Text>,
-    /// A file of headers for that address, a line `Name: value` for each.
+    /// A file of headers for that URL, one `Name: value` per line.
     pub(super) token_url_headers_file: Option<Text>,
     /// A program and its arguments; it writes an access token to its standard output.
     pub(super) token_command: Option<Texts>,
-    /// Somebody else adds the token: the sidecar of WeChat's cloud hosting.
+    /// The sidecar of WeChat's cloud hosting adds the token.
     pub(super) access: Option<Text>,
     pub(super) cloud_function: Option<Spanned<RawCloudFunction>>,
-    /// An address that answers portraits by POST.
+    /// A URL that returns portraits for POST.
     pub(super) portrait_url: Option<Text>,
-    /// A file of headers for that address, a line `Name: value` for each.
+    /// A file of headers for that URL, one `Name: value` per line.
     pub(super) portrait_url_headers_file: Option<Text>,
-    /// Which endpoint of WeChat gives tokens for the AppSecret; `token` takes the tokens of others
-    /// away.
+    /// Which endpoint of WeChat issues tokens for the AppSecret; `token` invalidates those of other
+    /// programs.
     pub(super) token_endpoint: Option<Text>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawCloudFunction {
-    /// The environment of a cloud function that asks for the portrait.
+    /// The environment of a cloud function that requests the portrait.
     pub(super) env: Text,
-    /// What that function is called.
+    /// The name of that function.
     pub(super) name: Text,
 }

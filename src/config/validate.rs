@@ -527,7 +527,7 @@ impl Check<'_> {
                 self.problem(
                     line,
                     "apps_files",
-                    format!("there is no file {}", whole.display()),
+                    format!("no such file: {}", whole.display()),
                 );
             }
         }

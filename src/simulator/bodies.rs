@@ -54,7 +54,7 @@ mod tests {
 
     #[test]
     fn only_three_spans_in_one_format_are_understood() {
-        let asked = |begin: &str, end: &str| {
+        let requested = |begin: &str, end: &str| {
             requested_window(
                 json!({"begin_date": begin, "end_date": end})
                     .to_string()
@@ -62,9 +62,15 @@ mod tests {
             )
         };
         let end: NaiveDate = "2026-11-20".parse().unwrap();
-        assert_eq!(asked("20261120", "20261120"), Ok((Window::OneDay, end)));
-        assert_eq!(asked("20261114", "20261120"), Ok((Window::SevenDays, end)));
-        assert_eq!(asked("20261022", "20261120"), Ok((Window::ThirtyDays, end)));
+        assert_eq!(requested("20261120", "20261120"), Ok((Window::OneDay, end)));
+        assert_eq!(
+            requested("20261114", "20261120"),
+            Ok((Window::SevenDays, end))
+        );
+        assert_eq!(
+            requested("20261022", "20261120"),
+            Ok((Window::ThirtyDays, end))
+        );
         for (begin, end) in [
             ("20261119", "20261120"),
             ("20261121", "20261120"),
@@ -72,7 +78,7 @@ mod tests {
             ("2026111", "2026111"),
             ("", ""),
         ] {
-            assert_eq!(asked(begin, end), Err(61500));
+            assert_eq!(requested(begin, end), Err(61500));
         }
         for (body, errcode) in [
             ("", 44002),

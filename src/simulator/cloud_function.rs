@@ -67,7 +67,7 @@ impl Wrap {
     }
 }
 
-/// Returns the body with which the portrait endpoint is asked for an event, whose dates may be
+/// Returns the body of the request to the portrait endpoint for an event, whose dates may be
 /// spelled either way.
 pub(super) fn request_body(event: &[u8]) -> String {
     String::from_utf8_lossy(event)

@@ -9,7 +9,7 @@ pub(super) const fn mix(value: u64) -> u64 {
     value ^ (value >> 31)
 }
 
-/// Hashes a text; another `purpose` gives another number for the same text.
+/// Hashes a text; with another `purpose` to another number.
 pub(super) fn hash(purpose: &str, text: &str) -> u64 {
     let bytes = purpose.bytes().chain([0]).chain(text.bytes());
     bytes.fold(0, |hash, byte| mix(hash ^ u64::from(byte)))

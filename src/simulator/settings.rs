@@ -1,6 +1,6 @@
 //! What is simulated: the apps that exist, and how their WeChat behaves.
 //!
-//! Values only; what an event or a fault is stands in their own files.
+//! Values only; events and faults have files of their own.
 
 use std::str::FromStr;
 use std::time::Duration;

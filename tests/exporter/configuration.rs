@@ -257,7 +257,7 @@ fn expected(problem: &str) -> String {
         format!("a word such as {example}")
     } else if let Some(right) = after("expected ").or_else(|| after("is not ")) {
         right.to_owned()
-    } else if problem.starts_with("there is no file ") {
+    } else if problem.starts_with("no such file: ") {
         "the name of a file".to_owned()
     } else {
         panic!("what would be right is not told: {problem}")
