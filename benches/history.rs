@@ -14,7 +14,7 @@ use chrono::{DateTime, NaiveDate};
 use wxapp_portrait_exporter::archive::{DayState, Key, Record, Row, Store};
 use wxapp_portrait_exporter::calendar;
 use wxapp_portrait_exporter::past::PAST_DAYS;
-use wxapp_portrait_exporter::portrait::{AppId, Dimension, Window};
+use wxapp_portrait_exporter::portrait::{AppId, Window};
 use wxapp_portrait_exporter::simulator::{Settings, Simulator};
 use wxapp_portrait_exporter::wechat::decode;
 
@@ -69,7 +69,7 @@ fn records(appid: &AppId) -> Vec<Record> {
     };
     let simulator = Simulator::new(settings, || DateTime::UNIX_EPOCH);
     let record = |days| {
-        let reference_date = calendar::before(newest, days);
+        let reference_date = calendar::days_before(newest, days);
         let answer = simulator.answer(appid, Window::OneDay, reference_date);
         Record {
             key: Key {

@@ -1,7 +1,7 @@
 //! Beijing days, whatever the zone of the host.
 //!
-//! WeChat counts days in UTC+8, all year. This is the only place that knows it; everything else
-//! speaks of instants in UTC and of named days.
+//! WeChat counts days in UTC+8, all year. Only this module knows that; all others have instants in
+//! UTC and named days.
 
 use std::sync::Arc;
 
@@ -9,11 +9,23 @@ use chrono::{DateTime, Days, FixedOffset, NaiveDate, NaiveTime, TimeDelta, Utc};
 
 use crate::portrait::Window;
 
-/// Tells what time it is; main passes the real clock, tests what they like.
+/// Returns the present time; main passes the real clock, tests pass their own.
 pub type Clock = Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>;
 
 /// Beijing is ahead of UTC by this, without daylight saving.
 const OFFSET_SECONDS: i32 = 8 * 3600;
+
+/// The first day of the calendar as far as it is used here; see [`midnight`].
+const FIRST_DAY: NaiveDate = match NaiveDate::from_ymd_opt(1, 1, 1) {
+    Some(day) => day,
+    None => NaiveDate::MIN,
+};
+
+/// The last one.
+const LAST_DAY: NaiveDate = match NaiveDate::from_ymd_opt(9999, 12, 31) {
+    Some(day) => day,
+    None => NaiveDate::MAX,
+};
 
 fn beijing() -> FixedOffset {
     FixedOffset::east_opt(OFFSET_SECONDS)
@@ -26,10 +38,10 @@ pub fn today(now: DateTime<Utc>) -> NaiveDate {
     in_beijing(now).date_naive()
 }
 
-/// Returns the newest Beijing day of which WeChat may know the users.
+/// Returns the newest Beijing day of which WeChat may have figures.
 #[must_use]
 pub fn yesterday(now: DateTime<Utc>) -> NaiveDate {
-    before(today(now), 1)
+    days_before(today(now), 1)
 }
 
 /// A new day is asked for this long after midnight: WeChat has nothing before the morning, and would
@@ -43,44 +55,47 @@ pub fn newest_queryable(now: DateTime<Utc>) -> NaiveDate {
     yesterday(now - CLOCK_TOLERANCE)
 }
 
-/// Returns the oldest Beijing day of which WeChat still tells the users.
+/// Returns the oldest Beijing day of which WeChat still has figures.
 #[must_use]
-pub fn oldest_told(now: DateTime<Utc>) -> NaiveDate {
-    before(today(now), 2)
+pub fn oldest_queryable(now: DateTime<Utc>) -> NaiveDate {
+    days_before(today(now), 2)
 }
 
-/// Returns when the users of `day` usually are known: at 10:00 of the next day in Beijing.
+/// Returns when WeChat usually has the figures of `day`: at 10:00 of the next day in Beijing.
 #[must_use]
-pub fn usually_known(day: NaiveDate) -> DateTime<Utc> {
+pub fn expected_available_at(day: NaiveDate) -> DateTime<Utc> {
     midnight(day) + TimeDelta::hours(24 + 10)
 }
 
 /// Returns the day that many days before `day`.
 #[must_use]
-pub fn before(day: NaiveDate, days: u64) -> NaiveDate {
+pub fn days_before(day: NaiveDate, days: u64) -> NaiveDate {
     day.checked_sub_days(Days::new(days))
         .unwrap_or(NaiveDate::MIN)
 }
 
 /// Returns the instant at which `day` begins in Beijing.
+///
+/// A day of another age counts as the first or the last of the years 1 to 9999, so that hours and
+/// days can be added to the result.
 #[must_use]
 pub fn midnight(day: NaiveDate) -> DateTime<Utc> {
-    (day.and_time(NaiveTime::MIN) - beijing()).and_utc()
+    (day.clamp(FIRST_DAY, LAST_DAY).and_time(NaiveTime::MIN) - beijing()).and_utc()
 }
 
 /// Returns the first midnight in Beijing after `now`.
 #[must_use]
 pub fn next_midnight(now: DateTime<Utc>) -> DateTime<Utc> {
-    end(today(now))
+    end_of_day(today(now))
 }
 
 /// Returns the instant at which `day` is over in Beijing.
 #[must_use]
-pub fn end(day: NaiveDate) -> DateTime<Utc> {
+pub fn end_of_day(day: NaiveDate) -> DateTime<Utc> {
     midnight(day.succ_opt().unwrap_or(NaiveDate::MAX))
 }
 
-/// Returns `now` as the clocks of Beijing show it, for people to read.
+/// Returns `now` in Beijing's time zone, for people.
 #[must_use]
 pub fn in_beijing(now: DateTime<Utc>) -> DateTime<FixedOffset> {
     now.with_timezone(&beijing())
@@ -89,7 +104,10 @@ pub fn in_beijing(now: DateTime<Utc>) -> DateTime<FixedOffset> {
 /// Returns the first and the last day of the window that ends on `reference_date`.
 #[must_use]
 pub fn range(window: Window, reference_date: NaiveDate) -> (NaiveDate, NaiveDate) {
-    (before(reference_date, window.days() - 1), reference_date)
+    (
+        days_before(reference_date, window.days() - 1),
+        reference_date,
+    )
 }
 
 #[cfg(test)]
@@ -124,6 +142,19 @@ mod tests {
         assert_eq!(midnight(day("2026-11-22")), utc("2026-11-21T16:00:00Z"));
         let half_past_three = midnight(day("2026-11-22")) + TimeDelta::minutes(15 * 60 + 30);
         assert_eq!(half_past_three, utc("2026-11-22T07:30:00Z"));
+    }
+
+    #[test]
+    fn days_of_another_age_end_and_begin_without_harm() {
+        for day in [NaiveDate::MIN, NaiveDate::MAX] {
+            let after = [midnight(day), end_of_day(day), expected_available_at(day)];
+            assert!(
+                after
+                    .iter()
+                    .all(|time| *time + TimeDelta::days(1000) > *time)
+            );
+        }
+        assert_eq!(days_before(NaiveDate::MIN, 1), NaiveDate::MIN);
     }
 
     #[test]

@@ -1,9 +1,10 @@
-//! What the command line accepts: the form of it, not what is done about it.
+//! The command line: which flags there are and what they accept. Knows nothing of what is done
+//! about them.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use chrono::{NaiveDate, NaiveTime};
+use chrono::{Datelike as _, NaiveDate, NaiveTime};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::portrait::{AppId, Dimension, Window};
@@ -21,12 +22,12 @@ const LONG_VERSION: &str = concat!(
 
 /// Prometheus exporter for the user portraits of WeChat mini programs.
 ///
-/// Without a command it serves, as `serve` does. To see it at work with nothing else installed,
-/// run `wxapp-portrait-exporter demo`.
+/// Without a command it runs `serve`. To try it without a configuration, run
+/// `wxapp-portrait-exporter demo`.
 #[derive(Debug, Parser)]
 #[command(version = LONG_VERSION, args_conflicts_with_subcommands = true)]
 pub struct Cli {
-    /// What to do; without it, serve.
+    /// The command; `serve` by default.
     #[command(subcommand)]
     pub command: Option<Command>,
     /// The flags of `serve`.
@@ -34,7 +35,7 @@ pub struct Cli {
     pub serve: Serve,
 }
 
-/// What to do.
+/// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Polls WeChat for the configured apps and serves their portraits (the default).
@@ -43,24 +44,24 @@ pub enum Command {
     Demo(Demo),
     /// Runs the simulated WeChat alone, for tests, load, and trying out alert rules.
     ///
-    /// Under its one address are WeChat's own endpoints, which take cloud hosting's tokens, too; a new one
-    /// is told by `GET /simulator/cloudbase-token/APPID`. A cloud function `portrait` of the environment
+    /// At its one address are WeChat's own endpoints, which take cloud hosting's tokens, too;
+    /// `GET /simulator/cloudbase-token/APPID` returns a new one. A cloud function `portrait` of the environment
     /// `sim-1a2b` is run by `POST /tcb/invokecloudfunction`, and by `POST /function/APPID` with
     /// `?wrap=data`, `result` or `resp_data`, and `?case=snake`. `GET /simulator/tokens/APPID` is a token
     /// server, with `?format=json` and, for a careless one, `?force_refresh=true`.
     Simulate(Simulate),
-    /// Asks WeChat once for every configured app, and tells what came back or what to do about it.
+    /// Requests a portrait of every configured app once, and reports the result or what to do about it.
     Check(Check),
-    /// Writes archived days, also while the exporter runs.
+    /// Exports archived days, also while the exporter runs.
     Export(Export),
-    /// Puts history that was kept elsewhere into the archive, also while the exporter runs.
+    /// Imports history into the archive, also while the exporter runs.
     Import(Import),
-    /// Asks a running exporter whether it is alive; for containers without curl.
+    /// Checks that a running exporter is healthy; for containers without curl.
     Healthcheck(Healthcheck),
 }
 
 impl Command {
-    /// Returns what is logged and how.
+    /// Returns the flags of the log.
     #[must_use]
     pub fn log(&self) -> Log {
         match self {
@@ -78,19 +79,23 @@ impl Command {
 /// Flags of `serve`.
 #[derive(Debug, Clone, Args)]
 pub struct Serve {
-    /// Which configuration.
+    /// The configuration.
     #[command(flatten)]
     pub config: ConfigFile,
-    /// Checks the configuration and the files that it names, and exits; asks nobody.
+    /// Checks the configuration and the files that it names, and exits; sends no requests.
     #[arg(long = "config.check")]
     pub config_check: bool,
-    /// Folder of the archive, seen from the current one; made if it is not there.
-    #[arg(long = "storage.path", value_name = "FOLDER", default_value = "data")]
+    /// Archive directory, relative to the working directory; created if missing.
+    #[arg(
+        long = "storage.path",
+        value_name = "DIRECTORY",
+        default_value = "data"
+    )]
     pub storage_path: PathBuf,
-    /// What is served and where.
+    /// The web server.
     #[command(flatten)]
     pub web: Web,
-    /// What is logged and how.
+    /// The log.
     #[command(flatten)]
     pub log: Log,
 }
@@ -98,14 +103,13 @@ pub struct Serve {
 /// Flags of `demo`.
 #[derive(Debug, Clone, Args)]
 pub struct Demo {
-    /// Folder of an archive of its own, which gets the three simulated apps and is kept; without it, a
-    /// temporary one.
-    #[arg(long = "storage.path", value_name = "FOLDER")]
+    /// Directory for an archive of the three simulated apps, which is kept; a temporary one by default.
+    #[arg(long = "storage.path", value_name = "DIRECTORY")]
     pub storage_path: Option<PathBuf>,
-    /// What is served and where.
+    /// The web server.
     #[command(flatten)]
     pub web: Web,
-    /// What is logged and how.
+    /// The log.
     #[command(flatten)]
     pub log: Log,
 }
@@ -120,9 +124,9 @@ pub struct Simulate {
         default_value = "127.0.0.1:10691", value_parser = parse_address
     )]
     pub listen_address: String,
-    /// A simulated app and its mean active users a day (10000 unless told); repeatable.
+    /// A simulated app and its mean active users a day (10000 by default); repeatable.
     ///
-    /// Its AppSecret is told by `GET /simulator/apps`.
+    /// `GET /simulator/apps` returns its AppSecret.
     #[arg(long, value_name = "APPID[=USERS]", required = true)]
     pub app: Vec<App>,
     /// A swing of one day, such as 2026-11-20:platform=iPhone:0.4; repeatable.
@@ -133,28 +137,27 @@ pub struct Simulate {
     pub event: Vec<Event>,
     /// A fault of one app, such as wx0123456789abcdef=errcode=40164; repeatable.
     ///
-    /// Faults: errcode=N, http=STATUS, delay=TIME, cut (off in the middle), reset (no answer),
-    /// garbage (no JSON), empty (no rows), halves (no users at all), huge (over 8 MiB), wrong-date,
-    /// retain (the answer of another API), camel (spelled as by cloud functions), rows (senseless ones
-    /// among good ones), scaled=FACTOR (a revision), leaky (a refusal that repeats token and secret),
-    /// unrelayed (cloud hosting adds no token).
-    /// `token:` in front makes it a fault of the token endpoint, `function:` of invokecloudfunction;
-    /// `*TIMES` behind ends it; an app has one of each. While running: `curl -X PUT -d cut ADDRESS/simulator/faults/APPID`, and DELETE.
+    /// Faults: errcode=N, http=STATUS, delay=TIME, cut (truncated), reset (no response), garbage (not
+    /// JSON), empty (no rows), halves (no users at all), huge (over 8 MiB), wrong-date, retain (the
+    /// response of another API), camel (spelled as by cloud functions), rows (invalid ones among valid
+    /// ones), scaled=FACTOR (a revision), leaky (an error that repeats token and secret), unrelayed
+    /// (cloud hosting adds no token). The prefix `token:` makes it a fault of the token endpoint,
+    /// `function:` of invokecloudfunction; the suffix `*TIMES` limits it; an app has one of each. While running: `curl -X PUT -d cut ADDRESS/simulator/faults/APPID`, and DELETE.
     #[arg(long, value_name = "APPID=FAULT", value_parser = parse_fault)]
     pub fault: Vec<(AppId, Fault)>,
-    /// Beijing time at which yesterday is ready.
+    /// Beijing time from which on yesterday's figures are available.
     #[arg(long, value_name = "HH:MM", default_value = "00:00", value_parser = parse_time)]
     pub ready_at: NaiveTime,
     /// Beijing time until which yesterday's figures are preliminary.
     #[arg(long, value_name = "HH:MM", default_value = "00:00", value_parser = parse_time)]
     pub final_at: NaiveTime,
-    /// How long a token lives.
+    /// How long a token is valid.
     #[arg(long, value_name = "TIME", default_value = "2h", value_parser = humantime::parse_duration)]
     pub token_life: Duration,
-    /// Answers requests for portraits without a token as those from this app's cloud hosting.
+    /// Treats requests for portraits without a token as those from this app's cloud hosting.
     #[arg(long, value_name = "APPID")]
     pub cloud_hosting: Option<AppId>,
-    /// What is logged and how.
+    /// The log.
     #[command(flatten)]
     pub log: Log,
 }
@@ -162,13 +165,13 @@ pub struct Simulate {
 /// Flags of `check`.
 #[derive(Debug, Clone, Args)]
 pub struct Check {
-    /// Which configuration.
+    /// The configuration.
     #[command(flatten)]
     pub config: ConfigFile,
-    /// Which of the configured apps; repeatable; without it, all.
+    /// Only these of the configured apps; repeatable; all by default.
     #[arg(long)]
     pub appid: Vec<AppId>,
-    /// How findings are written.
+    /// Output format.
     // The log has a format, too, by another name on the command line.
     #[arg(
         id = "check_format",
@@ -177,59 +180,63 @@ pub struct Check {
         default_value = "table"
     )]
     pub format: CheckFormat,
-    /// What is logged and how.
+    /// The log.
     #[command(flatten)]
     pub log: Log,
 }
 
-/// How `check` writes what it found.
+/// The output formats of `check`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum CheckFormat {
-    /// For people: a line for each app, and what is wrong below it.
+    /// A line for each app, with its problem below it.
     Table,
-    /// For programs: a list with an object for each app.
+    /// A JSON array with an object for each app.
     Json,
 }
 
 /// Flags of `export`.
 #[derive(Debug, Clone, Args)]
 pub struct Export {
-    /// What is written.
+    /// Output format.
     // The log has a format, too, by another name on the command line.
     #[arg(id = "export_format", long = "format", value_name = "FORMAT")]
     pub format: ExportFormat,
-    /// The first reference date, such as 2026-11-01; without it, the oldest day.
+    /// The first reference date, such as 2026-11-01; the oldest day by default.
     #[arg(long, value_name = "DAY", value_parser = parse_day)]
     pub from: Option<NaiveDate>,
-    /// The last reference date; without it, the newest day.
+    /// The last reference date; the newest day by default.
     #[arg(long, value_name = "DAY", value_parser = parse_day)]
     pub to: Option<NaiveDate>,
-    /// Whose days; repeatable; without it, those of all apps in the archive.
+    /// Only these apps; repeatable; all in the archive by default.
     #[arg(long)]
     pub appid: Vec<AppId>,
-    /// Which windows: 1d, 7d, 30d; repeatable; without it, all.
+    /// Only these windows: 1d, 7d, 30d; repeatable; all by default.
     #[arg(long)]
     pub window: Vec<Window>,
-    /// Which dimensions: province, city, gender, platform, device, age; repeatable; without it, all. What
-    /// is to be imported again should have all.
+    /// Only these dimensions: province, city, gender, platform, device, age; repeatable; all by default. An
+    /// export that is to be imported again should have all.
     #[arg(long)]
     pub dimension: Vec<Dimension>,
     /// Time between two samples of openmetrics, from 1m to 1d [default: 1h]. A day that was the newest
-    /// for a shorter time may have none.
+    /// for less than that may have none.
     #[arg(long, value_name = "TIME", value_parser = parse_step)]
     pub step: Option<Duration>,
-    /// File that is written, in one piece or not at all; without it, or with -, standard output.
+    /// Output file, written as a whole or not at all; standard output by default and for `-`.
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
-    /// Folder of the archive.
-    #[arg(long = "storage.path", value_name = "FOLDER", default_value = "data")]
+    /// Archive directory.
+    #[arg(
+        long = "storage.path",
+        value_name = "DIRECTORY",
+        default_value = "data"
+    )]
     pub storage_path: PathBuf,
-    /// What is logged and how.
+    /// The log.
     #[command(flatten)]
     pub log: Log,
 }
 
-/// What `export` writes.
+/// The output formats of `export`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ExportFormat {
     /// Samples for `promtool tsdb create-blocks-from openmetrics`.
@@ -245,23 +252,27 @@ pub enum ExportFormat {
 /// Flags of `import`.
 #[derive(Debug, Clone, Args)]
 pub struct Import {
-    /// JSON lines of `export`, answers of WeChat (one in a file, or one in a line), or folders of such
-    /// files, whose names end in .json or .jsonl; `-` is standard input.
+    /// JSON lines of `export`, responses of WeChat (one in a file, or one in a line), or directories of
+    /// such files, whose names end in .json or .jsonl; `-` is standard input.
     #[arg(required = true, value_name = "PATH")]
     pub paths: Vec<PathBuf>,
-    /// Whose answers these are; lines of `export` tell it themselves.
+    /// The app of responses; lines of `export` contain it.
     #[arg(long)]
     pub appid: Option<AppId>,
-    /// The window of an answer whose `ref_date` does not tell it: 1d, 7d, 30d; with --reference-date.
+    /// The window of a response whose `ref_date` does not contain it: 1d, 7d, 30d; with --reference-date.
     #[arg(long, requires = "reference_date")]
     pub window: Option<Window>,
-    /// The last day of that answer; with --window, for a single file.
+    /// The last day of that response; with --window, for a single file.
     #[arg(long, value_name = "DAY", requires = "window", value_parser = parse_day)]
     pub reference_date: Option<NaiveDate>,
-    /// Folder of the archive, made if it is not there.
-    #[arg(long = "storage.path", value_name = "FOLDER", default_value = "data")]
+    /// Archive directory; created if missing.
+    #[arg(
+        long = "storage.path",
+        value_name = "DIRECTORY",
+        default_value = "data"
+    )]
     pub storage_path: PathBuf,
-    /// What is logged and how.
+    /// The log.
     #[command(flatten)]
     pub log: Log,
 }
@@ -276,12 +287,12 @@ pub struct Healthcheck {
         default_value = ":10690", value_parser = parse_address
     )]
     pub listen_address: String,
-    /// What is logged and how.
+    /// The log.
     #[command(flatten)]
     pub log: Log,
 }
 
-/// Which configuration is read.
+/// The flag of the configuration.
 #[derive(Debug, Clone, Args)]
 pub struct ConfigFile {
     /// Path of the configuration.
@@ -294,7 +305,7 @@ pub struct ConfigFile {
     pub path: PathBuf,
 }
 
-/// What is served and where.
+/// The flags of the web server.
 #[derive(Debug, Clone, Args)]
 pub struct Web {
     /// Address to listen on, `HOST:PORT` or `:PORT` for all; repeatable.
@@ -304,36 +315,36 @@ pub struct Web {
         default_value = ":10690", value_parser = parse_address
     )]
     pub listen_address: Vec<String>,
-    /// Path of the page for Prometheus.
+    /// Path under which metrics are exposed.
     #[arg(long = "web.telemetry-path", value_name = "PATH", default_value = "/metrics", value_parser = parse_telemetry_path)]
     pub telemetry_path: String,
 }
 
-/// What is logged and how.
+/// The flags of the log.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct Log {
-    /// The least important messages that are logged.
+    /// Only log messages with this severity or above.
     #[arg(long = "log.level", value_name = "LEVEL", default_value = "info")]
     pub level: LogLevel,
-    /// The form of the log.
+    /// Format of the log.
     #[arg(long = "log.format", value_name = "FORMAT", default_value = "logfmt")]
     pub format: LogFormat,
 }
 
-/// How important a message is.
+/// The severities of log messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LogLevel {
     /// Everything.
     Debug,
-    /// What happens.
+    /// What happens, such as an arriving portrait.
     Info,
-    /// What goes wrong and may pass.
+    /// Problems that may resolve themselves.
     Warn,
-    /// What goes wrong and does not pass by itself.
+    /// Problems that do not resolve themselves.
     Error,
 }
 
-/// The form of the log.
+/// The formats of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
     /// Keys and values on a line.
@@ -350,7 +361,7 @@ fn parse_telemetry_path(text: &str) -> Result<String, String> {
     if !is_path {
         Err("expected a path such as /metrics".to_owned())
     } else if web::RESERVED_PATHS.contains(&text) {
-        Err("something else is served there".to_owned())
+        Err("this path is reserved".to_owned())
     } else {
         Ok(text.to_owned())
     }
@@ -366,8 +377,10 @@ fn parse_address(text: &str) -> Result<String, String> {
 }
 
 fn parse_day(text: &str) -> Result<NaiveDate, String> {
-    text.parse()
-        .map_err(|_| "expected a day such as 2026-11-01".to_owned())
+    // The archive compares days as text, so that a year must have four digits.
+    let day = text.parse().ok();
+    day.filter(|day: &NaiveDate| (0..=9999).contains(&day.year()))
+        .ok_or_else(|| "expected a day such as 2026-11-01".to_owned())
 }
 
 fn parse_step(text: &str) -> Result<Duration, String> {
@@ -416,11 +429,20 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_no_url() {
+    fn a_url_is_not_an_address() {
         for bad in ["http://localhost:10690", "10690", "localhost", ":http"] {
             assert!(parse_address(bad).is_err(), "{bad}");
         }
         assert!(parse_address("[::1]:10690").is_ok());
+    }
+
+    #[test]
+    fn a_day_is_of_this_age() {
+        assert!(parse_day("2026-11-01").is_ok());
+        assert!(parse_day("9999-12-31").is_ok());
+        for bad in ["+262142-12-31", "10000-01-01", "-0001-01-01", "20261101"] {
+            assert!(parse_day(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]
@@ -432,7 +454,7 @@ mod tests {
     }
 
     #[test]
-    fn the_help_tells_how_the_simulated_cloud_function_is_called() {
+    fn the_help_says_how_the_simulated_cloud_function_is_called() {
         let mut cli = Cli::command();
         let simulate = cli.find_subcommand_mut("simulate").unwrap();
         let help = simulate.render_long_help().to_string();
@@ -442,7 +464,7 @@ mod tests {
     }
 
     #[test]
-    fn faults_are_told_by_app() {
+    fn a_fault_belongs_to_an_app() {
         assert!(parse_fault("wx0123456789abcdef=token:errcode=40164*2").is_ok());
         assert!(parse_fault("errcode40164").is_err());
     }

@@ -327,11 +327,11 @@ fn write_samples(
 /// Returns when the page first showed a day; for one that was answered late, when it usually would have,
 /// so that no later day was known before.
 fn known_at(record: &Record) -> DateTime<Utc> {
-    let end = calendar::end(record.key.reference_date);
+    let end = calendar::end_of_day(record.key.reference_date);
     if (end..calendar::next_midnight(end)).contains(&record.state.first_answered_at) {
         record.state.first_answered_at
     } else {
-        calendar::usually_known(record.key.reference_date)
+        calendar::expected_available_at(record.key.reference_date)
     }
 }
 

@@ -1,7 +1,7 @@
-//! Reads history that was kept elsewhere: JSON lines of `export`, and answers of WeChat as they came.
+//! Reads history from elsewhere: JSON lines of `export`, and unchanged responses of WeChat.
 //!
-//! Knows no flags, no files and no archive: lines in, entries out, or what is wrong, each with the number
-//! of its line.
+//! Knows no flags, no files and no archive: lines in, entries or problems out, each with the number of
+//! its line.
 
 use std::collections::HashSet;
 use std::io::{self, BufRead};
@@ -23,35 +23,37 @@ const FIRST_DAY: NaiveDate = match NaiveDate::from_ymd_opt(2017, 1, 9) {
     None => NaiveDate::MAX,
 };
 
-/// What is known of answers besides what they say.
+/// What a response of WeChat does not contain.
 #[derive(Debug, Clone, Default)]
-pub struct Given {
-    /// Whose they are.
+pub struct ImportDefaults {
+    /// The app that it is of.
     pub appid: Option<AppId>,
-    /// The days that they cover: the window and the last day. Without it their `ref_date` tells.
+    /// The days that it covers: the window and the last day. By default they follow from its
+    /// `ref_date`.
     pub covers: Option<(Window, NaiveDate)>,
 }
 
-/// What stands in a file.
+/// What a file contains.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Item {
     /// A day.
     Day(Record),
-    /// An answer without users, and what it says in place of them.
+    /// A response without users, and what it says instead.
     NoPortrait(String),
 }
 
-/// Reads a file, and passes on what stands there with the number of its line, until `each` breaks off.
+/// Reads a file, and passes its items with their line numbers to `each`, until that breaks.
 ///
-/// A file has one answer, or lines, each of them a row of `export` or an answer. The rows of a day follow
-/// each other. `now` tells which days may be over. What is wrong is passed on in sentences for the operator.
+/// A file contains one response, or lines, each of them a row of `export` or a response. The rows of a
+/// day follow each other. Days that are not over at `now` are refused. Problems are sentences for the
+/// operator.
 ///
 /// # Errors
 ///
 /// The file can't be read to its end.
 pub fn read(
     mut file: impl BufRead,
-    given: &Given,
+    given: &ImportDefaults,
     now: DateTime<Utc>,
     each: impl FnMut(usize, Result<Item, String>) -> ControlFlow<()>,
 ) -> io::Result<()> {
@@ -71,7 +73,7 @@ pub fn read(
         number += 1;
         if file.read_until(b'\n', &mut line)? == 0 {
             if is_first {
-                reading.pass_on(number, Err("nothing stands in it".to_owned()));
+                reading.pass_on(number, Err("file is empty".to_owned()));
             }
             reading.finish_rows();
             break;
@@ -94,13 +96,13 @@ pub fn read(
 
 /// A file that is being read.
 struct Reading<'a, F> {
-    given: &'a Given,
+    given: &'a ImportDefaults,
     now: DateTime<Utc>,
     each: F,
     flow: ControlFlow<()>,
     /// The day whose rows are being read.
     rows: Option<Rows>,
-    /// Days whose rows have been read.
+    /// Days whose rows are complete.
     finished: HashSet<Key>,
 }
 
@@ -111,7 +113,7 @@ struct Rows {
     portrait: Portrait,
 }
 
-/// Tells a row from an answer.
+/// Distinguishes a row from a response.
 #[derive(Deserialize)]
 struct Kind {
     cohort: Option<IgnoredAny>,
@@ -135,12 +137,12 @@ impl<F: FnMut(usize, Result<Item, String>) -> ControlFlow<()>> Reading<'_, F> {
         }
     }
 
-    /// Reads an answer of WeChat.
+    /// Reads a response of WeChat.
     fn answer(&self, text: &[u8]) -> Result<Item, String> {
         let read = || {
             let (window, reference_date) = match self.given.covers {
                 Some(covers) => covers,
-                // One that does not tell its day is no portrait, or none that can be read.
+                // A response without a day is not a portrait, or not a readable one.
                 None => decode::covered(text)?.unwrap_or((Window::OneDay, NaiveDate::MIN)),
             };
             decode::portrait(text, window, reference_date)
@@ -154,7 +156,8 @@ impl<F: FnMut(usize, Result<Item, String>) -> ControlFlow<()>> Reading<'_, F> {
         };
         let Some(appid) = self.given.appid.clone() else {
             return Err(
-                "this is an answer of WeChat, which does not tell its app: add --appid".to_owned(),
+                "this is a response of WeChat, which does not contain its appid: add --appid"
+                    .to_owned(),
             );
         };
         let Portrait {
@@ -163,7 +166,7 @@ impl<F: FnMut(usize, Result<Item, String>) -> ControlFlow<()>> Reading<'_, F> {
             ..
         } = answer.portrait;
         self.check_day(reference_date)?;
-        let answered_at = calendar::usually_known(reference_date).min(self.now);
+        let answered_at = calendar::expected_available_at(reference_date).min(self.now);
         Ok(Item::Day(Record {
             key: Key {
                 appid,
@@ -183,13 +186,13 @@ impl<F: FnMut(usize, Result<Item, String>) -> ControlFlow<()>> Reading<'_, F> {
     /// Reads a row of an export.
     fn row(&mut self, number: usize, text: &[u8]) -> Result<(), String> {
         let row: Row<'_> = serde_json::from_slice(text)
-            .map_err(|error| format!("is no row of an export: {error}"))?;
+            .map_err(|error| format!("not a row of an export: {error}"))?;
         if row.name.trim().is_empty() {
             return Err("the name is blank".to_owned());
         }
         if self.given.covers.is_some() {
             return Err(
-                "rows tell their days themselves: leave out --window and --reference-date"
+                "rows of an export contain their days: leave out --window and --reference-date"
                     .to_owned(),
             );
         }
@@ -200,7 +203,7 @@ impl<F: FnMut(usize, Result<Item, String>) -> ControlFlow<()>> Reading<'_, F> {
             .filter(|given| **given != row.appid)
         {
             return Err(format!(
-                "is of {}, not of the given {given}: leave out --appid, or export with it",
+                "of {}, not of the given {given}: leave out --appid, or export with it",
                 row.appid
             ));
         }
@@ -218,10 +221,10 @@ impl<F: FnMut(usize, Result<Item, String>) -> ControlFlow<()>> Reading<'_, F> {
                     row.appid, row.window, row.reference_date
                 ));
             }
-            let usually = calendar::usually_known(row.reference_date).min(self.now);
+            let usually = calendar::expected_available_at(row.reference_date).min(self.now);
             let first_answered_at = row.first_answered_at.unwrap_or(usually);
             let answered_at = row.answered_at.unwrap_or(first_answered_at);
-            let end_of_day = calendar::end(row.reference_date);
+            let end_of_day = calendar::end_of_day(row.reference_date);
             if first_answered_at < end_of_day
                 || answered_at < first_answered_at
                 || answered_at > self.now
@@ -243,17 +246,17 @@ impl<F: FnMut(usize, Result<Item, String>) -> ControlFlow<()>> Reading<'_, F> {
                 portrait: Portrait::new(row.window, row.reference_date),
             });
         }
-        let is_twice = self.rows.as_mut().is_some_and(|rows| {
+        let is_duplicate = self.rows.as_mut().is_some_and(|rows| {
             let division = rows.portrait.division_mut(row.cohort, row.dimension);
             division.add(row.name.clone().into_owned(), row.users)
         });
-        if is_twice {
-            return Err(format!("`{}` stands there twice for that day", row.name));
+        if is_duplicate {
+            return Err(format!("duplicate `{}` for that day", row.name));
         }
         Ok(())
     }
 
-    /// Passes on the day whose rows have been read.
+    /// Passes on the day whose rows are complete.
     fn finish_rows(&mut self) {
         if let Some(rows) = self.rows.take() {
             self.finished.insert(rows.key.clone());
@@ -262,8 +265,8 @@ impl<F: FnMut(usize, Result<Item, String>) -> ControlFlow<()>> Reading<'_, F> {
                     |cohort: &Cohort| !rows.portrait.division(*cohort, *dimension).is_empty();
                 Cohort::ALL.iter().any(of_cohort)
             };
-            // What WeChat can still complete shall be asked for.
-            let is_final = rows.key.reference_date < calendar::oldest_told(self.now)
+            // A day that WeChat can still complete has to be polled.
+            let is_final = rows.key.reference_date < calendar::oldest_queryable(self.now)
                 || Dimension::ALL.iter().all(is_whole);
             let record = Record {
                 answer: encode(&rows.portrait),
@@ -281,7 +284,7 @@ impl<F: FnMut(usize, Result<Item, String>) -> ControlFlow<()>> Reading<'_, F> {
         if day > calendar::yesterday(self.now) {
             Err(format!("{day} is not over yet in Beijing"))
         } else if day < FIRST_DAY {
-            Err(format!("on {day} there were no mini programs"))
+            Err(format!("{day} is before the first mini programs"))
         } else {
             Ok(())
         }
@@ -299,14 +302,14 @@ mod tests {
         "2026-11-22T01:00:00Z".parse().unwrap()
     }
 
-    fn given() -> Given {
-        Given {
+    fn defaults() -> ImportDefaults {
+        ImportDefaults {
             appid: Some(APP.parse().unwrap()),
             covers: None,
         }
     }
 
-    fn items(text: impl AsRef<[u8]>, given: &Given) -> Vec<(usize, Result<Item, String>)> {
+    fn items(text: impl AsRef<[u8]>, given: &ImportDefaults) -> Vec<(usize, Result<Item, String>)> {
         let mut items = Vec::new();
         let each = |line, item| {
             items.push((line, item));
@@ -316,8 +319,8 @@ mod tests {
         items
     }
 
-    /// Answers the days that a text has, as line, window and reference date.
-    fn days(text: impl AsRef<[u8]>, given: &Given) -> Vec<(usize, String)> {
+    /// Returns the days that a text has, as line, window and reference date.
+    fn days(text: impl AsRef<[u8]>, given: &ImportDefaults) -> Vec<(usize, String)> {
         let day = |(line, item)| match item {
             Ok(Item::Day(record)) => (
                 line,
@@ -328,9 +331,9 @@ mod tests {
         items(text, given).into_iter().map(day).collect()
     }
 
-    /// Answers the line and the sentence of the one thing that is wrong.
+    /// Returns the line and the sentence of the only problem.
     #[track_caller]
-    fn problem(text: impl AsRef<[u8]>, given: &Given) -> (usize, String) {
+    fn problem(text: impl AsRef<[u8]>, given: &ImportDefaults) -> (usize, String) {
         let items = items(text, given).into_iter();
         let mut problems = items.filter_map(|(line, item)| Some((line, item.err()?)));
         let problem = problems.next().unwrap();
@@ -355,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_may_fill_the_file_or_stand_in_a_line() {
+    fn a_response_may_be_a_file_or_a_line() {
         let pretty = serde_json::to_string_pretty(&answer("20261120")).unwrap();
         for text in [
             pretty.clone(),
@@ -363,7 +366,7 @@ mod tests {
             answer("2026-11-20").to_string(),
         ] {
             assert_eq!(
-                days(&text, &given()).last().unwrap().1,
+                days(&text, &defaults()).last().unwrap().1,
                 "1d 2026-11-20",
                 "{text}"
             );
@@ -373,13 +376,13 @@ mod tests {
             (1, "1d 2026-11-20".to_owned()),
             (2, "7d 2026-11-21".to_owned()),
         ];
-        assert_eq!(days(text, &given()), expected);
+        assert_eq!(days(text, &defaults()), expected);
     }
 
     #[test]
     fn an_answer_is_kept_as_it_came_with_the_usual_time() {
         let text = answer("20261119").to_string();
-        let [(1, Ok(Item::Day(record)))] = &items(&text, &given())[..] else {
+        let [(1, Ok(Item::Day(record)))] = &items(&text, &defaults())[..] else {
             panic!("one day")
         };
         let known_at: DateTime<Utc> = "2026-11-20T02:00:00Z".parse().unwrap();
@@ -389,7 +392,7 @@ mod tests {
             (known_at, known_at)
         );
         assert!(!record.state.settled);
-        let [(1, Ok(Item::Day(record)))] = &items(answer("20261121").to_string(), &given())[..]
+        let [(1, Ok(Item::Day(record)))] = &items(answer("20261121").to_string(), &defaults())[..]
         else {
             panic!("one day")
         };
@@ -403,9 +406,9 @@ mod tests {
     #[test]
     fn the_days_of_a_carelessly_dated_answer_can_be_given() {
         let day = "2026-11-21".parse().unwrap();
-        let given = Given {
+        let given = ImportDefaults {
             covers: Some((Window::SevenDays, day)),
-            ..given()
+            ..defaults()
         };
         let text = answer("20261115").to_string();
         assert_eq!(days(text, &given), [(1, "7d 2026-11-21".to_owned())]);
@@ -420,7 +423,7 @@ mod tests {
     fn answers_without_users_are_no_days_and_nothing_wrong() {
         let refused = json!({"errcode": 61503, "errmsg": "not ready"});
         let empty = json!({"ref_date": "20261120", "visit_uv": {}, "visit_uv_new": {}});
-        let items = items(lines(&[refused, empty, json!({})]), &given());
+        let items = items(lines(&[refused, empty, json!({})]), &defaults());
         let sentences: Vec<_> = items.into_iter().map(|(_, item)| item.unwrap()).collect();
         let none = |sentence: &str| Item::NoPortrait(sentence.to_owned());
         assert_eq!(
@@ -442,7 +445,7 @@ mod tests {
             second,
             row("2026-11-21", "iPhone"),
         ]);
-        let items = items(text, &Given::default());
+        let items = items(text, &ImportDefaults::default());
         let [(1, Ok(Item::Day(first))), (3, Ok(Item::Day(second)))] = &items[..] else {
             panic!("{items:?}")
         };
@@ -464,7 +467,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_of_a_day_that_wechat_still_tells_is_not_settled() {
+    fn a_part_of_a_day_that_wechat_still_has_is_not_settled() {
         let rows = |day: &str, dimensions: &[Dimension]| {
             let row = |dimension: &Dimension| {
                 let mut row = row(day, "a");
@@ -473,7 +476,7 @@ mod tests {
                 row
             };
             let rows: Vec<Value> = dimensions.iter().map(row).collect();
-            match items(lines(&rows), &given()).remove(0).1 {
+            match items(lines(&rows), &defaults()).remove(0).1 {
                 Ok(Item::Day(record)) => record.state.settled,
                 other => panic!("{other:?}"),
             }
@@ -484,7 +487,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_told_with_its_line() {
+    fn a_problem_is_reported_with_its_line() {
         let with = |key: &str, value: Value| {
             let mut row = row("2026-11-20", "iPhone");
             row[key] = value;
@@ -492,13 +495,13 @@ mod tests {
         };
         let good = row("2026-11-20", "iPhone");
         let cases = [
-            (String::new(), 1, "nothing stands in it"),
+            (String::new(), 1, "file is empty"),
             ("not JSON".to_owned(), 1, "8 bytes that are no JSON"),
             (format!("{good}\n{{\"ref"), 2, "no JSON"),
             (
                 lines(&[good.clone(), good.clone()]),
                 2,
-                "`iPhone` stands there twice for that day",
+                "duplicate `iPhone` for that day",
             ),
             (
                 lines(&[
@@ -512,7 +515,7 @@ mod tests {
             (
                 with("users", json!(-1)),
                 1,
-                "is no row of an export: invalid value: integer `-1`",
+                "not a row of an export: invalid value: integer `-1`",
             ),
             (
                 with("window", json!("2d")),
@@ -524,7 +527,7 @@ mod tests {
             (
                 with("reference_date", json!("1926-11-20")),
                 1,
-                "on 1926-11-20 there were no mini programs",
+                "1926-11-20 is before the first mini programs",
             ),
             (
                 with("answered_at", json!("2026-11-22T01:00:01Z")),
@@ -544,7 +547,7 @@ mod tests {
             (
                 with("appid", json!("wx1")),
                 1,
-                "is of wx1, not of the given wx0123456789abcdef",
+                "of wx1, not of the given wx0123456789abcdef",
             ),
             (
                 answer("20261122").to_string(),
@@ -568,23 +571,23 @@ mod tests {
             ),
         ];
         for (text, line, expected) in cases {
-            let (told, sentence) = problem(&text, &given());
+            let (found, sentence) = problem(&text, &defaults());
             assert!(sentence.contains(expected), "{text}: {sentence}");
-            assert_eq!(told, line, "{text}");
+            assert_eq!(found, line, "{text}");
         }
-        let (_, sentence) = problem(answer("20261120").to_string(), &Given::default());
+        let (_, sentence) = problem(answer("20261120").to_string(), &ImportDefaults::default());
         assert!(sentence.ends_with("add --appid"), "{sentence}");
     }
 
     #[test]
-    fn reading_ends_when_it_is_broken_off() {
+    fn reading_ends_when_the_caller_breaks() {
         let text = lines(&[answer("20261119"), answer("20261120"), answer("20261121")]);
         let mut seen = 0;
         let each = |_, _| {
             seen += 1;
             ControlFlow::Break(())
         };
-        read(text.as_bytes(), &given(), now(), each).unwrap();
+        read(text.as_bytes(), &defaults(), now(), each).unwrap();
         assert_eq!(seen, 1);
     }
 }

@@ -334,7 +334,7 @@ mod tests {
 
     /// A portrait of the day before others whose new users divide like this.
     fn portrait(days_ago: u64, platforms: Rows<'_>, cities: Rows<'_>) -> Portrait {
-        let mut portrait = Portrait::new(Window::OneDay, calendar::before(day(), days_ago));
+        let mut portrait = Portrait::new(Window::OneDay, calendar::days_before(day(), days_ago));
         for (dimension, rows) in [(Dimension::Platform, platforms), (Dimension::City, cities)] {
             let division = portrait.division_mut(Cohort::New, dimension);
             for (name, users) in rows {
@@ -445,12 +445,12 @@ mod tests {
             days.insert(&portrait(days_ago, &[("iPhone", days_ago)], &[("a", 1)]));
         }
         assert_eq!(days.newest(), Some(day()));
-        assert_eq!(days.portrait(calendar::before(day(), 29)), None);
-        let oldest = days.portrait(calendar::before(day(), 28)).unwrap();
+        assert_eq!(days.portrait(calendar::days_before(day(), 29)), None);
+        let oldest = days.portrait(calendar::days_before(day(), 28)).unwrap();
         assert_eq!(rows(&oldest, Dimension::Platform), [("iPhone", 28)]);
         assert_eq!(rows(&oldest, Dimension::City), [], "not asked for");
         days.insert(&portrait(28, &[("iPhone", 5)], &[]));
-        let revised = days.portrait(calendar::before(day(), 28)).unwrap();
+        let revised = days.portrait(calendar::days_before(day(), 28)).unwrap();
         assert_eq!(rows(&revised, Dimension::Platform), [("iPhone", 5)]);
     }
 
@@ -462,7 +462,7 @@ mod tests {
             days.insert(&portrait(days_ago, &[(&name, 1)], &[]));
             assert!(days.places.len() <= 2 * 29 + SPARE_PLACES);
         }
-        let oldest = days.portrait(calendar::before(day(), 28)).unwrap();
+        let oldest = days.portrait(calendar::days_before(day(), 28)).unwrap();
         assert_eq!(rows(&oldest, Dimension::Platform), [("28", 1)]);
     }
 

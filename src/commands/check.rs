@@ -1,6 +1,6 @@
-//! `check`: asks WeChat once for every configured app, and tells what came back.
+//! `check`: requests a portrait of every configured app once, and reports the results.
 //!
-//! Opens no archive, so that nothing of what is kept changes.
+//! Opens no archive, so that nothing that is stored changes.
 
 use std::fmt::Write as _;
 use std::pin::pin;
@@ -19,7 +19,7 @@ use crate::portrait::{Cohort, Dimension, Portrait};
 use crate::wechat::errcodes::Reason;
 use crate::wechat::{self, Access, Client, Diagnosis, Endpoint, Settings};
 
-/// Asks for the apps and tells of each, in the order of the configuration, until `shutdown`.
+/// Checks the apps and reports each, in the order of the configuration, until `shutdown`.
 ///
 /// # Errors
 ///
@@ -74,16 +74,16 @@ pub(super) async fn run(flags: &cli::Check, outside: Outside) -> Result<(), Erro
     Ok(())
 }
 
-/// What came back for one app.
+/// The result for one app.
 #[derive(Serialize)]
 struct Finding<'a> {
     appid: &'a str,
     app: &'a str,
     ok: bool,
     access: String,
-    /// `got` or `failed`; none where somebody else adds the token, or none is needed.
+    /// `got` or `failed`; none where cloud hosting adds the token, or none is needed.
     token: Option<&'static str>,
-    /// `portrait`, `none yet` or `failed`; none if there was no token to ask with.
+    /// `portrait`, `none yet` or `failed`; none if there was no token.
     answer: Option<&'static str>,
     /// Why there is no portrait.
     reason: Option<Reason>,
@@ -116,14 +116,14 @@ impl Users {
 }
 
 impl<'a> Finding<'a> {
-    /// Asks for yesterday, or the day before while that is not computed.
+    /// Requests yesterday, or the day before while that is not computed.
     async fn of(client: &Client, app: &'a App, now: DateTime<Utc>) -> Self {
         let mut access = Access::new(app.appid.clone(), app.access.clone());
         let window = app.windows[0];
         let day = calendar::yesterday(now);
         let mut result = client.portrait(&mut access, window, day).await;
         if result.as_ref().is_err_and(Diagnosis::is_not_ready) {
-            let before = calendar::before(day, 1);
+            let before = calendar::days_before(day, 1);
             result = client.portrait(&mut access, window, before).await;
         }
         let error = result.as_ref().err();
@@ -154,10 +154,10 @@ impl<'a> Finding<'a> {
     }
 }
 
-/// How findings are written.
+/// The output.
 struct Report {
     format: CheckFormat,
-    /// Of the column with the appid, and of the one with the access.
+    /// The widths of the columns APPID and ACCESS.
     widths: (usize, usize),
     progress: indicatif::ProgressBar,
 }
@@ -225,7 +225,7 @@ impl Report {
         }
     }
 
-    /// Writes a line of the table; the name of the app comes last, as its width is anybody's guess.
+    /// Writes a line of the table; the name of the app comes last, as its width on a terminal is unknown.
     fn line(&self, cells: [&str; 9]) -> String {
         let [appid, access, token, answer, reason, day, new, active, app] = cells;
         let (first, second) = self.widths;

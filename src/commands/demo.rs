@@ -1,6 +1,5 @@
 //! `demo`: the exporter against the built-in simulated WeChat, with 60 days in the archive.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
@@ -58,7 +57,8 @@ pub async fn run(flags: &cli::Demo, outside: Outside) -> Result<(), Error> {
     };
     let history = history(&simulator, yesterday, clock());
     Store::of_guest(storage_path, Arc::clone(&clock)).upsert(&history)?;
-    let swing = [calendar::before(yesterday, 1), yesterday].map(|day| iphones(&simulator, day));
+    let swing =
+        [calendar::days_before(yesterday, 1), yesterday].map(|day| iphones(&simulator, day));
 
     let ending = CancellationToken::new();
     tokio::spawn(simulator::run(
@@ -134,11 +134,11 @@ fn history(simulator: &Simulator, yesterday: NaiveDate, now: DateTime<Utc>) -> V
     for app in apps() {
         for window in Window::ALL {
             for days in 0..DAYS {
-                let reference_date = calendar::before(yesterday, days);
+                let reference_date = calendar::days_before(yesterday, days);
                 let Some(answer) = simulator.answer(&app.appid, window, reference_date) else {
                     continue;
                 };
-                let known_at = calendar::usually_known(reference_date).min(now);
+                let known_at = calendar::expected_available_at(reference_date).min(now);
                 // Yesterday is still to be asked for, so that there is something to see.
                 let settled = days > 0;
                 let answered_at = if settled {
@@ -168,19 +168,15 @@ fn history(simulator: &Simulator, yesterday: NaiveDate, now: DateTime<Utc>) -> V
 }
 
 fn config(base_url: &str) -> config::Config {
-    let apps = APPS
-        .into_iter()
-        .zip(apps())
-        .map(|((_, name, _), app)| config::App {
-            access: AccessMethod::of_secret(SecretString::from(simulator::secret_of(&app.appid))),
-            appid: app.appid,
+    let apps = APPS.into_iter().zip(apps()).map(|((_, name, _), app)| {
+        let secret = SecretString::from(simulator::secret_of(&app.appid));
+        let access = AccessMethod::of_secret(secret);
+        config::App {
             name: name.to_owned(),
             windows: Window::ALL.to_vec(),
-            dimensions: Dimension::ALL.to_vec(),
-            top_names: BTreeMap::new(),
-            past: config::Past::default(),
-            swing: config::Swing::default(),
-        });
+            ..config::App::new(app.appid, access)
+        }
+    });
     let defaults = config::WeChat::default();
     config::Config {
         wechat: config::WeChat {

@@ -23,7 +23,7 @@ use crate::wechat::decode;
 
 const STEP: TimeDelta = TimeDelta::hours(1);
 
-/// Writes the days that are asked for, or breaks off without an output file.
+/// Writes the selected days, or fails without an output file.
 ///
 /// # Errors
 ///
@@ -60,7 +60,7 @@ pub(super) fn run(
             BufWriter::new(output),
             is_alone,
         ) {
-            // Whoever reads has had enough.
+            // The reader has closed the pipe.
             Err(Error::Output(_, error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
             result => result,
         };
@@ -82,17 +82,17 @@ pub(super) fn run(
     result
 }
 
-/// Returns where the output goes in the end, and the file beside it that is written first.
+/// Returns the final path of the output, and the temporary file beside it.
 fn beside(path: &Path, archive: &Store) -> io::Result<(PathBuf, NamedTempFile)> {
     let (path, permissions) = match fs::canonicalize(path) {
         Ok(path) => {
             let metadata = path.metadata()?;
             if !metadata.is_file() {
-                // To take the place of a device would take it from everybody.
-                return Err(io::Error::other("it is there, and is no file"));
+                // A device must not be replaced by a file.
+                return Err(io::Error::other("not a regular file"));
             }
             let archive = fs::canonicalize(archive.path())?;
-            // It has companions that begin with its name.
+            // The names of its other files begin with its own.
             if path
                 .as_os_str()
                 .as_encoded_bytes()
@@ -104,19 +104,19 @@ fn beside(path: &Path, archive: &Store) -> io::Result<(PathBuf, NamedTempFile)> 
         }
         Err(_) => (path.to_owned(), None),
     };
-    let folder = match path.parent() {
-        Some(folder) if folder != Path::new("") => folder,
+    let directory = match path.parent() {
+        Some(directory) if directory != Path::new("") => directory,
         _ => Path::new("."),
     };
-    if !folder.is_dir() {
-        let problem = format!("there is no folder {}", folder.display());
+    if !directory.is_dir() {
+        let problem = format!("no such directory: {}", directory.display());
         return Err(io::Error::other(problem));
     }
     let mut builder = tempfile::Builder::new();
-    // As any new file.
+    // The permissions of any new file.
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let file = builder.tempfile_in(folder)?;
+    let file = builder.tempfile_in(directory)?;
     if let Some(permissions) = permissions {
         file.as_file().set_permissions(permissions)?;
     }
@@ -159,13 +159,14 @@ fn write(
         .retain(|dimension| flags.dimension.is_empty() || flags.dimension.contains(dimension));
     let days = archive.count(&selection)?;
     if days == 0 {
-        tracing::warn!(archive = %archive.path().display(), "no archived day is of these apps, windows and days");
+        tracing::warn!(archive = %archive.path().display(), "no archived days match these apps, windows and days");
     }
     if is_samples {
-        // What precedes says whose absence is a zero, what follows when the last day was over.
+        // The days before say which names are missing, the days after when the last day was replaced.
         selection.lead = PAST_DAYS;
         let stale_at = |to| due::stale_at(to, STALE_AFTER);
-        selection.to = selection.to.map(|to| calendar::today(stale_at(to)));
+        let past = selection.to.filter(|to| *to < calendar::today(now));
+        selection.to = past.map(|to| calendar::today(stale_at(to)));
     }
     let wanted = flags.from.unwrap_or(NaiveDate::MIN)..=flags.to.unwrap_or(NaiveDate::MAX);
     let progress = if with_progress {
@@ -187,7 +188,7 @@ fn write(
         match portrait {
             Ok(portrait) => writer.add(record, portrait, &dimensions),
             Err(error) => {
-                tracing::error!(appid = %record.key.appid, %window, %day, "an archived answer is left out: {error}");
+                tracing::error!(appid = %record.key.appid, %window, %day, "skipped an archived response: {error}");
                 unreadable += 1;
                 writer.pass_over(record, None)
             }

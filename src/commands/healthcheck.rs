@@ -1,5 +1,5 @@
-//! `healthcheck`: asks a running exporter whether it is alive, for containers that have neither a
-//! shell nor curl.
+//! `healthcheck`: checks that a running exporter is healthy, in containers that have neither a shell
+//! nor curl. Speaks just enough HTTP for that.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -11,27 +11,27 @@ use tokio::net::TcpStream;
 use super::{Error, Outside};
 use crate::cli;
 
-/// How long the exporter may take: it answers from memory.
+/// How long the exporter may take, which responds from memory.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Beyond this an answer is not read; that of an exporter is shorter.
-const LARGEST_ANSWER: u64 = 4 << 10;
+/// No more of a response is read; that of an exporter is shorter.
+const MAX_RESPONSE_BYTES: u64 = 4 << 10;
 
-/// Asks the exporter that listens on the given address.
+/// Checks the exporter that listens on the given address.
 ///
 /// # Errors
 ///
-/// Nobody listens there, or what answers is no exporter that is alive.
+/// Nothing listens there, or what responds is not a healthy exporter.
 pub(super) async fn run(flags: &cli::Healthcheck, outside: Outside) -> Result<(), Error> {
-    let answer = tokio::select! {
-        answer = tokio::time::timeout(TIMEOUT, ask(&flags.listen_address)) => answer,
+    let response = tokio::select! {
+        response = tokio::time::timeout(TIMEOUT, status_line(&flags.listen_address)) => response,
         () = outside.shutdown => return Err(Error::Interrupted),
     };
-    let problem = match answer {
+    let problem = match response {
         Ok(Ok(status)) if status.split(' ').nth(1) == Some("200") => return Ok(()),
-        Ok(Ok(status)) => format!("it answers `{status}`"),
+        Ok(Ok(status)) => format!("responded with `{status}`"),
         Ok(Err(error)) => error.to_string(),
-        Err(_) => format!("no answer within {}", humantime::format_duration(TIMEOUT)),
+        Err(_) => format!("no response within {}", humantime::format_duration(TIMEOUT)),
     };
     Err(Error::Unhealthy {
         address: flags.listen_address.clone(),
@@ -39,14 +39,14 @@ pub(super) async fn run(flags: &cli::Healthcheck, outside: Outside) -> Result<()
     })
 }
 
-/// Returns the first line of the answer.
+/// Returns the status line of the response.
 ///
-/// Without an HTTP library: the client for WeChat takes certificates and proxies, on which this must
+/// Without an HTTP library: the client for WeChat needs certificates and proxies, on which this must
 /// not depend.
-async fn ask(listen_address: &str) -> io::Result<String> {
+async fn status_line(listen_address: &str) -> io::Result<String> {
     let port = listen_address.strip_prefix(':');
     let mut stream = match port.and_then(|port| port.parse::<u16>().ok()) {
-        // Not every container knows `localhost`.
+        // Not every container can resolve `localhost`.
         Some(port) => {
             let v4 = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
             let v6 = SocketAddr::from((Ipv6Addr::LOCALHOST, port));
@@ -56,8 +56,11 @@ async fn ask(listen_address: &str) -> io::Result<String> {
     };
     let request = b"GET /-/healthy HTTP/1.0\r\n\r\n";
     stream.write_all(request).await?;
-    let mut answer = Vec::new();
-    stream.take(LARGEST_ANSWER).read_to_end(&mut answer).await?;
-    let answer = String::from_utf8_lossy(&answer);
-    Ok(answer.lines().next().unwrap_or_default().to_owned())
+    let mut response = Vec::new();
+    stream
+        .take(MAX_RESPONSE_BYTES)
+        .read_to_end(&mut response)
+        .await?;
+    let response = String::from_utf8_lossy(&response);
+    Ok(response.lines().next().unwrap_or_default().to_owned())
 }

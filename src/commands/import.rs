@@ -1,7 +1,7 @@
-//! `import`: puts history that was kept elsewhere into the archive.
+//! `import`: imports history from elsewhere into the archive.
 //!
-//! Everything is read twice: what is wrong is found before anything is stored, and however much it is,
-//! little of it is held in memory.
+//! Everything is read twice: problems are found before anything is stored, and little is held in
+//! memory, however much there is.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File};
@@ -19,16 +19,16 @@ use super::{Error, progress, say};
 use crate::archive::{Row, Store};
 use crate::calendar::Clock;
 use crate::cli;
-use crate::import::{self, Given, Item};
+use crate::import::{self, ImportDefaults, Item};
 use crate::portrait::AppId;
 
-/// Stands for standard input among paths.
+/// Means standard input among the paths.
 const STANDARD_INPUT: &str = "-";
 
-/// So many problems are told one by one.
+/// How many problems are logged one by one.
 const PROBLEMS: usize = 20;
 
-/// So many entries are stored in one transaction.
+/// How many entries are stored in one transaction.
 const BATCH: usize = 64;
 
 /// Imports what the paths hold, or nothing if anything of it is wrong.
@@ -54,7 +54,7 @@ pub(super) fn run(
     let bytes = sizes.map(|metadata| metadata.map_or(0, |metadata| metadata.len()));
     let source = Source {
         standard_input,
-        given: Given {
+        defaults: ImportDefaults {
             appid: flags.appid.clone(),
             covers,
         },
@@ -66,7 +66,7 @@ pub(super) fn run(
 
     let mut problems = 0;
     let mut without_portrait = 0;
-    // Scripts that ask several times a day leave several answers for it: the last one counts.
+    // Scripts that poll several times a day leave several responses for it: the last one counts.
     let mut last_places = HashMap::new();
     let mut place = 0_usize;
     source.read(|file, line, item| {
@@ -132,13 +132,13 @@ pub(super) fn run(
         archive.path().display(),
     );
     if stored < last_places.len() {
-        summary += "The archive holds the others already; they were left as they are.\n";
+        summary += "The archive already has the others; they are unchanged.\n";
     }
     if stored > 0 {
-        summary += "An exporter that runs on it shows what is new within its poll.interval.\n";
+        summary += "A running exporter shows the new days within its poll.interval.\n";
     }
     if without_portrait > 0 {
-        summary += &counted(without_portrait, "answer");
+        summary += &counted(without_portrait, "response");
         summary += " had no portrait.\n";
     }
     say(&summary)
@@ -149,7 +149,7 @@ fn counted(number: usize, what: &str) -> String {
     format!("{number} {what}{plural}")
 }
 
-/// Returns a file itself, or the files in a folder and its folders whose names say JSON, sorted.
+/// Returns a file itself, or the JSON files in a directory and its subdirectories, sorted.
 fn files_in(path: &Path) -> Result<Vec<PathBuf>, Error> {
     if path == STANDARD_INPUT {
         return Ok(vec![path.to_owned()]);
@@ -160,38 +160,39 @@ fn files_in(path: &Path) -> Result<Vec<PathBuf>, Error> {
         return Ok(vec![path.to_owned()]);
     }
     if !metadata.is_dir() {
-        let problem = "it is read twice, so it must be a file; standard input is `-`";
+        let problem =
+            "not a regular file, which it must be as it is read twice; standard input is `-`";
         return Err(failed(io::Error::other(problem)));
     }
     let mut files = Vec::new();
-    let mut left_out = 0;
+    let mut skipped = 0;
     for entry in WalkDir::new(path).sort_by_file_name() {
         let entry = entry.map_err(|error| failed(error.into()))?;
         let ending = entry.path().extension().unwrap_or_default();
         if entry.file_type().is_file() && (ending == "json" || ending == "jsonl") {
             files.push(entry.into_path());
         } else if !entry.file_type().is_dir() {
-            left_out += 1;
+            skipped += 1;
         }
     }
     if files.is_empty() {
-        let problem = "no file in it ends in .json or .jsonl";
+        let problem = "no .json or .jsonl file in this directory";
         return Err(failed(io::Error::other(problem)));
     }
-    if left_out > 0 {
+    if skipped > 0 {
         tracing::warn!(
             read = files.len(),
-            left_out,
-            "{}: only files that end in .json or .jsonl are read",
+            skipped,
+            "{}: only .json and .jsonl files are imported",
             path.display()
         );
     }
     Ok(files)
 }
 
-/// Returns a nameless file with all of standard input, if that is among the files.
+/// Returns an unnamed file with all of standard input, if that is among the files.
 ///
-/// It is in the folder of the archive, as a container may have no other place to write to.
+/// It is in the archive directory, as a container may have no other directory to write to.
 fn standard_input(files: &[PathBuf], storage_path: &Path) -> Result<Option<File>, Error> {
     if !files.iter().any(|file| file.as_path() == STANDARD_INPUT) {
         return Ok(None);
@@ -204,19 +205,19 @@ fn standard_input(files: &[PathBuf], storage_path: &Path) -> Result<Option<File>
         .map_err(|error| Error::Input(STANDARD_INPUT.into(), error))
 }
 
-/// What is imported.
+/// The files to import.
 struct Source<'a> {
-    /// What stands for `-` among the files.
+    /// The copy of standard input, for `-` among the files.
     standard_input: Option<File>,
     files: Vec<PathBuf>,
-    given: Given,
+    defaults: ImportDefaults,
     now: DateTime<Utc>,
     progress: ProgressBar,
     ending: &'a CancellationToken,
 }
 
 impl Source<'_> {
-    /// Passes on everything that stands in the files, with file and line.
+    /// Passes all items of the files on, with file and line.
     fn read(
         &self,
         mut each: impl FnMut(&Path, usize, Result<Item, String>) -> Result<(), Error>,
@@ -245,7 +246,7 @@ impl Source<'_> {
             };
             opened
                 .map(|open| BufReader::new(self.progress.wrap_read(open)))
-                .and_then(|open| import::read(open, &self.given, self.now, pass_on))
+                .and_then(|open| import::read(open, &self.defaults, self.now, pass_on))
                 .map_err(|source| Error::Input(file.clone(), source))?;
             end?;
         }

@@ -18,7 +18,7 @@ use crate::config::{self, Config};
 use crate::exposition::telemetry::Telemetry;
 use crate::poll::{self, Changes, Context, Supervisor};
 use crate::web::{self, AppState, Reload};
-use crate::wechat::{self, Client, BuildError};
+use crate::wechat::{self, BuildError, Client};
 
 /// Reads the configuration and serves it until `shutdown`.
 ///

@@ -1,4 +1,4 @@
-//! `simulate`: runs the simulated WeChat alone.
+//! `simulate`: runs the simulated WeChat alone. Knows nothing of the exporter.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -13,7 +13,8 @@ use crate::simulator::{self, Event, Settings, Simulator};
 ///
 /// # Errors
 ///
-/// The address can't be listened on, or a fault, an event or cloud hosting is of another app.
+/// The address can't be listened on, or a fault, an event or cloud hosting is of an app that is not
+/// simulated.
 pub async fn run(flags: &cli::Simulate, outside: Outside) -> Result<(), Error> {
     let of_faults = flags.fault.iter().map(|(appid, _)| appid);
     let of_events = flags.event.iter().filter_map(Event::app);
@@ -45,7 +46,7 @@ pub async fn run(flags: &cli::Simulate, outside: Outside) -> Result<(), Error> {
         result = &mut server => return result.map_err(Error::Web),
         () = outside.shutdown => ending.cancel(),
     }
-    // Answers that are delayed on purpose need not be waited for.
+    // Responses that are delayed by a fault need not be waited for.
     let _ = tokio::time::timeout(GRACE, server).await;
     Ok(())
 }

@@ -4,15 +4,17 @@
 //! by whoever needs them, as they may change. Sends no request.
 
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use secrecy::{ExposeSecret as _, SecretString};
+use serde_saphyr::Spanned;
 use url::Url;
 
-use super::{Check, RawApp, Spanned, Text, Texts, beside, is_secret};
+use super::files;
+use super::raw::{RawApp, Text, Texts};
+use super::validate::{Check, beside, is_secret};
 
 /// How an app is authenticated, and by whom its portraits are requested.
 #[derive(Debug, Clone, PartialEq)]
@@ -212,22 +214,11 @@ pub fn headers(path: &Path) -> Result<Vec<(String, SecretString)>, String> {
 ///
 /// # Errors
 ///
-/// The file can't be opened or is not a regular file; the message names it.
+/// The file can't be read, is larger, is not a regular file, or not text; the message names it.
 pub fn read_text(path: &Path) -> Result<String, String> {
     let failed = |error: io::Error| format!("cannot read {}: {error}", path.display());
-    // Reading a pipe may block, and a device has no end.
-    if !std::fs::metadata(path).map_err(failed)?.is_file() {
-        return Err(format!(
-            "cannot read {}: it is no plain file",
-            path.display()
-        ));
-    }
-    let file = File::open(path).map_err(failed)?;
-    let mut text = String::new();
-    file.take(MAX_FILE_BYTES)
-        .read_to_string(&mut text)
-        .map_err(failed)?;
-    Ok(text)
+    let bytes = files::read(path, MAX_FILE_BYTES).map_err(failed)?;
+    String::from_utf8(bytes).map_err(|_| failed(io::Error::other("not valid UTF-8")))
 }
 
 /// How many bytes of a file are read; no secret and no list of certificates is larger.
@@ -506,7 +497,7 @@ impl Check<'_> {
         let path = self.named_file(key, text)?;
         match std::fs::metadata(&path) {
             Ok(file) if !file.is_file() => {
-                let problem = format!("{} is no plain file", path.display());
+                let problem = format!("{} is not a regular file", path.display());
                 self.problem(line, key, problem);
                 return None;
             }
@@ -528,7 +519,7 @@ impl Check<'_> {
             let path = beside(&self.file, &program);
             let problem = match std::fs::metadata(&path) {
                 Err(error) => Some(error.to_string()),
-                Ok(file) if !file.is_file() => Some("it is no plain file".to_owned()),
+                Ok(file) if !file.is_file() => Some("not a regular file".to_owned()),
                 Ok(file) if file.permissions().mode() & 0o111 == 0 => {
                     Some("it is not executable".to_owned())
                 }

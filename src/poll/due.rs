@@ -103,7 +103,7 @@ impl OpenDays {
                 .saturating_add(u32::from(change == Change::Revised)),
         };
         self.known.insert(day, KnownDay { digest, state });
-        let oldest = calendar::oldest_told(now);
+        let oldest = calendar::oldest_queryable(now);
         self.known.retain(|day, _| *day >= oldest);
         self.refused.retain(|day, _| *day >= oldest);
         self.not_ready.retain(|day, _| *day >= oldest);
@@ -186,7 +186,7 @@ impl OpenDays {
 /// minutes after midnight that is one day, as the clocks may disagree.
 fn queryable(now: DateTime<Utc>) -> impl Iterator<Item = NaiveDate> {
     let newest = calendar::newest_queryable(now);
-    let oldest = calendar::oldest_told(now);
+    let oldest = calendar::oldest_queryable(now);
     oldest.iter_days().take_while(move |day| *day <= newest)
 }
 
@@ -197,7 +197,7 @@ fn final_at(day: NaiveDate) -> DateTime<Utc> {
 /// Returns the oldest day that may be due; what is missing before it is lost.
 #[must_use]
 pub fn oldest_due(now: DateTime<Utc>) -> NaiveDate {
-    calendar::oldest_told(now - CLOCK_TOLERANCE)
+    calendar::oldest_queryable(now - CLOCK_TOLERANCE)
 }
 
 /// Returns the time before which an app is not asked again after an error, if there is one.

@@ -111,7 +111,7 @@ impl WindowPoller {
     pub(super) fn show(&mut self, app: &App, mut portrait: Portrait, settled: bool) {
         let reference_date = portrait.reference_date;
         let of_days_ago = |days_ago: &u32| {
-            let day = calendar::before(reference_date, (*days_ago).into());
+            let day = calendar::days_before(reference_date, (*days_ago).into());
             (*days_ago, day)
         };
         let is_daily = portrait.window == Window::OneDay;

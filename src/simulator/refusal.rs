@@ -1,11 +1,12 @@
-//! How WeChat says no: HTTP 200, an errcode, and a text with the id of the request.
+//! How WeChat refuses a request: HTTP 200, an errcode, and a text with the id of the request.
 //!
-//! Knows the wording of each errcode, and not when which one is due.
+//! Knows the wording of each errcode, and not when which one applies.
 
 use chrono::{DateTime, Utc};
 use serde_json::json;
 
-use super::{dice, written};
+use super::bodies::to_json;
+use super::random;
 
 /// Why WeChat refuses: an errcode and its text.
 pub(super) struct Refusal {
@@ -23,20 +24,20 @@ impl From<i64> for Refusal {
 }
 
 impl Refusal {
-    /// Writes it down with the id of the request.
-    pub(super) fn write(&self, id: &str) -> String {
+    /// Returns the body of the response.
+    pub(super) fn body(&self, id: &str) -> String {
         let errmsg = format!("{} rid: {id}", self.errmsg);
-        written(&json!({"errcode": self.errcode, "errmsg": errmsg}))
+        to_json(&json!({"errcode": self.errcode, "errmsg": errmsg}))
     }
 }
 
-/// Answers the id of a request; `number` makes it one that never comes again.
+/// Returns the id of a request; `number` makes it unique.
 pub(super) fn request_id(now: DateTime<Utc>, number: u64) -> String {
-    let (time, draw) = (now.timestamp(), dice::mix(number));
+    let (time, draw) = (now.timestamp(), random::mix(number));
     format!("{time:08x}-{:08x}-{:08x}", draw >> 32, draw & 0xffff_ffff)
 }
 
-/// Answers an errcode's text as WeChat words it, without its `rid`.
+/// Returns an errcode's text as WeChat words it, without its `rid`.
 fn errmsg(errcode: i64) -> &'static str {
     match errcode {
         -604_101 => "function has no permission to call this API",

@@ -1,7 +1,7 @@
-//! The simulated WeChat over HTTP, with faults that break answers and connections.
+//! The simulated WeChat over HTTP, with faults that break responses and connections.
 //!
 //! Beside WeChat's own paths there is `/simulator/…`, to set faults and read counts from outside.
-//! What is answered to whom is decided in `mod`.
+//! What a request gets is decided in `service`.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -20,32 +20,35 @@ use futures_util::stream;
 use serde::Deserialize;
 use tokio::net::TcpListener;
 
-use super::fault::{self, Fault, Kind};
-use super::function::{self, FUNCTION_ENV, FUNCTION_NAME, Spelling, Wrap};
+use super::bodies::{object, to_json, token_response};
+use super::cloud_function::{self, FUNCTION_ENV, FUNCTION_NAME, Spelling, Wrap};
+use super::faults::{self, Endpoint, Fault, Kind};
+use super::random;
 use super::refusal::Refusal;
+use super::service::Simulator;
+use super::settings::{App, secret_of};
 use super::tokens::Parameter;
-use super::{App, Endpoint, Simulator, dice, object, secret_of, token_answer, written};
 use crate::portrait::AppId;
 
-/// Stands on answers to requests that cloud hosting gave a token.
+/// The header of responses to requests to which cloud hosting added a token.
 const SEQUENCE: HeaderName = HeaderName::from_static("x-openapi-seqid");
 
-/// Builds the routes of the simulated WeChat.
+/// Returns the routes of the simulated WeChat.
 ///
 /// | path | what it plays |
 /// |---|---|
 /// | `POST /cgi-bin/stable_token`, `GET /cgi-bin/token` | WeChat's tokens |
 /// | `POST /datacube/getweanalysisappiduserportrait` | WeChat's portraits, for either kind of token, or for none in cloud hosting |
-/// | `POST /tcb/invokecloudfunction` | WeChat's way to the cloud function [`FUNCTION_NAME`] in [`FUNCTION_ENV`] |
+/// | `POST /tcb/invokecloudfunction` | WeChat's call of the cloud function [`FUNCTION_NAME`] in [`FUNCTION_ENV`] |
 /// | `POST /function/APPID` | that function's own address; `?wrap=data`, `result` or `resp_data`, `?case=snake` |
 /// | `GET /simulator/tokens/APPID` | a token server that shares the stable token; `?format=json`, `?force_refresh=true` |
 /// | `GET /simulator/cloudbase-token/APPID` | what writes a container's token file |
 /// | `PUT` and `DELETE /simulator/faults/APPID` | nothing: sets and clears faults |
-/// | `GET /simulator/apps`, `GET /simulator/requests` | nothing: tells secrets and counts |
+/// | `GET /simulator/apps`, `GET /simulator/requests` | nothing: returns secrets and counts |
 pub fn create_app(simulator: Arc<Simulator>) -> Router {
     Router::new()
         .route("/cgi-bin/stable_token", any(stable_token))
-        .route("/cgi-bin/token", any(old_token))
+        .route("/cgi-bin/token", any(legacy_token))
         .route("/datacube/getweanalysisappiduserportrait", any(portrait))
         .route("/tcb/invokecloudfunction", any(invoke_function))
         .route("/function/{appid}", post(function))
@@ -57,7 +60,7 @@ pub fn create_app(simulator: Arc<Simulator>) -> Router {
         .route("/simulator/cloudbase-token/{appid}", get(cloudbase_token))
         .route("/simulator/apps", get(apps))
         .route("/simulator/requests", get(requests))
-        .fallback(|| async { page(StatusCode::NOT_FOUND) })
+        .fallback(|| async { error_page(StatusCode::NOT_FOUND) })
         .layer(middleware::from_fn(log))
         .with_state(simulator)
 }
@@ -77,13 +80,13 @@ pub async fn run(
         .await
 }
 
-/// Logs what was asked for, without the query, which holds tokens and secrets.
+/// Logs the requested path without the query, which holds tokens and secrets.
 async fn log(request: Request, next: Next) -> Response {
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
     let response = next.run(request).await;
     let status = response.status().as_u16();
-    tracing::debug!(%method, path, status, "simulated WeChat was asked");
+    tracing::debug!(%method, path, status, "simulated WeChat received a request");
     response
 }
 
@@ -102,26 +105,26 @@ async fn stable_token(
         appid.parse().ok()
     });
     let answer = || request.and_then(|request| simulator.stable_token(&request));
-    give_token(&simulator, appid.as_ref(), answer).await
+    respond_with_token(&simulator, appid.as_ref(), answer).await
 }
 
-async fn old_token(
+async fn legacy_token(
     State(simulator): State<Arc<Simulator>>,
     method: Method,
     Query(query): Query<HashMap<String, String>>,
 ) -> Response {
     let appid = query.get("appid").and_then(|appid| appid.parse().ok());
     let answer = || match method {
-        Method::GET => simulator.old_token(&query),
+        Method::GET => simulator.legacy_token(&query),
         _ => Err(43001),
     };
-    give_token(&simulator, appid.as_ref(), answer).await
+    respond_with_token(&simulator, appid.as_ref(), answer).await
 }
 
-/// What is wanted of a token server.
+/// The query of the token server.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Wanted {
+struct TokenQuery {
     format: Format,
     force_refresh: bool,
 }
@@ -137,37 +140,37 @@ enum Format {
 async fn share_token(
     State(simulator): State<Arc<Simulator>>,
     Path(appid): Path<String>,
-    Query(wanted): Query<Wanted>,
+    Query(query): Query<TokenQuery>,
 ) -> Response {
-    let Some(appid) = known(&simulator, &appid) else {
-        return unknown(&appid);
+    let Some(appid) = find_app(&simulator, &appid) else {
+        return not_found(&appid);
     };
     let answer = || {
-        let (token, seconds) = simulator.stable(&appid, wanted.force_refresh);
-        Ok(match wanted.format {
+        let (token, seconds) = simulator.stable(&appid, query.force_refresh);
+        Ok(match query.format {
             Format::Text => format!("{token}\n"),
-            Format::Json => token_answer((token, seconds)),
+            Format::Json => token_response((token, seconds)),
         })
     };
-    let mut response = give_token(&simulator, Some(&appid), answer).await;
-    if wanted.format == Format::Text && response.status().is_success() {
+    let mut response = respond_with_token(&simulator, Some(&appid), answer).await;
+    if query.format == Format::Text && response.status().is_success() {
         let text = HeaderValue::from_static("text/plain; charset=utf-8");
         response.headers_mut().insert(CONTENT_TYPE, text);
     }
     response
 }
 
-async fn give_token(
+async fn respond_with_token(
     simulator: &Simulator,
     appid: Option<&AppId>,
     answer: impl FnOnce() -> Result<String, i64>,
 ) -> Response {
-    let kind = simulator.strike(appid, Endpoint::Token);
+    let kind = simulator.take_fault(appid, Endpoint::Token);
     let body = match refusal(kind.as_ref(), appid, "") {
         Some(refusal) => Err(refusal),
         None => answer().map_err(Refusal::from),
     };
-    deliver(simulator, appid, kind, body).await
+    respond(simulator, appid, kind, body).await
 }
 
 async fn portrait(
@@ -176,12 +179,12 @@ async fn portrait(
     Query(query): Query<HashMap<String, String>>,
     body: Bytes,
 ) -> Response {
-    let token = carried(&query);
+    let token = token_of(&query);
     let appid = match token {
-        Some((_, token)) => simulator.state().tokens.owner(token).cloned(),
+        Some((_, token)) => simulator.token_owner(token),
         None => simulator.settings.cloud_hosting.clone(),
     };
-    let kind = simulator.strike(appid.as_ref(), Endpoint::Portrait);
+    let kind = simulator.take_fault(appid.as_ref(), Endpoint::Portrait);
     let relayed_for = appid
         .clone()
         .filter(|_| token.is_none() && kind != Some(Kind::Unrelayed));
@@ -191,11 +194,11 @@ async fn portrait(
         Some(refusal) => Err(refusal),
         None if method != Method::POST => Err(43002.into()),
         None => relayed_for
-            .map_or_else(|| simulator.asker(token), Ok)
+            .map_or_else(|| simulator.authorize(token), Ok)
             .map_err(Refusal::from)
             .and_then(|appid| figures(&simulator, &appid, kind.as_ref(), None, &body)),
     };
-    let mut response = deliver(&simulator, appid.as_ref(), kind, body).await;
+    let mut response = respond(&simulator, appid.as_ref(), kind, body).await;
     // A gateway's page comes from before the relay.
     if is_relayed
         && response.status().is_success()
@@ -206,8 +209,8 @@ async fn portrait(
     response
 }
 
-/// Answers the token that a request carries, and where.
-fn carried(query: &HashMap<String, String>) -> Option<(Parameter, &str)> {
+/// Returns the token of a request, and the parameter that holds it.
+fn token_of(query: &HashMap<String, String>) -> Option<(Parameter, &str)> {
     [
         ("access_token", Parameter::Access),
         ("cloudbase_access_token", Parameter::Cloudbase),
@@ -216,7 +219,7 @@ fn carried(query: &HashMap<String, String>) -> Option<(Parameter, &str)> {
     .find_map(|(name, parameter)| Some((parameter, query.get(name)?.as_str())))
 }
 
-/// Answers a portrait, spoiled if the fault is one that spoils figures.
+/// Returns a portrait, corrupted if the fault is one that corrupts figures.
 fn figures(
     simulator: &Simulator,
     appid: &AppId,
@@ -224,15 +227,15 @@ fn figures(
     spelling: Option<Spelling>,
     body: &[u8],
 ) -> Result<String, Refusal> {
-    let (answer, window, end) = simulator.portrait(appid, body)?;
-    let answer = match kind {
-        Some(kind) => kind.spoil(answer, window, end),
-        None => written(&answer),
+    let (figures, window, end) = simulator.portrait(appid, body)?;
+    let response = match kind {
+        Some(kind) => kind.corrupt(figures, window, end),
+        None => to_json(&figures),
     };
     Ok(match (kind, spelling) {
-        (Some(Kind::Camel), _) => Spelling::Camel.spell(&answer),
-        (_, Some(spelling)) => spelling.spell(&answer),
-        (_, None) => answer,
+        (Some(Kind::Camel), _) => Spelling::Camel.respell(&response),
+        (_, Some(spelling)) => spelling.respell(&response),
+        (_, None) => response,
     })
 }
 
@@ -242,25 +245,25 @@ async fn invoke_function(
     Query(query): Query<HashMap<String, String>>,
     event: Bytes,
 ) -> Response {
-    let token = carried(&query).map_or("", |(_, token)| token);
-    let appid = simulator.state().tokens.owner(token).cloned();
-    let kind = simulator.strike(appid.as_ref(), Endpoint::Function);
+    let token = token_of(&query).map_or("", |(_, token)| token);
+    let appid = simulator.token_owner(token);
+    let kind = simulator.take_fault(appid.as_ref(), Endpoint::Function);
     let body = match refusal(kind.as_ref(), appid.as_ref(), token) {
         Some(refusal) => Err(refusal),
         None if method != Method::POST => Err(43002.into()),
         None => invoked(&simulator, &query, &event).await,
     };
-    deliver(&simulator, appid.as_ref(), kind, body).await
+    respond(&simulator, appid.as_ref(), kind, body).await
 }
 
-/// Runs the function for whoever may, and answers what WeChat tells of that.
+/// Runs the function if the token permits, and returns WeChat's response.
 async fn invoked(
     simulator: &Simulator,
     query: &HashMap<String, String>,
     event: &[u8],
 ) -> Result<String, Refusal> {
-    let token = carried(query);
-    let appid = simulator.asker(token)?;
+    let token = token_of(query);
+    let appid = simulator.authorize(token)?;
     let text = |key| query.get(key).map_or("", String::as_str);
     match (text("env"), text("name")) {
         ("", _) | (_, "") => return Err(40101.into()),
@@ -268,7 +271,7 @@ async fn invoked(
         (FUNCTION_ENV, _) => return Err((-1000).into()),
         _ => return Err(85088.into()),
     }
-    let kind = simulator.strike(Some(&appid), Endpoint::Portrait);
+    let kind = simulator.take_fault(Some(&appid), Endpoint::Portrait);
     let limit = simulator.settings.function_limit;
     if let Some(Kind::Delay(time)) = kind {
         tokio::time::sleep(time.min(limit)).await;
@@ -278,20 +281,20 @@ async fn invoked(
     }
     let returned = match &kind {
         Some(Kind::Http(_) | Kind::Cut | Kind::Reset | Kind::Garbage | Kind::Huge) => {
-            function::THROWN.to_owned()
+            cloud_function::THROWN.to_owned()
         }
         kind => returned(simulator, &appid, kind.as_ref(), Spelling::Camel, event),
     };
-    let returned = written(&returned);
+    let returned = to_json(&returned);
     Ok(format!(
         r#"{{"errcode":0,"errmsg":"ok","resp_data":{returned}}}"#
     ))
 }
 
-/// How a function's own address is asked to answer.
+/// The query of a function's own address.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Form {
+struct FunctionQuery {
     wrap: Wrap,
     case: Spelling,
 }
@@ -299,19 +302,19 @@ struct Form {
 async fn function(
     State(simulator): State<Arc<Simulator>>,
     Path(appid): Path<String>,
-    Query(form): Query<Form>,
+    Query(query): Query<FunctionQuery>,
     event: Bytes,
 ) -> Response {
-    let Some(appid) = known(&simulator, &appid) else {
-        return unknown(&appid);
+    let Some(appid) = find_app(&simulator, &appid) else {
+        return not_found(&appid);
     };
-    let kind = simulator.strike(Some(&appid), Endpoint::Portrait);
-    let returned = returned(&simulator, &appid, kind.as_ref(), form.case, &event);
-    let body = Ok(form.wrap.around(returned));
-    deliver(&simulator, Some(&appid), kind, body).await
+    let kind = simulator.take_fault(Some(&appid), Endpoint::Portrait);
+    let returned = returned(&simulator, &appid, kind.as_ref(), query.case, &event);
+    let body = Ok(query.wrap.wrap(returned));
+    respond(&simulator, Some(&appid), kind, body).await
 }
 
-/// Answers what the function returns, be it an error.
+/// Returns what the function returns, which may be an error.
 fn returned(
     simulator: &Simulator,
     appid: &AppId,
@@ -319,15 +322,15 @@ fn returned(
     spelling: Spelling,
     event: &[u8],
 ) -> String {
-    let asked = function::asked(event);
+    let request = cloud_function::request_body(event);
     let answer = match refusal(kind, Some(appid), "") {
         Some(refusal) => Err(refusal),
-        None => figures(simulator, appid, kind, Some(spelling), asked.as_bytes()),
+        None => figures(simulator, appid, kind, Some(spelling), request.as_bytes()),
     };
-    answer.unwrap_or_else(|refusal| function::caught(&refusal, &simulator.request_id()))
+    answer.unwrap_or_else(|refusal| cloud_function::error_body(&refusal, &simulator.request_id()))
 }
 
-/// Answers the refusal that a fault asks for.
+/// Returns the refusal that a fault asks for.
 fn refusal(kind: Option<&Kind>, appid: Option<&AppId>, token: &str) -> Option<Refusal> {
     match kind? {
         Kind::Errcode(errcode) => Some((*errcode).into()),
@@ -342,36 +345,38 @@ fn refusal(kind: Option<&Kind>, appid: Option<&AppId>, token: &str) -> Option<Re
     }
 }
 
-/// Sends an answer, or does with it what the fault says.
-async fn deliver(
+/// Sends a response, or does with it what the fault says.
+async fn respond(
     simulator: &Simulator,
     appid: Option<&AppId>,
     kind: Option<Kind>,
     body: Result<String, Refusal>,
 ) -> Response {
-    let body = body.unwrap_or_else(|refusal| refusal.write(&simulator.request_id()));
+    let body = body.unwrap_or_else(|refusal| refusal.body(&simulator.request_id()));
     let body = match kind {
         Some(Kind::Delay(time)) => {
             tokio::time::sleep(time).await;
             Body::from(body)
         }
-        Some(Kind::Http(status)) => return page(status),
-        Some(Kind::Cut) => return cut(body),
-        // The error comes before the head is flushed: nothing at all is sent.
+        Some(Kind::Http(status)) => return error_page(status),
+        Some(Kind::Cut) => return truncated(body),
+        // The error comes before the header is flushed, so nothing at all is sent.
         Some(Kind::Reset) => Body::from_stream(stream::iter([Err::<Bytes, _>(broken())])),
         Some(Kind::Garbage) => Body::from(&b"\xff\xfe<\x00\x80 upstream \xc3\x28"[..]),
-        Some(Kind::Huge) => Body::from_stream(stream::iter(fault::huge().map(io::Result::Ok))),
+        Some(Kind::Huge) => {
+            Body::from_stream(stream::iter(faults::oversized().map(io::Result::Ok)))
+        }
         _ => Body::from(body),
     };
     let content_type = match appid {
-        Some(appid) if dice::hash("type", appid.as_str()).is_multiple_of(3) => "text/plain",
+        Some(appid) if random::hash("type", appid.as_str()).is_multiple_of(3) => "text/plain",
         _ => "application/json; encoding=utf-8",
     };
     ([(CONTENT_TYPE, content_type)], body).into_response()
 }
 
-/// Announces the whole answer, sends half of it, and ends the connection.
-fn cut(body: String) -> Response {
+/// Announces the whole response, sends half of it, and ends the connection.
+fn truncated(body: String) -> Response {
     let whole = HeaderValue::from(body.len());
     let mut half = Bytes::from(body);
     half.truncate(half.len() / 2);
@@ -379,7 +384,7 @@ fn cut(body: String) -> Response {
         if let Some(half) = half {
             return Some((Ok(half), None));
         }
-        // Lets the server send what it has, before the error makes it drop that too.
+        // Lets the server send what it has before the error makes it drop that, too.
         tokio::task::yield_now().await;
         Some((Err(broken()), None))
     });
@@ -394,8 +399,8 @@ fn broken() -> io::Error {
     io::Error::from(io::ErrorKind::ConnectionReset)
 }
 
-/// Answers a page as gateways write them.
-fn page(status: StatusCode) -> Response {
+/// Returns an error page as gateways write them.
+fn error_page(status: StatusCode) -> Response {
     let body = format!(
         "<html>\r\n<head><title>{status}</title></head>\r\n<body>\r\n\
          <center><h1>{status}</h1></center>\r\n</body>\r\n</html>\r\n"
@@ -408,8 +413,8 @@ async fn set_fault(
     Path(appid): Path<String>,
     body: String,
 ) -> Response {
-    let Some(appid) = known(&simulator, &appid) else {
-        return unknown(&appid);
+    let Some(appid) = find_app(&simulator, &appid) else {
+        return not_found(&appid);
     };
     match body.parse::<Fault>() {
         Ok(fault) => {
@@ -424,8 +429,8 @@ async fn clear_faults(
     State(simulator): State<Arc<Simulator>>,
     Path(appid): Path<String>,
 ) -> Response {
-    let Some(appid) = known(&simulator, &appid) else {
-        return unknown(&appid);
+    let Some(appid) = find_app(&simulator, &appid) else {
+        return not_found(&appid);
     };
     simulator.clear_faults(&appid);
     StatusCode::NO_CONTENT.into_response()
@@ -435,13 +440,13 @@ async fn cloudbase_token(
     State(simulator): State<Arc<Simulator>>,
     Path(appid): Path<String>,
 ) -> Response {
-    match known(&simulator, &appid) {
+    match find_app(&simulator, &appid) {
         Some(appid) => simulator.cloudbase_token(&appid).into_response(),
-        None => unknown(&appid),
+        None => not_found(&appid),
     }
 }
 
-/// Lists the apps with the secrets that a program needs to play their backend.
+/// Lists the apps with the secrets that a program needs to act as their backend.
 async fn apps(State(simulator): State<Arc<Simulator>>) -> Response {
     let apps: BTreeMap<_, _> = simulator
         .apps
@@ -458,15 +463,15 @@ async fn requests(State(simulator): State<Arc<Simulator>>) -> Response {
     axum::Json(simulator.requests()).into_response()
 }
 
-fn known(simulator: &Simulator, appid: &str) -> Option<AppId> {
+fn find_app(simulator: &Simulator, appid: &str) -> Option<AppId> {
     let appid = appid.parse().ok()?;
     simulator.apps.contains_key(&appid).then_some(appid)
 }
 
-fn unknown(appid: &str) -> Response {
+fn not_found(appid: &str) -> Response {
     (
         StatusCode::NOT_FOUND,
-        format!("there is no app `{appid}`\n"),
+        format!("app `{appid}` is not simulated\n"),
     )
         .into_response()
 }

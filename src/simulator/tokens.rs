@@ -1,32 +1,33 @@
-//! The tokens that were given out, and which of them still work.
+//! The tokens that were issued, and which of them are still valid.
 //!
-//! Knows the rules of all that give tokens; the clock and who may ask are `mod`'s.
+//! Knows the rules of all endpoints that issue tokens; who may have one is decided in `service`.
 
 use std::collections::HashMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::dice::{hash, mix};
+use super::random::{hash, mix};
 use crate::portrait::AppId;
 
-/// A stable token is renewed this long before its end; an old token works this much longer.
+/// A stable token is renewed this long before it expires; a token of `cgi-bin/token` is valid this
+/// long after the next was issued.
 const OVERLAP: TimeDelta = TimeDelta::minutes(5);
 
-/// How long a token of cloud hosting works; none revokes another.
+/// How long a token of cloud hosting is valid; none revokes another.
 const CLOUDBASE_LIFE: TimeDelta = TimeDelta::minutes(30);
 
 /// The alphabet of tokens.
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
-/// Every token ever given out.
+/// Every token ever issued.
 #[derive(Default)]
 pub(super) struct Tokens {
     issued: HashMap<String, Issued>,
     stable: HashMap<AppId, String>,
-    old: HashMap<AppId, String>,
+    legacy: HashMap<AppId, String>,
 }
 
-/// The query parameters that carry a token; each takes tokens of its own kind only.
+/// The query parameters for tokens; each takes tokens of its own kind only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Parameter {
     /// `access_token`.
@@ -43,8 +44,8 @@ struct Issued {
 }
 
 impl Tokens {
-    /// Answers the app's stable token and the seconds it lives, a new one if it ends soon or
-    /// `refresh` revokes it.
+    /// Returns the app's stable token and the seconds until it expires: a new one if the
+    /// present one expires soon, or if `refresh` revokes it.
     pub(super) fn stable(
         &mut self,
         app: &AppId,
@@ -66,27 +67,28 @@ impl Tokens {
         (token, life.num_seconds())
     }
 
-    /// Answers a new token of `cgi-bin/token`; the one before it works five minutes longer.
-    pub(super) fn old(
+    /// Returns a new token of `cgi-bin/token`; the one before it is valid for
+    /// another five minutes.
+    pub(super) fn legacy(
         &mut self,
         app: &AppId,
         now: DateTime<Utc>,
         life: TimeDelta,
     ) -> (String, i64) {
         let token = self.issue(app, Parameter::Access, now + life);
-        let before = self.old.insert(app.clone(), token.clone());
+        let before = self.legacy.insert(app.clone(), token.clone());
         if let Some(issued) = before.and_then(|token| self.issued.get_mut(&token)) {
             issued.end = issued.end.min(now + OVERLAP);
         }
         (token, life.num_seconds())
     }
 
-    /// Answers a new token of cloud hosting; those before it work to their ends.
+    /// Returns a new token of cloud hosting; those before it stay valid.
     pub(super) fn cloudbase(&mut self, app: &AppId, now: DateTime<Utc>) -> String {
         self.issue(app, Parameter::Cloudbase, now + CLOUDBASE_LIFE)
     }
 
-    /// Answers whose token it is, or with which errcode it is refused.
+    /// Returns whose token it is, or the errcode with which it is refused.
     pub(super) fn check(
         &self,
         (parameter, token): (Parameter, &str),
@@ -100,12 +102,12 @@ impl Tokens {
         }
     }
 
-    /// Answers whose token it is or was.
+    /// Returns whose token it is or was.
     pub(super) fn owner(&self, token: &str) -> Option<&AppId> {
         self.issued.get(token).map(|issued| &issued.app)
     }
 
-    /// Answers every token, in no order.
+    /// Returns every token, in no order.
     pub(super) fn all(&self) -> Vec<String> {
         self.issued.keys().cloned().collect()
     }
@@ -178,8 +180,8 @@ mod tests {
     fn the_old_way_ends_the_token_before_and_spares_the_stable_one() {
         let mut tokens = Tokens::default();
         let (stable, _) = tokens.stable(&app(), at(0), LIFE, false);
-        let (first, _) = tokens.old(&app(), at(0), LIFE);
-        let (second, _) = tokens.old(&app(), at(1), LIFE);
+        let (first, _) = tokens.legacy(&app(), at(0), LIFE);
+        let (second, _) = tokens.legacy(&app(), at(1), LIFE);
         assert_eq!(check(&tokens, &first, 5), Ok(app()));
         assert_eq!(check(&tokens, &first, 6), Err(42001));
         assert_eq!(check(&tokens, &second, 6), Ok(app()));

@@ -142,7 +142,7 @@ impl WindowStatus {
         };
         let bounds = window.coverage.bounds();
         // What waits for the archive is not lost.
-        let gaps = is_all_archived.then(|| window.coverage.gaps(calendar::oldest_told(now)));
+        let gaps = is_all_archived.then(|| window.coverage.gaps(calendar::oldest_queryable(now)));
         let gaps = gaps.unwrap_or_default().into_iter().rev();
         Self {
             window: window.window,

@@ -198,7 +198,7 @@ async fn a_damaged_answer_does_not_keep_the_others_from_the_page() {
     let archive = Connection::open(home.archive_file()).unwrap();
     let damage =
         "UPDATE portraits SET answer = x'7bff7d', figures = 'none' WHERE reference_date = ?1";
-    let day = calendar::before(yesterday(), 14).to_string();
+    let day = calendar::days_before(yesterday(), 14).to_string();
     archive.execute(damage, [day]).unwrap();
     let exporter = home.start().await;
     let page = exporter.ready().await;

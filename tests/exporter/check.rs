@@ -257,7 +257,7 @@ async fn told(home: &Home, command: Command) -> Told {
 
 /// Answers new and active users of a portrait, by platform.
 fn sums(wechat: &WeChat, app: &str, (window, days): (Window, u64)) -> (NaiveDate, [f64; 2]) {
-    let day = calendar::before(yesterday(), days);
+    let day = calendar::days_before(yesterday(), days);
     let users = wechat.users(app, window, day);
     let sum = |cohort| {
         let of = |labels: &Labels| labels["dimension"] == "platform" && labels["cohort"] == cohort;
@@ -420,7 +420,7 @@ async fn apps_are_selected_and_wrong_usage_is_told_apart_from_failure() {
     let told = checked(&home, &[]).await;
     assert_eq!((told.code, &*told.output), (Some(2), ""));
     assert!(
-        told.log.contains("poll.interval: `soon` is no duration"),
+        told.log.contains("poll.interval: `soon` is not a duration"),
         "{}",
         told.log
     );

@@ -1,6 +1,6 @@
 //! Whether `docs/configuration.md` tells every key and flag as the program takes them.
 //!
-//! Keys and their meanings are read from the raw structs of `src/config/mod.rs`; what a key takes, from
+//! Keys and their meanings are read from the raw structs of `src/config/raw.rs`; what a key takes, from
 //! what the program says to a wrong value; defaults, from the settings of a file that sets nothing.
 
 use std::collections::BTreeSet;
@@ -96,7 +96,7 @@ enum Shape {
 
 /// Answers the keys that a raw struct takes, and those under them.
 fn keys(name: &str) -> Vec<Key> {
-    let source = source::file("src/config/mod.rs");
+    let source = source::file("src/config/raw.rs");
     let mut items = source.items.into_iter();
     let raw = items.find_map(|item| match item {
         Item::Struct(raw) if raw.ident == name => Some(raw),
@@ -257,7 +257,7 @@ fn expected(problem: &str) -> String {
         format!("a word such as {example}")
     } else if let Some(right) = after("expected ").or_else(|| after("is not ")) {
         right.to_owned()
-    } else if problem.starts_with("there is no file ") {
+    } else if problem.starts_with("no such file: ") {
         "the name of a file".to_owned()
     } else {
         panic!("what would be right is not told: {problem}")

@@ -153,13 +153,13 @@ fn history(home: &Home, exporter: &Exporter) -> PathBuf {
         samples.strip_suffix("# EOF\n").unwrap().to_owned()
     };
     let today = calendar::today(now());
-    let first_scrape = calendar::midnight(calendar::before(today, 10)) + TimeDelta::hours(15);
+    let first_scrape = calendar::midnight(calendar::days_before(today, 10)) + TimeDelta::hours(15);
     let address = exporter.url.strip_prefix("http://").unwrap();
     let scraped = format!("{{job=\"wxapp\",instance=\"{address}\",");
 
     // As docs/archive.md has it: up to two days before the first scrape.
-    let mut history = export(calendar::before(today, 12));
-    for line in export(calendar::before(today, 1)).lines() {
+    let mut history = export(calendar::days_before(today, 12));
+    for line in export(calendar::days_before(today, 1)).lines() {
         let (series, time) = line.rsplit_once(' ').unwrap();
         if !series.starts_with('#') && time.parse::<i64>().unwrap() >= first_scrape.timestamp() {
             let series = series.replacen('{', &scraped, 1);

@@ -36,7 +36,7 @@ use wxapp_portrait_exporter::config;
 use wxapp_portrait_exporter::config::access::AccessMethod;
 use wxapp_portrait_exporter::exposition::telemetry::Telemetry;
 use wxapp_portrait_exporter::poll::{self, AppPoller, Context, Supervisor};
-use wxapp_portrait_exporter::portrait::{AppId, Dimension, Window};
+use wxapp_portrait_exporter::portrait::{AppId, Window};
 use wxapp_portrait_exporter::simulator::{self, Settings, Simulator, secret_of};
 use wxapp_portrait_exporter::web::{self, AppState};
 use wxapp_portrait_exporter::wechat::{self, Client};
@@ -66,7 +66,7 @@ pub(crate) fn yesterday() -> NaiveDate {
 /// Answers how many days the exporter asks for: two, but for the first minutes after midnight in
 /// Beijing.
 pub(crate) fn asked_days() -> u8 {
-    let days = (yesterday() - calendar::oldest_told(now())).num_days() + 1;
+    let days = (yesterday() - calendar::oldest_queryable(now())).num_days() + 1;
     days.try_into().unwrap()
 }
 
@@ -214,7 +214,7 @@ impl WeChat {
         now: DateTime<Utc>,
     ) -> Vec<Record> {
         let records = (0..days).map(|days| {
-            let day = calendar::before(calendar::newest_queryable(now), days);
+            let day = calendar::days_before(calendar::newest_queryable(now), days);
             let answer = self.simulator.answer(&appid(app), window, day);
             let known_at = calendar::midnight(day) + TimeDelta::minutes(34 * 60 + 20);
             Record {
@@ -1015,15 +1015,10 @@ pub(crate) async fn step(app: &mut AppPoller) -> DateTime<Utc> {
 
 /// Answers an app with a secret, as configured with nothing else.
 pub(crate) fn configured(app: &str, windows: &[Window]) -> config::App {
+    let access = AccessMethod::of_secret(SecretString::from(secret_of(&appid(app))));
     config::App {
-        appid: appid(app),
-        name: app.to_owned(),
-        access: AccessMethod::of_secret(SecretString::from(secret_of(&appid(app)))),
         windows: windows.to_vec(),
-        dimensions: Dimension::ALL.to_vec(),
-        top_names: BTreeMap::new(),
-        past: config::Past::default(),
-        swing: config::Swing::default(),
+        ..config::App::new(appid(app), access)
     }
 }
 

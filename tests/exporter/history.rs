@@ -246,7 +246,7 @@ impl Life {
         users.extend(with_zeros(shown));
         let mut past = Series::new();
         for days_ago in DAYS_AGO {
-            let day = calendar::before(*shown, days_ago);
+            let day = calendar::days_before(*shown, days_ago);
             if !days.contains(&day) {
                 continue;
             }
@@ -407,7 +407,7 @@ impl Year {
     /// Compares the archive with the final figures of every day.
     fn compare_archive(&self) {
         let Self { life, seed, .. } = self;
-        let first = calendar::oldest_told(self.start);
+        let first = calendar::oldest_queryable(self.start);
         let days = first.iter_days();
         let mut days = days.take_while(|day| *day <= calendar::yesterday(self.end));
         let of_app = Selection {
@@ -457,7 +457,7 @@ impl Year {
             let starts = starts.iter().filter(|start| **start == day).count();
             // So no day has more than 8 * 24 calls and 8 for every start.
             assert!(steps <= 24 + starts, "seed {seed}, {day}: {steps} polls");
-            let mut days = [day, calendar::before(day, 1)].into_iter();
+            let mut days = [day, calendar::days_before(day, 1)].into_iter();
             let is_whole = day > calendar::today(self.start) && day < calendar::today(self.end);
             if is_whole && starts == 0 && days.all(|day| !self.troubled.contains(&day)) {
                 // Until 8:00 four, then one every hour until the figures of the morning have settled, one

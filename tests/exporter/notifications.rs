@@ -251,7 +251,7 @@ impl Chain {
             });
             counted.fold(0.0, |sum, (_, users)| sum + users)
         };
-        let mut past = [7, 14, 21, 28].map(|days| on(calendar::before(day, days)));
+        let mut past = [7, 14, 21, 28].map(|days| on(calendar::days_before(day, days)));
         past.sort_by(f64::total_cmp);
         (on(day), f64::midpoint(past[1], past[2]))
     }

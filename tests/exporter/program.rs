@@ -131,14 +131,14 @@ async fn the_health_check_tells_a_living_exporter_from_everything_else() {
     let (code, said) = health(&other).await;
     assert_eq!(code, 1);
     assert!(
-        said.contains("it answers `HTTP/1.0 404 Not Found`"),
+        said.contains("responded with `HTTP/1.0 404 Not Found`"),
         "{said}"
     );
 
     let mute = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (code, said) = health(&mute.local_addr().unwrap().to_string()).await;
     assert_eq!(code, 1);
-    assert!(said.contains("no answer within 3s"), "{said}");
+    assert!(said.contains("no response within 3s"), "{said}");
 }
 
 #[tokio::test]
@@ -158,11 +158,11 @@ async fn a_configuration_is_checked() {
     home.config["apps"][0]["secret_file"] = json!("missing");
     let (code, said) = check(&home).await;
     assert_eq!(code, Some(2), "{said}");
-    assert!(said.contains("`soon` is no duration"), "{said}");
+    assert!(said.contains("`soon` is not a duration"), "{said}");
     assert!(said.contains("missing: No such file"), "{said}");
     let (code, again) = end_of(home.command()).await;
     assert_eq!(code, Some(2));
-    assert!(again.contains("`soon` is no duration"), "{again}");
+    assert!(again.contains("`soon` is not a duration"), "{again}");
 
     let mut command = program();
     command.arg("--no.such.flag");

@@ -52,7 +52,7 @@ async fn an_export_backfills_prometheus_with_the_exact_figures() {
 
     let prometheus = Prometheus::over(blocks, &json!({}));
     for days_ago in [30, 31, 58] {
-        let day = calendar::before(yesterday(), days_ago);
+        let day = calendar::days_before(yesterday(), days_ago);
         // Noon of the next day in Beijing.
         let time = calendar::midnight(day).timestamp() + 36 * 3600;
         let found = prometheus
@@ -64,7 +64,7 @@ async fn an_export_backfills_prometheus_with_the_exact_figures() {
                 let mut users = wechat.users(app, window, day);
                 add_zeros(&mut users, |days_before| {
                     let is_archived = days_ago + days_before < ARCHIVED;
-                    let before = calendar::before(day, days_before);
+                    let before = calendar::days_before(day, days_before);
                     is_archived.then(|| wechat.users(app, window, before))
                 });
                 expected.extend(users);

@@ -36,7 +36,7 @@ fn failed(output: &Output, code: i32) -> String {
 }
 
 fn days_ago(days: u64) -> String {
-    calendar::before(yesterday(), days).to_string()
+    calendar::days_before(yesterday(), days).to_string()
 }
 
 #[tokio::test]
@@ -68,7 +68,7 @@ async fn what_is_exported_and_imported_is_exported_as_the_same_bytes() {
     let output = import(&other, &[], &file);
     let told = String::from_utf8(output.stdout).unwrap();
     assert!(told.starts_with("Imported 0 of 72 days"), "{told}");
-    assert!(told.contains("holds the others already"), "{told}");
+    assert!(told.contains("already has the others"), "{told}");
     assert!(exported(&other, &["--format", "jsonl"]) == lines);
 }
 
@@ -87,7 +87,7 @@ async fn rows_are_imported_from_standard_input() {
         command.output().unwrap()
     };
     let told = failed(&import(&lines.replacen("new", "old", 1)), 1);
-    assert!(told.contains("-:1: is no row of an export"), "{told}");
+    assert!(told.contains("-:1: not a row of an export"), "{told}");
     assert!(import(&lines).status.success());
     assert!(exported(&other, &["--format", "jsonl"]) == lines);
 }
@@ -126,7 +126,7 @@ async fn an_export_has_what_was_selected_and_no_more() {
     );
     let mut expected = Vec::new();
     for days in [7, 6, 5] {
-        let day = calendar::before(yesterday(), days);
+        let day = calendar::days_before(yesterday(), days);
         for (labels, users) in wechat.users(OTHER, Window::SevenDays, day) {
             if ["age", "gender"].contains(&labels["dimension"].as_str()) {
                 let [cohort, dimension, name] =
@@ -144,6 +144,8 @@ async fn an_export_has_what_was_selected_and_no_more() {
     for (found, expected) in found.iter().zip(&expected) {
         assert!(found.starts_with(expected), "{found} {expected}");
     }
+    let to_the_end = exported(&home, &["--format", "openmetrics", "--to", "9999-12-31"]);
+    assert!(to_the_end.contains(OTHER), "all days are before that one");
 }
 
 #[tokio::test]
@@ -179,7 +181,7 @@ async fn both_work_while_the_exporter_runs() {
     fs::write(&file, exported(&source, &["--format", "jsonl"])).unwrap();
     let output = import(&home, &[], &file);
     assert!(output.status.success(), "{output:?}");
-    let week_ago = calendar::before(yesterday(), 7);
+    let week_ago = calendar::days_before(yesterday(), 7);
     let mut expected = wechat.users(APP, Window::OneDay, week_ago);
     expected.retain(|labels, _| {
         labels["dimension"] == "platform" && labels["name"] == "iPhone" && labels["cohort"] == "new"
@@ -283,6 +285,11 @@ async fn wrong_flags_and_outputs_are_told() {
             "--step is for --format openmetrics only",
         ),
         (
+            &["--format", "openmetrics", "--to", "+262142-12-31"],
+            2,
+            "expected a day such as 2026-11-01",
+        ),
+        (
             &["--format", "openmetrics", "--step", "1s"],
             2,
             "expected whole seconds from 1m to 1d",
@@ -307,12 +314,12 @@ async fn wrong_flags_and_outputs_are_told() {
         (
             &["--format", "csv", "--output", "/dev/null"],
             1,
-            "cannot write /dev/null: it is there, and is no file",
+            "cannot write /dev/null: not a regular file",
         ),
         (
             &["--format", "csv", "--output", "no/such/folder"],
             1,
-            "cannot write no/such/folder: there is no folder no/such",
+            "cannot write no/such/folder: no such directory: no/such",
         ),
     ] {
         let told = failed(&export(&home, arguments), code);
@@ -321,7 +328,7 @@ async fn wrong_flags_and_outputs_are_told() {
     let output = export(&home, &["--format", "csv", "--appid", OTHER]);
     assert_eq!(output.status.code(), Some(0));
     let told = String::from_utf8(output.stderr).unwrap();
-    assert!(told.contains("no archived day is of these apps"), "{told}");
+    assert!(told.contains("no archived days match these apps"), "{told}");
 }
 
 #[tokio::test]
@@ -395,7 +402,7 @@ async fn answers_saved_by_scripts_become_history() {
     let home = Home::of(&wechat, &[]);
     let folder = home.path("saved");
     let answer = |days| {
-        let day = calendar::before(yesterday(), days);
+        let day = calendar::days_before(yesterday(), days);
         wechat
             .simulator
             .answer(&APP.parse().unwrap(), Window::OneDay, day)
@@ -425,7 +432,7 @@ async fn answers_saved_by_scripts_become_history() {
     let told = failed(&output, 1);
     assert!(
         told.contains(
-            "a-10.json:1: this is an answer of WeChat, which does not tell its app: add --appid"
+            "a-10.json:1: this is a response of WeChat, which does not contain its appid: add --appid"
         ),
         "{told}"
     );
@@ -438,15 +445,15 @@ async fn answers_saved_by_scripts_become_history() {
         told.starts_with("Imported 3 of 3 days of 1 app in 4 files into "),
         "{told}"
     );
-    assert!(told.contains("1 answer had no portrait"), "{told}");
+    assert!(told.contains("1 response had no portrait"), "{told}");
     let log = String::from_utf8(output.stderr).unwrap();
     assert!(
         log.contains("empty.json:1: no portrait: WeChat answered errcode 61503"),
         "{log}"
     );
-    assert!(log.contains("left_out=1"), "{log}");
+    assert!(log.contains("skipped=1"), "{log}");
     let csv = exported(&home, &["--format", "csv"]);
-    let mut expected = wechat.users(APP, Window::OneDay, calendar::before(yesterday(), 3));
+    let mut expected = wechat.users(APP, Window::OneDay, calendar::days_before(yesterday(), 3));
     expected.retain(|labels, _| labels["dimension"] == "platform" && labels["cohort"] == "active");
     for (labels, users) in expected {
         let row = format!(
@@ -469,7 +476,7 @@ async fn wrong_files_change_nothing() {
     let good = wechat.simulator.answer(
         &APP.parse().unwrap(),
         Window::OneDay,
-        calendar::before(yesterday(), 9),
+        calendar::days_before(yesterday(), 9),
     );
     fs::write(folder.join("1.json"), good.unwrap().to_string()).unwrap();
     let retain = json!({"ref_date": "20260101", "visit_uv": [{"key": 0, "value": 3}]});
@@ -485,7 +492,7 @@ async fn wrong_files_change_nothing() {
     for expected in [
         "2.json:1: unreadable answer: visit_uv is a list",
         "3.json:1: unreadable answer: 24 bytes that are no JSON",
-        "4.jsonl:2: is no row of an export: missing field `window`",
+        "4.jsonl:2: not a row of an export: missing field `window`",
         "nothing was imported: mend these files, or leave them out",
     ] {
         assert!(told.contains(expected), "{expected}: {told}");
@@ -496,13 +503,13 @@ async fn wrong_files_change_nothing() {
     let many = home.path("many.jsonl");
     fs::write(&many, "{}\n{\"cohort\":1}\n".repeat(50)).unwrap();
     let told = failed(&import(&home, &[], &many), 1);
-    assert_eq!(told.matches("is no row of an export").count(), 20);
+    assert_eq!(told.matches("not a row of an export").count(), 20);
     assert!(told.contains("and 30 problems more"), "{told}");
     let mut command = home.command_of("import");
     command.arg("/dev/stdin").stdin(Stdio::piped());
     let told = failed(&command.output().unwrap(), 1);
     assert!(
-        told.contains("/dev/stdin: it is read twice, so it must be a file"),
+        told.contains("/dev/stdin: not a regular file, which it must be as it is read twice"),
         "{told}"
     );
     let given = [

@@ -583,7 +583,7 @@ impl Store {
     /// archive.
     pub(super) fn first_kept(days: u64, today: NaiveDate, newest: NaiveDate) -> NaiveDate {
         let end = newest.succ_opt().unwrap_or(newest).min(today);
-        calendar::before(end, days)
+        calendar::days_before(end, days)
     }
 }
 

@@ -45,7 +45,7 @@ impl Truth<'_> {
     fn named(&self, app: &'static str, window: Window, days_ago: u64) -> Rc<Named> {
         let mut answers = self.answers.borrow_mut();
         let answer = answers.entry((app, window, days_ago)).or_insert_with(|| {
-            let day = calendar::before(self.yesterday, days_ago);
+            let day = calendar::days_before(self.yesterday, days_ago);
             let mut named = Named::new();
             for (mut labels, users) in self.wechat.users(app, window, day) {
                 let [cohort, dimension, name] =
@@ -88,7 +88,7 @@ impl Truth<'_> {
         days_ago: RangeInclusive<u64>,
         figure: impl Fn(u64) -> f64,
     ) -> Figures {
-        let day = |days_ago| calendar::before(self.yesterday, days_ago);
+        let day = |days_ago| calendar::days_before(self.yesterday, days_ago);
         let key = |days_ago| format!("{name} {}", day(days_ago)).trim().to_owned();
         days_ago
             .map(|days_ago| (key(days_ago), figure(days_ago)))
@@ -176,7 +176,7 @@ impl World {
         // Whoever looks at a range of the past must see it whole, whatever the hour.
         let today = calendar::today(now());
         for hour in [9, 23] {
-            let day = calendar::midnight(calendar::before(today, 3));
+            let day = calendar::midnight(calendar::days_before(today, 3));
             let mut cases = days_of_all_apps(&truth, &(2..=32));
             // The archive of these tests knows a day from 10:20 of the next one on.
             let arrived = if hour < 10 { 0.0 } else { 1.0 };

@@ -229,7 +229,7 @@ impl<'a> Host<'a> {
         std::fs::copy(world.home.archive_file(), host.path("data/portraits.db")).unwrap();
         // Days before those in the archive.
         for days in 0..3 {
-            let day = calendar::before(yesterday(), ARCHIVED + days);
+            let day = calendar::days_before(yesterday(), ARCHIVED + days);
             let simulator = &world.wechat.simulator;
             let answer = simulator.answer(&appid(APP), Window::OneDay, day).unwrap();
             host.write(&format!("saved-answers/{day}.json"), &answer.to_string());

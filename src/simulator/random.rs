@@ -1,7 +1,5 @@
-//! Dice that always fall the same way: numbers from hashes.
-//!
-//! There is no generator with a state. Every figure is drawn from a hash of what it belongs to,
-//! so it is the same whoever asks, in whatever order.
+//! Random numbers without a state: every number follows from a hash of what it is drawn for, so it
+//! is the same for every request, in whatever order these arrive. Knows nothing of what is drawn.
 
 /// Mixes the bits of `value` (the finaliser of splitmix64).
 pub(super) const fn mix(value: u64) -> u64 {
@@ -11,7 +9,7 @@ pub(super) const fn mix(value: u64) -> u64 {
     value ^ (value >> 31)
 }
 
-/// Hashes a text; `purpose` tells apart what is drawn for the same text.
+/// Hashes a text; with another `purpose` to another number.
 pub(super) fn hash(purpose: &str, text: &str) -> u64 {
     let bytes = purpose.bytes().chain([0]).chain(text.bytes());
     bytes.fold(0, |hash, byte| mix(hash ^ u64::from(byte)))
@@ -34,40 +32,40 @@ pub(super) fn normal(hash: u64) -> f64 {
     (sum - 2.0) * 3.0_f64.sqrt()
 }
 
-/// Draws how many people come when `mean` are expected: Poisson, and a little more spread for many.
-pub(super) fn people(mean: f64, hash: u64) -> u64 {
+/// Draws a count around `mean`: Poisson, with a little more spread where it is large.
+pub(super) fn count_around(mean: f64, hash: u64) -> u64 {
     if mean >= 12.0 {
         let deviation = (mean + (0.02 * mean).powi(2)).sqrt();
-        return whole(mean + deviation * normal(hash));
+        return rounded(mean + deviation * normal(hash));
     }
     let mut chance = (-mean).exp();
     let mut left = unit(hash) - chance;
-    let mut people = 0_u32;
-    while left >= 0.0 && people < 60 {
-        people += 1;
-        chance *= mean / f64::from(people);
+    let mut count = 0_u32;
+    while left >= 0.0 && count < 60 {
+        count += 1;
+        chance *= mean / f64::from(count);
         left -= chance;
     }
-    u64::from(people)
+    u64::from(count)
 }
 
-/// Rounds to a whole number of people; below 0 there is nobody.
+/// Rounds to a whole number from 0 on.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
     reason = "rounded, and the cast stays at the limits"
 )]
-pub(super) fn whole(value: f64) -> u64 {
+pub(super) fn rounded(value: f64) -> u64 {
     value.round() as u64
 }
 
-/// Widens a number of people for calculation.
+/// Converts a number of users for calculation.
 #[expect(
     clippy::cast_precision_loss,
-    reason = "no audience is so large that it matters"
+    reason = "no app has so many users that it matters"
 )]
-pub(super) fn real(people: u64) -> f64 {
-    people as f64
+pub(super) fn as_float(users: u64) -> f64 {
+    users as f64
 }
 
 #[cfg(test)]
@@ -77,10 +75,10 @@ mod tests {
     #[test]
     fn small_and_large_counts_lie_around_their_mean() {
         for mean in [0.2, 3.0, 11.9, 12.1, 400.0] {
-            let sum: u64 = (0..4000).map(|seed| people(mean, mix(seed))).sum();
-            let average = real(sum) / 4000.0;
+            let sum: u64 = (0..4000).map(|seed| count_around(mean, mix(seed))).sum();
+            let average = as_float(sum) / 4000.0;
             assert!((average / mean - 1.0).abs() < 0.08, "{mean}: {average}");
         }
-        assert_eq!(people(0.0, mix(7)), 0);
+        assert_eq!(count_around(0.0, mix(7)), 0);
     }
 }

@@ -1,15 +1,16 @@
-//! Events: days on which the users of an app behave otherwise, to be noticed by alert rules.
+//! Events: changes of the users of an app on single days, for alert rules to detect.
 //!
-//! Only what an event is and how it is written; what it does to the figures is `audience`'s.
+//! Only what an event is and how it is written; what it does to the figures is the business of
+//! `profile`.
 
 use std::str::FromStr;
 
 use chrono::NaiveDate;
 
-use super::market::MARKET;
+use super::catalog::CATALOG;
 use crate::portrait::{AppId, Cohort, Dimension};
 
-/// A swing on one Beijing day: of a name, of a cohort or of everybody, for one app or all.
+/// A swing on one Beijing day: of a name, of a cohort or of all users, for one app or all.
 ///
 /// Written `[APPID@]DAY:SELECTOR:FACTOR`, such as `2026-11-20:platform=iPhone:0.4`.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,7 +21,7 @@ pub struct Event {
     pub(super) factor: f64,
 }
 
-/// Whose number an event changes.
+/// Which users an event changes.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Selector {
     All,
@@ -29,7 +30,7 @@ pub(super) enum Selector {
 }
 
 impl Event {
-    /// Returns the app that it happens to; none for all.
+    /// Returns the app that it is limited to.
     #[must_use]
     pub fn app(&self) -> Option<&AppId> {
         self.app.as_ref()
@@ -52,21 +53,21 @@ impl FromStr for Event {
         let (Some(day), Some(selector), Some(factor)) = (parts.next(), parts.next(), parts.next())
         else {
             return Err(format!(
-                "`{text}` is no event: expected [APPID@]DAY:SELECTOR:FACTOR, such as 2026-11-20:platform=iPhone:0.4"
+                "`{text}` is not an event: expected [APPID@]DAY:SELECTOR:FACTOR, such as 2026-11-20:platform=iPhone:0.4"
             ));
         };
         Ok(Self {
             app,
             day: day
                 .parse()
-                .map_err(|_| format!("`{day}` is no day: expected one such as 2026-11-20"))?,
+                .map_err(|_| format!("`{day}` is not a day: expected one such as 2026-11-20"))?,
             selector: selector.parse()?,
             factor: factor
                 .parse()
                 .ok()
                 .filter(|factor: &f64| factor.is_finite() && *factor >= 0.0)
                 .ok_or_else(|| {
-                    format!("`{factor}` is no factor: expected a number from 0 on, such as 0.4")
+                    format!("`{factor}` is not a factor: expected a number from 0 on, such as 0.4")
                 })?,
         })
     }
@@ -83,10 +84,10 @@ impl FromStr for Selector {
             _ => {}
         }
         let (dimension, name) = text.split_once('=').ok_or_else(|| {
-            format!("`{text}` selects nobody: expected all, new, active, or a name such as platform=iPhone")
+            format!("`{text}` selects no users: expected all, new, active, or a name such as platform=iPhone")
         })?;
         let dimension: Dimension = dimension.parse()?;
-        let known = MARKET.entries(dimension);
+        let known = CATALOG.entries(dimension);
         if known.iter().any(|entry| entry.name == name) {
             return Ok(Self::Name(dimension, name.to_owned()));
         }

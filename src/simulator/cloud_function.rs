@@ -1,12 +1,12 @@
 //! The user's cloud function: what it is called with, and what it returns.
 //!
-//! Plays the function of the documentation, which asks for a portrait and returns the answer, or
-//! the error that it caught. Knows neither who calls it nor what is to go wrong.
+//! Plays the function of the documentation, which requests a portrait and returns the response, or
+//! the error that it caught. Knows neither who calls it nor which fault applies.
 
 use serde::Deserialize;
 
+use super::bodies::to_json;
 use super::refusal::Refusal;
-use super::written;
 
 /// Names the environment in which the simulated cloud function runs.
 pub const FUNCTION_ENV: &str = "sim-1a2b";
@@ -14,7 +14,7 @@ pub const FUNCTION_ENV: &str = "sim-1a2b";
 /// Names the simulated cloud function.
 pub const FUNCTION_NAME: &str = "portrait";
 
-/// What is told of a function that did not catch an error.
+/// What WeChat reports of a function that did not catch an error.
 pub(super) const THROWN: &str = r#"{"errorCode":1,"errorMessage":"user code exception caught"}"#;
 
 /// How a function spells the keys of a portrait.
@@ -27,9 +27,9 @@ pub(super) enum Spelling {
 }
 
 impl Spelling {
-    /// Spells an answer of the portrait endpoint, and adds that all went well.
-    pub(super) fn spell(self, answer: &str) -> String {
-        let open = answer.strip_suffix('}').unwrap_or(answer);
+    /// Respells a response of the portrait endpoint, and adds an errcode of 0.
+    pub(super) fn respell(self, response: &str) -> String {
+        let open = response.strip_suffix('}').unwrap_or(response);
         let (open, errcode, errmsg) = match self {
             Self::Camel => {
                 let open = open
@@ -44,7 +44,7 @@ impl Spelling {
     }
 }
 
-/// What people put around what their function returns.
+/// The envelopes that users put around what their function returns.
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Wrap {
@@ -57,27 +57,27 @@ pub(super) enum Wrap {
 
 impl Wrap {
     /// Wraps what the function returned.
-    pub(super) fn around(self, returned: String) -> String {
+    pub(super) fn wrap(self, returned: String) -> String {
         match self {
             Self::Nothing => returned,
             Self::Data => format!(r#"{{"code":200,"data":{returned}}}"#),
             Self::Result => format!(r#"{{"result":{returned}}}"#),
-            Self::RespData => format!(r#"{{"resp_data":{}}}"#, written(&returned)),
+            Self::RespData => format!(r#"{{"resp_data":{}}}"#, to_json(&returned)),
         }
     }
 }
 
-/// Answers the body with which the portrait endpoint is asked for an event, whose dates may be
+/// Returns the body of the request to the portrait endpoint for an event, whose dates may be
 /// spelled either way.
-pub(super) fn asked(event: &[u8]) -> String {
+pub(super) fn request_body(event: &[u8]) -> String {
     String::from_utf8_lossy(event)
         .replace(r#""beginDate""#, r#""begin_date""#)
         .replace(r#""endDate""#, r#""end_date""#)
 }
 
-/// Answers what the function returns when it caught a refusal.
-pub(super) fn caught(refusal: &Refusal, id: &str) -> String {
+/// Returns what the function returns when it caught a refusal.
+pub(super) fn error_body(refusal: &Refusal, id: &str) -> String {
     let Refusal { errcode, errmsg } = refusal;
     let errmsg = format!("openapi.analysis.getUserPortrait:fail {errmsg} rid: {id}");
-    written(&serde_json::json!({"errCode": errcode, "errMsg": errmsg}))
+    to_json(&serde_json::json!({"errCode": errcode, "errMsg": errmsg}))
 }

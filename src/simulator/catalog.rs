@@ -17,20 +17,20 @@ pub(super) struct Entry {
 }
 
 /// The entries of every dimension.
-pub(super) struct Market([Vec<Entry>; Dimension::ALL.len()]);
+pub(super) struct Catalog([Vec<Entry>; Dimension::ALL.len()]);
 
-impl Market {
+impl Catalog {
     pub(super) fn entries(&self, dimension: Dimension) -> &[Entry] {
         &self.0[dimension as usize]
     }
 }
 
-/// The one market there is.
-pub(super) static MARKET: LazyLock<Market> = LazyLock::new(|| {
+/// The names of the country, read at first use.
+pub(super) static CATALOG: LazyLock<Catalog> = LazyLock::new(|| {
     let (provinces, cities) = places();
     let platforms = numbered(&[("iPhone", 33.0), ("Android", 61.0), ("其他", 6.0)]);
     let devices = devices(&platforms);
-    Market([
+    Catalog([
         provinces,
         cities,
         numbered(&[("男", 43.0), ("女", 51.0), ("未知", 6.0)]),
@@ -60,7 +60,7 @@ fn numbered(names: &[(&'static str, f64)]) -> Vec<Entry> {
         .collect()
 }
 
-/// Answers the lines of a table, without its comments.
+/// Returns the lines of a table, without its comments.
 fn lines(table: &'static str) -> impl Iterator<Item = &'static str> {
     table.lines().filter(|line| !line.starts_with('#'))
 }
@@ -115,7 +115,7 @@ fn devices(platforms: &[Entry]) -> Vec<Entry> {
             Some((platform, words.next()?.parse().ok()?, words.next()?))
         })
         .collect();
-    let whole = |platform: usize| -> f64 {
+    let total = |platform: usize| -> f64 {
         let of_platform = rows.iter().filter(|row| row.0 == platform);
         of_platform.map(|(_, weight, _)| weight).sum()
     };
@@ -123,7 +123,7 @@ fn devices(platforms: &[Entry]) -> Vec<Entry> {
         .map(|&(platform, weight, name)| Entry {
             id: None,
             name,
-            weight: platforms[platform].weight * weight / whole(platform),
+            weight: platforms[platform].weight * weight / total(platform),
             parent: Some((Dimension::Platform, platform)),
         })
         .collect()
@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     fn names(dimension: Dimension) -> Vec<&'static str> {
-        let entries = MARKET.entries(dimension);
+        let entries = CATALOG.entries(dimension);
         entries.iter().map(|entry| entry.name).collect()
     }
 
@@ -149,7 +149,7 @@ mod tests {
             lines(include_str!("devices.txt")).count()
         );
         for dimension in Dimension::ALL {
-            for entry in MARKET.entries(dimension) {
+            for entry in CATALOG.entries(dimension) {
                 assert!(entry.weight > 0.0, "{entry:?}");
                 assert_eq!(entry.name, entry.name.trim());
                 assert!(!entry.name.is_empty());
@@ -184,7 +184,7 @@ mod tests {
     #[test]
     fn ids_are_those_of_the_documentation() {
         let id = |dimension, name| {
-            let mut entries = MARKET.entries(dimension).iter();
+            let mut entries = CATALOG.entries(dimension).iter();
             entries
                 .find(|entry| entry.name == name)
                 .and_then(|entry| entry.id)

@@ -1,7 +1,6 @@
-//! Faults on demand: what an app's endpoints are to do wrong, and how that is written.
+//! Faults on demand: what they are, how they are written, and how they corrupt a response.
 //!
-//! Also makes the spoiled answers. How an answer is held back, cut or never sent is the business
-//! of `routes`.
+//! How a response is delayed, truncated or never sent is the business of `routes`.
 
 use std::fmt::Write;
 use std::str::FromStr;
@@ -11,16 +10,24 @@ use axum::http::StatusCode;
 use chrono::NaiveDate;
 use serde_json::{Value, json};
 
-use super::audience::{Answer, ref_date};
-use super::{Endpoint, written};
+use super::bodies::to_json;
+use super::figures::{Figures, ref_date};
 use crate::calendar;
 use crate::portrait::Window;
 
-/// What is written where a fault is wrong.
+/// Every kind, for the message about an unknown one.
 const KINDS: &str = "errcode=N, http=502, delay=5s, cut, reset, garbage, empty, halves, huge, \
                      wrong-date, retain, camel, rows, scaled=0.9, leaky, unrelayed";
 
-/// One way in which an endpoint misbehaves, for ever or a number of times.
+/// The endpoints that can be made to fail, and whose requests are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Endpoint {
+    Token,
+    Portrait,
+    Function,
+}
+
+/// One way in which an endpoint misbehaves, always or a number of times.
 ///
 /// Written `[token:|portrait:|function:]KIND[*TIMES]`, such as `errcode=40164*3` or `token:delay=5s`;
 /// without an endpoint it is the portrait's.
@@ -33,23 +40,23 @@ pub struct Fault {
 
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Kind {
-    /// Any number, with WeChat's text if it is a known one.
+    /// An errcode, with WeChat's text if it is a known one.
     Errcode(i64),
     /// A gateway's error page.
     Http(StatusCode),
-    /// The good answer, late.
+    /// The correct response, late.
     Delay(Duration),
-    /// Half of the good answer, then the connection ends.
+    /// Half of the correct response, then the connection ends.
     Cut,
-    /// The connection ends without any answer.
+    /// The connection ends without a response.
     Reset,
-    /// No JSON, and no UTF-8.
+    /// Neither JSON nor UTF-8.
     Garbage,
     /// All arrays empty.
     Empty,
-    /// Both halves missing.
+    /// Both cohorts missing.
     Halves,
-    /// More than 8 MiB that begin like a good answer.
+    /// More than 8 MiB that begin like a correct response.
     Huge,
     /// The figures of another week.
     WrongDate,
@@ -57,7 +64,7 @@ pub(super) enum Kind {
     Retain,
     /// The spelling of a cloud function.
     Camel,
-    /// Senseless rows among good ones.
+    /// Invalid rows among valid ones.
     Rows,
     /// A revision: every figure times a factor.
     Scaled(f64),
@@ -91,7 +98,7 @@ impl FromStr for Fault {
                     kind,
                     Some(count.ok_or_else(|| {
                         format!(
-                            "`{times}` is no number of times: expected one from 1 on, such as cut*3"
+                            "`{times}` is not a number of times: expected one from 1 on, such as cut*3"
                         )
                     })?),
                 )
@@ -176,41 +183,41 @@ impl Kind {
         )
     }
 
-    /// Writes down the answer of the portrait endpoint, spoiled if the kind is one that spoils
+    /// Returns the response of the portrait endpoint, corrupted if the kind is one that corrupts
     /// figures.
-    pub(super) fn spoil(
+    pub(super) fn corrupt(
         &self,
-        mut answer: Answer,
+        mut figures: Figures,
         window: Window,
         reference_date: NaiveDate,
     ) -> String {
         match self {
-            Self::Empty => written(&Answer::empty(window, reference_date)),
-            Self::Halves => written(&json!({"ref_date": answer.ref_date})),
+            Self::Empty => to_json(&Figures::empty(window, reference_date)),
+            Self::Halves => to_json(&json!({"ref_date": figures.ref_date})),
             Self::WrongDate => {
-                answer.ref_date = ref_date(window, calendar::before(reference_date, 7));
-                written(&answer)
+                figures.ref_date = ref_date(window, calendar::days_before(reference_date, 7));
+                to_json(&figures)
             }
-            Self::Retain => written(&json!({
-                "ref_date": answer.ref_date,
+            Self::Retain => to_json(&json!({
+                "ref_date": figures.ref_date,
                 "visit_uv_new": [{"key": 0, "value": 5464}],
                 "visit_uv": [{"key": 0, "value": 55500}],
             })),
-            Self::Rows => with_senseless_rows(&answer),
+            Self::Rows => with_invalid_rows(&figures),
             Self::Scaled(factor) => {
-                answer.scale(*factor);
-                written(&answer)
+                figures.scale(*factor);
+                to_json(&figures)
             }
-            _ => written(&answer),
+            _ => to_json(&figures),
         }
     }
 }
 
-/// Puts every kind of row that WeChat or a relay was seen to send, and worse, among the active
-/// users' provinces.
-fn with_senseless_rows(answer: &Answer) -> String {
-    let mut answer = json!(answer);
-    let senseless = [
+/// Adds every kind of row that WeChat or a relay was seen to send, and worse, to the provinces of
+/// the active users.
+fn with_invalid_rows(figures: &Figures) -> String {
+    let mut response = json!(figures);
+    let invalid = [
         json!({"id": 901, "name": "负数", "value": -5}),
         json!({"id": 902, "name": "小数", "value": 12.5}),
         json!({"id": 903, "name": "空值", "value": null}),
@@ -223,16 +230,16 @@ fn with_senseless_rows(answer: &Answer) -> String {
         json!({"id": 11, "name": "上海", "value": 10}),
         json!({"id": 31, "name": "广东省", "value": 11}),
     ];
-    if let Some(Value::Array(rows)) = answer.pointer_mut("/visit_uv/province") {
-        for (place, row) in senseless.into_iter().enumerate() {
+    if let Some(Value::Array(rows)) = response.pointer_mut("/visit_uv/province") {
+        for (place, row) in invalid.into_iter().enumerate() {
             rows.insert(rows.len().min(2 * place), row);
         }
     }
-    written(&answer).replace("\\u0001", "\u{1}")
+    to_json(&response).replace("\\u0001", "\u{1}")
 }
 
-/// Answers the pieces of a portrait that is too large: 9 MiB of good rows and a proper end.
-pub(super) fn huge() -> impl Iterator<Item = String> + Send + 'static {
+/// Returns the pieces of a response that is too large: 9 MiB of good rows and a proper end.
+pub(super) fn oversized() -> impl Iterator<Item = String> + Send + 'static {
     let head = r#"{"ref_date":"20261120","visit_uv_new":{},"visit_uv":{"city":[{"id":0,"name":"0","value":1}"#;
     let piece = |number: u32| {
         let mut rows = String::new();
@@ -301,7 +308,7 @@ mod tests {
 
     #[test]
     fn the_huge_answer_is_valid_and_over_eight_mebibytes() {
-        let body: String = huge().collect();
+        let body: String = oversized().collect();
         assert!(body.len() > 8 << 20);
         assert!(serde_json::from_str::<serde_json::Map<String, Value>>(&body).is_ok());
     }

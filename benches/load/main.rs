@@ -1,0 +1,329 @@
+//! What the exporter costs with hundreds of apps: the real program with a full archive, against the
+//! simulated WeChat, over real sockets. Prints a table with a row for every number of apps and of
+//! windows, and beside every figure whether it reaches the goal.
+//!
+//! `cargo bench --bench load -- [APPSxWINDOWS…]` measures other rows, such as `100x1 300x3`. With
+//! `unreachable` among them it starts with an empty archive while WeChat cannot be reached.
+//! `BENCH_BINARY=/path` measures another build of the program.
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    clippy::cast_precision_loss,
+    reason = "a benchmark prints, stops where it cannot go on, and its figures are small"
+)]
+
+mod fixture;
+mod program;
+mod table;
+
+use std::collections::HashSet;
+use std::fmt;
+use std::io::{BufRead as _, BufReader};
+use std::str::FromStr;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use flate2::read::MultiGzDecoder;
+use wxapp_portrait_exporter::portrait::Window;
+
+use fixture::{DAYS, History, Home};
+use program::{DEADLINE, Exporter, HealthWatch, ThreadWatch, WeChat, binary, free_port};
+use table::{Figure, Table};
+
+/// The rows of a run without arguments: apps, and of 1d, 7d and 30d the first ones.
+const SIZES: [(usize, usize); 6] = [(100, 1), (300, 1), (1000, 1), (100, 3), (300, 3), (1000, 3)];
+
+/// How long an exporter must have done nothing until it counts as at rest.
+const QUIET: Duration = Duration::from_secs(2);
+
+/// How long to wait after that: idle threads of tokio's pool end after ten seconds.
+const SETTLING: Duration = Duration::from_secs(12);
+
+/// The goal for threads.
+const THREADS: f64 = 24.0;
+
+/// The goal for an answer of `/-/healthy`, in milliseconds.
+const HEALTHY: f64 = 100.0;
+
+/// The goal for asking for a portrait and showing it, in milliseconds of CPU time.
+const PORTRAIT: f64 = 2.0;
+
+/// The goal for an archived answer on disk, in KiB.
+const ROW: f64 = 8.0;
+
+/// How many apps, and how many windows of each.
+#[derive(Clone, Copy)]
+struct Size {
+    apps: usize,
+    windows: usize,
+}
+
+impl Size {
+    fn home(self) -> Home {
+        Home::new(self.apps, &Window::ALL[..self.windows])
+    }
+
+    /// Returns how many portraits are on the page.
+    fn portraits(self) -> usize {
+        self.apps * self.windows
+    }
+
+    /// Returns the goal for the resident size of an exporter that has started, in MiB; at its peak
+    /// half as much more is good.
+    fn resident(self) -> f64 {
+        64.0 + self.portraits() as f64 / 64.0
+    }
+
+    /// Returns the goal for the CPU time of a restart, in seconds.
+    fn restart(self) -> f64 {
+        2.0 * self.portraits() as f64 / 1000.0
+    }
+}
+
+impl FromStr for Size {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let size = text.split_once('x').and_then(|(apps, windows)| {
+            let (apps, windows) = (apps.parse().ok()?, windows.parse().ok()?);
+            Some(Self { apps, windows })
+        });
+        size.filter(|size| size.apps > 0 && (1..=Window::ALL.len()).contains(&size.windows))
+            .ok_or_else(|| format!("`{text}`: expected unreachable, or a size such as 300x3"))
+    }
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}x{}", self.apps, self.windows)
+    }
+}
+
+fn main() {
+    let mut sizes = Vec::new();
+    let mut is_unreachable = false;
+    // Cargo adds `--bench`.
+    for argument in std::env::args().skip(1).filter(|it| it != "--bench") {
+        if argument == "unreachable" {
+            is_unreachable = true;
+            continue;
+        }
+        match argument.parse() {
+            Ok(size) => sizes.push(size),
+            Err(problem) => {
+                eprintln!("{problem}");
+                std::process::exit(2);
+            }
+        }
+    }
+    if sizes.is_empty() {
+        sizes.extend(SIZES.map(|(apps, windows)| Size { apps, windows }));
+    }
+    let table = if is_unreachable {
+        unreachable(&sizes)
+    } else {
+        reachable(&sizes)
+    };
+    println!("{}\n\n{table}", binary().display());
+}
+
+/// Measures starts with a full archive: one without WeChat, and one with it.
+fn reachable(sizes: &[Size]) -> Table {
+    let mut table = Table::new(&[
+        "apps x windows",
+        "threads, peak",
+        "at rest",
+        "MiB, peak",
+        "at rest",
+        "healthy, first ms",
+        "slowest ms",
+        "ready s",
+        "CPU ms/portrait",
+        "restart CPU s",
+        "restart s",
+        "KiB/answer",
+        "gzip page MiB",
+    ]);
+    let history = History::new();
+    for size in sizes {
+        let start = Instant::now();
+        let home = size.home();
+        history.import(&home);
+        let answers = size.portraits() * DAYS;
+        let bytes_per_answer = home.archive_bytes() as f64 / answers as f64;
+        eprintln!(
+            "{size}: {answers} answers archived in {:.0?}",
+            start.elapsed()
+        );
+        let restart = Restart::measure(&home, *size);
+        let run = Run::measure(&home, *size);
+        let cpu = run.cpu.saturating_sub(restart.cpu) / u32::try_from(run.polled).unwrap();
+        let mut figures = run.resources.figures(*size);
+        figures.extend([
+            Figure::new(millis(cpu), 2).at_most(PORTRAIT),
+            Figure::new(restart.cpu.as_secs_f64(), 2).at_most(size.restart()),
+            Figure::new(restart.wall.as_secs_f64(), 2),
+            Figure::new(bytes_per_answer / 1024.0, 1).at_most(ROW),
+            Figure::new(mib(run.page_bytes / 1024), 1),
+        ]);
+        table.add(size.to_string(), figures);
+        eprintln!("{size}: measured after {:.0?}", start.elapsed());
+    }
+    table
+}
+
+/// Measures starts without an archive while WeChat cannot be reached.
+fn unreachable(sizes: &[Size]) -> Table {
+    let mut table = Table::new(&[
+        "apps x windows",
+        "threads, peak",
+        "at rest",
+        "MiB, peak",
+        "at rest",
+        "healthy, first ms",
+        "slowest ms",
+        "ready s",
+    ]);
+    for size in sizes {
+        let home = size.home();
+        let exporter = Exporter::start(&home, free_port());
+        let resources = Resources::measure(&exporter, || {
+            exporter.wait_until_quiet(QUIET);
+        });
+        table.add(size.to_string(), resources.figures(*size));
+    }
+    table
+}
+
+/// What a restart costs: with WeChat out of reach, until all of the archive is shown.
+struct Restart {
+    cpu: Duration,
+    wall: Duration,
+}
+
+impl Restart {
+    fn measure(home: &Home, size: Size) -> Self {
+        let start = Instant::now();
+        let exporter = Exporter::start(home, free_port());
+        exporter.wait_until_ready();
+        loop {
+            let page = exporter.page();
+            let (cpu, wall) = (exporter.cpu(), start.elapsed());
+            if shown_portraits(&page) == size.portraits() {
+                return Self { cpu, wall };
+            }
+            assert!(wall < DEADLINE, "some apps are not on the page");
+            // Every page costs the exporter something, too.
+            sleep(Duration::from_millis(250));
+        }
+    }
+}
+
+/// Returns for how many apps and windows there are users on a compressed page.
+fn shown_portraits(page: &[u8]) -> usize {
+    let mut shown = HashSet::new();
+    let page = BufReader::with_capacity(1 << 20, MultiGzDecoder::new(page));
+    for line in page.lines() {
+        let line = line.unwrap();
+        if let Some(labels) = line.strip_prefix("wxapp_portrait_users{")
+            && let Some((portrait, _)) = labels.split_once(",cohort=")
+            && !shown.contains(portrait)
+        {
+            shown.insert(portrait.to_owned());
+        }
+    }
+    shown.len()
+}
+
+/// What a start costs with WeChat, and with an archive that lacks yesterday.
+struct Run {
+    resources: Resources,
+    /// Until every app has been polled.
+    cpu: Duration,
+    /// How many portraits WeChat was asked for.
+    polled: u64,
+    page_bytes: usize,
+}
+
+impl Run {
+    fn measure(home: &Home, size: Size) -> Self {
+        let wechat = WeChat::start(home);
+        let exporter = Exporter::start(home, wechat.port);
+        let (mut cpu, mut polled) = (Duration::ZERO, 0);
+        let resources = Resources::measure(&exporter, || {
+            let start = Instant::now();
+            // Once every app has been asked, none is due for minutes.
+            loop {
+                cpu = exporter.wait_until_quiet(QUIET);
+                let requests = wechat.portrait_requests();
+                polled = requests.iter().sum();
+                if requests.len() == size.apps {
+                    break;
+                }
+                assert!(start.elapsed() < DEADLINE, "some apps were not polled");
+            }
+        });
+        Self {
+            resources,
+            cpu,
+            polled,
+            page_bytes: exporter.page().len(),
+        }
+    }
+}
+
+/// What a start takes from the host.
+struct Resources {
+    peak_threads: usize,
+    threads: usize,
+    peak_kib: usize,
+    kib: usize,
+    healthy_first: Duration,
+    healthy_slowest: Duration,
+    ready: Duration,
+}
+
+impl Resources {
+    /// Watches an exporter that was just started until `work` is done, and reads what it holds at
+    /// rest.
+    fn measure(exporter: &Exporter, work: impl FnOnce()) -> Self {
+        let start = Instant::now();
+        let threads = ThreadWatch::start(exporter);
+        let health = HealthWatch::start(exporter);
+        exporter.wait_until_ready();
+        let ready = start.elapsed();
+        work();
+        let health = health.stop();
+        sleep(SETTLING);
+        Self {
+            peak_threads: threads.stop(),
+            threads: exporter.threads(),
+            peak_kib: exporter.peak_resident_kib(),
+            kib: exporter.resident_kib(),
+            healthy_first: health.first,
+            healthy_slowest: health.slowest,
+            ready,
+        }
+    }
+
+    fn figures(&self, size: Size) -> Vec<Figure> {
+        vec![
+            Figure::new(self.peak_threads as f64, 0).at_most(THREADS),
+            Figure::new(self.threads as f64, 0).at_most(THREADS),
+            Figure::new(mib(self.peak_kib), 1).at_most(1.5 * size.resident()),
+            Figure::new(mib(self.kib), 1).at_most(size.resident()),
+            Figure::new(millis(self.healthy_first), 0).at_most(HEALTHY),
+            Figure::new(millis(self.healthy_slowest), 0).at_most(HEALTHY),
+            Figure::new(self.ready.as_secs_f64(), 2),
+        ]
+    }
+}
+
+fn mib(kib: usize) -> f64 {
+    kib as f64 / 1024.0
+}
+
+fn millis(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1000.0
+}

@@ -1,0 +1,316 @@
+//! The processes: the exporter that is measured, from outside, and the WeChat that it asks.
+//!
+//! What a process costs is read from `/proc`, so this works on Linux only. Knows nothing of what is
+//! archived, and judges nothing.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde::Deserialize;
+
+use crate::fixture::Home;
+
+/// In this unit the kernel tells how long a process was running.
+const TICK: Duration = Duration::from_millis(10);
+
+/// Nothing that goes well takes as long.
+pub(crate) const DEADLINE: Duration = Duration::from_mins(5);
+
+/// How often the exporter is looked at. Answering that often takes less than 1% of its time.
+const PERIOD: Duration = Duration::from_millis(20);
+
+/// Returns the program to measure.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "another build can be measured in the same way"
+)]
+pub(crate) fn binary() -> PathBuf {
+    let own = env!("CARGO_BIN_EXE_wxapp-portrait-exporter");
+    std::env::var_os("BENCH_BINARY").map_or_else(|| own.into(), PathBuf::from)
+}
+
+/// Returns a port on which nothing listens.
+pub(crate) fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+/// Sends a GET request and returns the status and the body.
+fn get(port: u16, path: &str) -> io::Result<(u16, Vec<u8>)> {
+    request(TcpStream::connect((Ipv4Addr::LOCALHOST, port))?, path)
+}
+
+fn request(mut stream: TcpStream, path: &str) -> io::Result<(u16, Vec<u8>)> {
+    stream.set_read_timeout(Some(DEADLINE))?;
+    // The end of the answer is the end of the connection.
+    write!(
+        stream,
+        "GET {path} HTTP/1.0\r\nAccept-Encoding: gzip\r\n\r\n"
+    )?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    let head = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n");
+    let status = answer
+        .get(9..12)
+        .and_then(|status| str::from_utf8(status).ok());
+    match (head, status.and_then(|status| status.parse().ok())) {
+        (Some(end), Some(status)) => Ok((status, answer.split_off(end + 4))),
+        _ => Err(io::ErrorKind::UnexpectedEof.into()),
+    }
+}
+
+/// A process that ends with its guard, as when a service is stopped.
+struct Running(Child);
+
+impl Running {
+    fn start(command: &mut Command) -> Self {
+        Self(command.stdin(Stdio::null()).spawn().unwrap())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = kill_process(Pid::from_child(&self.0), Signal::TERM);
+        let _ = self.0.wait();
+    }
+}
+
+/// A simulated WeChat.
+pub(crate) struct WeChat {
+    pub(crate) port: u16,
+    _process: Running,
+}
+
+impl WeChat {
+    pub(crate) fn start(home: &Home) -> Self {
+        let port = free_port();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_wxapp-portrait-exporter"));
+        command.arg("simulate").arg("--log.level=warn");
+        command.arg(format!("--web.listen-address=127.0.0.1:{port}"));
+        for app in &home.apps {
+            command.arg(format!("--app={}={}", app.appid, app.users));
+        }
+        let process = Running::start(&mut command);
+        let start = Instant::now();
+        while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
+            assert!(start.elapsed() < DEADLINE, "nothing listens as WeChat");
+            std::thread::sleep(PERIOD);
+        }
+        Self {
+            port,
+            _process: process,
+        }
+    }
+
+    /// Returns how many requests for portraits there were, for each app that has made one.
+    pub(crate) fn portrait_requests(&self) -> Vec<u64> {
+        #[derive(Deserialize)]
+        struct Requests {
+            portrait: u64,
+        }
+        let (_, body) = get(self.port, "/simulator/requests").unwrap();
+        let requests: BTreeMap<String, Requests> = serde_json::from_slice(&body).unwrap();
+        let portraits = requests.into_values().map(|requests| requests.portrait);
+        portraits.filter(|portraits| *portraits > 0).collect()
+    }
+}
+
+/// An exporter that is measured from outside.
+pub(crate) struct Exporter {
+    pub(crate) port: u16,
+    process: Running,
+    log_path: PathBuf,
+}
+
+impl Exporter {
+    /// Starts it with a WeChat on this port of this host.
+    pub(crate) fn start(home: &Home, wechat: u16) -> Self {
+        let port = free_port();
+        let log = File::create(home.log_path()).unwrap();
+        let process = Running::start(
+            Command::new(binary())
+                .arg("--config.file")
+                .arg(home.write_config(wechat))
+                .arg("--storage.path")
+                .arg(home.storage_path())
+                .arg(format!("--web.listen-address=127.0.0.1:{port}"))
+                .stderr(log),
+        );
+        Self {
+            port,
+            process,
+            log_path: home.log_path(),
+        }
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.process.0.id()
+    }
+
+    /// Waits until the exporter says that it is ready.
+    pub(crate) fn wait_until_ready(&self) {
+        let start = Instant::now();
+        while !matches!(get(self.port, "/-/ready"), Ok((200, _))) {
+            if !fs::exists(format!("/proc/{}/exe", self.id())).unwrap()
+                || start.elapsed() > DEADLINE
+            {
+                let log = fs::read_to_string(&self.log_path).unwrap();
+                let end: Vec<&str> = log.lines().rev().take(5).collect();
+                panic!("the exporter is not ready; its log ends with {end:#?}");
+            }
+            std::thread::sleep(PERIOD);
+        }
+    }
+
+    /// Returns the compressed page for Prometheus.
+    pub(crate) fn page(&self) -> Vec<u8> {
+        let (status, body) = get(self.port, "/metrics").unwrap();
+        assert_eq!(status, 200);
+        body
+    }
+
+    /// Returns how long all its threads have been running, those that have ended included.
+    pub(crate) fn cpu(&self) -> Duration {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.id())).unwrap();
+        // The name of the program, in parentheses, may hold spaces.
+        let (_, fields) = stat.rsplit_once(") ").unwrap();
+        let fields = fields.split(' ').skip(11).take(2);
+        let ticks: u32 = fields.map(|field| field.parse::<u32>().unwrap()).sum();
+        TICK * ticks
+    }
+
+    /// Waits until the exporter does next to nothing for so long, and returns its CPU time before
+    /// that.
+    pub(crate) fn wait_until_quiet(&self, quiet: Duration) -> Duration {
+        let start = Instant::now();
+        let mut busy = (self.cpu(), start);
+        while busy.1.elapsed() < quiet {
+            assert!(
+                start.elapsed() < DEADLINE,
+                "the exporter is busy all the time"
+            );
+            std::thread::sleep(PERIOD);
+            let cpu = self.cpu();
+            // Answering `/-/healthy` takes a tick now and then.
+            if cpu > busy.0 + 2 * TICK {
+                busy = (cpu, Instant::now());
+            }
+        }
+        busy.0
+    }
+
+    pub(crate) fn threads(&self) -> usize {
+        status(self.id(), "Threads:").unwrap()
+    }
+
+    pub(crate) fn resident_kib(&self) -> usize {
+        status(self.id(), "VmRSS:").unwrap()
+    }
+
+    pub(crate) fn peak_resident_kib(&self) -> usize {
+        status(self.id(), "VmHWM:").unwrap()
+    }
+}
+
+/// Returns a number from the kernel's status of a process, if that runs.
+fn status(process: u32, key: &str) -> Option<usize> {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let value = status.lines().find_map(|line| line.strip_prefix(key))?;
+    value.split_whitespace().next()?.parse().ok()
+}
+
+/// A thread that looks at the exporter until it is stopped.
+struct Watch<T> {
+    is_over: Arc<AtomicBool>,
+    thread: JoinHandle<T>,
+}
+
+impl<T: Send + 'static> Watch<T> {
+    /// Calls `look` again and again, and returns its last result in the end.
+    fn start(mut look: impl FnMut() -> T + Send + 'static) -> Self {
+        let is_over = Arc::new(AtomicBool::new(false));
+        let ending = Arc::clone(&is_over);
+        let thread = std::thread::spawn(move || {
+            loop {
+                let result = look();
+                if ending.load(Ordering::Relaxed) {
+                    return result;
+                }
+                std::thread::sleep(PERIOD);
+            }
+        });
+        Self { is_over, thread }
+    }
+
+    fn stop(self) -> T {
+        self.is_over.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap()
+    }
+}
+
+/// Finds the largest number of threads.
+pub(crate) struct ThreadWatch(Watch<usize>);
+
+impl ThreadWatch {
+    pub(crate) fn start(exporter: &Exporter) -> Self {
+        let process = exporter.id();
+        let mut most = 0;
+        Self(Watch::start(move || {
+            most = most.max(status(process, "Threads:").unwrap_or(0));
+            most
+        }))
+    }
+
+    pub(crate) fn stop(self) -> usize {
+        self.0.stop()
+    }
+}
+
+/// How long `/-/healthy` takes.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Health {
+    /// From when the exporter listens until the first answer.
+    pub(crate) first: Duration,
+    /// The slowest answer.
+    pub(crate) slowest: Duration,
+}
+
+/// Asks for `/-/healthy` again and again.
+pub(crate) struct HealthWatch(Watch<Health>);
+
+impl HealthWatch {
+    pub(crate) fn start(exporter: &Exporter) -> Self {
+        let port = exporter.port;
+        let mut listening_since = None;
+        let mut health = Health::default();
+        Self(Watch::start(move || {
+            // While nothing listens the connection is refused.
+            while let Ok(stream) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)) {
+                let start = Instant::now();
+                let listening_since = *listening_since.get_or_insert(start);
+                let Ok((200, _)) = request(stream, "/-/healthy") else {
+                    continue;
+                };
+                if health.first.is_zero() {
+                    health.first = listening_since.elapsed();
+                }
+                health.slowest = health.slowest.max(start.elapsed());
+                break;
+            }
+            health
+        }))
+    }
+
+    pub(crate) fn stop(self) -> Health {
+        self.0.stop()
+    }
+}

@@ -1,0 +1,156 @@
+//! Checked settings, and the defaults of all that has one.
+//!
+//! Values only: knows neither the files that they come from nor who uses them.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use url::Url;
+
+use super::access::{AccessMethod, PrivateUrl};
+use crate::portrait::{AppId, Dimension, Window};
+
+/// Checked settings, with every default filled in.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where WeChat is, and how it is reached.
+    pub wechat: WeChat,
+    /// When it is polled.
+    pub poll: Poll,
+    /// How long archived days are kept.
+    pub retention: Duration,
+    /// How far the newest portrait may lie behind yesterday before its users series are removed.
+    pub stale_after: Duration,
+    /// Every app, in the order of the files; never empty, appids are unique.
+    pub apps: Vec<App>,
+    /// Sentences about what is allowed but looks like a mistake.
+    pub warnings: Vec<String>,
+}
+
+/// Where WeChat is, and how it is reached.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WeChat {
+    /// Scheme and host, perhaps a path; each ends with a slash. The first that can be reached is
+    /// used; never empty.
+    pub base_urls: Vec<Url>,
+    /// Of one request, from the connection to the last byte.
+    pub timeout: Duration,
+    /// The proxy for requests to WeChat, instead of those of the environment.
+    pub proxy_url: Option<PrivateUrl>,
+    /// Certificates in PEM that are trusted in addition to those of the system.
+    pub ca: Option<Vec<u8>>,
+}
+
+impl Default for WeChat {
+    fn default() -> Self {
+        let base_url = Url::parse("https://api.weixin.qq.com/")
+            .unwrap_or_else(|_| unreachable!("a constant URL"));
+        Self {
+            base_urls: vec![base_url],
+            timeout: Duration::from_secs(10),
+            proxy_url: None,
+            ca: None,
+        }
+    }
+}
+
+/// When WeChat is polled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Poll {
+    /// The time between two polls of an app with a day that is due.
+    pub interval: Duration,
+    /// How many requests may be in flight at once to WeChat, and to each other host.
+    pub concurrency: usize,
+}
+
+impl Default for Poll {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_mins(30),
+            concurrency: 8,
+        }
+    }
+}
+
+/// The default of [`Config::retention`].
+pub const RETENTION: Duration = Duration::from_hours(400 * 24);
+
+/// The default of [`Config::stale_after`].
+pub const STALE_AFTER: Duration = Duration::from_hours(3 * 24);
+
+/// One mini program.
+#[derive(Debug, Clone, PartialEq)]
+pub struct App {
+    /// Its identifier at WeChat.
+    pub appid: AppId,
+    /// Its name for people; the appid unless configured.
+    pub name: String,
+    /// How its portraits are accessed.
+    pub access: AccessMethod,
+    /// Which windows are polled; never empty.
+    pub windows: Vec<Window>,
+    /// Which dimensions are on the page; never empty.
+    pub dimensions: Vec<Dimension>,
+    /// How many names of a dimension are shown, and the rest added up; no entry, no limit.
+    pub top_names: BTreeMap<Dimension, usize>,
+    /// Which past days are on the page besides the newest.
+    pub past: Past,
+    /// Which changes alerts call a swing.
+    pub swing: Swing,
+}
+
+impl App {
+    /// Returns an app with the defaults of everything but these.
+    #[must_use]
+    pub fn new(appid: AppId, access: AccessMethod) -> Self {
+        Self {
+            name: appid.to_string(),
+            appid,
+            access,
+            windows: vec![Window::OneDay],
+            dimensions: Dimension::ALL.to_vec(),
+            top_names: BTreeMap::new(),
+            past: Past::default(),
+            swing: Swing::default(),
+        }
+    }
+}
+
+/// Which past days are on the page.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Past {
+    /// In these dimensions, as far as the app shows them.
+    pub dimensions: Vec<Dimension>,
+    /// So many days before the reference date, from 1 to [`crate::past::PAST_DAYS`]; may be empty.
+    pub days_ago: Vec<u32>,
+}
+
+impl Default for Past {
+    fn default() -> Self {
+        Self {
+            dimensions: vec![Dimension::Platform, Dimension::Gender, Dimension::Age],
+            days_ago: vec![1, 7, 14, 21, 28],
+        }
+    }
+}
+
+/// Which changes against the baseline alerts call a swing.
+///
+/// The exporter only publishes them; the defaults are those with which the bundled rules were
+/// measured to be quiet.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Swing {
+    /// By which share users must fall, from 0.01 to 0.99; or rise, so that such a fall would undo it.
+    pub threshold_ratio: f64,
+    /// How many users there must be, in the baseline or on the day.
+    pub min_users: u64,
+}
+
+impl Default for Swing {
+    fn default() -> Self {
+        Self {
+            threshold_ratio: 0.35,
+            min_users: 50,
+        }
+    }
+}

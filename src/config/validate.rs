@@ -1,0 +1,999 @@
+//! The check of raw values: what becomes of them, or what is wrong with them.
+//!
+//! Every problem names the file, the line, the key, and what would be right. All of them are reported
+//! at once, except that a file of the wrong shape is not read beyond its first problem. The keys of an
+//! app's access are checked in `access`.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::io::ErrorKind;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use serde::Deserialize;
+use serde_path_to_error::Track;
+use serde_saphyr::Spanned;
+use url::{Host, Url};
+
+use super::raw::{OneOrMore, RawApp, RawFile, RawPast, RawSwing, Text, Texts};
+use super::settings::{App, Config, Past, Poll, RETENTION, STALE_AFTER, Swing, WeChat};
+use super::{access, files, yaml_errors};
+use crate::past::PAST_DAYS;
+use crate::portrait::{AppId, Dimension, Window};
+
+/// Why the configuration can't be used: every problem that was found, a line each.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .0.join("\n"))]
+pub struct Error(Vec<String>);
+
+/// No configuration file is larger: a list of 10,000 apps has some 2 MiB.
+const LARGEST_FILE: u64 = 64 << 20;
+
+/// What `wechat.timeout` may be.
+const TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_mins(5);
+
+/// What `poll.interval` may be.
+const INTERVALS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(12);
+
+/// What `archive.retention` may be: at least what WeChat still has, and at most a hundred years.
+const RETENTIONS: RangeInclusive<Duration> = days(2)..=days(36_525);
+
+/// What `stale_after` may be.
+const STALE_AFTERS: RangeInclusive<Duration> = days(1)..=days(400);
+
+/// The largest value of `poll.concurrency`.
+const CONCURRENCY: usize = 256;
+
+/// The largest value of `top_names`.
+const TOP_NAMES: usize = 1_000_000;
+
+/// The largest value of `swing.min_users`.
+const MIN_USERS: u64 = 1_000_000_000;
+
+/// What `swing.threshold_ratio` may be.
+const THRESHOLD_RATIOS: RangeInclusive<f64> = 0.01..=0.99;
+
+const fn days(days: u64) -> Duration {
+    Duration::from_hours(24 * days)
+}
+
+/// Reads and checks the file at `path` and all that it names; see [`super::load`].
+pub(super) fn load(
+    path: &Path,
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Result<Config, Error> {
+    let mut check = Check {
+        environment,
+        file: path.to_owned(),
+        first_places: HashMap::new(),
+        cloud_hosting: None,
+        first_sources: HashMap::new(),
+        problems: Vec::new(),
+        warnings: Vec::new(),
+    };
+    let Some(file) = check.read::<RawFile>() else {
+        return Err(Error(check.problems));
+    };
+    let config = check.config(file);
+    if check.problems.is_empty() {
+        Ok(Config {
+            warnings: check.warnings,
+            ..config
+        })
+    } else {
+        Err(Error(check.problems))
+    }
+}
+
+/// What an app inherits from the top of the file.
+struct Inherited {
+    windows: Vec<Window>,
+    dimensions: Vec<Dimension>,
+    top_names: BTreeMap<Dimension, usize>,
+    past: Past,
+    swing: Swing,
+}
+
+/// Collects problems and warnings while raw values become settings.
+///
+/// After a problem the check continues with a default, to find the others, too.
+pub(super) struct Check<'a> {
+    pub(super) environment: &'a dyn Fn(&str) -> Option<String>,
+    /// The file that is being checked.
+    pub(super) file: PathBuf,
+    /// File and line of every appid.
+    first_places: HashMap<AppId, String>,
+    /// File and line of the app that cloud hosting belongs to.
+    pub(super) cloud_hosting: Option<String>,
+    /// File and line of the app that first has a source of tokens or portraits.
+    pub(super) first_sources: HashMap<String, String>,
+    problems: Vec<String>,
+    warnings: Vec<String>,
+}
+
+impl Check<'_> {
+    fn read<T: for<'de> Deserialize<'de>>(&mut self) -> Option<T> {
+        let bytes = match files::read(&self.file, LARGEST_FILE) {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                let hint = match error.kind() {
+                    ErrorKind::NotFound => "; write it, or name another with --config.file",
+                    _ => "",
+                };
+                self.problems.push(format!(
+                    "{}: cannot read it: {error}{hint}",
+                    self.file.display()
+                ));
+                return None;
+            }
+        };
+        let text = match std::str::from_utf8(&bytes) {
+            Ok(text) => text,
+            Err(error) => {
+                let before = &bytes[..error.valid_up_to()];
+                let line = before.split(|byte| *byte == b'\n').count();
+                self.problems.push(format!(
+                    "{}:{line}: not valid UTF-8: save the file as UTF-8",
+                    self.file.display()
+                ));
+                return None;
+            }
+        };
+        // The default limits on the size of a document are below a list of thousands of apps.
+        let options = serde_saphyr::options! {
+            budget: serde_saphyr::budget! { max_events: usize::MAX, max_nodes: usize::MAX },
+        };
+        let mut track = Track::new();
+        let value = serde_saphyr::with_deserializer_from_str_with_options(text, options, |yaml| {
+            T::deserialize(serde_path_to_error::Deserializer::new(yaml, &mut track))
+        });
+        match value {
+            Ok(value) => Some(value),
+            Err(error) => {
+                let problem = yaml_errors::describe(&self.file, &track.path(), &error);
+                self.problems.push(problem);
+                None
+            }
+        }
+    }
+
+    pub(super) fn problem(
+        &mut self,
+        line: u64,
+        key: impl fmt::Display,
+        problem: impl fmt::Display,
+    ) {
+        self.problems
+            .push(format!("{}:{line}: {key}: {problem}", self.file.display()));
+    }
+
+    pub(super) fn warn(&mut self, line: u64, key: impl fmt::Display, warning: impl fmt::Display) {
+        self.warnings
+            .push(format!("{}:{line}: {key}: {warning}", self.file.display()));
+    }
+
+    fn config(&mut self, file: RawFile) -> Config {
+        let wechat = file.wechat.unwrap_or_default();
+        let poll = file.poll.unwrap_or_default();
+        let archive = file.archive.unwrap_or_default();
+        let apps_files = file.apps_files.unwrap_or_default();
+        let inherited = Inherited {
+            windows: self
+                .names("windows", file.windows)
+                .unwrap_or_else(|| vec![Window::OneDay]),
+            dimensions: self
+                .names("dimensions", file.dimensions)
+                .unwrap_or_else(|| Dimension::ALL.to_vec()),
+            top_names: self
+                .top_names("top_names", file.top_names)
+                .unwrap_or_default(),
+            past: self.past("past", file.past, Past::default()),
+            swing: self.swing("swing", file.swing, Swing::default()),
+        };
+        Config {
+            wechat: WeChat {
+                base_urls: self
+                    .base_urls(wechat.base_url)
+                    .unwrap_or(WeChat::default().base_urls),
+                timeout: self
+                    .duration("wechat.timeout", wechat.timeout, &TIMEOUTS)
+                    .unwrap_or(WeChat::default().timeout),
+                proxy_url: wechat.proxy_url.and_then(|url| {
+                    self.private_url(
+                        "wechat.proxy_url",
+                        &url,
+                        &["http", "https", "socks5", "socks5h"],
+                    )
+                }),
+                ca: wechat.ca_file.and_then(|file| self.ca(&file)),
+            },
+            poll: Poll {
+                interval: self
+                    .interval(poll.interval)
+                    .unwrap_or(Poll::default().interval),
+                concurrency: self
+                    .number("poll.concurrency", poll.concurrency, CONCURRENCY)
+                    .unwrap_or(Poll::default().concurrency),
+            },
+            retention: self
+                .duration("archive.retention", archive.retention, &RETENTIONS)
+                .unwrap_or(RETENTION),
+            stale_after: self
+                .duration("stale_after", file.stale_after, &STALE_AFTERS)
+                .unwrap_or(STALE_AFTER),
+            apps: self.apps(file.apps.unwrap_or_default(), &apps_files, &inherited),
+            warnings: Vec::new(),
+        }
+    }
+
+    fn base_urls(&mut self, texts: Option<Spanned<OneOrMore>>) -> Option<Vec<Url>> {
+        let Spanned {
+            value, referenced, ..
+        } = texts?;
+        let urls: Vec<Url> = match value {
+            OneOrMore::One(text) => self
+                .base_url(referenced.line(), &text)
+                .into_iter()
+                .collect(),
+            OneOrMore::More(texts) => texts
+                .iter()
+                .filter_map(|text| self.base_url(text.referenced.line(), &text.value))
+                .collect(),
+        };
+        if urls.is_empty() && self.problems.is_empty() {
+            let problem = "the list is empty: leave the key out for the default";
+            self.problem(referenced.line(), "wechat.base_url", problem);
+        }
+        (!urls.is_empty()).then_some(urls)
+    }
+
+    /// Reads certificates, and reports problems with them before a connection fails.
+    fn ca(&mut self, file: &Text) -> Option<Vec<u8>> {
+        let path = beside(&self.file, &file.value);
+        let found = access::read_text(&path).and_then(|text| {
+            let certificates: Vec<_> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
+            let mut store = RootCertStore::empty();
+            for certificate in certificates {
+                let added = certificate.map(|certificate| store.add(certificate));
+                if !matches!(added, Ok(Ok(()))) {
+                    return Err(format!(
+                        "{}: certificate {} cannot be read",
+                        path.display(),
+                        store.len() + 1
+                    ));
+                }
+            }
+            if store.is_empty() {
+                return Err(format!(
+                    "{} contains no certificate: expected PEM, from -----BEGIN CERTIFICATE----- on",
+                    path.display()
+                ));
+            }
+            Ok(text.into_bytes())
+        });
+        found
+            .map_err(|problem| self.problem(file.referenced.line(), "wechat.ca_file", problem))
+            .ok()
+    }
+
+    fn base_url(&mut self, line: u64, text: &str) -> Option<Url> {
+        let key = "wechat.base_url";
+        let example = "expected one like https://api.weixin.qq.com";
+        // The text is not repeated: a password in it would end up in a log.
+        let Ok(mut url) = Url::parse(text) else {
+            self.problem(line, key, format!("not a URL: {example}"));
+            return None;
+        };
+        let surplus = if !matches!(url.scheme(), "http" | "https") {
+            Some("the scheme is neither http nor https")
+        } else if !url.username().is_empty() || url.password().is_some() {
+            Some("has a user or a password, which WeChat does not ask for")
+        } else if url.query().is_some() || url.fragment().is_some() {
+            Some("has a query or a fragment, but every request brings its own")
+        } else {
+            None
+        };
+        if let Some(surplus) = surplus {
+            self.problem(line, key, format!("{surplus}: {example}"));
+            return None;
+        }
+        if url.scheme() == "http" && !is_loopback(&url) {
+            self.warn(
+                line,
+                key,
+                "AppSecrets and tokens are sent unencrypted; use https",
+            );
+        }
+        if !url.path().ends_with('/') {
+            let path = format!("{}/", url.path());
+            url.set_path(&path);
+        }
+        Some(url)
+    }
+
+    fn interval(&mut self, text: Option<Text>) -> Option<Duration> {
+        let line = text.as_ref().map_or(0, |text| text.referenced.line());
+        let interval = self.duration("poll.interval", text, &INTERVALS)?;
+        if interval < Duration::from_mins(1) {
+            let warning = "less than a minute uses up the daily quota of WeChat for figures that change once a day";
+            self.warn(line, "poll.interval", warning);
+        }
+        Some(interval)
+    }
+
+    fn duration(
+        &mut self,
+        key: &str,
+        text: Option<Text>,
+        range: &RangeInclusive<Duration>,
+    ) -> Option<Duration> {
+        let text = text?;
+        match humantime::parse_duration(&text.value) {
+            Ok(duration) if range.contains(&duration) => {
+                return Some(duration);
+            }
+            Ok(_) => self.problem(
+                text.referenced.line(),
+                key,
+                format!(
+                    "`{}` is out of range: expected {} to {}",
+                    text.value,
+                    in_one_unit(*range.start()),
+                    in_one_unit(*range.end())
+                ),
+            ),
+            Err(_) => self.problem(
+                text.referenced.line(),
+                key,
+                format!(
+                    "`{}` is not a duration: expected a number and a unit, such as 10s, 30m or 400d",
+                    text.value
+                ),
+            ),
+        }
+        None
+    }
+
+    /// Reads a whole number from 1 on.
+    fn number<N>(&mut self, key: &str, text: Option<Text>, most: N) -> Option<N>
+    where
+        N: FromStr + Copy + PartialOrd + From<u8> + fmt::Display,
+    {
+        let text = text?;
+        let number = text.value.parse().ok();
+        if let Some(number) = number.filter(|number| (N::from(1)..=most).contains(number)) {
+            return Some(number);
+        }
+        let problem = format!("`{}` is not a whole number from 1 to {most}", text.value);
+        self.problem(text.referenced.line(), key, problem);
+        None
+    }
+
+    /// Reads a list of windows or dimensions: at least one, none twice.
+    fn names<T>(&mut self, key: &str, texts: Option<Texts>) -> Option<Vec<T>>
+    where
+        T: FromStr<Err = String> + PartialEq + Copy,
+    {
+        let texts = texts?;
+        let mut names = Vec::new();
+        for text in &texts.value {
+            match text.value.parse() {
+                Ok(name) if names.contains(&name) => {
+                    self.problem(
+                        text.referenced.line(),
+                        key,
+                        format!("duplicate `{}`: remove one", text.value),
+                    );
+                }
+                Ok(name) => names.push(name),
+                Err(problem) => self.problem(text.referenced.line(), key, problem),
+            }
+        }
+        if texts.value.is_empty() {
+            let problem = "the list is empty: leave the key out for the default";
+            self.problem(texts.referenced.line(), key, problem);
+        }
+        Some(names)
+    }
+
+    fn top_names(
+        &mut self,
+        key: &str,
+        limits: Option<BTreeMap<String, Text>>,
+    ) -> Option<BTreeMap<Dimension, usize>> {
+        let mut top_names = BTreeMap::new();
+        for (name, limit) in limits? {
+            let line = limit.referenced.line();
+            match name.parse::<Dimension>() {
+                Ok(dimension) => {
+                    let limit = self.number(&format!("{key}.{name}"), Some(limit), TOP_NAMES);
+                    top_names.extend(limit.map(|limit| (dimension, limit)));
+                }
+                Err(problem) => self.problem(line, key, problem),
+            }
+        }
+        Some(top_names)
+    }
+
+    fn past(&mut self, key: &str, raw: Option<RawPast>, defaults: Past) -> Past {
+        let raw = raw.unwrap_or_default();
+        let key_of_days = format!("{key}.days_ago");
+        let days_ago = raw.days_ago.map(|texts| {
+            let mut days_ago = Vec::new();
+            for text in texts {
+                let line = text.referenced.line();
+                match self.number(&key_of_days, Some(text), PAST_DAYS) {
+                    Some(days) if days_ago.contains(&days) => {
+                        let problem = format!("duplicate `{days}`: remove one");
+                        self.problem(line, &key_of_days, problem);
+                    }
+                    days => days_ago.extend(days),
+                }
+            }
+            days_ago
+        });
+        Past {
+            dimensions: self
+                .names(&format!("{key}.dimensions"), raw.dimensions)
+                .unwrap_or(defaults.dimensions),
+            days_ago: days_ago.unwrap_or(defaults.days_ago),
+        }
+    }
+
+    fn swing(&mut self, key: &str, raw: Option<RawSwing>, defaults: Swing) -> Swing {
+        let raw = raw.unwrap_or_default();
+        let threshold_ratio = raw.threshold_ratio.and_then(|text| {
+            let ratio = text.value.parse().ok();
+            let ratio = ratio.filter(|ratio| THRESHOLD_RATIOS.contains(ratio));
+            if ratio.is_none() {
+                let problem = format!(
+                    "`{}` is not a share from 0.01 to 0.99, such as 0.35 for a fall by 35%",
+                    text.value
+                );
+                let line = text.referenced.line();
+                self.problem(line, format!("{key}.threshold_ratio"), problem);
+            }
+            ratio
+        });
+        let key_of_users = format!("{key}.min_users");
+        Swing {
+            threshold_ratio: threshold_ratio.unwrap_or(defaults.threshold_ratio),
+            min_users: self
+                .number(&key_of_users, raw.min_users, MIN_USERS)
+                .unwrap_or(defaults.min_users),
+        }
+    }
+
+    fn apps(&mut self, apps: Vec<RawApp>, patterns: &[Text], inherited: &Inherited) -> Vec<App> {
+        let files: Vec<PathBuf> = patterns
+            .iter()
+            .flat_map(|pattern| self.matching(pattern))
+            .collect();
+        let mut checked = self.app_list("apps", apps, inherited);
+        let main_file = self.file.clone();
+        for file in files {
+            self.file = file;
+            // A file without a list in it, perhaps with comments only, is one without apps.
+            if let Some(apps) = self.read::<Option<Vec<RawApp>>>() {
+                checked.extend(self.app_list("", apps.unwrap_or_default(), inherited));
+            }
+        }
+        self.file = main_file;
+        if checked.is_empty() && self.problems.is_empty() {
+            let problem = "apps: none is configured: add one with its `appid` and `secret_file`";
+            self.problems
+                .push(format!("{}: {problem}", self.file.display()));
+        }
+        checked
+    }
+
+    fn app_list(&mut self, prefix: &str, apps: Vec<RawApp>, inherited: &Inherited) -> Vec<App> {
+        let mut checked = Vec::with_capacity(apps.len());
+        for (index, raw) in apps.into_iter().enumerate() {
+            checked.extend(self.app(&format!("{prefix}[{index}]"), raw, inherited));
+        }
+        checked
+    }
+
+    /// Returns the files that a pattern of `apps_files` stands for, sorted.
+    fn matching(&mut self, pattern: &Text) -> Vec<PathBuf> {
+        let line = pattern.referenced.line();
+        let whole = beside(&self.file, &pattern.value);
+        let folder = self.file.parent().unwrap_or(Path::new(""));
+        let folder = glob::Pattern::escape(&folder.to_string_lossy());
+        let files = match glob::glob(&Path::new(&folder).join(&pattern.value).to_string_lossy()) {
+            Ok(files) => files.filter_map(Result::ok).collect::<Vec<_>>(),
+            Err(error) => {
+                self.problem(
+                    line,
+                    "apps_files",
+                    format!("`{}` is not a pattern: {}", pattern.value, error.msg),
+                );
+                return Vec::new();
+            }
+        };
+        if files.is_empty() {
+            if pattern.value.contains(['*', '?', '[']) {
+                self.warn(
+                    line,
+                    "apps_files",
+                    format!("no file matches {}", whole.display()),
+                );
+            } else {
+                self.problem(
+                    line,
+                    "apps_files",
+                    format!("no such file: {}", whole.display()),
+                );
+            }
+        }
+        files
+    }
+
+    fn app(&mut self, key: &str, raw: RawApp, inherited: &Inherited) -> Option<App> {
+        let of = |name: &str| format!("{key}.{name}");
+        let line = raw.appid.referenced.line();
+        let appid = self.appid(&of("appid"), &raw.appid);
+        if let Some(name) = &raw.name {
+            let line = name.referenced.line();
+            if name.value.trim().is_empty() {
+                let problem = "is blank: leave the key out to show the appid";
+                self.problem(line, of("name"), problem);
+            } else if name.value.contains(char::is_control) {
+                let problem = "has line breaks or control characters in it: expected one line";
+                self.problem(line, of("name"), problem);
+            }
+        }
+        let access = self.access(line, key, &raw);
+        let windows = self.names(&of("windows"), raw.windows);
+        let dimensions = self.names(&of("dimensions"), raw.dimensions);
+        let top_names = self.top_names(&of("top_names"), raw.top_names);
+        let past = self.past(&of("past"), raw.past, inherited.past.clone());
+        let swing = self.swing(&of("swing"), raw.swing, inherited.swing);
+        let appid = appid?;
+        Some(App {
+            name: raw
+                .name
+                .map_or_else(|| appid.to_string(), |name| name.value),
+            appid,
+            access: access?,
+            windows: windows.unwrap_or_else(|| inherited.windows.clone()),
+            dimensions: dimensions.unwrap_or_else(|| inherited.dimensions.clone()),
+            top_names: top_names.unwrap_or_else(|| inherited.top_names.clone()),
+            past,
+            swing,
+        })
+    }
+
+    fn appid(&mut self, key: &str, text: &Text) -> Option<AppId> {
+        let line = text.referenced.line();
+        if is_secret(&text.value) {
+            let problem = "this is not an appid, but looks like an AppSecret: \
+                           write it into a file of its own and name that as `secret_file`";
+            self.problem(line, key, problem);
+            return None;
+        }
+        let appid = match text.value.parse::<AppId>() {
+            Ok(appid) => appid,
+            Err(error) => {
+                self.problem(line, key, format!("{:?} is {error}", text.value));
+                return None;
+            }
+        };
+        if let Some(first) = self.first_places.get(&appid) {
+            let problem = format!("{appid} is configured twice: first at {first}");
+            self.problem(line, key, problem);
+            return None;
+        }
+        let place = format!("{}:{line}", self.file.display());
+        self.first_places.insert(appid.clone(), place);
+        if !appid.is_wechat() {
+            let warning = format!(
+                "{appid} does not look like an appid of WeChat (`wx` and 16 hex digits in lower case)"
+            );
+            self.warn(line, key, warning);
+        }
+        Some(appid)
+    }
+}
+
+/// Writes a duration in the largest unit that it is a multiple of.
+fn in_one_unit(duration: Duration) -> String {
+    let milliseconds = duration.as_millis();
+    let units = [
+        ("years", 31_557_600_000),
+        ("d", 86_400_000),
+        ("h", 3_600_000),
+        ("m", 60_000),
+        ("s", 1_000),
+    ];
+    let unit = units
+        .iter()
+        .find(|(_, unit)| milliseconds.is_multiple_of(*unit));
+    unit.map_or_else(
+        || format!("{milliseconds}ms"),
+        |(name, unit)| format!("{}{name}", milliseconds / unit),
+    )
+}
+
+/// Returns `true` if the address is on this host.
+pub(crate) fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}
+
+/// Returns `true` if the text looks like an AppSecret or a token, which no message may repeat.
+pub(super) fn is_secret(text: &str) -> bool {
+    let is_of_token = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+    text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+        || text.len() >= 64 && text.bytes().all(is_of_token)
+}
+
+/// Returns a path that is relative to the directory of the file that contains it.
+pub(super) fn beside(file: &Path, name: &str) -> PathBuf {
+    file.parent().unwrap_or(Path::new("")).join(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{
+        Folder, MAIN, app, assert_app_problems, assert_problems, base_urls, load_text,
+    };
+    use super::*;
+
+    #[test]
+    fn past_days_are_counted_from_1_to_28() {
+        assert_problems(&[
+            (
+                "past: {days_ago: [7, 0, 29, 7]}",
+                "1: past.days_ago: `0` is not a whole number from 1 to 28\n\
+                 wxapp-portrait.yml:1: past.days_ago: `29` is not a whole number from 1 to 28\n\
+                 wxapp-portrait.yml:1: past.days_ago: duplicate `7`: remove one",
+            ),
+            (
+                "past: {dimensions: [town]}",
+                "1: past.dimensions: unknown dimension `town`: expected one of province, city, gender, platform, device, age",
+            ),
+        ]);
+    }
+
+    #[test]
+    fn thresholds_of_swings_are_shares_and_people() {
+        const EXPECTED: &str = "is not a share from 0.01 to 0.99, such as 0.35 for a fall by 35%";
+        let ratio = |text: &str| format!("1: swing.threshold_ratio: `{text}` {EXPECTED}");
+        for text in ["0", "1", "35", "35%", "-0.3", "nan", "inf"] {
+            let yaml = format!("swing: {{threshold_ratio: {text}}}");
+            assert_problems(&[(&yaml, &ratio(text))]);
+        }
+        assert_problems(&[(
+            "swing: {min_users: 0}",
+            "1: swing.min_users: `0` is not a whole number from 1 to 1000000000",
+        )]);
+        assert_app_problems(&[(
+            "secret_env: A\n    swing: {ratio: 0.3}",
+            "4: apps[0].swing.ratio: unknown key: expected one of threshold_ratio, min_users",
+        )]);
+    }
+
+    #[test]
+    fn an_app_takes_over_the_thresholds_that_it_does_not_set() {
+        let text = "swing: {threshold_ratio: 0.5}\napps:\n\
+             - {appid: wx0123456789abcdef, secret_env: A, swing: {min_users: 20}}\n\
+             - {appid: wx1123456789abcdef, secret_env: A, swing: {threshold_ratio: 0.2}}\n";
+        let swings = load_text(text)
+            .unwrap()
+            .apps
+            .into_iter()
+            .map(|app| app.swing);
+        let expected = [(0.5, 20), (0.2, Swing::default().min_users)];
+        let expected = expected.map(|(threshold_ratio, min_users)| Swing {
+            threshold_ratio,
+            min_users,
+        });
+        assert_eq!(swings.collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn a_file_in_another_encoding_is_told_with_its_line() {
+        let folder = Folder::new(&[]);
+        // 商城 as Windows in China writes it.
+        folder.write(MAIN, b"apps:\n  - appid: wx1\n    name: \xc9\xcc\xb3\xc7\n");
+        assert_eq!(
+            folder.problems(),
+            format!("{MAIN}:3: not valid UTF-8: save the file as UTF-8")
+        );
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_told() {
+        assert_eq!(
+            Folder::new(&[]).problems(),
+            format!(
+                "{MAIN}: cannot read it: No such file or directory (os error 2); write it, or name another with --config.file"
+            )
+        );
+    }
+
+    #[test]
+    fn a_configuration_without_apps_is_told() {
+        for text in [
+            "",
+            "# nothing\n",
+            "apps:",
+            "apps: []",
+            "apps_files: [apps.yml]",
+        ] {
+            let folder = Folder::new(&[(MAIN, text), ("apps.yml", "# none left\n")]);
+            let expected = format!(
+                "{MAIN}: apps: none is configured: add one with its `appid` and `secret_file`"
+            );
+            assert_eq!(folder.problems(), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn durations_and_numbers_out_of_reason_are_told_with_their_range() {
+        let no_duration =
+            "is not a duration: expected a number and a unit, such as 10s, 30m or 400d";
+        let no_number = "is not a whole number from 1 to 256";
+        assert_problems(&[
+            (
+                "poll: {interval: 30}",
+                &format!("1: poll.interval: `30` {no_duration}"),
+            ),
+            (
+                "poll: {interval: -5m}",
+                &format!("1: poll.interval: `-5m` {no_duration}"),
+            ),
+            (
+                "poll: {interval: 99999999999999999999d}",
+                &format!("1: poll.interval: `99999999999999999999d` {no_duration}"),
+            ),
+            (
+                "poll: {interval: 0s}",
+                "1: poll.interval: `0s` is out of range: expected 1s to 12h",
+            ),
+            (
+                "poll: {interval: 13h}",
+                "1: poll.interval: `13h` is out of range: expected 1s to 12h",
+            ),
+            (
+                "wechat: {timeout: 1ms}",
+                "1: wechat.timeout: `1ms` is out of range: expected 100ms to 5m",
+            ),
+            (
+                "archive: {retention: 1d}",
+                "1: archive.retention: `1d` is out of range: expected 2d to 100years",
+            ),
+            (
+                "archive: {retention: forever}",
+                &format!("1: archive.retention: `forever` {no_duration}"),
+            ),
+            (
+                "stale_after: 1h",
+                "1: stale_after: `1h` is out of range: expected 1d to 400d",
+            ),
+            (
+                "poll: {concurrency: 0}",
+                &format!("1: poll.concurrency: `0` {no_number}"),
+            ),
+            (
+                "poll: {concurrency: 257}",
+                &format!("1: poll.concurrency: `257` {no_number}"),
+            ),
+            (
+                "poll: {concurrency: 8.5}",
+                &format!("1: poll.concurrency: `8.5` {no_number}"),
+            ),
+            (
+                "poll: {concurrency: -1}",
+                &format!("1: poll.concurrency: `-1` {no_number}"),
+            ),
+            (
+                "top_names: {city: 0}",
+                "1: top_names.city: `0` is not a whole number from 1 to 1000000",
+            ),
+        ]);
+    }
+
+    #[test]
+    fn windows_dimensions_and_limits_are_told_with_the_names_that_exist() {
+        const DIMENSIONS: &str = "expected one of province, city, gender, platform, device, age";
+        assert_problems(&[
+            (
+                "windows:\n  - 1d\n  - 2d",
+                "3: windows: unknown window `2d`: expected one of 1d, 7d, 30d",
+            ),
+            (
+                "windows: [1d, 1d]",
+                "1: windows: duplicate `1d`: remove one",
+            ),
+            (
+                "windows: []",
+                "1: windows: the list is empty: leave the key out for the default",
+            ),
+            (
+                "dimensions: [town]",
+                &format!("1: dimensions: unknown dimension `town`: {DIMENSIONS}"),
+            ),
+            (
+                "top_names: {town: 5}",
+                &format!("1: top_names: unknown dimension `town`: {DIMENSIONS}"),
+            ),
+        ]);
+        assert_app_problems(&[
+            (
+                "secret_env: A\n    windows: []",
+                "4: apps[0].windows: the list is empty: leave the key out for the default",
+            ),
+            (
+                "secret_env: A\n    top_names: {city: many}",
+                "4: apps[0].top_names.city: `many` is not a whole number from 1 to 1000000",
+            ),
+        ]);
+    }
+
+    #[test]
+    fn a_base_url_is_scheme_host_and_path_and_is_not_repeated() {
+        let example = "expected one like https://api.weixin.qq.com";
+        let cases = [
+            (
+                "http://user:hunter2@example.com",
+                "has a user or a password, which WeChat does not ask for",
+            ),
+            (
+                "https://example.com/?key=hunter2",
+                "has a query or a fragment, but every request brings its own",
+            ),
+            (
+                "https://example.com/#hunter2",
+                "has a query or a fragment, but every request brings its own",
+            ),
+            ("ftp://example.com", "the scheme is neither http nor https"),
+            ("localhost:8080", "the scheme is neither http nor https"),
+            ("api.weixin.qq.com", "not a URL"),
+            ("https://", "not a URL"),
+            ("https://hunter2@", "not a URL"),
+        ];
+        for (url, problem) in cases {
+            let text = format!("wechat:\n  base_url: '{url}'");
+            assert_problems(&[(&text, &format!("2: wechat.base_url: {problem}: {example}"))]);
+        }
+    }
+
+    #[test]
+    fn what_is_allowed_but_looks_like_a_mistake_is_a_warning() {
+        let text = "
+wechat: {base_url: 'http://api.weixin.qq.com'}
+poll: {interval: 10s}
+apps_files: [apps.d/*.yml]
+apps: [{appid: wx0123456789ABCDEF, secret_env: A}]
+";
+        assert_eq!(
+            Folder::new(&[(MAIN, text)]).warnings(),
+            "\
+wxapp-portrait.yml:2: wechat.base_url: AppSecrets and tokens are sent unencrypted; use https
+wxapp-portrait.yml:3: poll.interval: less than a minute uses up the daily quota of WeChat for figures that change once a day
+wxapp-portrait.yml:4: apps_files: no file matches apps.d/*.yml
+wxapp-portrait.yml:5: apps[0].appid: wx0123456789ABCDEF does not look like an appid of WeChat (`wx` and 16 hex digits in lower case)"
+        );
+        for url in ["http://127.0.0.1:1", "http://[::1]:1", "http://localhost"] {
+            let text = format!("wechat: {{base_url: '{url}'}}\n{}", app("secret_env: A"));
+            assert_eq!(load_text(&text).unwrap().warnings, [""; 0], "{url}");
+        }
+    }
+
+    #[test]
+    fn an_appid_is_a_word() {
+        let expected =
+            "is not an appid: expected `wx` and 16 hex digits, such as wx0123456789abcdef";
+        for (appid, shown) in [
+            ("''", "\"\""),
+            ("'wx1 '", "\"wx1 \""),
+            ("商城", "\"商城\""),
+            ("'a\"b'", "\"a\\\"b\""),
+        ] {
+            let text = format!("apps:\n- appid: {appid}\n  secret_env: A");
+            assert_problems(&[(&text, &format!("2: apps[0].appid: {shown} {expected}"))]);
+        }
+        // A word that YAML may take for a number stays as it is written.
+        let config = load_text("apps: [{appid: 012e3, secret_env: A}]").unwrap();
+        assert_eq!(config.apps[0].appid.as_str(), "012e3");
+    }
+
+    #[test]
+    fn the_name_of_an_app_is_one_line() {
+        assert_app_problems(&[
+            (
+                "secret_env: A\n    name: ' '",
+                "4: apps[0].name: is blank: leave the key out to show the appid",
+            ),
+            (
+                "secret_env: A\n    name: \"a\\0\"",
+                "4: apps[0].name: has line breaks or control characters in it: expected one line",
+            ),
+        ]);
+    }
+
+    #[test]
+    fn several_base_urls_a_proxy_and_a_ca_are_read() {
+        let ca = rcgen::generate_simple_self_signed(["wechat.example".to_owned()]).unwrap();
+        let text = "wechat:\n  base_url:\n  - https://api.weixin.qq.com\n  - https://api2.weixin.qq.com/x\n  proxy_url: http://u:p@proxy:3128\n  ca_file: ca.pem\n".to_owned() + &app("secret_env: A");
+        let folder = Folder::new(&[(MAIN, &text), ("ca.pem", &ca.cert.pem())]);
+        let config = folder.load().unwrap();
+        assert_eq!(
+            base_urls(&config),
+            [
+                "https://api.weixin.qq.com/",
+                "https://api2.weixin.qq.com/x/"
+            ]
+        );
+        let proxy = config.wechat.proxy_url.unwrap();
+        assert_eq!(format!("{proxy:?}"), "proxy");
+        assert_eq!(proxy.expose().as_str(), "http://u:p@proxy:3128/");
+        assert_eq!(config.wechat.ca.unwrap(), ca.cert.pem().into_bytes());
+
+        for (content, problem) in [
+            (
+                "",
+                "ca.pem contains no certificate: expected PEM, from -----BEGIN CERTIFICATE----- on",
+            ),
+            (
+                "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+                "ca.pem: certificate 1 cannot be read",
+            ),
+        ] {
+            folder.write("ca.pem", content);
+            let expected = format!("wxapp-portrait.yml:6: wechat.ca_file: {problem}");
+            assert_eq!(folder.problems(), expected);
+        }
+        assert_problems(&[
+            (
+                "wechat: {base_url: []}",
+                "1: wechat.base_url: the list is empty: leave the key out for the default",
+            ),
+            (
+                "wechat: {base_url: [http://localhost, x]}",
+                "1: wechat.base_url: not a URL: expected one like https://api.weixin.qq.com",
+            ),
+            (
+                "wechat: {base_url: {a: b}}",
+                "1: wechat.base_url: invalid YAML at column 20: invalid type: map, expected a single value or a list",
+            ),
+            (
+                "wechat: {proxy_url: 'ftp://secret@x'}",
+                "1: wechat.proxy_url: not a URL: expected one that begins with http or https or socks5 or socks5h",
+            ),
+        ]);
+    }
+
+    #[test]
+    fn an_appid_stands_once_in_all_files() {
+        let twice = "- {appid: a, secret_env: A}\n- {appid: a, secret_env: A}\n";
+        let folder = Folder::new(&[(MAIN, "apps_files: [apps.yml]"), ("apps.yml", twice)]);
+        assert_eq!(
+            folder.problems(),
+            "apps.yml:2: [1].appid: a is configured twice: first at apps.yml:1"
+        );
+    }
+
+    #[test]
+    fn a_folder_whose_name_looks_like_a_pattern_is_only_a_name() {
+        let folder = Folder::new(&[
+            ("[prod]*/main.yml", "apps_files: ['*.d/*.yml']"),
+            ("[prod]*/apps.d/a.yml", "- {appid: a, secret_env: A}"),
+        ]);
+        let path = folder.0.path().join("[prod]*/main.yml");
+        let config = load(&path, &|_| Some("a".to_owned())).unwrap();
+        assert_eq!(config.apps.len(), 1);
+    }
+}
