@@ -363,9 +363,9 @@ mod tests {
 
     fn portrait(record: &Record, users: u64) -> Portrait {
         let mut portrait = Portrait::new(record.key.window, record.key.reference_date);
-        let devices = portrait.division_mut(Cohort::New, Dimension::Device);
+        let devices = portrait.breakdown_mut(Cohort::New, Dimension::Device);
         devices.add("苹果, \"XS\"".to_owned(), users);
-        let ages = portrait.division_mut(Cohort::Active, Dimension::Age);
+        let ages = portrait.breakdown_mut(Cohort::Active, Dimension::Age);
         ages.add("18-24岁".to_owned(), users);
         portrait
     }
@@ -469,7 +469,7 @@ mod tests {
         let write = |mut writer: Writer<Vec<u8>>, is_first_wanted: bool| {
             for (record, name) in records.iter().zip(["iPhone", "Android", "iPhone"]) {
                 let mut portrait = Portrait::new(record.key.window, record.key.reference_date);
-                let platforms = portrait.division_mut(Cohort::New, Dimension::Platform);
+                let platforms = portrait.breakdown_mut(Cohort::New, Dimension::Platform);
                 platforms.add(name.to_owned(), 7);
                 if is_first_wanted || record.key.reference_date > records[0].key.reference_date {
                     writer.add(record, portrait, &Dimension::ALL).unwrap();

@@ -247,8 +247,8 @@ impl<F: FnMut(usize, Result<Item, String>) -> ControlFlow<()>> Reading<'_, F> {
             });
         }
         let is_duplicate = self.rows.as_mut().is_some_and(|rows| {
-            let division = rows.portrait.division_mut(row.cohort, row.dimension);
-            division.add(row.name.clone().into_owned(), row.users)
+            let breakdown = rows.portrait.breakdown_mut(row.cohort, row.dimension);
+            breakdown.add(row.name.clone().into_owned(), row.users)
         });
         if is_duplicate {
             return Err(format!("duplicate `{}` for that day", row.name));
@@ -262,7 +262,7 @@ impl<F: FnMut(usize, Result<Item, String>) -> ControlFlow<()>> Reading<'_, F> {
             self.finished.insert(rows.key.clone());
             let is_whole = |dimension: &Dimension| {
                 let of_cohort =
-                    |cohort: &Cohort| !rows.portrait.division(*cohort, *dimension).is_empty();
+                    |cohort: &Cohort| !rows.portrait.breakdown(*cohort, *dimension).is_empty();
                 Cohort::ALL.iter().any(of_cohort)
             };
             // A day that WeChat can still complete has to be polled.
@@ -458,7 +458,7 @@ mod tests {
         let portrait = read.unwrap().portrait;
         let rows = |cohort| {
             portrait
-                .division(cohort, Dimension::Platform)
+                .breakdown(cohort, Dimension::Platform)
                 .iter()
                 .collect::<Vec<_>>()
         };

@@ -13,28 +13,46 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use wxapp_portrait_exporter::cli::{Cli, Command, Log, LogFormat, LogLevel};
-use wxapp_portrait_exporter::commands::{self, Error, Outside};
+use wxapp_portrait_exporter::commands::{self, Error, ProcessContext};
 use wxapp_portrait_exporter::wechat;
 
 /// How long threads that write to the archive may take when the program ends.
 const GRACE: Duration = Duration::from_secs(1);
 
+/// More threads that serve and poll would only need more memory.
+const MOST_WORKERS: usize = 4;
+
+/// How many threads may read files, look up names, and compress at once.
+const MOST_BLOCKING: usize = 12;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     start_log(cli.command.as_ref().map_or(cli.serve.log, Command::log));
     wechat::install_crypto_provider();
+    std::panic::set_hook(Box::new(|panic| {
+        // As every other line of the log; the default hook writes text of its own.
+        let place = panic.location().map(ToString::to_string);
+        tracing::error!(
+            place,
+            "panicked: {}",
+            panic.payload_as_str().unwrap_or_default()
+        );
+    }));
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(processors.min(MOST_WORKERS))
+        .max_blocking_threads(MOST_BLOCKING)
         .enable_all()
         .build()
     {
         Ok(runtime) => runtime,
         Err(error) => {
-            tracing::error!("cannot start threads: {error}");
+            tracing::error!("cannot start the async runtime: {error}");
             return ExitCode::FAILURE;
         }
     };
     let is_serving = matches!(cli.command, None | Some(Command::Serve(_)));
-    let result = runtime.block_on(async { commands::run(cli, outside(is_serving)?).await });
+    let result = runtime.block_on(async { commands::run(cli, process_context(is_serving)?).await });
     runtime.shutdown_timeout(GRACE);
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -58,7 +76,7 @@ fn main() -> ExitCode {
     clippy::disallowed_methods,
     reason = "this is where the clock and the environment are read"
 )]
-fn outside(is_serving: bool) -> Result<Outside, Error> {
+fn process_context(is_serving: bool) -> Result<ProcessContext, Error> {
     let mut terminate = signal(SignalKind::terminate()).map_err(Error::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Signals)?;
     let (hung_up, hangup) = mpsc::unbounded_channel();
@@ -69,7 +87,7 @@ fn outside(is_serving: bool) -> Result<Outside, Error> {
             async move { while signals.recv().await.is_some() && hung_up.send(()).is_ok() {} },
         );
     }
-    Ok(Outside {
+    Ok(ProcessContext {
         clock: Arc::new(chrono::Utc::now),
         environment: Box::new(|name| std::env::var(name).ok()),
         shutdown: Box::pin(async move {

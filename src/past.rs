@@ -47,7 +47,7 @@ impl PastDays {
     #[must_use]
     pub fn new(window: Window, dimensions: &[Dimension]) -> Self {
         let mut kept = Dimension::ALL.to_vec();
-        kept.retain(|dimension| dimension.is_complete() || dimensions.contains(dimension));
+        kept.retain(|dimension| dimension.lists_every_name() || dimensions.contains(dimension));
         Self {
             window,
             dimensions: kept,
@@ -68,10 +68,10 @@ impl PastDays {
     /// Returns `true` if figures are kept in no other dimensions than those in which WeChat lists every
     /// name.
     #[must_use]
-    pub fn has_complete_dimensions_only(&self) -> bool {
+    pub fn has_fully_listed_dimensions_only(&self) -> bool {
         self.dimensions
             .iter()
-            .all(|dimension| dimension.is_complete())
+            .all(|dimension| dimension.lists_every_name())
     }
 
     /// Adds a day, or replaces it. Only the newest [`PAST_DAYS`] and one more are kept.
@@ -80,11 +80,11 @@ impl PastDays {
         let mut partial = 0;
         for cohort in Cohort::ALL {
             for dimension in &self.dimensions {
-                let division = portrait.division(cohort, *dimension);
-                if division.is_partial() {
+                let breakdown = portrait.breakdown(cohort, *dimension);
+                if breakdown.is_partial() {
                     partial |= bit(cohort, *dimension);
                 }
-                for (name, users) in division.iter() {
+                for (name, users) in breakdown.iter() {
                     let index = index_of(&mut self.places, cohort, *dimension, name);
                     write_integer(&mut figures, index);
                     write_integer(&mut figures, users);
@@ -144,14 +144,14 @@ impl PastDays {
         let mut portrait = Portrait::new(self.window, reference_date);
         for (index, users) in day.figures() {
             if let Some((cohort, dimension, name)) = self.places.get(index) {
-                let division = portrait.division_mut(*cohort, *dimension);
-                division.add(name.to_string(), users);
+                let breakdown = portrait.breakdown_mut(*cohort, *dimension);
+                breakdown.add(name.to_string(), users);
             }
         }
         for cohort in Cohort::ALL {
             for dimension in &self.dimensions {
                 if day.partial & bit(cohort, *dimension) != 0 {
-                    portrait.division_mut(cohort, *dimension).set_partial();
+                    portrait.breakdown_mut(cohort, *dimension).set_partial();
                 }
             }
         }
@@ -181,28 +181,29 @@ impl PastDays {
                     .map(move |(name, limit)| (cohort, *name, *limit))
             })
             .filter(|(cohort, dimension, limit)| {
-                shown.division_mut(*cohort, *dimension).fold(*limit) > 0
+                shown.breakdown_mut(*cohort, *dimension).fold(*limit) > 0
             })
             .map(|(cohort, dimension, _)| (cohort, dimension))
             .collect();
         for (cohort, dimension) in &folded {
             for day in &mut past {
-                let division = day.division_mut(*cohort, *dimension);
-                division.fold_like(shown.division(*cohort, *dimension));
+                let breakdown = day.breakdown_mut(*cohort, *dimension);
+                breakdown.fold_like(shown.breakdown(*cohort, *dimension));
             }
         }
-        for (cohort, dimension) in complete_divisions() {
-            let division = shown.division(cohort, dimension);
+        for (cohort, dimension) in complete_breakdowns() {
+            let breakdown = shown.breakdown(cohort, dimension);
             let mut names: BTreeSet<String> = self
                 .names_before(shown.reference_date, cohort, dimension)
                 .map(|name| {
-                    let is_kept = !folded.contains(&(cohort, dimension)) || division.contains(name);
+                    let is_kept =
+                        !folded.contains(&(cohort, dimension)) || breakdown.contains(name);
                     if is_kept { name } else { OTHER_NAME }.to_owned()
                 })
                 .collect();
-            names.extend(division.iter().map(|(name, _)| name.to_owned()));
+            names.extend(breakdown.iter().map(|(name, _)| name.to_owned()));
             for day in past.iter_mut().chain([&mut *shown]) {
-                day.division_mut(cohort, dimension).add_zeros(&names);
+                day.breakdown_mut(cohort, dimension).add_zeros(&names);
             }
         }
         past
@@ -239,7 +240,7 @@ pub fn fold(portrait: &mut Portrait, top_names: &BTreeMap<Dimension, usize>) -> 
     let mut folded = 0;
     for (dimension, limit) in top_names {
         for cohort in Cohort::ALL {
-            folded += portrait.division_mut(cohort, *dimension).fold(*limit) as u64;
+            folded += portrait.breakdown_mut(cohort, *dimension).fold(*limit) as u64;
         }
     }
     folded
@@ -256,12 +257,12 @@ impl RecentNames {
     /// called for every archived day, the oldest first.
     pub fn complete(&mut self, portrait: &mut Portrait) {
         let mut of_day = Vec::new();
-        for (index, (cohort, dimension)) in complete_divisions().enumerate() {
-            let division = portrait.division_mut(cohort, dimension);
-            let names = division.iter().map(|(name, _)| name.to_owned());
+        for (index, (cohort, dimension)) in complete_breakdowns().enumerate() {
+            let breakdown = portrait.breakdown_mut(cohort, dimension);
+            let names = breakdown.iter().map(|(name, _)| name.to_owned());
             of_day.push(names.collect());
             for day in &self.0 {
-                division.add_zeros(&day[index]);
+                breakdown.add_zeros(&day[index]);
             }
         }
         self.0.push_back(of_day);
@@ -272,11 +273,11 @@ impl RecentNames {
 }
 
 /// Iterates over cohorts and the dimensions of which WeChat lists every name.
-fn complete_divisions() -> impl Iterator<Item = (Cohort, Dimension)> {
+fn complete_breakdowns() -> impl Iterator<Item = (Cohort, Dimension)> {
     Cohort::ALL.into_iter().flat_map(|cohort| {
         let dimensions = Dimension::ALL.into_iter();
         dimensions
-            .filter(|dimension| dimension.is_complete())
+            .filter(|dimension| dimension.lists_every_name())
             .map(move |dimension| (cohort, dimension))
     })
 }
@@ -336,16 +337,16 @@ mod tests {
     fn portrait(days_ago: u64, platforms: Rows<'_>, cities: Rows<'_>) -> Portrait {
         let mut portrait = Portrait::new(Window::OneDay, calendar::days_before(day(), days_ago));
         for (dimension, rows) in [(Dimension::Platform, platforms), (Dimension::City, cities)] {
-            let division = portrait.division_mut(Cohort::New, dimension);
+            let breakdown = portrait.breakdown_mut(Cohort::New, dimension);
             for (name, users) in rows {
-                division.add((*name).to_owned(), *users);
+                breakdown.add((*name).to_owned(), *users);
             }
         }
         portrait
     }
 
     fn rows(portrait: &Portrait, dimension: Dimension) -> Vec<(&str, u64)> {
-        portrait.division(Cohort::New, dimension).iter().collect()
+        portrait.breakdown(Cohort::New, dimension).iter().collect()
     }
 
     /// Lays a portrait beside days before it, the newest first.
@@ -399,7 +400,7 @@ mod tests {
     #[test]
     fn where_a_row_could_not_be_read_there_are_no_zeros() {
         let mut shown = portrait(0, &[("Android", 3)], &[]);
-        let platforms = shown.division_mut(Cohort::New, Dimension::Platform);
+        let platforms = shown.breakdown_mut(Cohort::New, Dimension::Platform);
         platforms.set_partial();
         let past = [portrait(1, &[("iPhone", 4)], &[])];
         let past = align(&mut shown, past, &BTreeMap::new());

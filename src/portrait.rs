@@ -18,7 +18,7 @@ use twox_hash::XxHash3_64;
 /// Stands for users of whom WeChat knows no name in a dimension; also for blank names.
 pub const UNKNOWN_NAME: &str = "未知";
 
-/// Holds together what [`Division::fold`] adds up.
+/// Holds together what [`Breakdown::fold`] adds up.
 pub const OTHER_NAME: &str = "(other)";
 
 /// The identifier of a mini program: a non-empty word of ASCII letters, digits, `_` and `-`.
@@ -75,7 +75,7 @@ impl FromStr for AppId {
 }
 
 /// Makes an enum whose variants have one spelling each, for labels, keys and messages.
-macro_rules! spelled {
+macro_rules! string_enum {
     ($(#[$doc:meta])* $name:ident, $what:literal { $($(#[$variant_doc:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -123,7 +123,7 @@ macro_rules! spelled {
     };
 }
 
-pub(crate) use spelled;
+pub(crate) use string_enum;
 
 /// Reads what is written as one word.
 pub(crate) fn parsed<'de, T, D>(deserializer: D) -> Result<T, D::Error>
@@ -135,7 +135,7 @@ where
     text.parse().map_err(D::Error::custom)
 }
 
-spelled! {
+string_enum! {
     /// How many Beijing days a portrait covers.
     Window, "window" {
         /// One day.
@@ -147,7 +147,7 @@ spelled! {
     }
 }
 
-spelled! {
+string_enum! {
     /// Which users are counted.
     Cohort, "cohort" {
         /// Users who came for the first time; part of the active ones.
@@ -157,7 +157,7 @@ spelled! {
     }
 }
 
-spelled! {
+string_enum! {
     /// What divides the users of a cohort.
     Dimension, "dimension" {
         /// Province of China, or country.
@@ -175,7 +175,7 @@ spelled! {
     }
 }
 
-spelled! {
+string_enum! {
     /// What had to be mended before an answer could be shown.
     Repair, "repair" {
         /// A name stood twice in a dimension; its people were added up.
@@ -193,7 +193,7 @@ impl Dimension {
     /// Tells whether WeChat lists every name that has users: where it lists any at all, a name that
     /// is not among them has none.
     #[must_use]
-    pub fn is_complete(self) -> bool {
+    pub fn lists_every_name(self) -> bool {
         matches!(self, Self::Gender | Self::Platform | Self::Age)
     }
 }
@@ -239,16 +239,16 @@ impl Window {
 
 /// How many people each name of one dimension stands for.
 ///
-/// Names are unique, never blank, and sorted, so equal divisions are equal values whatever order
+/// Names are unique, never blank, and sorted, so equal breakdowns are equal values whatever order
 /// WeChat chose. A name that is absent is unknown, not zero.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Division {
+pub struct Breakdown {
     users: BTreeMap<String, u64>,
     /// Whether a row could not be read, so that a name may be missing that has users.
     is_partial: bool,
 }
 
-impl Division {
+impl Breakdown {
     /// Adds people under a name; answers whether the name was there already.
     ///
     /// A sum beyond `u64` stays at its largest value.
@@ -347,7 +347,7 @@ pub struct Portrait {
     pub window: Window,
     /// The last Beijing day it covers.
     pub reference_date: NaiveDate,
-    divisions: [[Division; Dimension::ALL.len()]; Cohort::ALL.len()],
+    breakdowns: [[Breakdown; Dimension::ALL.len()]; Cohort::ALL.len()],
 }
 
 impl Portrait {
@@ -357,19 +357,19 @@ impl Portrait {
         Self {
             window,
             reference_date,
-            divisions: Default::default(),
+            breakdowns: Default::default(),
         }
     }
 
     /// Returns how the cohort divides by the dimension.
     #[must_use]
-    pub fn division(&self, cohort: Cohort, dimension: Dimension) -> &Division {
-        &self.divisions[cohort as usize][dimension as usize]
+    pub fn breakdown(&self, cohort: Cohort, dimension: Dimension) -> &Breakdown {
+        &self.breakdowns[cohort as usize][dimension as usize]
     }
 
-    /// Returns the division to fill or fold it.
-    pub fn division_mut(&mut self, cohort: Cohort, dimension: Dimension) -> &mut Division {
-        &mut self.divisions[cohort as usize][dimension as usize]
+    /// Returns the breakdown to fill or fold it.
+    pub fn breakdown_mut(&mut self, cohort: Cohort, dimension: Dimension) -> &mut Breakdown {
+        &mut self.breakdowns[cohort as usize][dimension as usize]
     }
 
     /// Iterates over all figures in these dimensions, in the order of the page.
@@ -379,7 +379,7 @@ impl Portrait {
     ) -> impl Iterator<Item = (Cohort, Dimension, &str, u64)> {
         Cohort::ALL.into_iter().flat_map(move |cohort| {
             dimensions.iter().flat_map(move |dimension| {
-                let rows = self.division(cohort, *dimension).iter();
+                let rows = self.breakdown(cohort, *dimension).iter();
                 rows.map(move |(name, users)| (cohort, *dimension, name, users))
             })
         })
@@ -388,7 +388,7 @@ impl Portrait {
     /// Tells whether no cohort has a figure in any dimension: not computed yet, never "no users".
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.divisions.iter().flatten().all(Division::is_empty)
+        self.breakdowns.iter().flatten().all(Breakdown::is_empty)
     }
 
     /// Returns a digest that is equal for equal figures, whatever order WeChat chose: XXH3 of a
@@ -399,18 +399,18 @@ impl Portrait {
         for (cohort, dimension, name, users) in self.rows(&Dimension::ALL) {
             let _ = writeln!(text, "{cohort} {dimension} {users} {name:?}");
         }
-        for (cohort, dimension) in self.partial_divisions() {
+        for (cohort, dimension) in self.partial_breakdowns() {
             let _ = writeln!(text, "{cohort} {dimension} partial");
         }
         XxHash3_64::oneshot(text.as_bytes())
     }
 
-    /// Iterates over the divisions of which a row could not be read.
-    pub fn partial_divisions(&self) -> impl Iterator<Item = (Cohort, Dimension)> {
+    /// Iterates over the breakdowns of which a row could not be read.
+    pub fn partial_breakdowns(&self) -> impl Iterator<Item = (Cohort, Dimension)> {
         Cohort::ALL.into_iter().flat_map(move |cohort| {
             let dimensions = Dimension::ALL.into_iter();
             dimensions
-                .filter(move |dimension| self.division(cohort, *dimension).is_partial)
+                .filter(move |dimension| self.breakdown(cohort, *dimension).is_partial)
                 .map(move |dimension| (cohort, dimension))
         })
     }
@@ -420,12 +420,12 @@ impl Portrait {
 mod tests {
     use super::*;
 
-    fn division(rows: &[(&str, u64)]) -> Division {
-        let mut division = Division::default();
+    fn breakdown(rows: &[(&str, u64)]) -> Breakdown {
+        let mut breakdown = Breakdown::default();
         for (name, users) in rows {
-            division.add((*name).to_owned(), *users);
+            breakdown.add((*name).to_owned(), *users);
         }
-        division
+        breakdown
     }
 
     #[test]
@@ -451,31 +451,31 @@ mod tests {
 
     #[test]
     fn folding_keeps_the_largest_and_the_sum() {
-        let mut cities = division(&[("a", 1), ("b", 5), ("c", 3), ("d", 1)]);
+        let mut cities = breakdown(&[("a", 1), ("b", 5), ("c", 3), ("d", 1)]);
         assert_eq!(cities.fold(2), 2);
-        assert_eq!(cities, division(&[("(other)", 2), ("b", 5), ("c", 3)]));
+        assert_eq!(cities, breakdown(&[("(other)", 2), ("b", 5), ("c", 3)]));
     }
 
     #[test]
     fn a_real_name_equal_to_the_rest_is_added_up() {
-        let mut cities = division(&[("(other)", 10), ("b", 5), ("c", 3)]);
+        let mut cities = breakdown(&[("(other)", 10), ("b", 5), ("c", 3)]);
         assert_eq!(cities.fold(2), 1);
-        assert_eq!(cities, division(&[("(other)", 13), ("b", 5)]));
+        assert_eq!(cities, breakdown(&[("(other)", 13), ("b", 5)]));
     }
 
     #[test]
     fn another_day_is_folded_to_the_same_names() {
-        let shown = division(&[("(other)", 2), ("b", 5)]);
-        let mut past = division(&[("a", 1), ("b", 4), ("c", 3)]);
+        let shown = breakdown(&[("(other)", 2), ("b", 5)]);
+        let mut past = breakdown(&[("a", 1), ("b", 4), ("c", 3)]);
         past.fold_like(&shown);
-        assert_eq!(past, division(&[("(other)", 4), ("b", 4)]));
+        assert_eq!(past, breakdown(&[("(other)", 4), ("b", 4)]));
     }
 
     #[test]
     fn a_short_division_is_left_alone() {
-        let mut cities = division(&[("a", 1), ("b", 5)]);
+        let mut cities = breakdown(&[("a", 1), ("b", 5)]);
         assert_eq!(cities.fold(2), 0);
-        assert_eq!(cities, division(&[("a", 1), ("b", 5)]));
+        assert_eq!(cities, breakdown(&[("a", 1), ("b", 5)]));
     }
 
     #[test]
@@ -483,14 +483,14 @@ mod tests {
         let day = NaiveDate::from_ymd_opt(2026, 11, 21).unwrap();
         let portrait = |rows: &[(&str, u64)]| {
             let mut portrait = Portrait::new(Window::OneDay, day);
-            *portrait.division_mut(Cohort::New, Dimension::Age) = division(rows);
+            *portrait.breakdown_mut(Cohort::New, Dimension::Age) = breakdown(rows);
             portrait
         };
         let one = portrait(&[("a", 1), ("b", 2)]);
         assert_eq!(one.digest(), portrait(&[("b", 2), ("a", 1)]).digest());
         assert_ne!(one.digest(), portrait(&[("a", 2), ("b", 1)]).digest());
         let mut partial = one.clone();
-        let ages = partial.division_mut(Cohort::New, Dimension::Age);
+        let ages = partial.breakdown_mut(Cohort::New, Dimension::Age);
         ages.set_partial();
         assert_ne!(one.digest(), partial.digest());
         assert_eq!(

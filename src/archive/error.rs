@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use rusqlite::ErrorCode;
 
 use super::sqlite::SCHEMA_VERSION;
-use crate::portrait::spelled;
+use crate::portrait::string_enum;
 
-spelled! {
+string_enum! {
     /// What the archive was doing when it failed, as a label value.
     Operation, "operation" {
         /// Opening the file, and checking it.

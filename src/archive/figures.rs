@@ -28,17 +28,17 @@ type Half<'a> = BTreeMap<Dimension, BTreeMap<Cow<'a, str>, u64>>;
 pub(super) fn encode(portrait: &Portrait) -> String {
     let half = |cohort| {
         let dimensions = Dimension::ALL.into_iter();
-        let dimensions = dimensions.filter(|dimension| dimension.is_complete());
+        let dimensions = dimensions.filter(|dimension| dimension.lists_every_name());
         dimensions
             .map(|dimension| {
-                let rows = portrait.division(cohort, dimension).iter();
+                let rows = portrait.breakdown(cohort, dimension).iter();
                 let rows = rows.map(|(name, users)| (Cow::Borrowed(name), users));
                 (dimension, rows.collect())
             })
             .collect()
     };
-    let partial = portrait.partial_divisions();
-    let partial = partial.filter(|(_, dimension)| dimension.is_complete());
+    let partial = portrait.partial_breakdowns();
+    let partial = partial.filter(|(_, dimension)| dimension.lists_every_name());
     let figures = Figures {
         new: half(Cohort::New),
         active: half(Cohort::Active),
@@ -55,16 +55,16 @@ pub(super) fn decode(text: &str, window: Window, reference_date: NaiveDate) -> O
     let mut portrait = Portrait::new(window, reference_date);
     for (cohort, half) in [(Cohort::New, figures.new), (Cohort::Active, figures.active)] {
         for (dimension, rows) in half {
-            let division = portrait.division_mut(cohort, dimension);
+            let breakdown = portrait.breakdown_mut(cohort, dimension);
             for (name, users) in rows {
-                division.add(name.into_owned(), users);
+                breakdown.add(name.into_owned(), users);
             }
         }
     }
     for place in figures.partial {
         let (cohort, dimension) = place.split_once(' ')?;
         portrait
-            .division_mut(cohort.parse().ok()?, dimension.parse().ok()?)
+            .breakdown_mut(cohort.parse().ok()?, dimension.parse().ok()?)
             .set_partial();
     }
     Some(portrait)
@@ -82,16 +82,16 @@ mod tests {
             (Dimension::Platform, "i\"Phone\n"),
             (Dimension::Age, "未知"),
         ] {
-            let division = portrait.division_mut(Cohort::New, dimension);
-            division.add(name.to_owned(), u64::MAX);
+            let breakdown = portrait.breakdown_mut(Cohort::New, dimension);
+            breakdown.add(name.to_owned(), u64::MAX);
         }
         portrait
-            .division_mut(Cohort::Active, Dimension::Gender)
+            .breakdown_mut(Cohort::Active, Dimension::Gender)
             .set_partial();
         let text = encode(&portrait);
         assert_eq!(decode(&text, Window::OneDay, day), Some(portrait.clone()));
 
-        let cities = portrait.division_mut(Cohort::New, Dimension::City);
+        let cities = portrait.breakdown_mut(Cohort::New, Dimension::City);
         cities.add("上海".to_owned(), 1);
         assert_eq!(encode(&portrait), text);
         for damaged in ["", "{\"new\":{\"town\":{}}}", "{\"partial\":[\"new\"]}"] {

@@ -10,7 +10,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 use futures_util::{StreamExt as _, stream};
 use serde::Serialize;
 
-use super::{Error, Outside, progress, say, warn_of};
+use super::{Error, ProcessContext, log_warnings, print_stdout, progress};
 use crate::calendar;
 use crate::cli::{self, CheckFormat};
 use crate::config::access::AccessMethod;
@@ -24,9 +24,9 @@ use crate::wechat::{self, Access, Client, Diagnosis, Endpoint, Settings};
 /// # Errors
 ///
 /// The configuration is wrong, or an app failed.
-pub(super) async fn run(flags: &cli::Check, outside: Outside) -> Result<(), Error> {
-    let config = config::load(&flags.config.path, outside.environment)?;
-    warn_of(&config);
+pub(super) async fn run(flags: &cli::Check, context: ProcessContext) -> Result<(), Error> {
+    let config = config::load(&flags.config.path, context.environment)?;
+    log_warnings(&config);
     for appid in &flags.appid {
         if !config.apps.iter().any(|app| app.appid == *appid) {
             let problem = format!(
@@ -43,15 +43,15 @@ pub(super) async fn run(flags: &cli::Check, outside: Outside) -> Result<(), Erro
         concurrency: config.poll.concurrency,
         backoff: wechat::BACKOFF,
     };
-    let client = Client::new(settings, Arc::clone(&outside.clock), |_| {})?;
+    let client = Client::new(settings, Arc::clone(&context.clock), |_| {})?;
 
     let report = Report::new(flags.format, &apps);
     report.write(&report.head())?;
     let all = apps.len();
-    let (client, now) = (&client, (outside.clock)());
+    let (client, now) = (&client, (context.clock)());
     let findings = stream::iter(&apps).map(|app| Finding::of(client, app, now));
     let mut findings = pin!(findings.buffered(config.poll.concurrency));
-    let mut shutdown = pin!(outside.shutdown);
+    let mut shutdown = pin!(context.shutdown);
     let mut failed = 0;
     for index in 0..all {
         let finding = tokio::select! {
@@ -105,7 +105,7 @@ struct Users {
 impl Users {
     fn of(portrait: &Portrait) -> Self {
         let users = |cohort| {
-            let platforms = portrait.division(cohort, Dimension::Platform).iter();
+            let platforms = portrait.breakdown(cohort, Dimension::Platform).iter();
             platforms.fold(0_u64, |sum, (_, users)| sum.saturating_add(users))
         };
         Self {
@@ -235,6 +235,6 @@ impl Report {
     }
 
     fn write(&self, text: &str) -> Result<(), Error> {
-        self.progress.suspend(|| say(text))
+        self.progress.suspend(|| print_stdout(text))
     }
 }

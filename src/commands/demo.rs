@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use super::serve::Exporter;
-use super::{Error, Outside, listen, local_url, say};
+use super::{Error, ProcessContext, listen, local_url, print_stdout};
 use crate::archive::{DayState, Key, Row, Store};
 use crate::calendar::{self, Clock};
 use crate::config::access::AccessMethod;
@@ -35,13 +35,13 @@ const DAYS: u64 = 60;
 /// # Errors
 ///
 /// Whatever keeps it from serving.
-pub async fn run(flags: &cli::Demo, outside: Outside) -> Result<(), Error> {
-    let Outside {
+pub async fn run(flags: &cli::Demo, context: ProcessContext) -> Result<(), Error> {
+    let ProcessContext {
         clock,
         shutdown,
         hangup,
         ..
-    } = outside;
+    } = context;
     let yesterday = calendar::yesterday(clock());
     let simulator = simulate(&clock, yesterday);
     let wechat = listen("127.0.0.1:0").await?;
@@ -70,7 +70,7 @@ pub async fn run(flags: &cli::Demo, outside: Outside) -> Result<(), Error> {
     let exporter = Exporter::start(config.clone(), storage_path, &flags.web, clock).await?;
     for listener in &exporter.listeners {
         let url = local_url(listener);
-        say(&format!(
+        print_stdout(&format!(
             "Status of the three simulated apps: {url}/\n\
              Metrics for Prometheus:             {url}{}\n",
             flags.web.telemetry_path
@@ -78,7 +78,7 @@ pub async fn run(flags: &cli::Demo, outside: Outside) -> Result<(), Error> {
     }
     let (_, app, _) = APPS[1];
     let of_platforms = "cohort=\"active\",dimension=\"platform\"";
-    say(&format!(
+    print_stdout(&format!(
         "Yesterday {app} lost most of its iPhone users, {} after {} the day before:
   wxapp_portrait_users{{appid=\"{SWINGING}\",window=\"1d\",{of_platforms}}}
   wxapp_portrait_past_users{{appid=\"{SWINGING}\",{of_platforms},days_ago=\"1\"}}
@@ -120,7 +120,7 @@ fn iphones(simulator: &Simulator, day: NaiveDate) -> u64 {
     portrait.map_or(0, |answer| {
         let platforms = answer
             .portrait
-            .division(Cohort::Active, Dimension::Platform);
+            .breakdown(Cohort::Active, Dimension::Platform);
         platforms
             .iter()
             .find(|(name, _)| *name == "iPhone")

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use super::{Error, Outside};
+use super::{Error, ProcessContext};
 use crate::cli;
 
 /// How long the exporter may take, which responds from memory.
@@ -22,10 +22,10 @@ const MAX_RESPONSE_BYTES: u64 = 4 << 10;
 /// # Errors
 ///
 /// Nothing listens there, or what responds is not a healthy exporter.
-pub(super) async fn run(flags: &cli::Healthcheck, outside: Outside) -> Result<(), Error> {
+pub(super) async fn run(flags: &cli::Healthcheck, context: ProcessContext) -> Result<(), Error> {
     let response = tokio::select! {
         response = tokio::time::timeout(TIMEOUT, status_line(&flags.listen_address)) => response,
-        () = outside.shutdown => return Err(Error::Interrupted),
+        () = context.shutdown => return Err(Error::Interrupted),
     };
     let problem = match response {
         Ok(Ok(status)) if status.split(' ').nth(1) == Some("200") => return Ok(()),

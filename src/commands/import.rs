@@ -15,7 +15,7 @@ use indicatif::ProgressBar;
 use tokio_util::sync::CancellationToken;
 use walkdir::WalkDir;
 
-use super::{Error, progress, say};
+use super::{Error, print_stdout, progress};
 use crate::archive::{Row, Store};
 use crate::calendar::Clock;
 use crate::cli;
@@ -141,7 +141,7 @@ pub(super) fn run(
         summary += &counted(without_portrait, "response");
         summary += " had no portrait.\n";
     }
-    say(&summary)
+    print_stdout(&summary)
 }
 
 fn counted(number: usize, what: &str) -> String {

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{Error, GRACE, Hangup, Outside, listen, say, warn_of};
+use super::{Error, GRACE, Hangup, ProcessContext, listen, log_warnings, print_stdout};
 use crate::archive::Archive;
 use crate::calendar::Clock;
 use crate::cli;
@@ -25,19 +25,19 @@ use crate::wechat::{self, BuildError, Client};
 /// # Errors
 ///
 /// Whatever keeps it from serving; what happens later is logged and counted.
-pub async fn run(flags: &cli::Serve, outside: Outside) -> Result<(), Error> {
-    let Outside {
+pub async fn run(flags: &cli::Serve, context: ProcessContext) -> Result<(), Error> {
+    let ProcessContext {
         clock,
         environment,
         shutdown,
         hangup,
-    } = outside;
+    } = context;
     let file = flags.config.path.clone();
     let load = move || config::load(&file, &environment);
     let config = load()?;
-    warn_of(&config);
+    log_warnings(&config);
     if flags.config_check {
-        return say(&format!(
+        return print_stdout(&format!(
             "{}: good, apps: {}\n",
             flags.config.path.display(),
             config.apps.len()
@@ -227,7 +227,7 @@ impl Exporter {
     }
 
     async fn apply(&mut self, supervisor: &mut Supervisor, config: Config) -> Result<(), String> {
-        warn_of(&config);
+        log_warnings(&config);
         let settings = Settings::of(&config);
         let is_other = settings != self.settings;
         if is_other {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Error, GRACE, Outside, listen};
+use super::{Error, GRACE, ProcessContext, listen};
 use crate::cli;
 use crate::simulator::{self, Event, Settings, Simulator};
 
@@ -15,7 +15,7 @@ use crate::simulator::{self, Event, Settings, Simulator};
 ///
 /// The address can't be listened on, or a fault, an event or cloud hosting is of an app that is not
 /// simulated.
-pub async fn run(flags: &cli::Simulate, outside: Outside) -> Result<(), Error> {
+pub async fn run(flags: &cli::Simulate, context: ProcessContext) -> Result<(), Error> {
     let of_faults = flags.fault.iter().map(|(appid, _)| appid);
     let of_events = flags.event.iter().filter_map(Event::app);
     for appid in of_faults.chain(of_events).chain(&flags.cloud_hosting) {
@@ -37,14 +37,14 @@ pub async fn run(flags: &cli::Simulate, outside: Outside) -> Result<(), Error> {
         cloud_hosting: flags.cloud_hosting.clone(),
         ..Settings::default()
     };
-    let clock = Arc::clone(&outside.clock);
+    let clock = Arc::clone(&context.clock);
     let simulator = Simulator::new(settings, move || clock());
     let ending = CancellationToken::new();
     let ended = ending.clone().cancelled_owned();
     let mut server = pin!(simulator::run(listener, simulator, ended));
     tokio::select! {
         result = &mut server => return result.map_err(Error::Web),
-        () = outside.shutdown => ending.cancel(),
+        () = context.shutdown => ending.cancel(),
     }
     // Responses that are delayed by a fault need not be waited for.
     let _ = tokio::time::timeout(GRACE, server).await;

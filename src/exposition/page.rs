@@ -392,9 +392,22 @@ pub struct Page {
 
 impl Page {
     /// Puts an app on the page, in the place of what was said about it before; `lines` are those of
-    /// its windows.
+    /// its windows. Of one whose archive was not read yet nothing is said of windows: without their
+    /// reference dates alerts would take it for an app that never had a portrait.
     pub fn publish(&self, app: &AppSnapshot, lines: &[WindowLines]) {
-        let rendered = Arc::new(RenderedApp::new(app, lines));
+        let rendered = if app.is_restored {
+            RenderedApp::new(app, lines)
+        } else {
+            let windows = Vec::new();
+            RenderedApp::new(
+                &AppSnapshot {
+                    windows,
+                    ..app.clone()
+                },
+                &[],
+            )
+        };
+        let rendered = Arc::new(rendered);
         let mut apps = self.apps.write().unwrap_or_else(PoisonError::into_inner);
         apps.insert(app.appid.clone(), rendered);
     }
@@ -568,7 +581,7 @@ mod tests {
         let mut expected = BTreeMap::new();
         for cohort in Cohort::ALL {
             for dimension in Dimension::ALL {
-                for (name, users) in portrait.division(cohort, dimension).iter() {
+                for (name, users) in portrait.breakdown(cohort, dimension).iter() {
                     let labels = [
                         "wx0123456789abcdef",
                         portrait.window.as_str(),
@@ -694,7 +707,7 @@ mod tests {
                     prop_assert_eq!(&archived.unwrap(), &answer.portrait, "read from the archive");
                     let mut folded = answer.portrait;
                     for dimension in Dimension::ALL {
-                        folded.division_mut(Cohort::Active, dimension).fold(limit);
+                        folded.breakdown_mut(Cohort::Active, dimension).fold(limit);
                     }
                     assert_shown(&folded);
                 }
@@ -813,6 +826,17 @@ mod tests {
             polls,
             [r#"wxapp_portrait_polls_total{appid="wx0123456789abcdef",window="1d"} 2"#]
         );
+    }
+
+    #[test]
+    fn before_the_archive_was_read_nothing_is_said_of_windows() {
+        let page = Page::default();
+        let mut app = snapshot(&[Window::OneDay]);
+        app.is_restored = false;
+        page.publish(&app, &[WindowLines::default()]);
+        let text = text_of(page.all());
+        assert!(text.contains("wxapp_portrait_app_info{"), "{text}");
+        assert!(!text.contains("window="), "{text}");
     }
 
     #[test]

@@ -56,7 +56,7 @@ impl WindowPoller {
 
     /// Returns `true` if no past day is shown in a dimension in which WeChat lists only some names.
     pub(super) fn needs_figures_only(&self) -> bool {
-        self.past.has_complete_dimensions_only()
+        self.past.has_fully_listed_dimensions_only()
     }
 
     /// Takes over what the archive holds, and forgets the past days that were kept before; returns the

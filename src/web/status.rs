@@ -9,7 +9,7 @@ use askama::Template;
 use chrono::{DateTime, NaiveDate, SecondsFormat, Utc};
 use serde::{Serialize, Serializer};
 
-use super::AppState;
+use super::state::AppState;
 use crate::calendar;
 use crate::portrait::Window;
 use crate::state::{AppSnapshot, WindowSnapshot};

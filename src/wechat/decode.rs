@@ -237,8 +237,8 @@ impl Decoded {
             };
             for dimension in Dimension::ALL {
                 let found = figures.take(dimension, &mut self.repairs, &mut self.is_capped);
-                let division = found.map_err(|key| unreadable(&format!("{key} is no list")))?;
-                *self.portrait.division_mut(cohort, dimension) = division;
+                let breakdown = found.map_err(|key| unreadable(&format!("{key} is no list")))?;
+                *self.portrait.breakdown_mut(cohort, dimension) = breakdown;
             }
         }
         if !self.portrait.is_empty() {
@@ -352,7 +352,11 @@ mod tests {
     }
 
     fn rows(answer: &Answer, cohort: Cohort, dimension: Dimension) -> Vec<(&str, u64)> {
-        answer.portrait.division(cohort, dimension).iter().collect()
+        answer
+            .portrait
+            .breakdown(cohort, dimension)
+            .iter()
+            .collect()
     }
 
     /// Checks the names and values that are read from rows of cities, and how often each of
@@ -793,10 +797,10 @@ mod tests {
     fn figures_that_are_written_are_read_back() {
         for window in Window::ALL {
             let mut portrait = Portrait::new(window, day());
-            let ages = portrait.division_mut(Cohort::New, Dimension::Age);
+            let ages = portrait.breakdown_mut(Cohort::New, Dimension::Age);
             ages.add("\"17岁\\\n".to_owned(), u64::MAX);
             ages.add("b".to_owned(), 0);
-            let platforms = portrait.division_mut(Cohort::Active, Dimension::Platform);
+            let platforms = portrait.breakdown_mut(Cohort::Active, Dimension::Platform);
             platforms.add("iPhone".to_owned(), 3);
             let text = encode(&portrait);
             let read = super::portrait(text.as_bytes(), window, day()).unwrap();
@@ -931,7 +935,7 @@ mod tests {
         ] {
             let rows = format!("{rows},{unreadable}");
             let answer = portrait(cities(&rows).as_bytes(), Window::OneDay, day()).unwrap();
-            let cities = answer.portrait.division(Cohort::Active, Dimension::City);
+            let cities = answer.portrait.breakdown(Cohort::Active, Dimension::City);
             assert!(cities.len() <= 2_001 && cities.is_partial());
             assert_eq!(cities.contains(OTHER_NAME), folded > 0);
             assert_eq!(answer.repairs[Repair::FoldedName], folded);
@@ -1009,7 +1013,7 @@ mod tests {
             let numbered = (0..count).map(|number| format!(r#"{{"name":"{number}","value":1}}"#));
             let rows: Vec<_> = named.chain(numbered).collect();
             if let Ok(answer) = portrait(cities(&rows.join(",")).as_bytes(), Window::OneDay, day()) {
-                let cities = answer.portrait.division(Cohort::Active, Dimension::City);
+                let cities = answer.portrait.breakdown(Cohort::Active, Dimension::City);
                 prop_assert!(cities.len() <= 2_001);
                 prop_assert!(cities.iter().all(|(name, _)| name.len() <= 256));
                 let users = cities.iter().map(|(_, users)| users).sum::<u64>();

@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer};
 
 use super::decode::ref_date;
 use super::figures::{COHORT_KEYS, dimension_keys};
-use crate::portrait::{Dimension, Division, Portrait};
+use crate::portrait::{Breakdown, Dimension, Portrait};
 
 /// Returns a portrait as an answer of WeChat; equal portraits give equal texts.
 #[must_use]
@@ -26,7 +26,7 @@ impl Serialize for Answer<'_> {
         let ref_date = ref_date(portrait.window, portrait.reference_date);
         answer.serialize_entry("ref_date", &ref_date)?;
         for (cohort, keys) in COHORT_KEYS {
-            let lists = |dimension| portrait.division(cohort, dimension);
+            let lists = |dimension| portrait.breakdown(cohort, dimension);
             answer.serialize_entry(keys[0], &Half(lists))?;
         }
         answer.end()
@@ -35,14 +35,14 @@ impl Serialize for Answer<'_> {
 
 struct Half<F>(F);
 
-impl<'a, F: Fn(Dimension) -> &'a Division> Serialize for Half<F> {
+impl<'a, F: Fn(Dimension) -> &'a Breakdown> Serialize for Half<F> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let list = |dimension| (dimension_keys(dimension)[0], Rows((self.0)(dimension)));
         serializer.collect_map(Dimension::ALL.into_iter().map(list))
     }
 }
 
-struct Rows<'a>(&'a Division);
+struct Rows<'a>(&'a Breakdown);
 
 #[derive(Serialize)]
 struct Row<'a> {

@@ -6,9 +6,9 @@
 
 use std::time::Duration;
 
-use crate::portrait::spelled;
+use crate::portrait::string_enum;
 
-spelled! {
+string_enum! {
     /// Why a poll brought no portrait, as a label value.
     Reason, "reason" {
         /// WeChat says that the day is not computed yet.

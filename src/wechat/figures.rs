@@ -9,7 +9,7 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::portrait::{Cohort, Dimension, Division, OTHER_NAME, Repair, Repairs, UNKNOWN_NAME};
+use crate::portrait::{Breakdown, Cohort, Dimension, OTHER_NAME, Repair, Repairs, UNKNOWN_NAME};
 
 /// How many names of a list are kept, in the order of the answer; all others are added up under
 /// [`OTHER_NAME`]. WeChat has some 370 cities.
@@ -112,9 +112,9 @@ enum List {
 /// The figures of one list.
 #[derive(Debug, Default)]
 struct Column {
-    division: Division,
+    breakdown: Breakdown,
     repairs: Repairs,
-    /// Names in `division` other than [`OTHER_NAME`].
+    /// Names in `breakdown` other than [`OTHER_NAME`].
     names: usize,
     /// Whether there was more than is kept.
     is_capped: bool,
@@ -131,13 +131,13 @@ impl Figures {
         dimension: Dimension,
         repairs: &mut Repairs,
         is_capped: &mut bool,
-    ) -> Result<Division, &'static str> {
+    ) -> Result<Breakdown, &'static str> {
         match std::mem::take(&mut self.lists[dimension as usize]).into_inner() {
-            None => Ok(Division::default()),
+            None => Ok(Breakdown::default()),
             Some(List::Rows(column)) => {
                 repairs.add(&column.repairs);
                 *is_capped |= column.is_capped;
-                Ok(column.division)
+                Ok(column.breakdown)
             }
             Some(List::Other) => Err(dimension_keys(dimension)[0]),
         }
@@ -151,7 +151,7 @@ impl Column {
             Some((Name::Text(name), users)) => (&**name, *users),
             Some((Name::Unreadable, _)) | None => {
                 self.repairs[Repair::UnreadableValue] += 1;
-                self.division.set_partial();
+                self.breakdown.set_partial();
                 return;
             }
         };
@@ -161,11 +161,11 @@ impl Column {
             self.repairs[Repair::BlankName] += 1;
             kept = UNKNOWN_NAME;
         }
-        if self.names >= MAX_NAMES && kept != OTHER_NAME && !self.division.contains(kept) {
+        if self.names >= MAX_NAMES && kept != OTHER_NAME && !self.breakdown.contains(kept) {
             self.is_capped = true;
             self.repairs[Repair::FoldedName] += 1;
-            self.division.add(OTHER_NAME.to_owned(), users);
-        } else if self.division.add(kept.to_owned(), users) {
+            self.breakdown.add(OTHER_NAME.to_owned(), users);
+        } else if self.breakdown.add(kept.to_owned(), users) {
             self.repairs[Repair::DuplicateName] += 1;
         } else if kept != OTHER_NAME {
             self.names += 1;
@@ -475,13 +475,13 @@ mod tests {
             rows.collect::<Vec<_>>().join(",")
         };
         let whole = column(&format!("[{}]", rows(0..2_000)));
-        assert_eq!((whole.division.len(), whole.is_capped), (2_000, false));
+        assert_eq!((whole.breakdown.len(), whole.is_capped), (2_000, false));
         let capped = column(&format!("[{},{}]", rows(0..2_010), rows(1..2)));
         assert!(capped.is_capped);
-        assert_eq!(capped.division.len(), 2_001);
+        assert_eq!(capped.breakdown.len(), 2_001);
         assert_eq!(capped.repairs[Repair::FoldedName], 10);
         assert_eq!(capped.repairs[Repair::DuplicateName], 1);
-        let users = |name| capped.division.iter().find(|(other, _)| *other == name);
+        let users = |name| capped.breakdown.iter().find(|(other, _)| *other == name);
         assert_eq!(users(OTHER_NAME), Some((OTHER_NAME, 20)));
         assert_eq!(users("1"), Some(("1", 4)));
         assert_eq!(users("2000"), None);
@@ -495,11 +495,11 @@ mod tests {
             ("\\u5e02".repeat(100), 255),
         ] {
             let column = column(&format!(r#"[{{"name":"{name}","value":1}}]"#));
-            let names: Vec<_> = column.division.iter().collect();
+            let names: Vec<_> = column.breakdown.iter().collect();
             assert_eq!((names.len(), names[0].0.len()), (1, bytes), "{name}");
             assert!(column.is_capped);
         }
         let blank = column(&format!(r#"[{{"name":"{}x","value":1}}]"#, " ".repeat(300)));
-        assert!(blank.division.contains(UNKNOWN_NAME));
+        assert!(blank.breakdown.contains(UNKNOWN_NAME));
     }
 }

@@ -6,9 +6,9 @@ use chrono::NaiveDate;
 use serde_json::{Value, json};
 
 use crate::calendar;
-use crate::portrait::{AppId, Window, spelled};
+use crate::portrait::{AppId, Window, string_enum};
 
-spelled! {
+string_enum! {
     /// Which part of WeChat's API a request went to.
     Endpoint, "endpoint" {
         /// The user portrait.

@@ -937,7 +937,7 @@ async fn calls_a_function(scene: &mut Scene) {
         .fails(1, "decode", "the cloud function returned nothing")
         .await;
     scene.mend();
-    // Outside and inside: it may not be called, and it may not call.
+    // ProcessContext and inside: it may not be called, and it may not call.
     for fault in ["function:errcode=-604101", "errcode=-604101"] {
         scene.wechat.set_fault(APP, fault);
         let words = "list it in config.json of the function, and wait 10 minutes";

@@ -668,6 +668,31 @@ async fn a_large_answer_costs_a_few_times_its_size() {
 }
 
 #[tokio::test]
+async fn a_task_that_panics_is_started_again_and_counted() {
+    let (hand, _wechat, mut inside) = one_app(apps_of(&[APP])).await;
+    let broken = Arc::default();
+    inside.set_clock(hand.fragile_clock(&broken));
+    let mut polling = inside.poll(APP, Window::OneDay).await;
+    let before = inside.ready().await;
+    let users = before.users(None).join("\n");
+    let panics = |page: &Page| page.value("wxapp_portrait_task_panics_total", &[]);
+    assert_eq!(panics(&before), Some(0.0));
+
+    broken.store(true, Ordering::Relaxed);
+    let restarted = inside.metrics_with("another poll after a panic", |page| {
+        let polls = page.value("wxapp_portrait_polls_total", &[("appid", APP)])?;
+        // Counted from the start of the task on.
+        (panics(page) == Some(1.0) && polls > 0.0 && polls < 4.0)
+            .then(|| page.users(None).join("\n"))
+    });
+    let users_after = tokio::select! {
+        users = restarted => users,
+        () = polling.watch() => unreachable!("it watches without end"),
+    };
+    assert_eq!(users_after, users);
+}
+
+#[tokio::test]
 async fn a_redirect_is_not_followed_and_carries_the_token_nowhere() {
     let carried = Arc::new(AtomicBool::new(false));
     let asked = Arc::clone(&carried);

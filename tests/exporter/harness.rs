@@ -12,6 +12,7 @@ use std::net::SocketAddr;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, Once, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -874,6 +875,15 @@ impl Hand {
         let hand = self.clone();
         move || hand.now()
     }
+
+    /// Answers a clock that panics when it is read while `broken`, which mends it.
+    pub(crate) fn fragile_clock(&self, broken: &Arc<AtomicBool>) -> Clock {
+        let (hand, broken) = (self.clone(), Arc::clone(broken));
+        Arc::new(move || {
+            assert!(!broken.swap(false, Ordering::Relaxed), "a broken clock");
+            hand.now()
+        })
+    }
 }
 
 /// The parts of an exporter in this process, with a clock of the test's own.
@@ -955,6 +965,11 @@ impl Inside {
         }
     }
 
+    /// Reads another clock from now on, as far as it polls.
+    pub(crate) fn set_clock(&mut self, clock: Clock) {
+        self.context.clock = clock;
+    }
+
     /// Lets the scan know the tokens of a simulator.
     pub(crate) fn scan_for(&mut self, wechat: &WeChat) {
         self.reader.simulator = Some(Arc::clone(&wechat.simulator));
@@ -1028,6 +1043,11 @@ pub(crate) struct Polling(Supervisor);
 impl Polling {
     pub(crate) async fn end(self) {
         self.0.shutdown().await;
+    }
+
+    /// Starts tasks again that panic.
+    pub(crate) async fn watch(&mut self) {
+        self.0.watch().await;
     }
 }
 

@@ -179,9 +179,9 @@ fn labels(page: &Page) -> String {
         "src/wechat/requests.rs",
         "src/archive/error.rs",
     ] {
-        for spelled in source::spelled(path) {
-            let what = spelled.what;
-            let told: BTreeSet<_> = spelled
+        for string_enum in source::string_enum(path) {
+            let what = string_enum.what;
+            let told: BTreeSet<_> = string_enum
                 .values
                 .iter()
                 .map(|(value, _)| value.as_str())
@@ -192,7 +192,7 @@ fn labels(page: &Page) -> String {
                 told,
                 "{what}"
             );
-            for (value, meaning) in &spelled.values {
+            for (value, meaning) in &string_enum.values {
                 assert!(!meaning.is_empty(), "{what} {value} has no comment");
                 writeln!(table, "| {what} | `{value}` | {meaning} |").unwrap();
             }
@@ -210,8 +210,8 @@ fn values(page: &Page, label: &str) -> BTreeSet<String> {
 
 /// Writes of which dimensions WeChat tells every name.
 fn dimensions() -> String {
-    let spelled = source::spelled("src/portrait.rs");
-    let dimension = spelled
+    let string_enum = source::string_enum("src/portrait.rs");
+    let dimension = string_enum
         .iter()
         .find(|enumeration| enumeration.what == "dimension")
         .unwrap();
@@ -220,8 +220,12 @@ fn dimensions() -> String {
     for dimension in Dimension::ALL {
         let meaning = &meanings[dimension.as_str()];
         let meaning = meaning.trim_end_matches('.');
-        let is_complete = if dimension.is_complete() { "yes" } else { "no" };
-        writeln!(table, "| `{dimension}` | {meaning} | {is_complete} |").unwrap();
+        let lists_every_name = if dimension.lists_every_name() {
+            "yes"
+        } else {
+            "no"
+        };
+        writeln!(table, "| `{dimension}` | {meaning} | {lists_every_name} |").unwrap();
     }
     table
 }

@@ -65,10 +65,15 @@ async fn it_ends_while_wechat_hangs() {
 async fn it_ends_while_a_client_does_not_read() {
     // A page larger than all buffers on the way.
     let row = |number| json!({"name": format!("{number:064}"), "value": number});
-    let rows: Vec<Value> = (0..60_000).map(row).collect();
+    let rows: Vec<Value> = (0..2_000).map(row).collect();
+    let half = json!({
+        "province": rows, "city": rows, "genders": rows,
+        "platforms": rows, "devices": rows, "ages": rows,
+    });
     let answer = json!({
         "ref_date": yesterday().format("%Y%m%d").to_string(),
-        "visit_uv": {"city": rows},
+        "visit_uv_new": half,
+        "visit_uv": half,
     });
     let (base_url, _stop) = stand_in(yesterday(), answer.to_string()).await;
     let mut exporter = Home::new(&base_url, &[APP]).start().await;

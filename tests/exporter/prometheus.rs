@@ -78,11 +78,12 @@ async fn an_export_backfills_prometheus_with_the_exact_figures() {
 /// Adds the names of the 28 days before to a day that lacks them, where WeChat lists every name
 /// and lists any on that day.
 fn add_zeros(users: &mut Series, before: impl Fn(u64) -> Option<Series>) {
-    let division = |labels: &Labels| ["cohort", "dimension"].map(|label| labels[label].clone());
-    let filled: BTreeSet<_> = users.keys().map(division).collect();
+    let breakdown = |labels: &Labels| ["cohort", "dimension"].map(|label| labels[label].clone());
+    let filled: BTreeSet<_> = users.keys().map(breakdown).collect();
     for labels in (1..=28).filter_map(before).flat_map(Series::into_keys) {
-        let is_complete = ["gender", "platform", "age"].contains(&labels["dimension"].as_str());
-        if is_complete && filled.contains(&division(&labels)) {
+        let lists_every_name =
+            ["gender", "platform", "age"].contains(&labels["dimension"].as_str());
+        if lists_every_name && filled.contains(&breakdown(&labels)) {
             users.entry(labels).or_default();
         }
     }

@@ -37,7 +37,7 @@ pub(crate) fn doc(attributes: &[Attribute]) -> String {
     lines.collect::<Vec<_>>().join(" ").trim().to_owned()
 }
 
-/// An enum of which every variant has one spelling, made by the macro `spelled`.
+/// An enum of which every variant has one spelling, made by the macro `string_enum`.
 pub(crate) struct Spelled {
     /// What it is called in messages and labels.
     pub(crate) what: String,
@@ -46,10 +46,10 @@ pub(crate) struct Spelled {
 }
 
 /// Answers all such enums of a file.
-pub(crate) fn spelled(path: &str) -> Vec<Spelled> {
+pub(crate) fn string_enum(path: &str) -> Vec<Spelled> {
     let items = file(path).items.into_iter();
     let calls = items.filter_map(|item| match item {
-        Item::Macro(call) if call.mac.path.is_ident("spelled") => Some(call.mac.tokens),
+        Item::Macro(call) if call.mac.path.is_ident("string_enum") => Some(call.mac.tokens),
         _ => None,
     });
     calls

@@ -1,0 +1,37 @@
+//! What commands write for people: results, warnings, progress.
+
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::Error;
+use crate::config;
+
+/// Logs what is allowed in a configuration but looks like a mistake.
+pub(super) fn log_warnings(config: &config::Config) {
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+}
+
+/// Writes text to standard output; a reader that has had enough is no failure.
+pub(super) fn print_stdout(text: &str) -> Result<(), Error> {
+    let mut output = io::stdout().lock();
+    let said = output
+        .write_all(text.as_bytes())
+        .and_then(|()| output.flush());
+    match said {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Error::Output(PathBuf::from("standard output"), error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Shows how far something has come, if standard error is a terminal.
+pub(super) fn progress(total: u64, what: &str) -> ProgressBar {
+    let template = format!("{{wide_bar}} {{human_pos}}/{{human_len}} {what}, {{eta}} left");
+    let style = ProgressStyle::with_template(&template);
+    ProgressBar::new(total).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}

@@ -1,0 +1,63 @@
+//! Runs the command that the command line asks for.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::{Error, ProcessContext};
+use crate::calendar::Clock;
+use crate::cli::{Cli, Command};
+
+/// How long requests under way may take when the program shuts down.
+pub(super) const GRACE: Duration = Duration::from_secs(3);
+
+/// Does what the command line asks for, until it is done or `shutdown`.
+///
+/// # Errors
+///
+/// Whatever keeps the command from doing its work.
+pub async fn run(cli: Cli, context: ProcessContext) -> Result<(), Error> {
+    match cli.command.unwrap_or(Command::Serve(cli.serve)) {
+        Command::Serve(flags) => super::serve::run(&flags, context).await,
+        Command::Demo(flags) => super::demo::run(&flags, context).await,
+        Command::Simulate(flags) => super::simulate::run(&flags, context).await,
+        Command::Check(flags) => super::check::run(&flags, context).await,
+        Command::Healthcheck(flags) => super::healthcheck::run(&flags, context).await,
+        Command::Export(flags) => {
+            blocking(context, move |clock, ending| {
+                super::export::run(&flags, &clock, &ending)
+            })
+            .await
+        }
+        Command::Import(flags) => {
+            blocking(context, move |clock, ending| {
+                super::import::run(&flags, &clock, &ending)
+            })
+            .await
+        }
+    }
+}
+
+/// Does something that waits for files, and cancels the token when it shall end early.
+async fn blocking(
+    context: ProcessContext,
+    work: impl FnOnce(Clock, CancellationToken) -> Result<(), Error> + Send + 'static,
+) -> Result<(), Error> {
+    let ending = CancellationToken::new();
+    let ended = ending.clone();
+    let work = tokio::task::spawn_blocking(move || work(context.clock, ended));
+    let mut work = pin!(work);
+    let result = tokio::select! {
+        result = &mut work => result,
+        () = context.shutdown => {
+            ending.cancel();
+            // It may wait for a reader that does not read.
+            match tokio::time::timeout(GRACE, work).await {
+                Ok(result) => result,
+                Err(_) => return Err(Error::Interrupted),
+            }
+        }
+    };
+    result.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+}

@@ -1,0 +1,216 @@
+//! Every endpoint: the page for Prometheus, the state of the apps for people, and health.
+//!
+//! Reads what others have published, so that no answer here waits for WeChat or the disk; only a reload
+//! waits for files and the archive.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Query, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::{get, post};
+use futures_util::stream;
+use tokio::sync::oneshot;
+
+use super::state::AppState;
+use super::status::Status;
+use crate::exposition::gzip::{Member, Piece};
+use crate::portrait::AppId;
+use crate::state::Progress;
+
+/// The paths of everything but the page for Prometheus.
+pub const RESERVED_PATHS: [&str; 6] = [
+    "/",
+    "/probe",
+    "/-/healthy",
+    "/-/ready",
+    "/-/reload",
+    "/api/v1/status",
+];
+
+const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Returns the routes.
+pub fn create_app(state: Arc<AppState>) -> Router {
+    Router::new()
+        .route("/", get(index))
+        .route(&state.telemetry_path, get(metrics))
+        .route("/probe", get(probe))
+        .route("/-/healthy", get(async || "healthy\n"))
+        .route("/-/ready", get(ready))
+        .route("/-/reload", post(reload))
+        .route(
+            "/api/v1/status",
+            get(async |State(state): State<Arc<AppState>>| axum::Json(Status::new(&state))),
+        )
+        .fallback(async || {
+            (
+                StatusCode::NOT_FOUND,
+                "not found; what there is stands on /\n",
+            )
+        })
+        .with_state(state)
+}
+
+async fn index(State(state): State<Arc<AppState>>) -> Response {
+    match Status::new(&state).to_html() {
+        Ok(html) => Html(html).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+    }
+}
+
+async fn ready(State(state): State<Arc<AppState>>) -> Response {
+    if state.registry.is_ready() {
+        return "ready\n".into_response();
+    }
+    let Progress {
+        apps,
+        restored,
+        ready,
+    } = state.registry.progress();
+    let text = if restored < apps {
+        format!("reading the archive: {restored} of {apps} apps\n")
+    } else {
+        format!(
+            "waiting for the first answer to {} of {apps} apps\n",
+            apps - ready
+        )
+    };
+    (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
+}
+
+/// Reads the configuration again, and answers when it is followed.
+async fn reload(State(state): State<Arc<AppState>>) -> Response {
+    let (reply, answer) = oneshot::channel();
+    // Nobody answers any more when the exporter ends.
+    let _ = state.reload.send(reply);
+    match answer.await {
+        Ok(Ok(())) => "reloaded\n".into_response(),
+        Ok(Err(problems)) => {
+            (StatusCode::INTERNAL_SERVER_ERROR, format!("{problems}\n")).into_response()
+        }
+        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the exporter is ending\n").into_response(),
+    }
+}
+
+type Parameters = Query<Vec<(String, String)>>;
+
+async fn metrics(
+    State(state): State<Arc<AppState>>,
+    Query(parameters): Parameters,
+    headers: HeaderMap,
+) -> Response {
+    let (mut with_portrait, mut with_exporter) = (false, false);
+    for (_, part) in parameters.iter().filter(|(name, _)| name == "collect[]") {
+        match part.as_str() {
+            "portrait" => with_portrait = true,
+            "exporter" => with_exporter = true,
+            _ => return bad_request("collect[] is `portrait` or `exporter`\n"),
+        }
+    }
+    let with_all = !with_portrait && !with_exporter;
+    let mut member = if with_all || with_portrait {
+        state.page.all()
+    } else {
+        Member::default()
+    };
+    if with_all || with_exporter {
+        state.telemetry.archive_size(state.archive.size());
+        match state.telemetry.encode() {
+            Ok(text) => member.push(Piece::new(&text)),
+            Err(error) => tracing::error!("{error}"),
+        }
+    }
+    send(member, &headers)
+}
+
+async fn probe(
+    State(state): State<Arc<AppState>>,
+    Query(parameters): Parameters,
+    headers: HeaderMap,
+) -> Response {
+    let Some((_, target)) = parameters.into_iter().find(|(name, _)| name == "target") else {
+        return bad_request("the parameter `target` is missing: /probe?target=APPID\n");
+    };
+    let member = target
+        .parse::<AppId>()
+        .ok()
+        .and_then(|appid| state.page.of(&appid));
+    if let Some(member) = member {
+        send(member, &headers)
+    } else {
+        let text = "no app with this appid is configured; those that are stand on / and in /api/v1/status\n";
+        (StatusCode::NOT_FOUND, text).into_response()
+    }
+}
+
+fn bad_request(text: &'static str) -> Response {
+    (StatusCode::BAD_REQUEST, text).into_response()
+}
+
+fn send(member: Member, headers: &HeaderMap) -> Response {
+    let response = Response::builder()
+        .header(header::CONTENT_TYPE, TEXT_FORMAT)
+        .header(header::VARY, "accept-encoding");
+    let response = if accepts_gzip(headers) {
+        response
+            .header(header::CONTENT_ENCODING, "gzip")
+            .header(header::CONTENT_LENGTH, member.gzip_len())
+            .body(Body::from_stream(stream::iter(
+                member.gzip().map(Ok::<_, Infallible>),
+            )))
+    } else {
+        response
+            .header(header::CONTENT_LENGTH, member.len())
+            .body(Body::from_stream(stream::iter(
+                member.plain().map(Ok::<_, Infallible>),
+            )))
+    };
+    response.unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response())
+}
+
+/// Tells whether the client asks for gzip (RFC 9110, section 12.5.3); a weight of 0 refuses it.
+fn accepts_gzip(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(header::ACCEPT_ENCODING)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|coding| {
+            let mut parameters = coding.split(';').map(str::trim);
+            let is_gzip = parameters
+                .next()
+                .is_some_and(|name| name.eq_ignore_ascii_case("gzip"));
+            is_gzip
+                && !parameters.any(|parameter| {
+                    let weight = parameter
+                        .strip_prefix("q=")
+                        .or_else(|| parameter.strip_prefix("Q="));
+                    weight.and_then(|weight| weight.parse::<f32>().ok()) == Some(0.0)
+                })
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gzip_is_sent_when_asked_for() {
+        let accepts = |value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::ACCEPT_ENCODING, value.parse().unwrap());
+            accepts_gzip(&headers)
+        };
+        for value in ["gzip", "deflate, GZIP;q=0.5", "br,gzip ; q=1"] {
+            assert!(accepts(value), "{value}");
+        }
+        for value in ["", "identity", "gzip;q=0", "gzip; q=0.000", "xgzip", "br"] {
+            assert!(!accepts(value), "{value}");
+        }
+        assert!(!accepts_gzip(&HeaderMap::new()));
+    }
+}
