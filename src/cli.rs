@@ -139,7 +139,7 @@ pub struct Simulate {
     ///
     /// Faults: errcode=N, http=STATUS, delay=TIME, cut (truncated), reset (no response), garbage (not
     /// JSON), empty (no rows), halves (no users at all), huge (over 8 MiB), wrong-date, retain (the
-    /// response of another API), camel (string_enum as by cloud functions), rows (invalid ones among valid
+    /// response of another API), camel (spelled as by cloud functions), rows (invalid ones among valid
     /// ones), scaled=FACTOR (a revision), leaky (an error that repeats token and secret), unrelayed
     /// (cloud hosting adds no token). The prefix `token:` makes it a fault of the token endpoint,
     /// `function:` of invokecloudfunction; the suffix `*TIMES` limits it; an app has one of each. While running: `curl -X PUT -d cut ADDRESS/simulator/faults/APPID`, and DELETE.

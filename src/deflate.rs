@@ -51,10 +51,23 @@ thread_local! {
     static ZLIB: RefCell<Compressor> = Compressor::new(true);
 }
 
-/// Returns raw deflate (RFC 1951) ended by a full flush: a piece that may be anywhere in a stream.
+/// Shorter texts hardly become shorter, and the end of a flush takes five bytes.
+const SHORTEST: usize = 160;
+
+/// Returns raw deflate (RFC 1951) that ends at a byte: a piece that may be anywhere in a stream.
 #[must_use]
 pub fn piece(input: &[u8]) -> Box<[u8]> {
-    RAW.with_borrow_mut(|compressor| compressor.run(input, FlushCompress::Full))
+    match u16::try_from(input.len()) {
+        Ok(len) if input.len() < SHORTEST => stored(len, input),
+        _ => RAW.with_borrow_mut(|compressor| compressor.run(input, FlushCompress::Full)),
+    }
+}
+
+/// Returns a block that is not compressed and not the last one.
+fn stored(len: u16, input: &[u8]) -> Box<[u8]> {
+    let [low, high] = len.to_le_bytes();
+    let header = [0, low, high, !low, !high];
+    [&header, input].concat().into()
 }
 
 /// Returns a whole text in zlib format (RFC 1950).

@@ -101,10 +101,6 @@ impl Exporter {
         web: &cli::Web,
         clock: Clock,
     ) -> Result<Self, Error> {
-        let mut listeners = Vec::new();
-        for address in &web.listen_address {
-            listeners.push(listen(address).await?);
-        }
         let telemetry = Arc::new(Telemetry::new()?);
         telemetry.reloaded(clock());
         let counter = Arc::clone(&telemetry);
@@ -121,6 +117,11 @@ impl Exporter {
             clock,
             settings.poll,
         );
+        // Last, so that whoever connects is answered soon.
+        let mut listeners = Vec::new();
+        for address in &web.listen_address {
+            listeners.push(listen(address).await?);
+        }
         let (reload, reloads) = mpsc::unbounded_channel();
         let state = AppState::new(&context, web.telemetry_path.clone(), reload);
         tracing::info!(

@@ -250,9 +250,12 @@ impl Lines {
 
     /// Adds what stands before the value.
     fn add_series(&mut self, labels: &[(&str, &str)]) {
+        // Without the formatting machinery, as there are hundreds of lines for an app.
         self.text += &self.start;
         for (label, value) in labels {
-            let _ = write!(self.text, ",{label}=\"{}\"", escape(value));
+            for part in [",", label, "=\"", &escape(value), "\""] {
+                self.text += part;
+            }
         }
         self.text.push('}');
     }

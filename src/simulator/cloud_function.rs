@@ -68,7 +68,7 @@ impl Wrap {
 }
 
 /// Returns the body of the request to the portrait endpoint for an event, whose dates may be
-/// string_enum either way.
+/// spelled either way.
 pub(super) fn request_body(event: &[u8]) -> String {
     String::from_utf8_lossy(event)
         .replace(r#""beginDate""#, r#""begin_date""#)

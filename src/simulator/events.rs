@@ -93,7 +93,7 @@ impl FromStr for Selector {
         }
         let examples: Vec<&str> = known.iter().take(7).map(|entry| entry.name).collect();
         Err(format!(
-            "there is no {dimension} `{name}`: names are string_enum as in {}",
+            "there is no {dimension} `{name}`: names are spelled as in {}",
             examples.join(", ")
         ))
     }

@@ -1,6 +1,6 @@
 //! The figures of a portrait in the shape of WeChat's JSON.
 //!
-//! Knows the keys and their order, how a window is string_enum, and how all figures are scaled. Where
+//! Knows the keys and their order, how a window is spelled, and how all figures are scaled. Where
 //! figures come from is the business of `profile`.
 
 use chrono::NaiveDate;
