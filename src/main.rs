@@ -16,7 +16,7 @@ use wxapp_portrait_exporter::cli::{Cli, Command, Log, LogFormat, LogLevel};
 use wxapp_portrait_exporter::commands::{self, Error, ProcessContext};
 use wxapp_portrait_exporter::wechat;
 
-/// How long threads that write to the archive may take when the program ends.
+/// How long blocking tasks may take at shutdown.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// More threads that serve and poll would only need more memory.

@@ -21,7 +21,7 @@ string_enum! {
     }
 }
 
-/// Why the archive could not do it. Nothing that was stored is lost.
+/// Why the archive could not do it.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
     /// The file was damaged. It is kept under another name, and a new one is begun.

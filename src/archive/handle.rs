@@ -1,9 +1,10 @@
-//! The archive's own thread, and the handle by which everybody else speaks to it.
+//! The archive's own thread, and the handle to it.
 //!
 //! SQLite waits for the disk; no task of an app does. Jobs go through a bounded channel and are done
 //! one after the other; between them, work that takes long is done in slices.
 
 use std::fs::{File, TryLockError};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,6 +26,9 @@ const WAITING: usize = 64;
 
 /// How often the thread looks at what others did to the file.
 const LOOK_AROUND: Duration = Duration::from_secs(1);
+
+/// How long a shutdown may copy what is left of a file that was taken away.
+const LAST_COPIES: Duration = Duration::from_secs(2);
 
 /// How long work in slices rests after it failed.
 const RETRY_COOLDOWN: Duration = Duration::from_secs(5);
@@ -97,7 +101,7 @@ impl Archive {
             .map_err(|error| Error::Failed {
                 path: shared.path.clone(),
                 operation: Operation::Open,
-                problem: format!("no thread can be started: {error}"),
+                problem: format!("cannot start its thread: {error}"),
             })?;
         Ok(Self {
             shared,
@@ -149,9 +153,14 @@ impl Archive {
     /// # Errors
     ///
     /// Nothing is changed then.
-    pub async fn update_state(&self, key: Key, state: DayState) -> Result<bool, Error> {
+    pub async fn update_state(
+        &self,
+        key: Key,
+        digest: u64,
+        state: DayState,
+    ) -> Result<bool, Error> {
         self.call(Operation::Write, move |store| {
-            store.update_state(&key, &state)
+            store.update_state(&key, digest, &state)
         })
         .await
     }
@@ -197,24 +206,29 @@ impl Archive {
     /// Plans to delete the days that lie further back than `retention_days`, see
     /// [`Store::plan_pruning`].
     pub async fn prune(&self, retention_days: u64, today: NaiveDate) {
-        let plan = self.call(Operation::Delete, move |store| {
-            store.plan_pruning(retention_days, today);
-            Ok(())
-        });
-        // It is planned anew after midnight.
-        let _ = plan.await;
+        let job: Job = Box::new(move |worker| worker.store.plan_pruning(retention_days, today));
+        let jobs = self
+            .jobs
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        if let Some(jobs) = jobs {
+            // It fails at the end of the program only.
+            let _ = jobs.send(job).await;
+        }
     }
 
     /// Reads the whole file to see whether all of it can be read, and sets it aside if not. Takes
     /// long if it is large, but nobody has to wait meanwhile.
     pub async fn check(&self) {
         let path = self.shared.path.clone();
-        let Ok(found) = tokio::task::spawn_blocking(move || sqlite::check(&path)).await else {
+        let check = move || (sqlite::inode(&path), sqlite::check(&path));
+        let Ok((checked, found)) = tokio::task::spawn_blocking(check).await else {
             return;
         };
         // It is counted and logged there.
         let _ = self
-            .call(Operation::Open, move |store| store.checked(found))
+            .call(Operation::Open, move |store| store.checked(checked, found))
             .await;
     }
 
@@ -251,7 +265,7 @@ impl Archive {
         let jobs = jobs.ok_or(Error::Closed)?;
         let (reply, result) = oneshot::channel();
         let job: Job = Box::new(move |worker| {
-            // Whoever asked may have gone.
+            // The caller may have been dropped.
             let _ = reply.send(worker.run(operation, action));
         });
         jobs.send(job).await.map_err(|_| Error::Closed)?;
@@ -273,16 +287,18 @@ impl Worker {
         loop {
             if looked_at.elapsed() >= LOOK_AROUND {
                 looked_at = Instant::now();
-                // Logged and counted.
-                let _ = self.run(Operation::Open, Store::look_around);
+                // Whoever needs the file opens it; a failure here is logged and counted.
+                if self.store.is_open() {
+                    let _ = self.run(Operation::Open, Store::look_around);
+                }
             }
             let is_resting = failed_at.is_some_and(|at| at.elapsed() < RETRY_COOLDOWN);
             let job = if self.store.has_work() && !is_resting {
                 match queue.try_recv() {
                     Ok(job) => Some(job),
-                    Err(mpsc::error::TryRecvError::Disconnected) => return,
+                    Err(mpsc::error::TryRecvError::Disconnected) => return self.finish(),
                     Err(mpsc::error::TryRecvError::Empty) => {
-                        let slice = self.run(Operation::Write, Store::work);
+                        let slice = self.run(self.store.next_operation(), Store::work);
                         failed_at = slice.is_err().then(Instant::now);
                         None
                     }
@@ -292,7 +308,7 @@ impl Worker {
                     .block_on(async { tokio::time::timeout(LOOK_AROUND, queue.recv()).await });
                 match next {
                     Ok(Some(job)) => Some(job),
-                    Ok(None) => return,
+                    Ok(None) => return self.finish(),
                     Err(_) => None,
                 }
             };
@@ -302,13 +318,31 @@ impl Worker {
         }
     }
 
+    /// Copies what may exist in an open connection only, as long as a shutdown may take.
+    fn finish(&mut self) {
+        let deadline = Instant::now() + LAST_COPIES;
+        while self.store.has_rescue()
+            && Instant::now() < deadline
+            && self.run(Operation::Write, Store::work).is_ok()
+        {}
+    }
+
     /// Does something with the store, and notes how it went.
     fn run<T>(
         &mut self,
         operation: Operation,
         action: impl FnOnce(&mut Store) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let result = action(&mut self.store);
+        let action = AssertUnwindSafe(|| action(&mut self.store));
+        let result = catch_unwind(action).unwrap_or_else(|_| {
+            // Logged by the hook. The file is opened anew, and the slice is not tried again.
+            self.store.recover();
+            Err(Error::Failed {
+                path: self.shared.path.clone(),
+                operation,
+                problem: "a bug in this program, see the log".to_owned(),
+            })
+        });
         let shared = &self.shared;
         match &result {
             Ok(_) => shared.health.succeeded(operation),

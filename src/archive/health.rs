@@ -14,13 +14,12 @@ pub(super) struct Health(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    failing: Option<Failing>,
+    failing: [Option<Failing>; Operation::ALL.len()],
     notice: Option<String>,
 }
 
 #[derive(Debug)]
 struct Failing {
-    operation: Operation,
     problem: String,
     logged_at: Instant,
 }
@@ -29,8 +28,12 @@ impl Health {
     /// Returns what is wrong, for people.
     pub(super) fn problem(&self) -> Option<String> {
         let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let failing = state.failing.as_ref().map(|failing| &failing.problem);
-        failing.or(state.notice.as_ref()).cloned()
+        let mut failing = state
+            .failing
+            .iter()
+            .flatten()
+            .map(|failing| &failing.problem);
+        failing.next().or(state.notice.as_ref()).cloned()
     }
 
     /// Takes over what is to be shown until the program ends.
@@ -45,7 +48,8 @@ impl Health {
     pub(super) fn failed(&self, error: &Error) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (operation, problem) = (error.operation(), error.to_string());
-        let is_logged = state.failing.as_ref().is_some_and(|failing| {
+        let place = &mut state.failing[operation as usize];
+        let is_logged = place.as_ref().is_some_and(|failing| {
             failing.problem == problem && failing.logged_at.elapsed() < REMINDER
         });
         if !is_logged {
@@ -55,25 +59,23 @@ impl Health {
         if let Error::Damaged { .. } | Error::Replaced { .. } = error {
             return;
         }
-        let logged_at = match &state.failing {
+        let logged_at = match place {
             Some(failing) if is_logged => failing.logged_at,
             _ => Instant::now(),
         };
-        state.failing = Some(Failing {
-            operation,
-            problem,
-            logged_at,
-        });
+        *place = Some(Failing { problem, logged_at });
     }
 
     /// Notes that something succeeded.
     pub(super) fn succeeded(&self, operation: Operation) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_over = |failing: &mut Failing| {
-            failing.operation == operation || failing.operation == Operation::Open
-        };
-        if state.failing.take_if(is_over).is_some() {
-            tracing::info!("the archive works again");
+        let mut is_over = false;
+        // Whatever succeeds has the file open.
+        for operation in [operation, Operation::Open] {
+            is_over |= state.failing[operation as usize].take().is_some();
+        }
+        if is_over {
+            tracing::info!(%operation, "the archive works again");
         }
     }
 }

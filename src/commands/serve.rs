@@ -191,7 +191,7 @@ impl Exporter {
         }
         tracing::info!("shutting down");
         ending.cancel();
-        // Whoever waits for a reload waits in vain.
+        // Pending reloads are answered with 503.
         drop((self.reloads, waiting));
         let end = async {
             supervisor.shutdown().await;

@@ -90,7 +90,7 @@ impl Member {
         self.0.iter().map(|piece| piece.len).sum()
     }
 
-    /// Tells whether there is no text.
+    /// Returns `true` if there is no text.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -109,7 +109,7 @@ impl Member {
         for piece in &self.0 {
             checksum.combine(&piece.checksum);
         }
-        // The length is told modulo 2^32, as the format has it.
+        // The length is stored modulo 2^32, as the format has it.
         let len = u32::try_from(self.len() & 0xffff_ffff).unwrap_or_default();
         let mut end = BytesMut::from(&FINAL_BLOCK[..]);
         end.extend_from_slice(&checksum.finalize().to_le_bytes());

@@ -424,10 +424,10 @@ impl Page {
     /// Returns the lines of all apps.
     #[must_use]
     pub fn all(&self) -> Member {
-        // Taken as it is now, so that nobody has to wait while it is read.
         let apps = self.apps.read().unwrap_or_else(PoisonError::into_inner);
-        let apps: Vec<_> = apps.values().cloned().collect();
-        join(&apps)
+        let all: Vec<_> = apps.values().cloned().collect();
+        drop(apps);
+        join(&all)
     }
 
     /// Returns the lines of one app, if it is on the page.

@@ -249,10 +249,11 @@ impl AppPoller {
         let now = self.context.now();
         // What was planned by a clock that was wrong, and was set back, would come too late.
         let is_due = now >= self.plan.next_poll_at || now + LONGEST_SLEEP < self.plan.planned_at;
+        if !self.archive.is_restored {
+            self.read_archive().await;
+            self.hide_stale();
+        }
         if is_due || self.watches_credentials() && self.access.credentials_changed().await {
-            if !self.archive.is_restored {
-                self.read_archive().await;
-            }
             self.poll(stop).await;
         }
         let now = self.context.now();
@@ -261,7 +262,7 @@ impl AppPoller {
         self.report_lost_days();
         self.publish();
         let settings = self.context.settings;
-        let look_at = if self.watches_credentials() {
+        let look_at = if self.watches_credentials() || !self.archive.is_restored {
             now + LONGEST_SLEEP.min(settings.interval)
         } else {
             now + settings.interval
@@ -334,10 +335,18 @@ impl AppPoller {
 
     /// Reports what an app leaves behind that is not configured any more.
     pub(super) fn on_removed(self) {
+        self.report_unstored("an app was removed before the archive took its last answers");
+    }
+
+    /// Reports what the program leaves behind when it shuts down.
+    pub(super) fn on_shutdown(self) {
+        self.report_unstored("the exporter shut down before the archive took the last answers");
+    }
+
+    fn report_unstored(&self, why: &str) {
         if self.backlog.len() > 0 {
             tracing::error!(
-                appid = %self.app.appid, answers = self.backlog.len(),
-                "an app was removed before the archive took its last answers, which are lost"
+                appid = %self.app.appid, answers = self.backlog.len(), "{why}, which are lost"
             );
         }
     }
@@ -348,7 +357,11 @@ impl AppPoller {
 
     /// Asks for everything that is due.
     async fn poll(&mut self, stop: &CancellationToken) {
-        self.plan.polled_at = Some(self.context.now());
+        let now = self.context.now();
+        self.plan.polled_at = Some(now);
+        // Over, or obsolete; a poll that is cut off goes on at once.
+        self.plan.hold = None;
+        self.plan.next_poll_at = now;
         self.access.begin_poll();
         let mut hold = None;
         for index in 0..self.windows.len() {
@@ -483,8 +496,9 @@ impl AppPoller {
             text,
             repairs,
         } = answer;
+        let digest = portrait.digest();
         let window = &mut self.windows[index];
-        let (change, state) = window.days.record(day, portrait.digest(), now);
+        let (change, state) = window.days.record(day, digest, now);
         window.snapshot.last_success_at = Some(now);
         let key = Key {
             appid: self.app.appid.clone(),
@@ -502,18 +516,23 @@ impl AppPoller {
                 self.repairs[Repair::FoldedName] += folded;
             }
         }
-        let portrait = if change == Change::Same && self.update_state(&key, state).await {
+        let is_held = match change {
+            Change::Same => self.update_state(&key, digest, state).await,
+            Change::First | Change::Revised => Some(false),
+        };
+        let portrait = if is_held == Some(true) {
             portrait
         } else {
             let row_key = key.clone();
             let pack = move || (Row::new(row_key, state, &text, Some(&portrait)), portrait);
             let (row, portrait) = self.context.compute(pack).await;
             self.add_to_backlog(row);
-            if change != Change::Same {
+            // An archive that has just failed is tried again with the next step.
+            if is_held.is_some() {
                 self.store().await;
             }
-            if change == Change::Revised {
-                self.read_coverage(index).await;
+            if change == Change::Revised && self.read_coverage(index).await {
+                self.restore_window(index).await;
             }
             portrait
         };
@@ -528,16 +547,16 @@ impl AppPoller {
         );
     }
 
-    /// Notes in the archive, or in the row that waits for it, that the same figures came again; returns
-    /// `false` if neither has them, or the archive fails.
-    async fn update_state(&mut self, key: &Key, state: DayState) -> bool {
+    /// Notes in the archive, or in the row that waits for it, that the same figures came again. Returns
+    /// whether they are held there; none if the archive fails.
+    async fn update_state(&mut self, key: &Key, digest: u64, state: DayState) -> Option<bool> {
         if let Some(row) = self.backlog.remove(key) {
             self.add_to_backlog(row.with_state(state));
             self.store().await;
-            return true;
+            return Some(true);
         }
-        let updated = self.context.archive.update_state(key.clone(), state).await;
-        updated.unwrap_or(false)
+        let archive = &self.context.archive;
+        archive.update_state(key.clone(), digest, state).await.ok()
     }
 
     fn add_to_backlog(&mut self, row: Row) {
@@ -773,7 +792,7 @@ impl AppPoller {
         if !lost.is_empty() {
             tracing::error!(
                 appid = %self.app.appid, days = lost.join(", "),
-                "days are lost for good: WeChat no longer tells them, and they are not in the archive"
+                "days are lost for good: WeChat no longer returns them, and they are not in the archive"
             );
         }
     }

@@ -184,8 +184,9 @@ impl Supervisor {
             running.stop.cancel();
         }
         while let Some(ended) = self.tasks.join_next_with_id().await {
-            if let Err(error) = ended {
-                self.log_panic(&error);
+            match ended {
+                Ok((_, poller)) => poller.into_iter().for_each(AppPoller::on_shutdown),
+                Err(error) => self.log_panic(&error),
             }
         }
     }
@@ -260,8 +261,10 @@ impl Supervisor {
             stop.run_until_cancelled(tokio::time::sleep(pause)).await;
             if !poller.was_read() {
                 // Only a bug closes it, and then there is no bound.
-                let permit = restoring.acquire().await;
-                poller.restore().await;
+                let permit = stop.run_until_cancelled(restoring.acquire()).await;
+                if permit.is_some() {
+                    poller.restore().await;
+                }
                 drop(permit);
             }
             poller.run(&stop).await;

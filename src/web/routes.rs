@@ -49,7 +49,7 @@ pub fn create_app(state: Arc<AppState>) -> Router {
         .fallback(async || {
             (
                 StatusCode::NOT_FOUND,
-                "not found; what there is stands on /\n",
+                "not found; see / for the endpoints\n",
             )
         })
         .with_state(state)
@@ -92,7 +92,11 @@ async fn reload(State(state): State<Arc<AppState>>) -> Response {
         Ok(Err(problems)) => {
             (StatusCode::INTERNAL_SERVER_ERROR, format!("{problems}\n")).into_response()
         }
-        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the exporter is ending\n").into_response(),
+        Err(_) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the exporter is shutting down\n",
+        )
+            .into_response(),
     }
 }
 
@@ -142,7 +146,8 @@ async fn probe(
     if let Some(member) = member {
         send(member, &headers)
     } else {
-        let text = "no app with this appid is configured; those that are stand on / and in /api/v1/status\n";
+        let text =
+            "no app with this appid is configured; see / and /api/v1/status for those that are\n";
         (StatusCode::NOT_FOUND, text).into_response()
     }
 }

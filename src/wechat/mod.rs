@@ -10,7 +10,7 @@
 //! - `transport` sends what `requests` writes; [`errcodes`] knows the codes, `diagnosis` says what a
 //!   failure means, and `redact` keeps secrets out of it.
 //! - [`decode`] reads answers: `sanitise` makes them JSON, `envelope` takes off what is around them,
-//!   `figures` reads the lists. [`encode`] writes figures back.
+//!   `figures` reads the lists. [`encode()`] writes figures back.
 //!
 //! What leaves this room is an [`Answer`] or a [`Diagnosis`]; `poll` decides when to request, and no
 //! token leaves it.

@@ -102,7 +102,7 @@ async fn other_requests_are_answered_in_words() {
         ("GET", "/probe", 400, "/probe?target=APPID"),
         ("GET", "/probe?target=wx9", 404, "no app with this appid"),
         ("GET", "/probe?target=%22%0a", 404, "no app with this appid"),
-        ("GET", "/nowhere", 404, "what there is stands on /"),
+        ("GET", "/nowhere", 404, "see / for the endpoints"),
         ("GET", "/-/healthy", 200, "healthy"),
         ("POST", "/metrics", 405, ""),
         ("HEAD", "/metrics", 200, ""),

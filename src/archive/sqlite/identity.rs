@@ -4,21 +4,35 @@
 //! end. Compares what the file system says of the file and its log.
 
 use std::fs::{self, File};
-use std::io::Read as _;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// Which files are in use.
 #[derive(Debug)]
 pub(super) struct Identity {
     path: PathBuf,
     log: PathBuf,
+    index: PathBuf,
     file: Option<Inode>,
     /// None as long as no log was seen.
     of_log: Option<Inode>,
+    of_index: Option<Inode>,
+    /// Stays open as long as the database is: to close any handle of a file drops all locks that this
+    /// process has on it, SQLite's among them.
+    handle: Option<File>,
+    /// Since when the file has been shorter than its header says, and by which figures.
+    truncation: Option<(Instant, Truncation)>,
 }
 
-type Inode = (u64, u64);
+/// Device and number of a file.
+pub(in crate::archive) type Inode = (u64, u64);
+
+/// Length and number of pages of a file that is too short.
+type Truncation = (u64, u32);
+
+/// While another program writes its log into the file, the header runs ahead of the length.
+const CHECKPOINT: Duration = Duration::from_secs(1);
 
 /// What happened to a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,19 +65,29 @@ impl Loss {
 }
 
 impl Identity {
-    /// Remembers the file at a path.
-    pub(super) fn of(path: &Path, log: PathBuf) -> Self {
+    /// Remembers the file at a path, its log and the index of that.
+    pub(super) fn of(path: &Path, log: PathBuf, index: PathBuf) -> Self {
         Self {
             path: path.to_owned(),
             file: inode(path),
             of_log: inode(&log),
+            of_index: inode(&index),
+            handle: File::open(path).ok(),
+            truncation: None,
             log,
+            index,
         }
     }
 
-    /// Returns `true` if the log beside the file is the one that was opened with it.
+    /// Returns what must stay open as long as the database does.
+    pub(super) fn into_handle(self) -> Option<File> {
+        self.handle
+    }
+
+    /// Returns `true` if the log beside the file, or the index of it, is the one that was opened with it.
     pub(super) fn has_log(&self) -> bool {
-        self.of_log.is_some() && inode(&self.log) == self.of_log
+        let is_same = |path: &Path, known: Option<Inode>| known.is_some() && inode(path) == known;
+        is_same(&self.log, self.of_log) || is_same(&self.index, self.of_index)
     }
 
     /// Returns what happened to the file since it was opened, if anything did.
@@ -77,29 +101,38 @@ impl Identity {
             return Some(Loss::LogLost);
         }
         self.of_log = of_log;
-        is_truncated(&self.path).then_some(Loss::Truncated)
+        self.of_index = inode(&self.index);
+        let truncation = self.handle.as_ref().and_then(truncation);
+        match (truncation, self.truncation) {
+            (Some(found), Some((since, known))) if found == known => {
+                (since.elapsed() >= CHECKPOINT).then_some(Loss::Truncated)
+            }
+            (found, _) => {
+                self.truncation = found.map(|found| (Instant::now(), found));
+                None
+            }
+        }
     }
 }
 
-fn inode(path: &Path) -> Option<Inode> {
+/// Returns which file there is at a path, if any.
+pub(in crate::archive) fn inode(path: &Path) -> Option<Inode> {
     let metadata = fs::metadata(path).ok()?;
     Some((metadata.dev(), metadata.ino()))
 }
 
-/// Returns `true` if a file is shorter than its header says (<https://www.sqlite.org/fileformat2.html>).
-fn is_truncated(path: &Path) -> bool {
+/// Returns length and pages of a file that is shorter than its header says
+/// (<https://www.sqlite.org/fileformat2.html>).
+fn truncation(file: &File) -> Option<Truncation> {
+    let length = file.metadata().ok()?.len();
     let mut header = [0; 32];
-    let Ok(mut file) = File::open(path) else {
-        return false;
-    };
-    if file.read_exact(&mut header).is_err() {
-        return true;
+    if file.read_exact_at(&mut header, 0).is_err() {
+        return Some((length, 0));
     }
     let page_size = match u64::from(u16::from_be_bytes([header[16], header[17]])) {
         1 => 65536,
         size => size,
     };
     let pages = u32::from_be_bytes([header[28], header[29], header[30], header[31]]);
-    let length = file.metadata().map_or(u64::MAX, |metadata| metadata.len());
-    length < page_size * u64::from(pages)
+    (length < page_size * u64::from(pages)).then_some((length, pages))
 }

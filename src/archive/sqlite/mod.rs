@@ -9,5 +9,6 @@ mod store;
 mod tests;
 mod work;
 
+pub(super) use identity::inode;
 pub(super) use schema::{SCHEMA_VERSION, check};
 pub use store::Store;

@@ -88,11 +88,18 @@ pub(super) fn begin_conversion(connection: &mut Connection) -> rusqlite::Result<
 
 /// Returns `true` while rows of schema 1 may be left.
 pub(super) fn is_converting(connection: &Connection) -> rusqlite::Result<bool> {
-    connection.query_row(
-        "SELECT count(*) FROM sqlite_schema WHERE name = ?1",
-        [OLD_TABLE],
-        |row| row.get(0),
-    )
+    has_table(connection, OLD_TABLE)
+}
+
+/// Returns `true` unless the file is of schema 1.
+pub(super) fn has_portraits(connection: &Connection) -> rusqlite::Result<bool> {
+    has_table(connection, "portraits")
+}
+
+fn has_table(connection: &Connection, name: &str) -> rusqlite::Result<bool> {
+    connection
+        .prepare_cached("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1")?
+        .exists([name])
 }
 
 /// Ends the conversion once no row is left.

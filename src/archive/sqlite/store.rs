@@ -15,7 +15,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::types::Value;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _, params};
 
-use super::identity::{Identity, Loss};
+use super::identity::{self, Identity, Inode, Loss};
 use super::rows::{self, RECORD};
 use super::schema::{self, OLD_TABLE, Owner, SCHEMA_VERSION};
 use super::work::{Rescue, Work};
@@ -34,6 +34,9 @@ const FILE_NAME: &str = "portraits.db";
 /// How long the owner of the archive waits for another program that holds the file; whatever else is
 /// to be done with it waits as well.
 const OWNER_BUSY_TIMEOUT: Duration = Duration::from_millis(250);
+
+/// What the name of a file ends with that was set aside and copied.
+pub(super) const COPIED: &str = ".copied";
 
 /// How long another program waits for the owner.
 const GUEST_BUSY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -56,6 +59,8 @@ pub struct Store {
     pub(super) work: VecDeque<Work>,
     /// A number that changes when others may have changed rows.
     pub(super) version: u64,
+    /// Whether the file was open before.
+    was_opened: bool,
     /// What was done about a damaged or lost file, for people; stays until the program ends.
     pub(super) notice: Option<String>,
 }
@@ -69,6 +74,18 @@ pub(super) struct Open {
     pub(super) is_converting: bool,
     /// Of SQLite: changes when another program commits.
     data_version: i64,
+}
+
+impl Open {
+    /// Begins to write; makes a file of schema 1 ready for it, as an import may come before the
+    /// exporter.
+    fn begin(&mut self) -> rusqlite::Result<rusqlite::Transaction<'_>> {
+        if !schema::has_portraits(&self.connection)? {
+            schema::begin_conversion(&mut self.connection)?;
+        }
+        self.connection
+            .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)
+    }
 }
 
 impl Store {
@@ -94,6 +111,7 @@ impl Store {
             open: None,
             work: VecDeque::new(),
             version: 0,
+            was_opened: false,
             notice: None,
         }
     }
@@ -115,6 +133,23 @@ impl Store {
     #[must_use]
     pub fn version(&self) -> u64 {
         self.version
+    }
+
+    /// Opens the file anew before it is used again, as something went wrong in the middle.
+    pub(in crate::archive) fn recover(&mut self) {
+        self.open = None;
+    }
+
+    /// Returns `true` if the file is open.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.open.is_some()
+    }
+
+    /// Returns `true` if another file is being copied.
+    #[must_use]
+    pub fn has_rescue(&self) -> bool {
+        self.work.iter().any(|work| matches!(work, Work::Rescue(_)))
     }
 
     /// Returns what was done about a damaged or lost file, for people.
@@ -143,8 +178,8 @@ impl Store {
              settled = excluded.settled, revisions = excluded.revisions, size = excluded.size,
              digest = excluded.digest, figures = excluded.figures";
         self.with(Operation::Write, |open| {
-            let is_converting = open.is_converting;
-            let transaction = open.connection.transaction()?;
+            let transaction = open.begin()?;
+            let is_converting = schema::is_converting(&transaction)?;
             for row in rows {
                 insert(&transaction, row, conflict)?;
                 if is_converting {
@@ -165,8 +200,8 @@ impl Store {
         rows: impl IntoIterator<Item = &'a Row>,
     ) -> Result<usize, Error> {
         self.with(Operation::Write, |open| {
-            let is_converting = open.is_converting;
-            let transaction = open.connection.transaction()?;
+            let transaction = open.begin()?;
+            let is_converting = schema::is_converting(&transaction)?;
             let mut inserted = 0;
             for row in rows {
                 if !is_converting || !is_old(&transaction, &row.key)? {
@@ -178,32 +213,35 @@ impl Store {
         })
     }
 
-    /// Notes that the same figures arrived again; returns `false` if the day is not held.
+    /// Notes that figures with this digest arrived again; returns `false` if they are not held.
     ///
     /// # Errors
     ///
     /// What was stored before is unchanged.
-    pub fn update_state(&mut self, key: &Key, state: &DayState) -> Result<bool, Error> {
+    pub fn update_state(
+        &mut self,
+        key: &Key,
+        digest: u64,
+        state: &DayState,
+    ) -> Result<bool, Error> {
         self.with(Operation::Write, |open| {
-            let old = open.is_converting.then_some(OLD_TABLE);
-            for table in ["portraits"].into_iter().chain(old) {
-                let sql = format!(
-                    "UPDATE {table} SET answered_at = ?4, settled = ?5, revisions = ?6
-                     WHERE appid = ?1 AND window = ?2 AND reference_date = ?3"
-                );
-                let rows = open.connection.prepare_cached(&sql)?.execute(params![
+            // A row that is not converted yet has no digest; it is written anew.
+            let rows = open
+                .connection
+                .prepare_cached(
+                    "UPDATE portraits SET answered_at = ?4, settled = ?5, revisions = ?6
+                     WHERE appid = ?1 AND window = ?2 AND reference_date = ?3 AND digest = ?7",
+                )?
+                .execute(params![
                     key.appid.as_str(),
                     key.window.as_str(),
                     key.reference_date.to_string(),
                     state.answered_at.timestamp(),
                     state.settled,
                     state.revisions,
+                    digest.cast_signed(),
                 ])?;
-                if rows > 0 {
-                    return Ok(true);
-                }
-            }
-            Ok(false)
+            Ok(rows > 0)
         })
     }
 
@@ -359,10 +397,15 @@ impl Store {
     }
 
     /// Takes the result of [`schema::check`], and sets the file aside if it is damaged.
-    pub(in crate::archive) fn checked(&mut self, found: rusqlite::Result<()>) -> Result<(), Error> {
+    /// It was found in the file `checked`, which may have been set aside meanwhile.
+    pub(in crate::archive) fn checked(
+        &mut self,
+        checked: Option<Inode>,
+        found: rusqlite::Result<()>,
+    ) -> Result<(), Error> {
         match found {
             // One that is locked or out of reach is for those who use it to report.
-            Err(source) if is_damage(&source) => {
+            Err(source) if is_damage(&source) && checked == identity::inode(&self.path) => {
                 self.open = None;
                 Err(self.failed(Operation::Open, &source))
             }
@@ -430,8 +473,7 @@ impl Store {
                     moved_to: moved_to.clone(),
                 };
                 self.notice = Some(error.to_string());
-                // What else was to be done was for that file.
-                self.work.clear();
+                self.drop_work_for_the_file();
                 let rescue = Rescue::of_file(moved_to);
                 self.work.push_back(Work::Rescue(rescue));
                 error
@@ -466,12 +508,42 @@ impl Store {
             let _ = open
                 .connection
                 .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
-            self.work.clear();
-            let rescue = Rescue::of_connection(open.connection);
+            self.drop_work_for_the_file();
+            let rescue = Rescue::of_connection(open.connection, open.identity.into_handle());
             self.work.push_back(Work::Rescue(rescue));
         }
         self.notice = Some(error.to_string());
         error
+    }
+
+    /// Forgets what was to be done for a file that is gone; what is copied from others goes on.
+    fn drop_work_for_the_file(&mut self) {
+        self.work.retain(|work| matches!(work, Work::Rescue(_)));
+    }
+
+    /// Plans to copy what was set aside and not copied to the end, as the program was killed.
+    fn resume_rescues(&mut self) {
+        let files = self
+            .path
+            .parent()
+            .and_then(|path| std::fs::read_dir(path).ok());
+        for file in files.into_iter().flatten().flatten() {
+            let name = file.file_name().to_string_lossy().into_owned();
+            let is_aside = ["damaged", "replaced"]
+                .iter()
+                .any(|why| name.starts_with(&format!("{FILE_NAME}.{why}-")));
+            let is_done = [COPIED, "-wal", "-shm", "-journal"]
+                .iter()
+                .any(|end| name.ends_with(end));
+            if is_aside && !is_done {
+                tracing::warn!(
+                    file = name,
+                    "copying what could be read of an older archive"
+                );
+                self.work
+                    .push_back(Work::Rescue(Rescue::of_file(file.path())));
+            }
+        }
     }
 
     fn connect(&mut self) -> Result<Open, Error> {
@@ -517,9 +589,15 @@ impl Store {
         if is_converting && !self.work.iter().any(|work| matches!(work, Work::Convert)) {
             self.work.push_back(Work::Convert);
         }
-        self.version += 1;
+        if self.role == Role::Owner && !std::mem::replace(&mut self.was_opened, true) {
+            self.resume_rescues();
+        }
+        // Days that are still to be copied would seem to be missing.
+        if !self.has_rescue() {
+            self.version += 1;
+        }
         Ok(Open {
-            identity: Identity::of(&self.path, self.companion("-wal")),
+            identity: Identity::of(&self.path, self.companion("-wal"), self.companion("-shm")),
             is_converting,
             data_version: data_version(&connection).unwrap_or_default(),
             connection,
@@ -551,8 +629,8 @@ impl Store {
     /// Gives the file another name, and so makes place for a new one; returns the name.
     fn set_aside(&self, why: &str) -> Option<PathBuf> {
         let moved_to = self.aside(why);
-        self.set_log_aside(&moved_to);
         std::fs::rename(&self.path, &moved_to).ok()?;
+        self.set_log_aside(&moved_to);
         Some(moved_to)
     }
 

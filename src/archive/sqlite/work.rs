@@ -2,6 +2,7 @@
 //! damaged or lost one is copied, days beyond the retention are deleted, and their space is given
 //! back. Every slice is a transaction, so nothing is lost when the program is killed in between.
 
+use std::fs::File;
 use std::path::PathBuf;
 
 use chrono::NaiveDate;
@@ -9,8 +10,8 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
 
 use super::rows::{self, PACKED, UNPACKED};
 use super::schema::{self, OLD_TABLE};
-use super::store::{Open, Store, insert};
-use crate::archive::error::{Error, Operation};
+use super::store::{COPIED as COPIED_SUFFIX, Open, Store, insert};
+use crate::archive::error::{Error, Operation, describe};
 use crate::archive::record::Row;
 
 /// How many rows of an older file are converted at a time.
@@ -45,10 +46,17 @@ pub(super) enum Work {
     Vacuum,
 }
 
+/// Where rows of schema 1 stay that can't be converted.
+const UNREADABLE: &str = "unreadable_1";
+
 /// What is left of another file.
 #[derive(Debug)]
 pub(super) struct Rescue {
     source: Source,
+    /// The file, if it has a name.
+    path: Option<PathBuf>,
+    /// See [`super::identity::Identity`]; dropped after the connection.
+    _handle: Option<File>,
     tables: Vec<Table>,
     /// Rows that were read and could not be stored yet.
     pending: Vec<Row>,
@@ -59,7 +67,7 @@ pub(super) struct Rescue {
 #[derive(Debug)]
 enum Source {
     /// To be opened.
-    File(PathBuf),
+    Closed,
     Connection(Connection),
 }
 
@@ -111,6 +119,15 @@ impl Store {
         !self.work.is_empty()
     }
 
+    /// Returns what the next slice does.
+    #[must_use]
+    pub fn next_operation(&self) -> Operation {
+        match self.work.front() {
+            Some(Work::Prune(_) | Work::Vacuum) => Operation::Delete,
+            _ => Operation::Write,
+        }
+    }
+
     /// Does one slice of what is to be done.
     ///
     /// # Errors
@@ -148,6 +165,9 @@ impl Store {
 
     fn convert(&mut self) -> Result<Slice, Error> {
         let slice = self.with(Operation::Write, |open| {
+            if !open.is_converting {
+                return Ok(Slice::Done);
+            }
             let transaction = open.connection.transaction()?;
             let rows = {
                 let mut statement = transaction.prepare_cached(&format!(
@@ -158,7 +178,10 @@ impl Store {
             for (rowid, row) in &rows {
                 match row {
                     Ok(row) => drop(insert(&transaction, row, "NOTHING")?),
-                    Err(error) => tracing::error!("an archived row is left out: {error}"),
+                    Err(error) => {
+                        tracing::error!("an archived row stays in the table {UNREADABLE}: {error}");
+                        keep_unreadable(&transaction, *rowid)?;
+                    }
                 }
                 transaction
                     .prepare_cached(&format!("DELETE FROM {OLD_TABLE} WHERE rowid = ?1"))?
@@ -180,9 +203,21 @@ impl Store {
     }
 
     fn rescue(&mut self, rescue: &mut Rescue) -> Result<Slice, Error> {
-        let Some(rows) = rescue.next_rows() else {
+        let rows = rescue.next_rows().map_err(|source| Error::Failed {
+            path: rescue.path.clone().unwrap_or_default(),
+            operation: Operation::Read,
+            problem: describe(&source),
+        })?;
+        let Some(rows) = rows else {
+            if let Some(path) = &rescue.path {
+                let mut copied = path.clone().into_os_string();
+                copied.push(COPIED_SUFFIX);
+                // Otherwise it is copied once more after a restart, which changes nothing.
+                let _ = std::fs::rename(path, copied);
+            }
             let Rescue { copied, lost, .. } = rescue;
-            let notice = self.notice.take().unwrap_or_default();
+            let notice = self.notice.take();
+            let notice = notice.unwrap_or_else(|| "an older archive was found".to_owned());
             tracing::warn!(copied, lost, "copied what could be read of the archive");
             self.notice = Some(format!(
                 "{notice}: {copied} days were copied, {lost} could not be read"
@@ -231,6 +266,14 @@ impl Store {
             })
         })
     }
+}
+
+/// Keeps a row of schema 1 as it is.
+fn keep_unreadable(connection: &Connection, rowid: i64) -> rusqlite::Result<()> {
+    connection.execute_batch(&format!(
+        "CREATE TABLE IF NOT EXISTS {UNREADABLE} AS SELECT * FROM {OLD_TABLE} WHERE 0;
+         INSERT INTO {UNREADABLE} SELECT * FROM {OLD_TABLE} WHERE rowid = {rowid};"
+    ))
 }
 
 impl Prune {
@@ -287,19 +330,21 @@ impl Prune {
 impl Rescue {
     /// Copies from a file.
     pub(super) fn of_file(path: PathBuf) -> Self {
-        Self::of(Source::File(path))
+        Self::of(Source::Closed, Some(path), None)
     }
 
     /// Copies from a file that has no name any more but is still open.
-    pub(super) fn of_connection(connection: Connection) -> Self {
-        let mut rescue = Self::of(Source::Connection(connection));
+    pub(super) fn of_connection(connection: Connection, handle: Option<File>) -> Self {
+        let mut rescue = Self::of(Source::Connection(connection), None, handle);
         rescue.find_tables();
         rescue
     }
 
-    fn of(source: Source) -> Self {
+    fn of(source: Source, path: Option<PathBuf>, handle: Option<File>) -> Self {
         Self {
             source,
+            path,
+            _handle: handle,
             tables: Vec::new(),
             pending: Vec::new(),
             copied: 0,
@@ -335,28 +380,32 @@ impl Rescue {
     }
 
     /// Returns some more rows, perhaps none; `None` if there are no more.
-    fn next_rows(&mut self) -> Option<Vec<Row>> {
+    fn next_rows(&mut self) -> rusqlite::Result<Option<Vec<Row>>> {
         if !self.pending.is_empty() {
-            return Some(std::mem::take(&mut self.pending));
+            return Ok(Some(std::mem::take(&mut self.pending)));
         }
-        if let Source::File(path) = &self.source {
-            let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
-            self.source = Source::Connection(Connection::open_with_flags(path, flags).ok()?);
+        if let (Source::Closed, Some(path)) = (&self.source, &self.path) {
+            // With its log it has to be written for that; without, or on damage, reading must do.
+            let open = |flags| Connection::open_with_flags(path, flags);
+            let connection = open(OpenFlags::SQLITE_OPEN_READ_WRITE)
+                .or_else(|_| open(OpenFlags::SQLITE_OPEN_READ_ONLY));
+            self.source = Source::Connection(connection?);
             self.find_tables();
         }
         let Source::Connection(connection) = &self.source else {
-            return None;
+            return Ok(None);
         };
-        let table = self
-            .tables
-            .iter_mut()
-            .find(|table| table.next <= table.last && table.hole < LONGEST_HOLE)?;
+        let is_unfinished =
+            |table: &&mut Table| table.next <= table.last && table.hole < LONGEST_HOLE;
+        let Some(table) = self.tables.iter_mut().find(is_unfinished) else {
+            return Ok(None);
+        };
         let mut copied = Vec::new();
         if table
             .read(connection, COPIED, &mut copied, &mut self.lost)
             .is_ok()
         {
-            return Some(copied);
+            return Ok(Some(copied));
         }
         // Some of them are damaged: each by itself costs only those.
         for _ in 0..PROBED {
@@ -373,7 +422,7 @@ impl Rescue {
                 table.next = next + 1;
             }
         }
-        Some(copied)
+        Ok(Some(copied))
     }
 }
 
@@ -398,7 +447,8 @@ impl Table {
         let mut found = 0;
         while let Some(row) = rows.next()? {
             let (rowid, row) = rows::packed(row, self.is_packed)?;
-            self.next = rowid + 1;
+            // Damage may give rowids of any kind.
+            self.next = self.next.max(rowid.saturating_add(1));
             self.hole = 0;
             found += 1;
             match row {
