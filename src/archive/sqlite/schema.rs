@@ -60,7 +60,7 @@ pub(super) fn prepare(connection: &mut Connection) -> rusqlite::Result<Owner> {
     }
     // All must be set before the first table. Of answers that have some 6 KB, small pages waste least.
     connection.execute_batch(
-        "PRAGMA page_size = 2048; PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL;",
+        "PRAGMA page_size = 1024; PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL;",
     )?;
     let transaction = connection.transaction()?;
     transaction.execute_batch(TABLE)?;

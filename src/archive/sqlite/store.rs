@@ -59,7 +59,7 @@ pub struct Store {
     pub(super) work: VecDeque<Work>,
     /// A number that changes when others may have changed rows.
     pub(super) version: u64,
-    /// Whether the file was open before.
+    /// Whether it was tried to open the file before.
     was_opened: bool,
     /// What was done about a damaged or lost file, for people; stays until the program ends.
     pub(super) notice: Option<String>,
@@ -547,6 +547,10 @@ impl Store {
     }
 
     fn connect(&mut self) -> Result<Open, Error> {
+        // Before anything is set aside by this program itself.
+        if self.role == Role::Owner && !std::mem::replace(&mut self.was_opened, true) {
+            self.resume_rescues();
+        }
         if let Some(directory) = self.path.parent() {
             std::fs::create_dir_all(directory).map_err(|error| Error::Failed {
                 path: self.path.clone(),
@@ -588,9 +592,6 @@ impl Store {
             is_converting.map_err(|source| self.failed(Operation::Open, &source))?;
         if is_converting && !self.work.iter().any(|work| matches!(work, Work::Convert)) {
             self.work.push_back(Work::Convert);
-        }
-        if self.role == Role::Owner && !std::mem::replace(&mut self.was_opened, true) {
-            self.resume_rescues();
         }
         // Days that are still to be copied would seem to be missing.
         if !self.has_rescue() {

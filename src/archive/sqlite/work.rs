@@ -385,6 +385,9 @@ impl Rescue {
             return Ok(Some(std::mem::take(&mut self.pending)));
         }
         if let (Source::Closed, Some(path)) = (&self.source, &self.path) {
+            if !path.exists() {
+                return Ok(None);
+            }
             // With its log it has to be written for that; without, or on damage, reading must do.
             let open = |flags| Connection::open_with_flags(path, flags);
             let connection = open(OpenFlags::SQLITE_OPEN_READ_WRITE)
