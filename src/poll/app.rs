@@ -179,7 +179,8 @@ enum Unanswered {
 }
 
 impl AppPoller {
-    /// Starts with an app of which nothing is known, and publishes that it is configured.
+    /// Starts with an app of which nothing is known, and publishes that it is configured. What was
+    /// published of it before stays until its archive was read.
     #[must_use]
     pub fn new(context: Context, app: App) -> Self {
         let now = context.now();
@@ -205,7 +206,9 @@ impl AppPoller {
             context,
             app,
         };
-        poller.publish();
+        if !poller.context.registry.contains(&poller.app.appid) {
+            poller.publish();
+        }
         poller
     }
 

@@ -39,6 +39,13 @@ impl Registry {
         apps.remove(appid);
     }
 
+    /// Returns `true` if something is known about an app.
+    #[must_use]
+    pub fn contains(&self, appid: &AppId) -> bool {
+        let apps = self.apps.read().unwrap_or_else(PoisonError::into_inner);
+        apps.contains_key(appid)
+    }
+
     /// Returns what is known about every app, sorted by appid.
     #[must_use]
     pub fn all(&self) -> Vec<Arc<AppSnapshot>> {

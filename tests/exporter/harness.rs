@@ -986,6 +986,8 @@ impl Inside {
     }
 
     pub(crate) async fn poll_windows(&self, app: &str, windows: &[Window]) -> Polling {
+        // As after a start of the program, of which nothing is known.
+        self.context.registry.remove(&appid(app));
         let apps = vec![configured(app, windows)];
         let supervisor = Supervisor::start(self.context.clone(), apps);
         eventually("the archive to be read", async || {
