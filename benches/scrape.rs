@@ -11,15 +11,13 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use chrono::NaiveDate;
+use chrono::{DateTime, NaiveDate};
 use prometheus::{GaugeVec, Opts, Registry, TextEncoder};
-use secrecy::SecretString;
-use wxapp_portrait_exporter::config;
-use wxapp_portrait_exporter::config::access::AccessMethod;
+use wxapp_portrait_exporter::config::Swing;
 use wxapp_portrait_exporter::exposition::page::{self, Page, WindowLines};
-use wxapp_portrait_exporter::portrait::{AppId, Dimension, Portrait, Window};
+use wxapp_portrait_exporter::portrait::{AppId, Dimension, Portrait, Repairs, Window};
 use wxapp_portrait_exporter::simulator::{App, Settings, Simulator};
-use wxapp_portrait_exporter::state::AppSnapshot;
+use wxapp_portrait_exporter::state::{AppSnapshot, WindowSnapshot};
 use wxapp_portrait_exporter::wechat::decode;
 
 const ROUNDS: u32 = 15;
@@ -37,19 +35,21 @@ fn main() {
     let page = Page::default();
     let start = Instant::now();
     for (appid, portrait) in &portraits {
-        let secret = SecretString::from("secret");
-        let app = config::App {
+        let window = WindowSnapshot {
+            reference_date: Some(portrait.reference_date),
+            is_shown: true,
+            ..WindowSnapshot::new(Window::OneDay)
+        };
+        let snapshot = AppSnapshot {
             appid: appid.clone(),
             name: appid.to_string(),
-            access: AccessMethod::of_secret(secret),
-            windows: vec![Window::OneDay],
-            dimensions: Dimension::ALL.to_vec(),
-            top_names: std::collections::BTreeMap::new(),
-            past: config::Past::default(),
-            swing: config::Swing::default(),
+            swing: Swing::default(),
+            windows: vec![window],
+            repairs: Repairs::default(),
+            next_poll_at: DateTime::UNIX_EPOCH,
+            unstored: 0,
+            is_restored: true,
         };
-        let mut snapshot = AppSnapshot::new(&app, chrono::DateTime::UNIX_EPOCH);
-        snapshot.windows[0].reference_date = Some(portrait.reference_date);
         let lines = WindowLines {
             users: Some(page::users(appid, portrait, &Dimension::ALL)),
             past_users: None,
@@ -96,7 +96,7 @@ fn portraits(apps: usize) -> Vec<(AppId, Portrait)> {
             apps: apps.clone(),
             ..Settings::default()
         },
-        || chrono::DateTime::UNIX_EPOCH,
+        || DateTime::UNIX_EPOCH,
     );
     let portrait = |app: App| {
         let answer = simulator

@@ -128,12 +128,6 @@ impl PastDays {
         *self = fresh;
     }
 
-    /// Returns the newest day, if there is one.
-    #[must_use]
-    pub fn newest(&self) -> Option<NaiveDate> {
-        self.days.back().map(|day| day.reference_date)
-    }
-
     /// Returns the figures of a day, if it is kept.
     #[must_use]
     pub fn portrait(&self, reference_date: NaiveDate) -> Option<Portrait> {
@@ -445,7 +439,6 @@ mod tests {
         for days_ago in (0..40).rev() {
             days.insert(&portrait(days_ago, &[("iPhone", days_ago)], &[("a", 1)]));
         }
-        assert_eq!(days.newest(), Some(day()));
         assert_eq!(days.portrait(calendar::days_before(day(), 29)), None);
         let oldest = days.portrait(calendar::days_before(day(), 28)).unwrap();
         assert_eq!(rows(&oldest, Dimension::Platform), [("iPhone", 28)]);

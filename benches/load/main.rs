@@ -52,6 +52,18 @@ const PORTRAIT: f64 = 2.0;
 /// The goal for an archived answer on disk, in KiB.
 const ROW: f64 = 8.0;
 
+/// What every start is measured by, see [`Resources::figures`].
+const HEADERS: [&str; 8] = [
+    "apps x windows",
+    "threads, peak",
+    "at rest",
+    "MiB, peak",
+    "at rest",
+    "healthy, first ms",
+    "slowest ms",
+    "ready s",
+];
+
 /// How many apps, and how many windows of each.
 #[derive(Clone, Copy)]
 struct Size {
@@ -130,21 +142,14 @@ fn main() {
 
 /// Measures starts with a full archive: one without WeChat, and one with it.
 fn reachable(sizes: &[Size]) -> Table {
-    let mut table = Table::new(&[
-        "apps x windows",
-        "threads, peak",
-        "at rest",
-        "MiB, peak",
-        "at rest",
-        "healthy, first ms",
-        "slowest ms",
-        "ready s",
+    let costs = [
         "CPU ms/portrait",
         "restart CPU s",
         "restart s",
         "KiB/answer",
         "gzip page MiB",
-    ]);
+    ];
+    let mut table = Table::new([&HEADERS[..], &costs].concat());
     let history = History::new();
     for size in sizes {
         let start = Instant::now();
@@ -175,16 +180,7 @@ fn reachable(sizes: &[Size]) -> Table {
 
 /// Measures starts without an archive while WeChat cannot be reached.
 fn unreachable(sizes: &[Size]) -> Table {
-    let mut table = Table::new(&[
-        "apps x windows",
-        "threads, peak",
-        "at rest",
-        "MiB, peak",
-        "at rest",
-        "healthy, first ms",
-        "slowest ms",
-        "ready s",
-    ]);
+    let mut table = Table::new(HEADERS.to_vec());
     for size in sizes {
         let home = size.home();
         let exporter = Exporter::start(&home, free_port());

@@ -52,13 +52,13 @@ impl fmt::Display for Figure {
 
 /// Rows of figures under common headings.
 pub(crate) struct Table {
-    columns: &'static [&'static str],
+    columns: Vec<&'static str>,
     rows: Vec<(String, Vec<Figure>)>,
 }
 
 impl Table {
     /// Makes an empty table; the first column is the label of the rows.
-    pub(crate) fn new(columns: &'static [&'static str]) -> Self {
+    pub(crate) fn new(columns: Vec<&'static str>) -> Self {
         Self {
             columns,
             rows: Vec::new(),

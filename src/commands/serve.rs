@@ -1,6 +1,7 @@
 //! `serve`: polls WeChat for the configured apps and serves their portraits.
 
 use std::future::Future;
+use std::io;
 use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
@@ -165,11 +166,16 @@ impl Exporter {
         }
         let mut shutdown = pin!(shutdown);
         let mut waiting: Vec<Reload> = Vec::new();
+        let mut outcome = Ok(());
         loop {
             tokio::select! {
                 () = &mut shutdown => break,
                 // Servers end by themselves only if they can't go on.
-                Some(Ok(Err(error))) = servers.join_next() => return Err(Error::Web(error)),
+                Some(ended) = servers.join_next() => {
+                    let ended = ended.unwrap_or_else(|panic| Err(io::Error::other(panic)));
+                    outcome = ended.map_err(Error::Web);
+                    break;
+                }
                 Some(reply) = self.reloads.recv() => waiting.push(reply),
                 Some(()) = hangup.recv() => {}
                 () = supervisor.watch() => {}
@@ -201,7 +207,7 @@ impl Exporter {
         if tokio::time::timeout(GRACE, end).await.is_err() {
             tracing::warn!("requests under way were cut off");
         }
-        Ok(())
+        outcome
     }
 
     /// Reads the configuration again and follows it; if it is bad, tells why and changes nothing.

@@ -227,7 +227,6 @@ impl AppPoller {
     /// nobody. What can't be read now is tried again when the app is polled.
     pub async fn restore(&mut self) {
         self.read_archive().await;
-        self.hide_stale();
         // The next answer may be of a day after those that were lost meanwhile.
         self.report_lost_days();
         self.publish();
@@ -248,20 +247,18 @@ impl AppPoller {
     pub async fn step(&mut self, stop: &CancellationToken) -> DateTime<Utc> {
         self.store().await;
         self.look_at_archive().await;
-        self.hide_stale();
         let now = self.context.now();
         // What was planned by a clock that was wrong, and was set back, would come too late.
         let is_due = now >= self.plan.next_poll_at || now + LONGEST_SLEEP < self.plan.planned_at;
         if !self.archive.is_restored {
             self.read_archive().await;
-            self.hide_stale();
         }
+        self.publish();
         if is_due || self.watches_credentials() && self.access.credentials_changed().await {
             self.poll(stop).await;
         }
         let now = self.context.now();
         self.plan.planned_at = now;
-        self.hide_stale();
         self.report_lost_days();
         self.publish();
         let settings = self.context.settings;
@@ -315,7 +312,6 @@ impl AppPoller {
                 self.show_again(index).await;
             }
         }
-        self.hide_stale();
         let is_held = self
             .plan
             .hold
@@ -364,7 +360,7 @@ impl AppPoller {
         self.plan.polled_at = Some(now);
         // Over, or obsolete; a poll that is cut off goes on at once.
         self.plan.hold = None;
-        self.plan.next_poll_at = now;
+        self.plan.next_poll_at = self.plan.next_poll_at.min(now);
         self.access.begin_poll();
         let mut hold = None;
         for index in 0..self.windows.len() {
@@ -375,6 +371,8 @@ impl AppPoller {
             if due.is_empty() {
                 continue;
             }
+            // This window may take its time.
+            self.publish();
             let diagnosis = match self.ask_for_days(index, due, stop).await {
                 Ok(()) => None,
                 Err(Unanswered::Failed(diagnosis)) => Some(diagnosis),
@@ -401,8 +399,6 @@ impl AppPoller {
                     window.snapshot.last_failure.clone_from(&failure);
                 }
             }
-            // The other windows may take their time.
-            self.publish();
             if blocks_app {
                 break;
             }
@@ -568,6 +564,10 @@ impl AppPoller {
                 appid = %self.app.appid, window = %row.key.window, day = %row.key.reference_date,
                 "an answer that waited for the archive is dropped, as too many wait"
             );
+            let mut windows = self.windows.iter_mut();
+            if let Some(window) = windows.find(|window| window.window() == row.key.window) {
+                window.days.forget(row.key.reference_date);
+            }
         }
     }
 
@@ -719,9 +719,11 @@ impl AppPoller {
                     window,
                     reference_date: day.reference_date,
                 };
-                if let Ok(Some(answer)) = archive.answer(key).await {
-                    answers.push((day.reference_date, answer));
-                }
+                let Ok(answer) = archive.answer(key).await else {
+                    self.archive.is_restored = false;
+                    return;
+                };
+                answers.extend(answer.map(|answer| (day.reference_date, answer)));
             }
         }
         let app = Arc::clone(&self.app);
@@ -764,11 +766,18 @@ impl AppPoller {
         .await;
     }
 
-    /// Takes users off the page whose day is too far in the past.
-    fn hide_stale(&mut self) {
+    /// Takes users off the page whose day is too far in the past, or not over yet: a clock was wrong
+    /// when they came.
+    fn hide_outdated(&mut self) {
         let now = self.context.now();
         let stale_after = self.context.settings.stale_after;
         for window in &mut self.windows {
+            if window.snapshot.reference_date > Some(calendar::yesterday(now)) {
+                window.hide();
+                window.snapshot.reference_date = None;
+                // What was shown before is in the archive.
+                self.archive.is_restored = false;
+            }
             let is_stale = window.stale_at(stale_after).is_some_and(|at| now >= at);
             if is_stale && window.hide() {
                 tracing::warn!(
@@ -819,6 +828,7 @@ impl AppPoller {
 
     /// Publishes what is known now, if that is something else than before.
     fn publish(&mut self) {
+        self.hide_outdated();
         let snapshot = Arc::new(self.snapshot());
         if !self.is_rendered && self.published.as_ref() == Some(&snapshot) {
             return;

@@ -122,6 +122,11 @@ impl OpenDays {
         self.not_ready.insert(day, now);
     }
 
+    /// Forgets what is known about a day, so that it is asked for again.
+    pub fn forget(&mut self, day: NaiveDate) {
+        self.known.remove(&day);
+    }
+
     /// Forgets days that the archive does not hold and `is_waiting` for it denies, so that they are
     /// asked for again.
     pub fn forget_missing(&mut self, held: &Coverage, is_waiting: impl Fn(NaiveDate) -> bool) {

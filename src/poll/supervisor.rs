@@ -20,6 +20,9 @@ use crate::portrait::AppId;
 /// A task that panicked is started again after this time.
 const RESTART_PAUSE: Duration = Duration::from_secs(10);
 
+/// How often a start looks whether the archive may be checked.
+const CHECK_PAUSE: Duration = Duration::from_secs(1);
+
 /// How many apps are restored at a time.
 const RESTORED_AT_ONCE: usize = 8;
 
@@ -65,7 +68,7 @@ impl Supervisor {
             running: HashMap::new(),
             restoring: Arc::new(Semaphore::new(RESTORED_AT_ONCE)),
         };
-        supervisor.maintain();
+        supervisor.maintain(true);
         // Every app is on the page before the first is restored.
         let pollers = apps
             .into_iter()
@@ -135,7 +138,7 @@ impl Supervisor {
         }
         let is_maintained = |running: &Running| matches!(running.kind, Kind::Maintain);
         if !self.running.values().any(is_maintained) {
-            self.maintain();
+            self.maintain(false);
         }
 
         let mut changes = Changes {
@@ -146,17 +149,16 @@ impl Supervisor {
         };
         let mut pollers = Vec::new();
         for app in wanted.into_values() {
-            if let Some(mut poller) = known.remove(&app.appid) {
+            if let Some(poller) = known.remove(&app.appid) {
                 if is_other || *poller.app() != app {
                     changes.changed += 1;
                 } else {
                     changes.retried += 1;
                 }
-                poller.reconfigure(self.context.clone(), app).await;
-                pollers.push(poller);
+                pollers.push((poller, Some(app)));
             } else {
                 changes.added += 1;
-                pollers.push(AppPoller::new(self.context.clone(), app));
+                pollers.push((AppPoller::new(self.context.clone(), app), None));
             }
         }
         known.into_values().for_each(AppPoller::on_removed);
@@ -165,7 +167,11 @@ impl Supervisor {
             self.context.registry.remove(appid);
         }
         // Whoever looks at the page after a reload sees what is archived.
-        let restored = stream::iter(pollers).map(async |mut poller| {
+        let context = self.context.clone();
+        let restored = stream::iter(pollers).map(async |(mut poller, app)| {
+            if let Some(app) = app {
+                poller.reconfigure(context.clone(), app).await;
+            }
             if !poller.was_read() {
                 poller.restore().await;
             }
@@ -207,7 +213,7 @@ impl Supervisor {
             && !stop.is_cancelled()
         {
             match kind {
-                Kind::Maintain => self.maintain(),
+                Kind::Maintain => self.maintain(false),
                 Kind::Poll(app) => {
                     let poller = AppPoller::new(self.context.clone(), *app);
                     self.poll(poller, RESTART_PAUSE);
@@ -227,14 +233,20 @@ impl Supervisor {
         tracing::error!(appid, %error, "task panicked, which is a bug; it is started again from the configuration");
     }
 
-    /// Checks the archive, and deletes what is beyond the retention, now and after every midnight
-    /// in Beijing.
-    fn maintain(&mut self) {
+    /// Deletes what is beyond the retention, now and after every midnight in Beijing; after a start
+    /// the archive is checked before.
+    fn maintain(&mut self, is_start: bool) {
         let stop = CancellationToken::new();
         let (context, stopped) = (self.context.clone(), stop.clone());
         let task = self.tasks.spawn(async move {
             let maintenance = async {
-                context.archive.check().await;
+                if is_start {
+                    // Whoever looks at the page comes first.
+                    while context.registry.progress().is_restoring() {
+                        tokio::time::sleep(CHECK_PAUSE).await;
+                    }
+                    context.archive.check().await;
+                }
                 loop {
                     let now = context.now();
                     let days = context.settings.retention.as_secs() / (24 * 3600);

@@ -26,6 +26,14 @@ pub struct Progress {
     pub ready: usize,
 }
 
+impl Progress {
+    /// Returns `true` as long as the archive was not read for every app.
+    #[must_use]
+    pub fn is_restoring(self) -> bool {
+        self.restored < self.apps
+    }
+}
+
 impl Registry {
     /// Takes over what is known about an app now.
     pub fn set(&self, snapshot: Arc<AppSnapshot>) {

@@ -5,7 +5,7 @@ use std::ops::{Index, IndexMut};
 use chrono::{DateTime, NaiveDate, Utc};
 
 use crate::archive::Coverage;
-use crate::config::{App, Swing};
+use crate::config::Swing;
 use crate::portrait::{AppId, Repairs, Window};
 use crate::wechat::errcodes::Reason;
 
@@ -85,26 +85,6 @@ impl IndexMut<Reason> for Failures {
 }
 
 impl AppSnapshot {
-    /// Starts with an app of which nothing is known but its configuration.
-    #[must_use]
-    pub fn new(app: &App, next_poll_at: DateTime<Utc>) -> Self {
-        Self {
-            appid: app.appid.clone(),
-            name: app.name.clone(),
-            swing: app.swing,
-            windows: app
-                .windows
-                .iter()
-                .copied()
-                .map(WindowSnapshot::new)
-                .collect(),
-            repairs: Repairs::default(),
-            next_poll_at,
-            unstored: 0,
-            is_restored: false,
-        }
-    }
-
     /// Returns `true` if the last poll of a window failed.
     #[must_use]
     pub fn is_failing(&self) -> bool {
@@ -112,13 +92,15 @@ impl AppSnapshot {
         windows.any(|window| window.last_poll_success == Some(false))
     }
 
-    /// Returns `true` if the archive was read and every window has a portrait, or was asked for one.
+    /// Returns `true` if the archive was read and every window has an archived portrait, or was asked
+    /// for one.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         let mut windows = self.windows.iter();
         self.is_restored
-            && windows
-                .all(|window| window.reference_date.is_some() || window.last_poll_success.is_some())
+            && windows.all(|window| {
+                window.coverage.bounds().is_some() || window.last_poll_success.is_some()
+            })
     }
 }
 

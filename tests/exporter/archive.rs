@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 use chrono::TimeDelta;
 use rusqlite::Connection;
 use serde_json::{Value, json};
+use wxapp_portrait_exporter::archive::Key;
 use wxapp_portrait_exporter::calendar;
 use wxapp_portrait_exporter::portrait::Window;
 
 use crate::harness::{
-    APP, Hand, Home, Inside, OTHER, Page, Running, WeChat, apps_of, asked_days, eventually,
-    yesterday,
+    APP, Hand, Home, Inside, OTHER, Page, Running, WeChat, appid, apps_of, asked_days, eventually,
+    step, yesterday,
 };
 
 /// Answers how often the archive failed at something.
@@ -213,6 +214,28 @@ async fn a_damaged_answer_does_not_keep_the_others_from_the_page() {
     assert_eq!(days, ["1", "21", "28", "7"]);
     let log = exporter.running.output();
     assert!(log.contains("an archived answer cannot be read"), "{log}");
+}
+
+#[tokio::test]
+async fn a_damaged_answer_whose_figures_are_known_is_asked_for_again() {
+    let hand = Hand::at("2026-11-22T11:00:00+08:00");
+    let wechat = WeChat::start(apps_of(&[APP]), hand.clock()).await;
+    let inside = Inside::start(&wechat.base_url(), &[APP], &hand).await;
+    let mut app = inside.restore(APP, &[Window::OneDay]).await;
+    step(&mut app).await;
+    let archive = Connection::open(inside.store().path()).unwrap();
+    let damage = "UPDATE portraits SET answer = x'7bff7d' WHERE reference_date = '2026-11-21'";
+    assert_eq!(archive.execute(damage, []).unwrap(), 1);
+
+    let mut app = inside.restore(APP, &[Window::OneDay]).await;
+    step(&mut app).await;
+    let key = Key {
+        appid: appid(APP),
+        window: Window::OneDay,
+        reference_date: "2026-11-21".parse().unwrap(),
+    };
+    let answer = inside.store().answer(&key).unwrap().unwrap();
+    assert!(answer.contains("visit_uv"), "{answer}");
 }
 
 #[tokio::test]

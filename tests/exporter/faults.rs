@@ -14,7 +14,7 @@ use wxapp_portrait_exporter::simulator::Settings;
 use wxapp_portrait_exporter::wechat::errcodes::RULES;
 
 use crate::harness::{
-    APP, Hand, Home, Inside, OTHER, Page, Reader, Series, WeChat, apps_of, eventually, serve,
+    APP, Hand, Home, Inside, OTHER, Page, Reader, Series, WeChat, apps_of, eventually, serve, step,
     yesterday,
 };
 
@@ -390,6 +390,29 @@ async fn figures_settle_when_they_come_twice_and_follow_a_revision() {
     assert_eq!(revised.series("wxapp_portrait_users"), expected);
     let again = next_poll(&hand, &inside, TimeDelta::minutes(30)).await;
     assert_eq!(states(&again), [Some(1.0), Some(1.0)]);
+}
+
+#[tokio::test]
+async fn a_day_that_a_wrong_clock_had_asked_for_is_hidden_when_the_clock_is_right_again() {
+    let (hand, _wechat, inside) = one_app(apps_of(&[APP])).await;
+    let mut app = inside.restore(APP, &[Window::OneDay]).await;
+    step(&mut app).await;
+    let days = |page: &Page| page.value("wxapp_portrait_reference_date_timestamp_seconds", &[]);
+    let right = inside.metrics().await;
+
+    // WeChat is wrong as well, as a service of one's own with the same clock may be.
+    hand.forward(TimeDelta::days(3));
+    step(&mut app).await;
+    let wrong = inside.metrics().await;
+    assert_eq!(days(&wrong), days(&right).map(|day| day + 3.0 * 86_400.0));
+
+    hand.forward(TimeDelta::days(-3));
+    for _ in 0..2 {
+        step(&mut app).await;
+    }
+    let page = inside.metrics().await;
+    assert_eq!(days(&page), days(&right));
+    assert_eq!(page.users(None), right.users(None));
 }
 
 #[tokio::test]

@@ -304,6 +304,8 @@ impl Store {
                             decode::archived(answer, window, reference_date).ok();
                         (portrait.as_ref().map(Portrait::digest), portrait)
                     }
+                    // Damage is repaired by the same answer.
+                    (None, false) if is_newest => (None, text.and_then(|text| figures::decode(text, window, reference_date))),
                     _ => (
                         row.get::<_, Option<i64>>(5)?.map(i64::cast_unsigned),
                         text.and_then(|text| figures::decode(text, window, reference_date)),
