@@ -1,4 +1,4 @@
-//! Why the archive could not do something, by what a caller does next, and in words for operators.
+//! Why the archive could not do something, by what a caller does next, in sentences for operators.
 
 use std::path::PathBuf;
 
@@ -24,7 +24,7 @@ string_enum! {
 /// Why the archive could not do it.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
-    /// The file was damaged. It is kept under another name, and a new one is begun.
+    /// The file was damaged. It was moved to another name, and a new one is started.
     #[error(
         "the archive {} was damaged; it is kept as {}, and what can be read of it is copied into a new file",
         path.display(), moved_to.display()
@@ -35,7 +35,7 @@ pub enum Error {
         /// Where it is now.
         moved_to: PathBuf,
     },
-    /// Somebody took the file away, or put another one in its place, while it was in use.
+    /// An operator or a program removed or replaced the file while it was in use.
     #[error(
         "the archive {} was {what} while it was in use; what the exporter still has of it is copied into the file that is there now",
         path.display()
@@ -46,12 +46,12 @@ pub enum Error {
         /// What happened to it.
         what: &'static str,
     },
-    /// Another exporter keeps this archive.
+    /// Another exporter owns this archive.
     #[error(
         "another exporter uses the archive in {}: stop it, or use another --storage.path", directory.display()
     )]
     InUse {
-        /// The folder of the archive.
+        /// The directory of the archive.
         directory: PathBuf,
     },
     /// A newer version of the program wrote the file.
@@ -92,13 +92,13 @@ pub enum Error {
         path: PathBuf,
         /// What could not be done.
         operation: Operation,
-        /// In words for the operator.
+        /// A sentence for the operator.
         problem: String,
     },
 }
 
 impl Error {
-    /// Returns under what this is counted.
+    /// Returns the operation that this is counted under.
     #[must_use]
     pub fn operation(&self) -> Operation {
         match self {
@@ -109,7 +109,7 @@ impl Error {
 
     /// Returns `true` if an operator has to decide about the file before an exporter may start.
     #[must_use]
-    pub fn keeps_from_starting(&self) -> bool {
+    pub fn prevents_start(&self) -> bool {
         matches!(
             self,
             Self::InUse { .. }
@@ -120,18 +120,18 @@ impl Error {
     }
 }
 
-/// Says what SQLite's code means for the operator.
+/// Describes SQLite's code for the operator.
 pub(super) fn describe(error: &rusqlite::Error) -> String {
     match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
             "another program holds it locked; if that lasts, end that program".to_owned()
         }
         Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
-            "it is read-only; make file and folder writable for this user".to_owned()
+            "it is read-only; make file and directory writable for this user".to_owned()
         }
         Some(ErrorCode::DiskFull) => "the disk is full; make room".to_owned(),
         Some(ErrorCode::CannotOpen) => {
-            "check that its folder is there and may be written to by this user".to_owned()
+            "check that its directory exists and is writable for this user".to_owned()
         }
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
             "it is damaged; restore a backup, or start the exporter, which copies what can be read into a new file"
@@ -141,7 +141,7 @@ pub(super) fn describe(error: &rusqlite::Error) -> String {
     }
 }
 
-/// Returns `true` if the file is damaged, and not only out of reach.
+/// Returns `true` if the file is damaged, and not merely inaccessible.
 pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
     matches!(
         error.sqlite_error_code(),

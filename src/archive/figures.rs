@@ -1,4 +1,4 @@
-//! The figures of a day that later days are compared with, as the archive keeps them beside the
+//! The figures of a day that later days are compared with, as the archive stores them with the
 //! answer: a small JSON text that `sqlite3` can query as well.
 //!
 //! `{"new":{"platform":{"iPhone":60}},"active":{…}}`, in the dimensions of which WeChat lists every
@@ -49,7 +49,7 @@ pub(super) fn encode(portrait: &Portrait) -> String {
     serde_json::to_string(&figures).unwrap_or_default()
 }
 
-/// Reads figures again; none if that is impossible.
+/// Reads figures back; `None` if that is impossible.
 pub(super) fn decode(text: &str, window: Window, reference_date: NaiveDate) -> Option<Portrait> {
     let figures: Figures<'_> = serde_json::from_str(text).ok()?;
     let mut portrait = Portrait::new(window, reference_date);

@@ -1,7 +1,7 @@
 //! The archive's own thread, and the handle to it.
 //!
-//! SQLite waits for the disk; no task of an app does. Jobs go through a bounded channel and are done
-//! one after the other; between them, work that takes long is done in slices.
+//! SQLite waits for the disk; no app's task does. Jobs go through a bounded channel and are processed
+//! one after the other; between them, long work is done in slices.
 
 use std::fs::{File, TryLockError};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -24,16 +24,16 @@ use crate::portrait::{AppId, Window};
 /// How many jobs may wait.
 const WAITING: usize = 64;
 
-/// How often the thread looks at what others did to the file.
+/// How often the thread checks the file for changes by other programs.
 const LOOK_AROUND: Duration = Duration::from_secs(1);
 
-/// How long a shutdown may copy what is left of a file that was taken away.
+/// How long a shutdown may spend copying the rest of a file that was removed.
 const LAST_COPIES: Duration = Duration::from_secs(2);
 
-/// How long work in slices rests after it failed.
+/// How long work in slices pauses after a failure.
 const RETRY_COOLDOWN: Duration = Duration::from_secs(5);
 
-/// Whoever holds the lock on this file keeps the archive beside it.
+/// The holder of the lock on this file owns the archive next to it.
 const LOCK_NAME: &str = "portraits.db.lock";
 
 type Job = Box<dyn FnOnce(&mut Worker) + Send>;
@@ -44,11 +44,11 @@ pub struct Archive {
     shared: Arc<Shared>,
     jobs: Mutex<Option<mpsc::Sender<Job>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
-    /// Held as long as the archive is kept; none where the folder can't have one.
+    /// Held as long as the archive is open; `None` where the directory does not support one.
     _lock: Option<File>,
 }
 
-/// What can be seen without waiting.
+/// What can be read without waiting.
 #[derive(Debug)]
 struct Shared {
     path: PathBuf,
@@ -65,12 +65,12 @@ struct Worker {
 }
 
 impl Archive {
-    /// Opens the archive in a folder and starts its thread; `observe` is called for every operation
-    /// that fails. Without the file the thread goes on and tries again.
+    /// Opens the archive in a directory and starts its thread; `observe` is called for every operation
+    /// that fails. If the file can't be opened, the thread keeps running and retries.
     ///
     /// # Errors
     ///
-    /// Another exporter keeps it, or the file is not for this version of the program.
+    /// Another exporter owns it, or this version of the program can't use the file.
     pub fn open(
         directory: &Path,
         clock: Clock,
@@ -90,7 +90,7 @@ impl Archive {
             observe: Box::new(observe),
         };
         if let Err(error) = worker.run(Operation::Open, Store::open)
-            && error.keeps_from_starting()
+            && error.prevents_start()
         {
             return Err(error);
         }
@@ -117,20 +117,20 @@ impl Archive {
         &self.shared.path
     }
 
-    /// Returns the size of the file and its log, in bytes, as it was last seen.
+    /// Returns the size of the file and its log, in bytes, as last observed.
     #[must_use]
     pub fn size(&self) -> u64 {
         self.shared.size.load(Ordering::Relaxed)
     }
 
-    /// Returns what is wrong with the archive, for people; none while all goes well.
+    /// Returns the current problem of the archive, for people; `None` if there is none.
     #[must_use]
     pub fn problem(&self) -> Option<String> {
         self.shared.health.problem()
     }
 
-    /// Returns a number that changes when days may have come or gone that no app's task has stored
-    /// itself: by an import, the retention, or another file.
+    /// Returns a number that changes when days may have been added or removed by anything but an app's
+    /// own task: an import, the retention, or another file.
     #[must_use]
     pub fn version(&self) -> u64 {
         self.shared.version.load(Ordering::Relaxed)
@@ -140,7 +140,7 @@ impl Archive {
     ///
     /// # Errors
     ///
-    /// None of them is stored then.
+    /// None of them is stored in that case.
     pub async fn upsert(&self, rows: Vec<Arc<Row>>) -> Result<(), Error> {
         self.call(Operation::Write, move |store| {
             store.upsert(rows.iter().map(|row| &**row))
@@ -152,7 +152,7 @@ impl Archive {
     ///
     /// # Errors
     ///
-    /// Nothing is changed then.
+    /// Nothing is changed in that case.
     pub async fn update_state(
         &self,
         key: Key,
@@ -203,7 +203,7 @@ impl Archive {
             .await
     }
 
-    /// Plans to delete the days that lie further back than `retention_days`, see
+    /// Plans to delete the days that are further back than `retention_days`, see
     /// [`Store::plan_pruning`].
     pub async fn prune(&self, retention_days: u64, today: NaiveDate) {
         let job: Job = Box::new(move |worker| worker.store.plan_pruning(retention_days, today));
@@ -213,26 +213,26 @@ impl Archive {
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
         if let Some(jobs) = jobs {
-            // It fails at the end of the program only.
+            // Fails only when the program ends.
             let _ = jobs.send(job).await;
         }
     }
 
-    /// Reads the whole file to see whether all of it can be read, and sets it aside if not. Takes
-    /// long if it is large, but nobody has to wait meanwhile.
+    /// Reads the whole file to check that all of it can be read, and sets it aside if not. Takes long
+    /// for a large file, but nothing waits for it.
     pub async fn check(&self) {
         let path = self.shared.path.clone();
         let check = move || (sqlite::inode(&path), sqlite::check(&path));
         let Ok((checked, found)) = tokio::task::spawn_blocking(check).await else {
             return;
         };
-        // It is counted and logged there.
+        // Counted and logged there.
         let _ = self
             .call(Operation::Open, move |store| store.checked(checked, found))
             .await;
     }
 
-    /// Ends the thread once it has done what waits, and closes the file.
+    /// Ends the thread once pending jobs are done, and closes the file.
     pub async fn close(&self) {
         let jobs = self
             .jobs
@@ -251,7 +251,7 @@ impl Archive {
         }
     }
 
-    /// Has the thread do something, and waits for what comes of it.
+    /// Runs a job on the thread, and waits for its result.
     async fn call<T: Send + 'static>(
         &self,
         operation: Operation,
@@ -287,7 +287,7 @@ impl Worker {
         loop {
             if looked_at.elapsed() >= LOOK_AROUND {
                 looked_at = Instant::now();
-                // Whoever needs the file opens it; a failure here is logged and counted.
+                // The first job that needs the file opens it; a failure here is logged and counted.
                 if self.store.is_open() {
                     let _ = self.run(Operation::Open, Store::look_around);
                 }
@@ -318,7 +318,7 @@ impl Worker {
         }
     }
 
-    /// Copies what may exist in an open connection only, as long as a shutdown may take.
+    /// Copies what may exist only in an open connection, for as long as a shutdown may take.
     fn finish(&mut self) {
         let deadline = Instant::now() + LAST_COPIES;
         while self.store.has_rescue()
@@ -327,7 +327,7 @@ impl Worker {
         {}
     }
 
-    /// Does something with the store, and notes how it went.
+    /// Runs an operation on the store, and records its outcome.
     fn run<T>(
         &mut self,
         operation: Operation,
@@ -335,7 +335,7 @@ impl Worker {
     ) -> Result<T, Error> {
         let action = AssertUnwindSafe(|| action(&mut self.store));
         let result = catch_unwind(action).unwrap_or_else(|_| {
-            // Logged by the hook. The file is opened anew, and the slice is not tried again.
+            // Logged by the hook. The file is reopened, and the slice is not retried.
             self.store.recover();
             Err(Error::Failed {
                 path: self.shared.path.clone(),
@@ -360,10 +360,10 @@ impl Worker {
     }
 }
 
-/// Takes the lock of a folder. A folder that can't have one, as it is read-only or on a network, goes
-/// without.
+/// Locks a directory. One that does not support locks, as it is read-only or on a network, is used
+/// without a lock.
 fn lock(directory: &Path) -> Result<Option<File>, Error> {
-    // What is wrong with the folder is reported when the file is opened.
+    // Problems with the directory are reported when the file is opened.
     let _ = std::fs::create_dir_all(directory);
     let Ok(file) = File::options()
         .create(true)

@@ -1,14 +1,14 @@
-//! What is wrong with the archive: for the status page, for metrics, and once for the log.
+//! The current problem of the archive: for the status page, for metrics, and once for the log.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::error::{Error, Operation};
 
-/// A trouble that lasts is logged again after this time.
+/// A problem that lasts is logged again after this time.
 const REMINDER: Duration = Duration::from_hours(1);
 
-/// What went wrong and is not right again.
+/// A failure that is not resolved yet.
 #[derive(Debug, Default)]
 pub(super) struct Health(Mutex<State>);
 
@@ -25,7 +25,7 @@ struct Failing {
 }
 
 impl Health {
-    /// Returns what is wrong, for people.
+    /// Returns the current problem, for people.
     pub(super) fn problem(&self) -> Option<String> {
         let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut failing = state
@@ -36,7 +36,7 @@ impl Health {
         failing.next().or(state.notice.as_ref()).cloned()
     }
 
-    /// Takes over what is to be shown until the program ends.
+    /// Sets the notice that is shown until the program ends.
     pub(super) fn set_notice(&self, notice: Option<&str>) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if state.notice.as_deref() != notice {
@@ -44,7 +44,7 @@ impl Health {
         }
     }
 
-    /// Notes that something failed; logs what is new.
+    /// Records a failure; logs new ones.
     pub(super) fn failed(&self, error: &Error) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (operation, problem) = (error.operation(), error.to_string());
@@ -55,7 +55,7 @@ impl Health {
         if !is_logged {
             tracing::error!("{problem}");
         }
-        // These are over as soon as they are noticed.
+        // These are over as soon as they are detected.
         if let Error::Damaged { .. } | Error::Replaced { .. } = error {
             return;
         }
@@ -66,11 +66,11 @@ impl Health {
         *place = Some(Failing { problem, logged_at });
     }
 
-    /// Notes that something succeeded.
+    /// Records a success.
     pub(super) fn succeeded(&self, operation: Operation) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut is_over = false;
-        // Whatever succeeds has the file open.
+        // Every operation that succeeds has opened the file.
         for operation in [operation, Operation::Open] {
             is_over |= state.failing[operation as usize].take().is_some();
         }

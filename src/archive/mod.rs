@@ -1,10 +1,10 @@
 //! The archive: a row per app, window and reference date.
 //!
-//! WeChat forgets a day after two; what is written here is the only record that remains. Answers
-//! are kept as WeChat sent them, compressed, so that `sqlite3` can query them and a later version can
-//! read them better. `handle` is the thread that keeps the file, `sqlite` the file, `record` what is in
-//! it, `figures` what past days need of an answer, `health` what is wrong. When to ask, and whether a
-//! day has changed, is for `poll`.
+//! WeChat deletes a day after two days; what is written here is the only record that remains. Answers
+//! are stored as WeChat sent them, compressed, so that `sqlite3` can query them and a later version can
+//! decode them better. `handle` is the thread that owns the file, `sqlite` the file, `record` its
+//! contents, `figures` what past days need of an answer, `health` its current problem. When to request a
+//! day, and whether it has changed, is decided in `poll`.
 
 mod error;
 mod figures;

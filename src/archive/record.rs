@@ -1,6 +1,6 @@
-//! What the archive holds, as values: one answer, what is known about it, and which days there are.
+//! The contents of the archive, as values: one answer, its state, and which days there are.
 //!
-//! Knows neither SQL nor files.
+//! Does not depend on SQL or files.
 
 use std::io::Read as _;
 use std::sync::Arc;
@@ -13,12 +13,12 @@ use crate::deflate;
 use crate::portrait::{AppId, Portrait, Window};
 use crate::wechat::decode;
 
-/// What no two rows share: the app, the window, and the reference date.
+/// The key of a row: the app, the window, and the reference date.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
-    /// Whose users.
+    /// The app.
     pub appid: AppId,
-    /// Over which window.
+    /// The window.
     pub window: Window,
     /// The last Beijing day covered.
     pub reference_date: NaiveDate,
@@ -37,10 +37,10 @@ pub struct DayState {
     pub revisions: u32,
 }
 
-/// One answer and what is known about it.
+/// One answer and its state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
-    /// Which day of whom.
+    /// The app, window and day.
     pub key: Key,
     /// What is known about it.
     pub state: DayState,
@@ -48,10 +48,10 @@ pub struct Record {
     pub answer: String,
 }
 
-/// One row, ready to be written: everything that takes time is done.
+/// One row, ready to be written: everything slow is done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
-    /// Which day of whom.
+    /// The app, window and day.
     pub key: Key,
     /// What is known about it.
     pub state: DayState,
@@ -66,7 +66,7 @@ pub struct Row {
 }
 
 impl Row {
-    /// Returns about how much memory it takes.
+    /// Returns roughly how much memory it takes.
     #[must_use]
     pub fn memory(&self) -> usize {
         size_of::<Self>() + self.answer.len() + self.figures.as_ref().map_or(0, String::len)
@@ -103,7 +103,7 @@ impl Row {
 }
 
 impl From<&Record> for Row {
-    /// Prepares a record to be written, whose answer is read for that.
+    /// Prepares a record to be written; reads its answer to do so.
     fn from(record: &Record) -> Self {
         let Record { key, state, answer } = record;
         let portrait = decode::archived(answer, key.window, key.reference_date).ok();
@@ -139,7 +139,7 @@ pub(super) fn uncompress(blob: &[u8], size: usize) -> Option<Vec<u8>> {
 /// No answer is larger: 8 MiB are read from WeChat, and control characters are escaped.
 const LARGEST_ANSWER: u64 = 64 << 20;
 
-/// Which days of an app and window are held.
+/// The archived days of an app and window.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Coverage {
     /// First and last day of every stretch of days without a gap, the oldest first.
@@ -214,7 +214,7 @@ impl Coverage {
     }
 }
 
-/// What the archive gives back of an app and window after a restart.
+/// What the archive returns for an app and window after a restart.
 #[derive(Debug, Clone, Default)]
 pub struct Restored {
     /// All days.
@@ -228,7 +228,7 @@ pub struct Restored {
 /// A day after a restart.
 #[derive(Debug, Clone)]
 pub struct RestoredDay {
-    /// Which.
+    /// The day.
     pub reference_date: NaiveDate,
     /// What is known about it.
     pub state: DayState,
@@ -239,12 +239,12 @@ pub struct RestoredDay {
     pub figures: Option<Portrait>,
 }
 
-/// Which records are meant; an empty list means all.
+/// Selects records; an empty list selects all.
 #[derive(Debug, Clone, Default)]
 pub struct Selection {
-    /// Whose.
+    /// The apps.
     pub appids: Vec<AppId>,
-    /// Over which windows.
+    /// The windows.
     pub windows: Vec<Window>,
     /// The first reference date.
     pub from: Option<NaiveDate>,
@@ -255,7 +255,7 @@ pub struct Selection {
 }
 
 impl FromIterator<(NaiveDate, u32)> for Coverage {
-    /// Collects days and their revisions, best in order.
+    /// Collects days and their revisions, preferably in order.
     fn from_iter<T: IntoIterator<Item = (NaiveDate, u32)>>(days: T) -> Self {
         let mut coverage = Self::default();
         for (day, revisions) in days {

@@ -1,27 +1,27 @@
-//! Whether the file at a path still is the one that was opened.
+//! Detects whether the file at a path is still the one that was opened.
 //!
-//! SQLite goes on writing into a file that was deleted or replaced, and all of that is gone at the
-//! end. Compares what the file system says of the file and its log.
+//! SQLite continues to write into a file that was deleted or replaced, and all of that is lost in the
+//! end. Compares what the file system reports about the file and its log.
 
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// Which files are in use.
+/// The files in use.
 #[derive(Debug)]
 pub(super) struct Identity {
     path: PathBuf,
     log: PathBuf,
     index: PathBuf,
     file: Option<Inode>,
-    /// None as long as no log was seen.
+    /// `None` until a log was seen.
     of_log: Option<Inode>,
     of_index: Option<Inode>,
-    /// Stays open as long as the database is: to close any handle of a file drops all locks that this
-    /// process has on it, SQLite's among them.
+    /// Stays open as long as the database is: closing any handle of a file drops all locks that this
+    /// process holds on it, including SQLite's.
     handle: Option<File>,
-    /// Since when the file has been shorter than its header says, and by which figures.
+    /// Since when the file has been shorter than its header says, and by which numbers.
     truncation: Option<(Instant, Truncation)>,
 }
 
@@ -39,16 +39,16 @@ const CHECKPOINT: Duration = Duration::from_secs(1);
 pub(super) enum Loss {
     /// It is no longer there.
     Deleted,
-    /// There is another one.
+    /// It is another file.
     Replaced,
-    /// It is shorter than it says itself.
+    /// It is shorter than its header says.
     Truncated,
-    /// Its write-ahead log is gone, or another one.
+    /// Its write-ahead log is gone, or is another file.
     LogLost,
 }
 
 impl Loss {
-    /// Returns what to call it in a sentence.
+    /// Returns its wording in a sentence.
     pub(super) fn describe(self) -> &'static str {
         match self {
             Self::Deleted => "deleted",
@@ -58,7 +58,7 @@ impl Loss {
         }
     }
 
-    /// Returns `true` if the file that was in use still has its name.
+    /// Returns `true` if the file in use still has its name.
     pub(super) fn leaves_the_file(self) -> bool {
         matches!(self, Self::Truncated | Self::LogLost)
     }
@@ -79,7 +79,7 @@ impl Identity {
         }
     }
 
-    /// Returns what must stay open as long as the database does.
+    /// Returns the handle that must stay open as long as the database is.
     pub(super) fn into_handle(self) -> Option<File> {
         self.handle
     }

@@ -1,5 +1,5 @@
-//! The archive as one SQLite file: `store` has its queries, `identity` notices when it is taken away,
-//! `work` converts, rescues and deletes in slices, `schema` and `rows` know the tables.
+//! The archive as one SQLite file: `store` has its queries, `identity` detects that it was removed,
+//! `work` converts, copies and deletes in slices, `schema` and `rows` define the tables.
 
 mod identity;
 mod rows;

@@ -1,4 +1,4 @@
-//! Rows of the database as values. A row that can't be one is an `Err` of its own and hides no other.
+//! Rows of the database as values. An invalid row is an `Err` of its own and does not hide others.
 
 use chrono::{DateTime, NaiveDate};
 use rusqlite::{Params, Statement};
@@ -9,13 +9,13 @@ use super::super::record::{DayState, Key, Record, Row, uncompress};
 pub(super) const RECORD: &str =
     "appid, window, reference_date, first_answered_at, answered_at, settled, revisions, answer";
 
-/// The columns that [`packed`] reads behind the rowid.
+/// The columns that [`packed`] reads after the rowid.
 pub(super) const PACKED: &str = "rowid, appid, window, reference_date, first_answered_at, answered_at, settled, revisions, answer, digest, figures, size";
 
 /// The same of schema 1.
 pub(super) const UNPACKED: &str = "rowid, appid, window, reference_date, first_answered_at, answered_at, settled, revisions, answer";
 
-/// Why a row is none of ours.
+/// Why a row is invalid.
 #[derive(Debug, thiserror::Error)]
 #[error("row {rowid}: {problem}")]
 pub(super) struct BadRow {
@@ -30,7 +30,7 @@ pub(super) fn record(row: &SqlRow<'_>) -> rusqlite::Result<Option<Record>> {
     let Some((key, state)) = key_and_state(row, 0)? else {
         return Ok(None);
     };
-    // What is damaged in one answer must not keep the others from being read.
+    // Damage in one answer must not prevent the others from being read.
     let answer = String::from_utf8_lossy(bytes(row, 7)?).into_owned();
     Ok(Some(Record { key, state, answer }))
 }
@@ -87,7 +87,7 @@ fn key_and_state(row: &SqlRow<'_>, at: usize) -> rusqlite::Result<Option<(Key, D
     Ok(Some((key, state)))
 }
 
-/// Reads the four columns from `first_answered_at` on.
+/// Reads four columns, starting with `first_answered_at`.
 pub(super) fn state(row: &SqlRow<'_>, at: usize) -> rusqlite::Result<Option<DayState>> {
     let first_answered_at = DateTime::from_timestamp(row.get(at)?, 0);
     let answered_at = DateTime::from_timestamp(row.get(at + 1)?, 0);
@@ -115,7 +115,7 @@ fn bytes<'a>(row: &'a SqlRow<'_>, index: usize) -> rusqlite::Result<&'a [u8]> {
     Ok(row.get_ref(index)?.as_bytes().unwrap_or_default())
 }
 
-/// Runs a query and returns what `read` makes of each of its rows.
+/// Runs a query and returns the result of `read` for each of its rows.
 pub(super) fn collect<T>(
     statement: &mut Statement<'_>,
     parameters: impl Params,

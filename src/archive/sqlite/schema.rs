@@ -1,6 +1,6 @@
-//! What the file looks like, whose it is, and how an older one becomes a new one.
+//! The format of the file, which program it belongs to, and how an older format is converted.
 //!
-//! Knows nothing of when rows are read or written.
+//! Does not decide when rows are read or written.
 
 use rusqlite::functions::FunctionFlags;
 use rusqlite::{Connection, OpenFlags};
@@ -40,7 +40,7 @@ SELECT appid, window, reference_date, first_answered_at, answered_at, settled, r
     CAST(sqlar_uncompress(answer, size) AS TEXT) AS answer
 FROM portraits";
 
-/// Whose a database is.
+/// The program that a database belongs to.
 pub(super) enum Owner {
     /// Ours, with this schema.
     Us(i64),
@@ -48,7 +48,7 @@ pub(super) enum Owner {
     Another,
 }
 
-/// Looks at a file that was just opened, and makes a new one ready.
+/// Inspects a file that was just opened, and initializes a new one.
 pub(super) fn prepare(connection: &mut Connection) -> rusqlite::Result<Owner> {
     let number = |query| connection.query_row(query, [], |row| row.get::<_, i64>(0));
     let version = number("PRAGMA user_version")?;
@@ -58,7 +58,7 @@ pub(super) fn prepare(connection: &mut Connection) -> rusqlite::Result<Owner> {
             _ => Owner::Another,
         });
     }
-    // All must be set before the first table. Of answers that have some 6 KB, small pages waste least.
+    // All must be set before the first table. For answers of some 6 KB, small pages waste least.
     connection.execute_batch(
         "PRAGMA page_size = 1024; PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL;",
     )?;
@@ -71,8 +71,8 @@ pub(super) fn prepare(connection: &mut Connection) -> rusqlite::Result<Owner> {
     Ok(Owner::Us(SCHEMA_VERSION))
 }
 
-/// Begins to convert a file of schema 1, which had the answers as text: its rows stay where they are
-/// until [`super::Store`] moves them, and every query finds them meanwhile.
+/// Begins to convert a file of schema 1, which stored answers as text: its rows stay in place until
+/// [`super::Store`] moves them, and every query finds them meanwhile.
 pub(super) fn begin_conversion(connection: &mut Connection) -> rusqlite::Result<()> {
     let transaction = connection.transaction()?;
     transaction.execute_batch(&format!("ALTER TABLE answers RENAME TO {OLD_TABLE}"))?;
@@ -111,8 +111,8 @@ pub(super) fn end_conversion(connection: &mut Connection) -> rusqlite::Result<()
     transaction.commit()
 }
 
-/// Gives a connection the function of the view `answers`, which only SQLite's shell has built in.
-/// A damaged answer reads as an empty one, so that it does not keep the others from being read.
+/// Gives a connection the function of the view `answers`, which is built into SQLite's shell only.
+/// A damaged answer reads as an empty one, so that it does not prevent the others from being read.
 pub(super) fn add_functions(connection: &Connection) -> rusqlite::Result<()> {
     let flags = FunctionFlags::SQLITE_UTF8
         | FunctionFlags::SQLITE_DETERMINISTIC
@@ -124,7 +124,7 @@ pub(super) fn add_functions(connection: &Connection) -> rusqlite::Result<()> {
     })
 }
 
-/// Reads a whole file to see whether all of it can be read. Takes long if it is large.
+/// Reads a whole file to check that all of it can be read. Takes long for a large one.
 pub(in crate::archive) fn check(path: &std::path::Path) -> rusqlite::Result<()> {
     let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     let found = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0))?;

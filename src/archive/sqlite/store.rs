@@ -1,8 +1,8 @@
 //! The open file and its queries, for one thread.
 //!
-//! Opens the file when it is first needed and again after it failed. A damaged file is set aside
-//! and what can be read of it is copied into a new one; that, and all else that takes long, is done
-//! in slices (`work`).
+//! Opens the file when it is first needed and again after a failure. A damaged file is set aside and
+//! its readable rows are copied into a new one; that, and all other long work, is done in slices
+//! (`work`).
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -28,25 +28,25 @@ use crate::calendar::{self, Clock};
 use crate::portrait::{AppId, Portrait, Window};
 use crate::wechat::decode;
 
-/// The name of the file in the folder of `--storage.path`.
+/// The name of the file in the directory of `--storage.path`.
 const FILE_NAME: &str = "portraits.db";
 
-/// How long the owner of the archive waits for another program that holds the file; whatever else is
-/// to be done with it waits as well.
+/// How long the owner of the archive waits for another program that has locked the file; all other
+/// jobs wait as well.
 const OWNER_BUSY_TIMEOUT: Duration = Duration::from_millis(250);
 
-/// What the name of a file ends with that was set aside and copied.
+/// The suffix of the name of a file that was set aside and copied.
 pub(super) const COPIED: &str = ".copied";
 
 /// How long another program waits for the owner.
 const GUEST_BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What a program is to an archive.
+/// The role of a program that uses an archive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Role {
-    /// The exporter that keeps it: may set a damaged file aside, and converts an older one in slices.
+    /// The exporter that owns it: may set a damaged file aside, and converts an older one in slices.
     Owner,
-    /// A command beside it that reads and adds days.
+    /// A command that reads and adds days at the same time.
     Guest,
 }
 
@@ -57,11 +57,11 @@ pub struct Store {
     clock: Clock,
     pub(super) open: Option<Open>,
     pub(super) work: VecDeque<Work>,
-    /// A number that changes when others may have changed rows.
+    /// A number that changes when other programs may have changed rows.
     pub(super) version: u64,
-    /// Whether it was tried to open the file before.
+    /// Whether opening the file was attempted before.
     was_opened: bool,
-    /// What was done about a damaged or lost file, for people; stays until the program ends.
+    /// What was done about a damaged or lost file, for people; shown until the program ends.
     pub(super) notice: Option<String>,
 }
 
@@ -72,13 +72,12 @@ pub(super) struct Open {
     identity: Identity,
     /// Whether rows of schema 1 may be left.
     pub(super) is_converting: bool,
-    /// Of SQLite: changes when another program commits.
+    /// SQLite's counter: changes when another program commits.
     data_version: i64,
 }
 
 impl Open {
-    /// Begins to write; makes a file of schema 1 ready for it, as an import may come before the
-    /// exporter.
+    /// Begins to write; prepares a file of schema 1 for it, as an import may run before the exporter.
     fn begin(&mut self) -> rusqlite::Result<rusqlite::Transaction<'_>> {
         if !schema::has_portraits(&self.connection)? {
             schema::begin_conversion(&mut self.connection)?;
@@ -89,15 +88,15 @@ impl Open {
 }
 
 impl Store {
-    /// Names the archive in a folder, as the exporter that keeps it; touches nothing yet. The clock
-    /// names what is set aside.
+    /// Names the archive in a directory, as the exporter that owns it; accesses no file yet. The clock
+    /// names the files that are set aside.
     #[must_use]
     pub fn of_owner(directory: &Path, clock: Clock) -> Self {
         Self::new(directory, clock, Role::Owner)
     }
 
-    /// Names the archive that an exporter may keep at the same time: what is damaged is left to that
-    /// one.
+    /// Names an archive that an exporter may own at the same time: handling damage is left to the
+    /// exporter.
     #[must_use]
     pub fn of_guest(directory: &Path, clock: Clock) -> Self {
         Self::new(directory, clock, Role::Guest)
@@ -129,13 +128,13 @@ impl Store {
         len(self.path.clone()) + len(self.companion("-wal"))
     }
 
-    /// Returns a number that changes when others may have changed rows.
+    /// Returns a number that changes when other programs may have changed rows.
     #[must_use]
     pub fn version(&self) -> u64 {
         self.version
     }
 
-    /// Opens the file anew before it is used again, as something went wrong in the middle.
+    /// Reopens the file before it is used again, after a failure in the middle of an operation.
     pub(in crate::archive) fn recover(&mut self) {
         self.open = None;
     }
@@ -162,7 +161,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// As every method: in words for the operator. It may be called again.
+    /// As of every method: a sentence for the operator. It may be called again.
     pub fn open(&mut self) -> Result<(), Error> {
         self.with(Operation::Open, |_| Ok(()))
     }
@@ -172,7 +171,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// None of them is stored then, and what was stored before is unchanged.
+    /// None of them is stored in that case, and what was stored before is unchanged.
     pub fn upsert<'a>(&mut self, rows: impl IntoIterator<Item = &'a Row>) -> Result<(), Error> {
         let conflict = "UPDATE SET answer = excluded.answer, answered_at = excluded.answered_at,
              settled = excluded.settled, revisions = excluded.revisions, size = excluded.size,
@@ -194,7 +193,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// None of them is stored then.
+    /// None of them is stored in that case.
     pub fn insert_missing<'a>(
         &mut self,
         rows: impl IntoIterator<Item = &'a Row>,
@@ -225,7 +224,7 @@ impl Store {
         state: &DayState,
     ) -> Result<bool, Error> {
         self.with(Operation::Write, |open| {
-            // A row that is not converted yet has no digest; it is written anew.
+            // A row that is not converted yet has no digest; it is written again.
             let rows = open
                 .connection
                 .prepare_cached(
@@ -368,7 +367,7 @@ impl Store {
         })
     }
 
-    /// Passes the selected records on, one by one and as they are at this moment, sorted by appid,
+    /// Passes on the selected records, one by one and as they are at this moment, sorted by appid,
     /// window and reference date, until `each` breaks off; returns what it broke off with. A row
     /// whose values are out of range is logged and left out.
     ///
@@ -399,14 +398,14 @@ impl Store {
     }
 
     /// Takes the result of [`schema::check`], and sets the file aside if it is damaged.
-    /// It was found in the file `checked`, which may have been set aside meanwhile.
+    /// The result is about the file `checked`, which may have been set aside meanwhile.
     pub(in crate::archive) fn checked(
         &mut self,
         checked: Option<Inode>,
         found: rusqlite::Result<()>,
     ) -> Result<(), Error> {
         match found {
-            // One that is locked or out of reach is for those who use it to report.
+            // A file that is locked or inaccessible is reported by the operations that use it.
             Err(source) if is_damage(&source) && checked == identity::inode(&self.path) => {
                 self.open = None;
                 Err(self.failed(Operation::Open, &source))
@@ -415,7 +414,7 @@ impl Store {
         }
     }
 
-    /// Notices what others did to the file; returns `true` if rows may have changed.
+    /// Detects changes of the file by other programs; returns `true` if rows may have changed.
     pub(in crate::archive) fn look_around(&mut self) -> Result<bool, Error> {
         let before = self.version;
         if self.open.is_some() {
@@ -431,7 +430,7 @@ impl Store {
         Ok(self.version != before)
     }
 
-    /// Does something with the open file; opens it if it is not.
+    /// Runs an operation on the open file; opens it if necessary.
     pub(super) fn with<T>(
         &mut self,
         operation: Operation,
@@ -451,7 +450,7 @@ impl Store {
             return Err(Error::Closed);
         };
         action(open).map_err(|source| {
-            // After any other error the file is opened anew before it is used again.
+            // After any other error the file is reopened before it is used again.
             if !matches!(
                 source.sqlite_error_code(),
                 Some(ErrorCode::DatabaseBusy | ErrorCode::DiskFull)
@@ -462,7 +461,7 @@ impl Store {
         })
     }
 
-    /// Puts an error into words, and a damaged file aside.
+    /// Describes an error, and sets a damaged file aside.
     fn failed(&mut self, operation: Operation, source: &rusqlite::Error) -> Error {
         let moved_to = (self.role == Role::Owner && is_damage(source))
             .then(|| self.set_aside("damaged"))
@@ -488,8 +487,8 @@ impl Store {
         }
     }
 
-    /// Lets go of a file that is no longer at its place, and keeps what is open of it as a source for
-    /// the one that will be there.
+    /// Releases a file that is no longer at its path, and uses what is still open of it as a source for
+    /// the file that will be there.
     fn lost(&mut self, loss: Loss) -> Error {
         let error = Error::Replaced {
             path: self.path.clone(),
@@ -502,11 +501,11 @@ impl Store {
             .as_ref()
             .is_some_and(|open| open.identity.has_log())
         {
-            // The log of one file would be taken for that of the other.
+            // The log of one file would be applied to the other.
             self.set_log_aside(&self.aside("replaced"));
         }
         if let Some(open) = self.open.take() {
-            // It must write nothing into a file that may be somebody else's by now.
+            // It must not write into a file that may belong to another program by now.
             let _ = open
                 .connection
                 .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
@@ -518,12 +517,12 @@ impl Store {
         error
     }
 
-    /// Forgets what was to be done for a file that is gone; what is copied from others goes on.
+    /// Drops the work for a file that is gone; copying from other files continues.
     fn drop_work_for_the_file(&mut self) {
         self.work.retain(|work| matches!(work, Work::Rescue(_)));
     }
 
-    /// Plans to copy what was set aside and not copied to the end, as the program was killed.
+    /// Plans to copy files that were set aside but not copied completely, as the program was killed.
     fn resume_rescues(&mut self) {
         let files = self
             .path
@@ -595,7 +594,7 @@ impl Store {
         if is_converting && !self.work.iter().any(|work| matches!(work, Work::Convert)) {
             self.work.push_back(Work::Convert);
         }
-        // Days that are still to be copied would seem to be missing.
+        // Days that are yet to be copied would seem to be missing.
         if !self.has_rescue() {
             self.version += 1;
         }
@@ -607,7 +606,7 @@ impl Store {
         })
     }
 
-    /// Opens a file that can't be written, where that is possible without its log.
+    /// Opens a read-only file, where that is possible without its log.
     pub(super) fn connect_read_only(&self) -> Option<Connection> {
         let has_log = std::fs::metadata(self.companion("-wal")).is_ok_and(|log| log.len() > 0);
         if has_log || !self.path.is_file() {
@@ -629,7 +628,7 @@ impl Store {
         (version == SCHEMA_VERSION).then_some(connection)
     }
 
-    /// Gives the file another name, and so makes place for a new one; returns the name.
+    /// Renames the file, to make room for a new one; returns the new name.
     fn set_aside(&self, why: &str) -> Option<PathBuf> {
         let moved_to = self.aside(why);
         std::fs::rename(&self.path, &moved_to).ok()?;
@@ -637,12 +636,12 @@ impl Store {
         Some(moved_to)
     }
 
-    /// Moves the log and its index beside a file of another name.
+    /// Moves the log and its index next to a file of another name.
     fn set_log_aside(&self, moved_to: &Path) {
         for companion in ["-wal", "-shm"] {
             let mut target = OsString::from(moved_to);
             target.push(companion);
-            // There may be none; and without its database it would be of no use.
+            // It may not exist; and without its database it would be useless.
             let _ = std::fs::rename(self.companion(companion), target);
         }
     }
@@ -659,7 +658,7 @@ impl Store {
         path.into()
     }
 
-    /// Returns the first day that is kept if days further back than `days` are not, counted from
+    /// Returns the first day that is retained if days more than `days` back are deleted, counted from
     /// `today` or the day after the newest, whichever is earlier: a wrong clock must not empty the
     /// archive.
     pub(super) fn first_kept(days: u64, today: NaiveDate, newest: NaiveDate) -> NaiveDate {
@@ -719,7 +718,7 @@ fn parameters(key: &Key) -> [String; 3] {
     ]
 }
 
-/// Returns the answer of a day; none if it is not held there, or is damaged.
+/// Returns the answer of a day; `None` if it is not held there, or is damaged.
 fn answer(connection: &Connection, key: &Key, is_old: bool) -> rusqlite::Result<Option<String>> {
     let (columns, table) = if is_old {
         ("length(CAST(answer AS BLOB)), answer", OLD_TABLE)

@@ -1,4 +1,4 @@
-//! The file under all that may happen to it.
+//! The file under everything that may happen to it.
 
 use std::fs;
 use std::ops::ControlFlow;
@@ -54,7 +54,7 @@ fn record(reference_date: &str) -> Record {
     }
 }
 
-/// A record whose answer hardly becomes smaller.
+/// A record whose answer hardly compresses.
 fn large(reference_date: &str, bytes: usize) -> Record {
     let mut random = fastrand::Rng::with_seed(7);
     let noise: String = std::iter::repeat_with(|| random.alphanumeric())
@@ -89,7 +89,7 @@ fn select(store: &mut Store, selection: &Selection) -> Vec<Record> {
     found
 }
 
-/// Does all that is done in slices; returns how many there were.
+/// Does all the work in slices; returns their number.
 fn finish(store: &mut Store) -> usize {
     let mut slices = 0;
     while store.has_work() {
@@ -190,7 +190,7 @@ fn a_selection_is_passed_on_in_order_until_it_is_broken_off() {
 }
 
 #[test]
-fn adding_leaves_what_is_held() {
+fn adding_days_does_not_replace_archived_ones() {
     let directory = tempfile::tempdir().unwrap();
     let mut store = store(directory.path());
     upsert(&mut store, &[record("2026-11-20")]).unwrap();
@@ -261,7 +261,7 @@ fn days_beyond_the_retention_are_deleted_in_slices_and_their_space_is_given_back
     store.plan_pruning(1, day("2030-01-01"));
     finish(&mut store);
     assert_eq!(all(&mut store).len(), 61, "a wrong clock empties nothing");
-    // The file follows when the log goes into it.
+    // The file shrinks when the log is written into it.
     drop(store);
     let size = self::store(directory.path()).size();
     assert!(size < 200_000, "{size}");
@@ -327,7 +327,7 @@ fn a_bad_page_costs_only_what_is_on_it() {
 }
 
 #[test]
-fn what_is_no_database_is_set_aside_too() {
+fn a_file_that_is_not_a_database_is_set_aside_too() {
     let directory = tempfile::tempdir().unwrap();
     let path = file(directory.path());
     let garbage = "these are not the bytes you are looking for";
@@ -353,7 +353,7 @@ fn another_program_does_not_set_a_damaged_file_aside() {
     assert!(path.is_file());
 }
 
-/// Does something to an archive in use that holds two days; returns it once it was noticed.
+/// Changes an archive in use that holds two days; returns it once the change was detected.
 fn after(act: impl FnOnce(&Path)) -> (tempfile::TempDir, Store, String) {
     let directory = tempfile::tempdir().unwrap();
     let mut store = store(directory.path());
@@ -373,13 +373,13 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-/// Something that is done to a file in use, and words of what is then reported.
+/// A change of a file in use, and a part of what is then reported.
 type Act<'a> = (&'a dyn Fn(&Path), &'a str);
 
 #[test]
 fn a_file_that_is_deleted_while_it_is_in_use_is_written_again() {
     let deleted = |path: &Path| fs::remove_file(path).unwrap();
-    let folder_emptied = |path: &Path| {
+    let directory_emptied = |path: &Path| {
         for suffix in ["", "-wal", "-shm"] {
             fs::remove_file(with_suffix(path, suffix)).unwrap();
         }
@@ -395,7 +395,7 @@ fn a_file_that_is_deleted_while_it_is_in_use_is_written_again() {
     let log_deleted = |path: &Path| fs::remove_file(with_suffix(path, "-wal")).unwrap();
     let acts: [Act<'_>; 4] = [
         (&deleted, "was deleted"),
-        (&folder_emptied, "was deleted"),
+        (&directory_emptied, "was deleted"),
         (&moved, "was deleted"),
         (&log_deleted, "was separated from its write-ahead log"),
     ];
@@ -440,10 +440,10 @@ fn a_file_that_is_replaced_while_it_is_in_use_is_used_and_gets_the_days_it_lacks
 }
 
 #[test]
-fn a_file_that_is_truncated_while_it_is_in_use_is_begun_anew() {
+fn a_file_that_is_truncated_while_it_is_in_use_is_started_again() {
     for length in [0, 8192] {
         let directory = tempfile::tempdir().unwrap();
-        // All of it is in the file, and nothing in the log.
+        // Everything is in the file, and nothing in the log.
         upsert(
             &mut store(directory.path()),
             &[large("2026-11-19", 40_000), record("2026-11-20")],
@@ -469,7 +469,7 @@ fn a_file_that_is_truncated_while_it_is_in_use_is_begun_anew() {
 }
 
 #[test]
-fn a_program_that_reads_beside_does_not_take_the_log_away() {
+fn a_program_that_reads_at_the_same_time_does_not_remove_the_log() {
     let directory = tempfile::tempdir().unwrap();
     let mut store = store(directory.path());
     let path = file(directory.path());
@@ -491,7 +491,7 @@ fn a_program_that_reads_beside_does_not_take_the_log_away() {
 }
 
 #[test]
-fn a_copy_that_was_cut_off_goes_on_after_a_restart() {
+fn an_interrupted_copy_continues_after_a_restart() {
     let directory = tempfile::tempdir().unwrap();
     let path = file(directory.path());
     let days = day("2026-01-01").iter_days().take(300);
@@ -503,7 +503,7 @@ fn a_copy_that_was_cut_off_goes_on_after_a_restart() {
     let checked = (super::inode(&path), schema::check(&path));
     archive.checked(checked.0, checked.1).unwrap_err();
     archive.work().unwrap();
-    // What was found in one file says nothing of the one that took its place.
+    // The check of one file says nothing about the one that replaced it.
     let other = (
         checked.0,
         Err(rusqlite::Error::SqliteFailure(
@@ -562,7 +562,7 @@ fn days_are_imported_before_the_exporter_has_seen_an_older_archive() {
 }
 
 #[test]
-fn what_others_commit_is_noticed() {
+fn commits_by_other_programs_are_detected() {
     let directory = tempfile::tempdir().unwrap();
     let mut store = store(directory.path());
     upsert(&mut store, &[record("2026-11-20")]).unwrap();
@@ -671,7 +671,7 @@ fn days_are_stored_while_an_older_archive_is_converted() {
     records[160].state.revisions = 1;
     records.push(record("2026-11-18"));
     upsert(&mut store, &[records[160].clone(), records[170].clone()]).unwrap();
-    // What is not converted has no digest yet, and is written anew when it is confirmed.
+    // What is not converted has no digest yet, and is written again when it is confirmed.
     let Record { key, state, .. } = &records[161];
     assert!(!store.update_state(key, 1, state).unwrap());
     let twice = [Row::from(&records[162])];
@@ -704,7 +704,7 @@ fn the_shell_of_sqlite_reads_answers_as_the_documentation_says() {
 }
 
 #[test]
-fn a_row_with_values_out_of_range_hides_no_other() {
+fn a_row_with_values_out_of_range_does_not_hide_others() {
     let directory = tempfile::tempdir().unwrap();
     let mut store = store(directory.path());
     let records = ["2026-11-18", "2026-11-19", "2026-11-20", "2026-11-21"].map(record);
@@ -745,7 +745,7 @@ fn a_day_that_is_not_over_is_not_the_newest() {
 }
 
 #[test]
-fn a_database_of_another_program_is_left_alone() {
+fn a_database_of_another_program_is_not_touched() {
     let directory = tempfile::tempdir().unwrap();
     let other = Connection::open(file(directory.path())).unwrap();
     other
@@ -753,11 +753,11 @@ fn a_database_of_another_program_is_left_alone() {
         .unwrap();
     let error = store(directory.path()).open().unwrap_err();
     assert!(matches!(error, Error::Foreign { .. }), "{error}");
-    assert!(error.keeps_from_starting());
+    assert!(error.prevents_start());
 }
 
 #[test]
-fn an_unknown_schema_is_refused_by_its_right_name() {
+fn an_unknown_schema_is_refused_with_its_number() {
     for (version, words) in [
         (
             7,
@@ -776,7 +776,7 @@ fn an_unknown_schema_is_refused_by_its_right_name() {
         let before = fs::read(&path).unwrap();
         let error = store(directory.path()).open().unwrap_err();
         assert!(error.to_string().contains(words), "{error}");
-        assert!(error.keeps_from_starting());
+        assert!(error.prevents_start());
         assert_eq!(fs::read(&path).unwrap(), before);
     }
 }
@@ -795,7 +795,7 @@ fn a_locked_file_is_reported_and_used_again_when_free() {
         "{message}"
     );
     assert_eq!(error.operation(), Operation::Write);
-    assert_eq!(all(&mut store), [record("2026-11-20")], "readers go on");
+    assert_eq!(all(&mut store), [record("2026-11-20")], "readers continue");
     other.execute_batch("ROLLBACK").unwrap();
     upsert(&mut store, &[record("2026-11-21")]).unwrap();
 }
@@ -830,7 +830,7 @@ fn a_read_only_file_can_still_be_read() {
 }
 
 #[test]
-fn a_folder_that_cannot_be_made_is_reported() {
+fn a_directory_that_cannot_be_created_is_reported() {
     let directory = tempfile::tempdir().unwrap();
     let blocked = directory.path().join("file");
     fs::write(&blocked, "").unwrap();

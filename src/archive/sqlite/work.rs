@@ -1,6 +1,6 @@
-//! What takes long, done in slices between other jobs: an older file is converted, what is left of a
-//! damaged or lost one is copied, days beyond the retention are deleted, and their space is given
-//! back. Every slice is a transaction, so nothing is lost when the program is killed in between.
+//! Long work, done in slices between other jobs: an older file is converted, the rest of a damaged or
+//! lost one is copied, days beyond the retention are deleted, and their space is reclaimed. Every
+//! slice is a transaction, so nothing is lost when the program is killed in between.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -23,17 +23,17 @@ const COPIED: u32 = 100;
 /// How many rows are tried one by one where several at once can't be read.
 const PROBED: i64 = 200;
 
-/// Behind so many rows in a row that are not there, there are none.
+/// After this many missing rows in a row, no more are expected.
 const LONGEST_HOLE: u32 = 100_000;
 
-/// In how many apps and windows days are deleted at a time, and how many of them at most.
+/// In how many apps and windows days are deleted at a time, and at most how many days.
 const PRUNED_WINDOWS: u32 = 50;
 const PRUNED_DAYS: u32 = 200;
 
-/// How many pages are given back at a time.
+/// How many pages are reclaimed at a time.
 const FREED_PAGES: u32 = 200;
 
-/// Something that is done in slices.
+/// Work that is done in slices.
 #[derive(Debug)]
 pub(super) enum Work {
     /// Rows of schema 1 become rows of this one.
@@ -42,14 +42,14 @@ pub(super) enum Work {
     Rescue(Rescue),
     /// Days before one are deleted.
     Prune(Prune),
-    /// The space of deleted rows is given back.
+    /// The space of deleted rows is reclaimed.
     Vacuum,
 }
 
-/// Where rows of schema 1 stay that can't be converted.
+/// The table for rows of schema 1 that can't be converted.
 const UNREADABLE: &str = "unreadable_1";
 
-/// What is left of another file.
+/// The remains of another file.
 #[derive(Debug)]
 pub(super) struct Rescue {
     source: Source,
@@ -71,7 +71,7 @@ enum Source {
     Connection(Connection),
 }
 
-/// A table that is copied, and how far that is.
+/// A table that is copied, and the progress.
 #[derive(Debug)]
 struct Table {
     name: &'static str,
@@ -82,26 +82,26 @@ struct Table {
     hole: u32,
 }
 
-/// How far the deletion is.
+/// The progress of the deletion.
 #[derive(Debug)]
 pub(super) struct Prune {
     retention_days: u64,
     today: NaiveDate,
-    /// The first day that is kept; none until it is known.
+    /// The first day that is retained; `None` until it is known.
     first_kept: Option<NaiveDate>,
-    /// The last app and window that were looked at.
+    /// The last app and window that were processed.
     after: (String, String),
     deleted: usize,
 }
 
-/// What became of a slice.
+/// The outcome of a slice.
 enum Slice {
     More,
     Done,
 }
 
 impl Store {
-    /// Plans to delete the days that lie further back than `retention_days` before `today`.
+    /// Plans to delete the days that are further back than `retention_days` before `today`.
     pub fn plan_pruning(&mut self, retention_days: u64, today: NaiveDate) {
         self.work.retain(|work| !matches!(work, Work::Prune(_)));
         self.work.push_back(Work::Prune(Prune {
@@ -113,7 +113,7 @@ impl Store {
         }));
     }
 
-    /// Returns `true` if there is something to be done in slices.
+    /// Returns `true` if there is work to be done in slices.
     #[must_use]
     pub fn has_work(&self) -> bool {
         !self.work.is_empty()
@@ -128,11 +128,11 @@ impl Store {
         }
     }
 
-    /// Does one slice of what is to be done.
+    /// Does one slice of the pending work.
     ///
     /// # Errors
     ///
-    /// It can't be done now; it stays to be done.
+    /// It can't be done now; it remains pending.
     pub fn work(&mut self) -> Result<(), Error> {
         let Some(mut work) = self.work.pop_front() else {
             return Ok(());
@@ -149,7 +149,7 @@ impl Store {
                 self.work.push_front(work);
                 Ok(())
             }
-            // What was to be done for a file that is gone is not to be done any more.
+            // Work for a file that is gone is obsolete.
             Err(error @ (Error::Damaged { .. } | Error::Replaced { .. })) => {
                 if let Work::Rescue(_) = work {
                     self.work.push_back(work);
@@ -258,7 +258,7 @@ impl Store {
             // It frees a page for every step.
             while pages.next()?.is_some() {}
             let after = free(&open.connection)?;
-            // A file that somebody made without incremental vacuum keeps its space.
+            // A file that was created without incremental vacuum keeps its space.
             Ok(if after == 0 || after >= before {
                 Slice::Done
             } else {
@@ -352,7 +352,7 @@ impl Rescue {
         }
     }
 
-    /// Learns which tables there are; without any nothing can be copied.
+    /// Finds the tables; without any, nothing can be copied.
     fn find_tables(&mut self) {
         let Source::Connection(connection) = &self.source else {
             return;
@@ -388,7 +388,7 @@ impl Rescue {
             if !path.exists() {
                 return Ok(None);
             }
-            // With its log it has to be written for that; without, or on damage, reading must do.
+            // With a log it must be opened for writing; without one, or if damaged, read-only.
             let open = |flags| Connection::open_with_flags(path, flags);
             let connection = open(OpenFlags::SQLITE_OPEN_READ_WRITE)
                 .or_else(|_| open(OpenFlags::SQLITE_OPEN_READ_ONLY));
@@ -410,7 +410,7 @@ impl Rescue {
         {
             return Ok(Some(copied));
         }
-        // Some of them are damaged: each by itself costs only those.
+        // Some of them are damaged: reading one by one loses only those.
         for _ in 0..PROBED {
             if table.next > table.last {
                 break;
@@ -450,7 +450,7 @@ impl Table {
         let mut found = 0;
         while let Some(row) = rows.next()? {
             let (rowid, row) = rows::packed(row, self.is_packed)?;
-            // Damage may give rowids of any kind.
+            // Damage may produce any rowid.
             self.next = self.next.max(rowid.saturating_add(1));
             self.hole = 0;
             found += 1;
