@@ -1,6 +1,6 @@
 //! `check`: requests a portrait of every configured app once, and reports the results.
 //!
-//! Opens no archive, so that nothing that is stored changes.
+//! Does not open the archive, so that no stored data changes.
 
 use std::fmt::Write as _;
 use std::pin::pin;
@@ -81,13 +81,13 @@ struct Finding<'a> {
     app: &'a str,
     ok: bool,
     access: String,
-    /// `got` or `failed`; none where cloud hosting adds the token, or none is needed.
+    /// `got` or `failed`; `None` where cloud hosting adds the token, or none is needed.
     token: Option<&'static str>,
-    /// `portrait`, `none yet` or `failed`; none if there was no token.
+    /// `portrait`, `none yet` or `failed`; `None` if there was no token.
     answer: Option<&'static str>,
     /// Why there is no portrait.
     reason: Option<Reason>,
-    /// WeChat's number for it.
+    /// WeChat's error code for it.
     errcode: Option<i64>,
     reference_date: Option<NaiveDate>,
     users: Option<Users>,
@@ -95,7 +95,7 @@ struct Finding<'a> {
     problem: Option<String>,
 }
 
-/// Users by platform, which is the best stand-in for a total.
+/// Users by platform, which is the best substitute for a total.
 #[derive(Serialize)]
 struct Users {
     new: u64,
@@ -116,7 +116,7 @@ impl Users {
 }
 
 impl<'a> Finding<'a> {
-    /// Requests yesterday, or the day before while that is not computed.
+    /// Requests yesterday, or the day before while yesterday is not computed.
     async fn of(client: &Client, app: &'a App, now: DateTime<Utc>) -> Self {
         let mut access = Access::new(app.appid.clone(), app.access.clone());
         let window = app.windows[0];
@@ -225,7 +225,7 @@ impl Report {
         }
     }
 
-    /// Writes a line of the table; the name of the app comes last, as its width on a terminal is unknown.
+    /// Writes a line of the table; the name of the app is last, as its width on a terminal is unknown.
     fn line(&self, cells: [&str; 9]) -> String {
         let [appid, access, token, answer, reason, day, new, active, app] = cells;
         let (first, second) = self.widths;

@@ -1,4 +1,4 @@
-//! What commands take from the process: clock, environment, signals. Reads none of them itself.
+//! What commands take from the process: clock, environment, signals. Reads none of them directly.
 
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;

@@ -34,7 +34,7 @@ const DAYS: u64 = 60;
 ///
 /// # Errors
 ///
-/// Whatever keeps it from serving.
+/// Whatever prevents it from serving.
 pub async fn run(flags: &cli::Demo, context: ProcessContext) -> Result<(), Error> {
     let ProcessContext {
         clock,
@@ -139,7 +139,7 @@ fn history(simulator: &Simulator, yesterday: NaiveDate, now: DateTime<Utc>) -> V
                     continue;
                 };
                 let known_at = calendar::expected_available_at(reference_date).min(now);
-                // Yesterday is still to be asked for, so that there is something to see.
+                // Yesterday is yet to be requested, so that there is something to see.
                 let settled = days > 0;
                 let answered_at = if settled {
                     known_at + TimeDelta::hours(6)

@@ -1,4 +1,4 @@
-//! Why a command failed, in words for whoever called it.
+//! Why a command failed, in sentences for its user.
 
 use std::io;
 use std::path::PathBuf;
@@ -9,18 +9,18 @@ use crate::{archive, config, exposition, wechat};
 /// Why a command could not do its work.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The configuration is wrong.
+    /// The configuration is invalid.
     #[error(transparent)]
     Config(#[from] config::Error),
-    /// Another program listens there, or the address is none of this host.
+    /// Another program listens there, or the address is not one of this host.
     #[error("cannot listen on {address}, choose another --web.listen-address")]
     Listen {
         /// As it was given.
         address: String,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// A fault or an event is of an app that is not simulated.
+    /// A fault or an event belongs to an app that is not simulated.
     #[error("{0} is not simulated: add --app {0}")]
     NotSimulated(AppId),
     /// Flags contradict each other.
@@ -30,7 +30,7 @@ pub enum Error {
     #[error(transparent)]
     Archive(#[from] archive::Error),
     /// There is no archive to read.
-    #[error("there is no archive {}: name its folder with --storage.path", .0.display())]
+    #[error("there is no archive {}: name its directory with --storage.path", .0.display())]
     NoArchive(PathBuf),
     /// The output can't be written.
     #[error("cannot write {}", .0.display())]
@@ -38,22 +38,22 @@ pub enum Error {
     /// A file to import can't be read.
     #[error("cannot read {}", .0.display())]
     Input(PathBuf, #[source] io::Error),
-    /// A file to import is no longer what it was.
+    /// A file to import was changed meanwhile.
     #[error("{} was changed while it was read: import it again", .0.display())]
     Changed(PathBuf),
     /// Archived answers can't be read; each was logged.
     #[error("{0} archived answers cannot be read and were left out")]
     Unreadable(usize),
-    /// Files to import are wrong; each was logged.
-    #[error("nothing was imported: mend these files, or leave them out")]
+    /// Files to import are invalid; each was logged.
+    #[error("nothing was imported: fix these files, or leave them out")]
     Import,
-    /// Somebody ended it.
+    /// An operator ended it.
     #[error("interrupted before it was done")]
     Interrupted,
-    /// HTTP can't be spoken: certificates or proxy settings of the system are unusable.
+    /// HTTP requests can't be sent: certificates or proxy settings of the system are unusable.
     #[error(transparent)]
     Client(#[from] wechat::BuildError),
-    /// The command was to try apps, and failed for some.
+    /// The command was to check apps, and failed for some.
     #[error("{failed} of {all} apps failed")]
     Check {
         /// How many.
@@ -74,13 +74,13 @@ pub enum Error {
     /// A bug.
     #[error(transparent)]
     Telemetry(#[from] exposition::telemetry::Error),
-    /// A temporary folder can't be made.
-    #[error("cannot make a temporary folder for the archive; name one with --storage.path")]
+    /// A temporary directory can't be created.
+    #[error("cannot make a temporary directory for the archive; name one with --storage.path")]
     TemporaryFolder(#[source] io::Error),
-    /// The system does not tell of signals.
+    /// The system can't report signals.
     #[error("cannot listen to signals")]
     Signals(#[source] io::Error),
-    /// Serving broke off.
+    /// Serving ended with an error.
     #[error("serving broke off")]
     Web(#[source] io::Error),
 }

@@ -162,7 +162,7 @@ fn write(
         tracing::warn!(archive = %archive.path().display(), "no archived days match these apps, windows and days");
     }
     if is_samples {
-        // The days before say which names are missing, the days after when the last day was replaced.
+        // The days before show which names are missing, the days after when the last day was replaced.
         selection.lead = PAST_DAYS;
         let stale_at = |to| due::stale_at(to, STALE_AFTER);
         let past = selection.to.filter(|to| *to < calendar::today(now));

@@ -11,10 +11,10 @@ use tokio::net::TcpStream;
 use super::{Error, ProcessContext};
 use crate::cli;
 
-/// How long the exporter may take, which responds from memory.
+/// How long the exporter may take, which responds without waiting.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// No more of a response is read; that of an exporter is shorter.
+/// At most this much of a response is read; an exporter's is shorter.
 const MAX_RESPONSE_BYTES: u64 = 4 << 10;
 
 /// Checks the exporter that listens on the given address.

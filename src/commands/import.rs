@@ -31,11 +31,11 @@ const PROBLEMS: usize = 20;
 /// How many entries are stored in one transaction.
 const BATCH: usize = 64;
 
-/// Imports what the paths hold, or nothing if anything of it is wrong.
+/// Imports what the paths hold, or nothing if any of it is invalid.
 ///
 /// # Errors
 ///
-/// Something is wrong with a file, or the archive can't be written.
+/// A file is invalid, or the archive can't be written.
 pub(super) fn run(
     flags: &cli::Import,
     clock: &Clock,

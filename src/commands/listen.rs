@@ -13,7 +13,7 @@ pub(super) async fn listen(address: &str) -> Result<TcpListener, Error> {
         .strip_prefix(':')
         .and_then(|port| port.parse::<u16>().ok())
     {
-        // Both families where the system has both.
+        // Both address families where the system has both.
         Some(port) => {
             match TcpListener::bind(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))).await {
                 Err(error) if error.kind() != io::ErrorKind::AddrInUse => {

@@ -15,7 +15,7 @@ pub(super) fn log_warnings(config: &config::Config) {
     }
 }
 
-/// Writes text to standard output; a reader that has had enough is no failure.
+/// Writes text to standard output; a closed pipe is not a failure.
 pub(super) fn print_stdout(text: &str) -> Result<(), Error> {
     let mut output = io::stdout().lock();
     let said = output
@@ -29,7 +29,7 @@ pub(super) fn print_stdout(text: &str) -> Result<(), Error> {
     }
 }
 
-/// Shows how far something has come, if standard error is a terminal.
+/// Shows progress, if standard error is a terminal.
 pub(super) fn progress(total: u64, what: &str) -> ProgressBar {
     let template = format!("{{wide_bar}} {{human_pos}}/{{human_len}} {what}, {{eta}} left");
     let style = ProgressStyle::with_template(&template);

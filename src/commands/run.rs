@@ -9,14 +9,14 @@ use super::{Error, ProcessContext};
 use crate::calendar::Clock;
 use crate::cli::{Cli, Command};
 
-/// How long requests under way may take when the program shuts down.
+/// How long requests in flight may take when the program shuts down.
 pub(super) const GRACE: Duration = Duration::from_secs(3);
 
-/// Does what the command line asks for, until it is done or `shutdown`.
+/// Runs the requested command, until it is done or `shutdown`.
 ///
 /// # Errors
 ///
-/// Whatever keeps the command from doing its work.
+/// Whatever prevents the command from succeeding.
 pub async fn run(cli: Cli, context: ProcessContext) -> Result<(), Error> {
     match cli.command.unwrap_or(Command::Serve(cli.serve)) {
         Command::Serve(flags) => super::serve::run(&flags, context).await,
@@ -39,7 +39,7 @@ pub async fn run(cli: Cli, context: ProcessContext) -> Result<(), Error> {
     }
 }
 
-/// Does something that waits for files, and cancels the token when it shall end early.
+/// Runs a blocking function, and cancels the token when it should end early.
 async fn blocking(
     context: ProcessContext,
     work: impl FnOnce(Clock, CancellationToken) -> Result<(), Error> + Send + 'static,

@@ -25,7 +25,7 @@ use crate::wechat::{self, BuildError, Client};
 ///
 /// # Errors
 ///
-/// Whatever keeps it from serving; what happens later is logged and counted.
+/// Whatever prevents it from serving; later failures are logged and counted.
 pub async fn run(flags: &cli::Serve, context: ProcessContext) -> Result<(), Error> {
     let ProcessContext {
         clock,
@@ -53,10 +53,10 @@ pub async fn run(flags: &cli::Serve, context: ProcessContext) -> Result<(), Erro
     exporter.run(load, hangup, shutdown).await
 }
 
-/// Everything that is needed to serve, put together and listening.
+/// Everything that is needed to serve, assembled and listening.
 pub(super) struct Exporter {
     pub(super) listeners: Vec<TcpListener>,
-    /// As they were when the context of the apps was made.
+    /// As they were when the context of the apps was created.
     settings: Settings,
     apps: Vec<config::App>,
     context: Context,
@@ -118,7 +118,7 @@ impl Exporter {
             clock,
             settings.poll,
         );
-        // Last, so that whoever connects is answered soon.
+        // Last, so that clients are answered soon after they connect.
         let mut listeners = Vec::new();
         for address in &web.listen_address {
             listeners.push(listen(address).await?);
@@ -142,8 +142,8 @@ impl Exporter {
         })
     }
 
-    /// Polls and serves until `shutdown`, then ends what is under way; `load` reads the configuration
-    /// again when somebody asks for it.
+    /// Polls and serves until `shutdown`, then ends what is in flight; `load` reads the configuration
+    /// again when a reload is requested.
     pub(super) async fn run(
         mut self,
         load: impl Fn() -> Result<Config, config::Error> + Send + Sync + 'static,
@@ -180,7 +180,7 @@ impl Exporter {
                 Some(()) = hangup.recv() => {}
                 () = supervisor.watch() => {}
             }
-            // Whoever came meanwhile is served with the others.
+            // Reloads that were requested meanwhile are answered together.
             while let Ok(reply) = self.reloads.try_recv() {
                 waiting.push(reply);
             }
@@ -189,7 +189,7 @@ impl Exporter {
                 () = &mut shutdown => break,
                 result = self.reload(&mut supervisor, &load) => {
                     for reply in waiting.drain(..) {
-                        // It may have gone.
+                        // The client may have disconnected.
                         let _ = reply.send(result.clone());
                     }
                 }
@@ -210,7 +210,7 @@ impl Exporter {
         outcome
     }
 
-    /// Reads the configuration again and follows it; if it is bad, tells why and changes nothing.
+    /// Reads the configuration again and applies it; if it is invalid, reports why and changes nothing.
     async fn reload<L>(&mut self, supervisor: &mut Supervisor, load: &Arc<L>) -> Result<(), String>
     where
         L: Fn() -> Result<Config, config::Error> + Send + Sync + 'static,
@@ -243,7 +243,7 @@ impl Exporter {
             self.context = self.context.reconfigured(client, settings.poll);
         }
         self.settings = settings;
-        // An exporter that was ready stays so.
+        // An exporter that was ready stays ready.
         let _ = self.context.registry.is_ready();
         let context = is_other.then(|| self.context.clone());
         let changes = supervisor.apply_config(context, config.apps).await;

@@ -1,4 +1,4 @@
-//! `simulate`: runs the simulated WeChat alone. Knows nothing of the exporter.
+//! `simulate`: runs the simulated WeChat alone. Does not depend on the exporter.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -13,8 +13,8 @@ use crate::simulator::{self, Event, Settings, Simulator};
 ///
 /// # Errors
 ///
-/// The address can't be listened on, or a fault, an event or cloud hosting is of an app that is not
-/// simulated.
+/// The address can't be listened on, or a fault, an event or cloud hosting belongs to an app that is
+/// not simulated.
 pub async fn run(flags: &cli::Simulate, context: ProcessContext) -> Result<(), Error> {
     let of_faults = flags.fault.iter().map(|(appid, _)| appid);
     let of_events = flags.event.iter().filter_map(Event::app);

@@ -493,7 +493,7 @@ async fn wrong_files_change_nothing() {
         "2.json:1: unreadable answer: visit_uv is a list",
         "3.json:1: unreadable answer: 24 bytes that are no JSON",
         "4.jsonl:2: not a row of an export: missing field `window`",
-        "nothing was imported: mend these files, or leave them out",
+        "nothing was imported: fix these files, or leave them out",
     ] {
         assert!(told.contains(expected), "{expected}: {told}");
     }
