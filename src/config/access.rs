@@ -1,7 +1,7 @@
 //! How an app gets its portraits: the keys about secrets, tokens, clouds and URLs, validated.
 //!
 //! Files with secrets are read with the configuration, so that mistakes are reported early, and again
-//! by whoever needs them, as they may change. Sends no request.
+//! before each use, as they may change. Sends no requests.
 
 use std::fmt;
 use std::io;
@@ -16,21 +16,21 @@ use super::files;
 use super::raw::{RawApp, Text, Texts};
 use super::validate::{Check, beside, is_secret};
 
-/// How an app is authenticated, and by whom its portraits are requested.
+/// How an app is authenticated, and who requests its portraits.
 #[derive(Debug, Clone, PartialEq)]
 pub enum AccessMethod {
     /// The exporter sends a token to WeChat with every request.
     Token(TokenAccess),
     /// The sidecar of WeChat's cloud hosting adds the token.
     CloudHosting,
-    /// An endpoint of the operator's own answers portraits.
+    /// The operator's own endpoint returns portraits.
     PortraitUrl(HttpEndpoint),
 }
 
 /// A token, and how it is used.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TokenAccess {
-    /// Where it comes from.
+    /// Its source.
     pub source: TokenSource,
     /// The query parameter that it is sent in.
     pub parameter: String,
@@ -47,41 +47,41 @@ pub enum TokenSource {
     File(PathBuf),
     /// A token server issues them.
     Url(HttpEndpoint),
-    /// A program and its arguments; it writes one to its standard output.
+    /// A program and its arguments; it writes a token to its standard output.
     Command(Vec<String>),
 }
 
 /// An AppSecret.
 #[derive(Debug, Clone)]
 pub struct Secret {
-    /// As it was when the configuration was loaded.
+    /// Its value when the configuration was loaded.
     pub value: SecretString,
-    /// The file that it was in, which may have changed since.
+    /// The file that it was read from, which may have changed since.
     pub file: Option<PathBuf>,
 }
 
 /// Which of WeChat's endpoints issues tokens for an AppSecret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TokenEndpoint {
-    /// `stable_token`, whose tokens are apart from all others.
+    /// `stable_token`, whose tokens are separate from all others.
     Stable,
-    /// `cgi-bin/token`: every token revokes the one before, also that of the app's own backend.
+    /// `cgi-bin/token`: every token revokes the one before, including that of the app's own backend.
     Legacy,
 }
 
 /// A cloud function of the app, called through WeChat.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CloudFunction {
-    /// The environment that it lives in.
+    /// The environment that it is in.
     pub env: String,
     /// Its name there.
     pub name: String,
 }
 
-/// A URL that is not WeChat's, and the headers that are sent with every request.
+/// A URL of another host than WeChat, and the headers that are sent with every request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HttpEndpoint {
-    /// Where it is.
+    /// Its URL.
     pub url: PrivateUrl,
     /// A file of headers, see [`headers`]; read again for every request.
     pub headers_file: Option<PathBuf>,
@@ -106,7 +106,7 @@ impl AccessMethod {
         })
     }
 
-    /// Returns what identifies the source of something that belongs to one app.
+    /// Returns an identifier of a source that belongs to one app.
     fn source(&self) -> Option<String> {
         let of_endpoint = |HttpEndpoint { url, headers_file }: &HttpEndpoint| {
             format!("{} {headers_file:?}", url.0)
@@ -126,7 +126,7 @@ impl AccessMethod {
 }
 
 impl fmt::Display for AccessMethod {
-    /// Writes the method in a few words, as keys of the configuration where there are such.
+    /// Describes the method in a few words, as keys of the configuration where possible.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let access = match self {
             Self::CloudHosting => return formatter.write_str("cloud_hosting"),
@@ -156,7 +156,7 @@ impl PartialEq for Secret {
 }
 
 impl PrivateUrl {
-    /// Returns the whole URL, to send a request.
+    /// Returns the whole URL, for sending a request.
     #[must_use]
     pub fn expose(&self) -> &Url {
         &self.0
@@ -228,7 +228,7 @@ const MAX_FILE_BYTES: u64 = 1 << 20;
 ///
 /// # Errors
 ///
-/// What is left can't be a secret.
+/// The remaining text can't be a secret.
 pub fn trim_secret(text: &str) -> Result<SecretString, String> {
     let secret = text
         .strip_suffix('\n')
@@ -372,7 +372,7 @@ impl Check<'_> {
             return None;
         }
         if let Some(first) = &self.cloud_hosting {
-            // Its sidecar adds the token of one app, whichever app is meant.
+            // Its sidecar adds the token of one app, whichever app the request is for.
             let problem = format!(
                 "cloud hosting speaks for the one app that it belongs to, and {first} has it already"
             );
@@ -502,7 +502,7 @@ impl Check<'_> {
                 return None;
             }
             Ok(_) => {}
-            // Whoever writes it may start later than the exporter.
+            // The program that writes it may start after the exporter.
             Err(error) => self.warn(line, key, format!("{}: {error}", path.display())),
         }
         Some(TokenSource::File(path))

@@ -1,4 +1,4 @@
-//! Reads files that may be anything: a named pipe would be waited for, and a device has no end.
+//! Reads files that may be anything: reading a named pipe would block, and a device has no end.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -8,7 +8,7 @@ use std::path::Path;
 ///
 /// # Errors
 ///
-/// It is something else, larger, or cannot be read.
+/// It is not a regular file, is larger, or cannot be read.
 pub(super) fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     if !std::fs::metadata(path)?.is_file() {
         return Err(io::Error::other("not a regular file"));

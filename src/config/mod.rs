@@ -1,9 +1,9 @@
-//! The configuration: YAML files in, checked settings out.
+//! The configuration: YAML files in, validated settings out.
 //!
-//! `raw` is the shape of the files and stays private, so that nothing unchecked leaves this room;
+//! `raw` is the shape of the files and stays private, so that nothing unchecked leaves this module;
 //! `validate` turns it into `settings`, and [`access`] does so for the keys of an app's access;
-//! `yaml_errors` words what the YAML reader finds, and `files` is how files are read. Opens no archive
-//! and sends no request; the environment is a function that it is given.
+//! `yaml_errors` describes the errors of the YAML reader, and `files` reads files. Opens no archive and
+//! sends no requests; the environment is a function that is passed in.
 
 pub mod access;
 mod files;
@@ -49,15 +49,15 @@ mod tests {
     pub(super) const MAIN: &str = "wxapp-portrait.yml";
 
     /// A directory of configuration files.
-    pub(super) struct Folder(pub(super) TempDir);
+    pub(super) struct Directory(pub(super) TempDir);
 
-    impl Folder {
+    impl Directory {
         pub(super) fn new(files: &[(&str, &str)]) -> Self {
-            let folder = Self(tempfile::tempdir().unwrap());
+            let directory = Self(tempfile::tempdir().unwrap());
             for (name, text) in files {
-                folder.write(name, text);
+                directory.write(name, text);
             }
-            folder
+            directory
         }
 
         pub(super) fn write(&self, name: &str, text: impl AsRef<[u8]>) {
@@ -78,14 +78,14 @@ mod tests {
         /// Loads the main file and returns its problems, without the directory.
         pub(super) fn problems(&self) -> String {
             let problems = self.load().map(drop).unwrap_err().to_string();
-            self.without_folder(&problems)
+            self.without_directory(&problems)
         }
 
         pub(super) fn warnings(&self) -> String {
-            self.without_folder(&self.load().unwrap().warnings.join("\n"))
+            self.without_directory(&self.load().unwrap().warnings.join("\n"))
         }
 
-        pub(super) fn without_folder(&self, text: &str) -> String {
+        pub(super) fn without_directory(&self, text: &str) -> String {
             text.replace(&format!("{}/", self.0.path().display()), "")
         }
     }
@@ -106,14 +106,14 @@ mod tests {
     }
 
     pub(super) fn load_text(text: &str) -> Result<Config, Error> {
-        Folder::new(&[(MAIN, text)]).load()
+        Directory::new(&[(MAIN, text)]).load()
     }
 
     /// Checks that each text has exactly this problem, without the name of the file.
     #[track_caller]
     pub(super) fn assert_problems(cases: &[(&str, &str)]) {
         for (text, expected) in cases {
-            let problems = Folder::new(&[(MAIN, text)]).problems();
+            let problems = Directory::new(&[(MAIN, text)]).problems();
             assert_eq!(problems, format!("{MAIN}:{expected}"), "{text:?}");
         }
     }
@@ -264,10 +264,10 @@ apps:
     #[test]
     fn one_line_break_is_taken_from_the_end_of_a_secret() {
         let text = app("secret_file: secrets/shop");
-        let folder = Folder::new(&[(MAIN, &text)]);
+        let directory = Directory::new(&[(MAIN, &text)]);
         for end in ["", "\n", "\r\n"] {
-            folder.write("secrets/shop", format!("{SECRET}{end}"));
-            let config = folder.load().unwrap();
+            directory.write("secrets/shop", format!("{SECRET}{end}"));
+            let config = directory.load().unwrap();
             assert_eq!(secret_of(&config.apps[0]), SECRET, "{end:?}");
         }
         let empty = "the AppSecret is empty";
@@ -281,14 +281,14 @@ apps:
             ("a\0", not_one),
         ];
         for (content, problem) in cases {
-            folder.write("secrets/shop", content);
+            directory.write("secrets/shop", content);
             let expected = format!("{MAIN}:3: apps[0].secret_file: secrets/shop: {problem}");
-            assert_eq!(folder.problems(), expected, "{content:?}");
+            assert_eq!(directory.problems(), expected, "{content:?}");
         }
     }
 
     #[test]
-    fn no_message_repeats_a_secret_that_stands_in_the_file_by_mistake() {
+    fn no_message_repeats_a_secret_that_is_in_the_file_by_mistake() {
         let texts = [
             "apps: [{appid: wx1, secret: SECRET}]",
             "apps: [{appid: wx1, secret_file: SECRET}]",
@@ -331,7 +331,7 @@ apps:
     }
 
     #[test]
-    fn a_secret_in_the_place_of_its_file_or_variable_is_told_as_such() {
+    fn a_secret_in_place_of_its_file_or_variable_is_reported_as_such() {
         assert_app_problems(&[
             (
                 &format!("secret_file: {SECRET}"),
@@ -346,10 +346,10 @@ apps:
 
     #[test]
     fn every_access_is_read() {
-        let folder = Folder::new(&[("headers", "# for the token server\n\nX-Key: a: b\n")]);
+        let directory = Directory::new(&[("headers", "# for the token server\n\nX-Key: a: b\n")]);
         let access = |keys: &str| {
-            folder.write(MAIN, app(keys));
-            folder.load().unwrap().apps.remove(0).access
+            directory.write(MAIN, app(keys));
+            directory.load().unwrap().apps.remove(0).access
         };
         let described = |keys: &str| access(keys).to_string();
         assert_eq!(described("secret_env: A"), "stable_token");
@@ -375,7 +375,7 @@ apps:
         assert_eq!(token.parameter, "cloudbase_access_token");
         assert_eq!(
             token.source,
-            access::TokenSource::File(folder.0.path().join("headers"))
+            access::TokenSource::File(directory.0.path().join("headers"))
         );
         let keys =
             "token_url: https://u:p@tokens.internal/?key=1\n    token_url_headers_file: headers";
@@ -384,7 +384,7 @@ apps:
         };
         assert!(format!("{token:?}").contains("tokens.internal"));
         assert!(!format!("{token:?}").contains("key="), "{token:?}");
-        let headers = access::headers(&folder.0.path().join("headers")).unwrap();
+        let headers = access::headers(&directory.0.path().join("headers")).unwrap();
         let [(name, value)] = &headers[..] else {
             panic!("one header")
         };
@@ -426,7 +426,7 @@ apps:
     }
 
     #[test]
-    fn a_wrong_access_is_told_with_the_right_one() {
+    fn an_invalid_access_is_reported_with_the_valid_one() {
         assert_app_problems(&[
             (
                 "access: cloud",
@@ -465,7 +465,7 @@ apps:
                 "4: apps[0].token_parameter: is no query parameter: expected one such as cloudbase_access_token",
             ),
         ]);
-        let folder = Folder::new(&[
+        let directory = Directory::new(&[
             (
                 MAIN,
                 &app("portrait_url: http://a\n    portrait_url_headers_file: h"),
@@ -473,13 +473,13 @@ apps:
             ("h", "Authorization: Bearer x\nsecret\n"),
         ]);
         assert_eq!(
-            folder.problems(),
+            directory.problems(),
             "wxapp-portrait.yml:4: apps[0].portrait_url_headers_file: h:2: no header: expected `Name: value`"
         );
     }
 
     #[test]
-    fn cloud_hosting_speaks_for_one_app() {
+    fn cloud_hosting_belongs_to_one_app() {
         let text =
             "apps:\n- {appid: a, access: cloud_hosting}\n- {appid: b, access: cloud_hosting}";
         assert_problems(&[(
@@ -489,8 +489,8 @@ apps:
     }
 
     #[test]
-    fn what_an_access_may_do_to_others_is_warned_of() {
-        let warnings = Folder::new(&[(MAIN, &app("secret_env: A\n    token_endpoint: token"))]);
+    fn an_access_that_may_affect_others_causes_a_warning() {
+        let warnings = Directory::new(&[(MAIN, &app("secret_env: A\n    token_endpoint: token"))]);
         let warnings = warnings.warnings();
         assert!(
             warnings.contains("wxapp-portrait.yml:4: apps[0].token_endpoint: every token that is fetched takes away, five minutes later, the token that any other program"),
@@ -498,13 +498,13 @@ apps:
         );
         let text =
             "apps:\n- {appid: a, token_url: http://a/?b}\n- {appid: b, token_url: http://a/?b}";
-        let warnings = Folder::new(&[(MAIN, text)]).warnings();
+        let warnings = Directory::new(&[(MAIN, text)]).warnings();
         assert!(
             warnings.contains("wxapp-portrait.yml:3: apps[1].token_url: is the same as that of the app at wxapp-portrait.yml:2: what comes from it belongs to one app only"),
             "{warnings}"
         );
-        let folder = Folder::new(&[(MAIN, &app("token_file: later"))]);
-        let warnings = folder.warnings();
+        let directory = Directory::new(&[(MAIN, &app("token_file: later"))]);
+        let warnings = directory.warnings();
         assert!(
             warnings.contains("apps[0].token_file: later: No such file"),
             "{warnings}"
@@ -512,7 +512,7 @@ apps:
     }
 
     #[test]
-    fn all_problems_of_all_files_are_told_at_once() {
+    fn all_problems_of_all_files_are_reported_at_once() {
         let text = "
 swing: {min_users: few}
 poll: {interval: never, concurrency: 0}
@@ -522,9 +522,9 @@ apps:
   - {appid: 'w x', dimensions: []}
 ";
         let b = "- appid: wx0123456789abcdef\n  secret_env: UNSET\n";
-        let folder = Folder::new(&[(MAIN, text), ("b.yml", b), ("c.yml", "apps: []")]);
+        let directory = Directory::new(&[(MAIN, text), ("b.yml", b), ("c.yml", "apps: []")]);
         assert_eq!(
-            folder.problems(),
+            directory.problems(),
             "\
 wxapp-portrait.yml:2: swing.min_users: `few` is not a whole number from 1 to 1000000000
 wxapp-portrait.yml:3: poll.interval: `never` is not a duration: expected a number and a unit, such as 10s, 30m or 400d
@@ -544,9 +544,9 @@ c.yml:1: expected a list: one line with `- ` for each, or [a, b]"
     }
 
     #[test]
-    fn files_of_apps_are_read_in_order_and_see_their_secrets_from_their_folder() {
+    fn files_of_apps_are_read_in_order_with_secrets_relative_to_their_directory() {
         let text = "apps_files: ['apps.d/*.yml', more/apps.yml]\nwindows: [7d]\napps: [{appid: a, secret_env: A}]";
-        let folder = Folder::new(&[
+        let directory = Directory::new(&[
             (MAIN, text),
             ("apps.d/2.yml", "- {appid: d, secret_env: A}"),
             (
@@ -558,7 +558,7 @@ c.yml:1: expected a list: one line with `- ` for each, or [a, b]"
             ("c", "sea"),
             ("more/apps.yml", "[]"),
         ]);
-        let apps = folder.load().unwrap().apps;
+        let apps = directory.load().unwrap().apps;
         let appids: Vec<&str> = apps.iter().map(|app| app.appid.as_str()).collect();
         assert_eq!(appids, ["a", "b", "c", "d"]);
         assert_eq!(secret_of(&apps[1]), "bee");
@@ -587,18 +587,18 @@ c.yml:1: expected a list: one line with `- ` for each, or [a, b]"
     }
 
     #[test]
-    fn a_configuration_that_is_no_file_is_refused_at_once() {
-        let folder = Folder::new(&[]);
+    fn a_configuration_that_is_not_a_file_is_refused_at_once() {
+        let directory = Directory::new(&[]);
         let mut mkfifo = Command::new("mkfifo");
-        let made = mkfifo.arg(folder.0.path().join(MAIN)).status();
+        let made = mkfifo.arg(directory.0.path().join(MAIN)).status();
         assert!(made.unwrap().success());
         assert_eq!(
-            folder.problems(),
+            directory.problems(),
             format!("{MAIN}: cannot read it: not a regular file")
         );
-        let folder = Folder::new(&[(MAIN, "apps_files: [apps.d/*.yml]"), ("apps.d/a.yml/x", "")]);
+        let directory = Directory::new(&[(MAIN, "apps_files: [apps.d/*.yml]"), ("apps.d/a.yml/x", "")]);
         assert_eq!(
-            folder.problems(),
+            directory.problems(),
             "apps.d/a.yml: cannot read it: not a regular file"
         );
     }

@@ -1,8 +1,8 @@
 //! The raw shape of the configuration files, as serde reads it.
 //!
-//! Every value keeps its line, and nothing is checked yet. A test reads this file for the tables of
+//! Every value keeps its line, and nothing is validated yet. A test reads this file for the tables of
 //! docs/configuration.md: the comments of the fields are for operators, and the keys of an app that
-//! may be at the top, too, have theirs there.
+//! are also allowed at the top have theirs there.
 
 use std::collections::BTreeMap;
 use std::fmt;

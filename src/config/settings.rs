@@ -1,6 +1,6 @@
-//! Checked settings, and the defaults of all that has one.
+//! Checked settings, and their defaults.
 //!
-//! Values only: knows neither the files that they come from nor who uses them.
+//! Values only: does not depend on the files that they come from or on their users.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::portrait::{AppId, Dimension, Window};
 /// Checked settings, with every default filled in.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Where WeChat is, and how it is reached.
+    /// How WeChat is reached.
     pub wechat: WeChat,
     /// When it is polled.
     pub poll: Poll,
@@ -27,10 +27,10 @@ pub struct Config {
     pub warnings: Vec<String>,
 }
 
-/// Where WeChat is, and how it is reached.
+/// How WeChat is reached.
 #[derive(Debug, Clone, PartialEq)]
 pub struct WeChat {
-    /// Scheme and host, perhaps a path; each ends with a slash. The first that can be reached is
+    /// Scheme and host, optionally a path; each ends with a slash. The first that can be reached is
     /// used; never empty.
     pub base_urls: Vec<Url>,
     /// Of one request, from the connection to the last byte.
@@ -100,7 +100,7 @@ pub struct App {
 }
 
 impl App {
-    /// Returns an app with the defaults of everything but these.
+    /// Returns an app with the defaults of everything else.
     #[must_use]
     pub fn new(appid: AppId, access: AccessMethod) -> Self {
         Self {
@@ -121,7 +121,7 @@ impl App {
 pub struct Past {
     /// In these dimensions, as far as the app shows them.
     pub dimensions: Vec<Dimension>,
-    /// So many days before the reference date, from 1 to [`crate::past::PAST_DAYS`]; may be empty.
+    /// How many days before the reference date, from 1 to [`crate::past::PAST_DAYS`]; may be empty.
     pub days_ago: Vec<u32>,
 }
 

@@ -1,6 +1,6 @@
-//! The check of raw values: what becomes of them, or what is wrong with them.
+//! Validates raw values: turns them into settings, or reports their problems.
 //!
-//! Every problem names the file, the line, the key, and what would be right. All of them are reported
+//! Every problem names the file, the line, the key, and the valid values. All of them are reported
 //! at once, except that a file of the wrong shape is not read beyond its first problem. The keys of an
 //! app's access are checked in `access`.
 
@@ -101,16 +101,16 @@ struct Inherited {
 
 /// Collects problems and warnings while raw values become settings.
 ///
-/// After a problem the check continues with a default, to find the others, too.
+/// After a problem the check continues with a default, to find others, too.
 pub(super) struct Check<'a> {
     pub(super) environment: &'a dyn Fn(&str) -> Option<String>,
     /// The file that is being checked.
     pub(super) file: PathBuf,
     /// File and line of every appid.
     first_places: HashMap<AppId, String>,
-    /// File and line of the app that cloud hosting belongs to.
+    /// File and line of the app with cloud hosting.
     pub(super) cloud_hosting: Option<String>,
-    /// File and line of the app that first has a source of tokens or portraits.
+    /// File and line of the app that first uses a source of tokens or portraits.
     pub(super) first_sources: HashMap<String, String>,
     problems: Vec<String>,
     warnings: Vec<String>,
@@ -500,13 +500,13 @@ impl Check<'_> {
         checked
     }
 
-    /// Returns the files that a pattern of `apps_files` stands for, sorted.
+    /// Returns the files that a pattern of `apps_files` matches, sorted.
     fn matching(&mut self, pattern: &Text) -> Vec<PathBuf> {
         let line = pattern.referenced.line();
         let whole = beside(&self.file, &pattern.value);
-        let folder = self.file.parent().unwrap_or(Path::new(""));
-        let folder = glob::Pattern::escape(&folder.to_string_lossy());
-        let files = match glob::glob(&Path::new(&folder).join(&pattern.value).to_string_lossy()) {
+        let directory = self.file.parent().unwrap_or(Path::new(""));
+        let directory = glob::Pattern::escape(&directory.to_string_lossy());
+        let files = match glob::glob(&Path::new(&directory).join(&pattern.value).to_string_lossy()) {
             Ok(files) => files.filter_map(Result::ok).collect::<Vec<_>>(),
             Err(error) => {
                 self.problem(
@@ -646,7 +646,7 @@ pub(super) fn beside(file: &Path, name: &str) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::super::tests::{
-        Folder, MAIN, app, assert_app_problems, assert_problems, base_urls, load_text,
+        Directory, MAIN, app, assert_app_problems, assert_problems, base_urls, load_text,
     };
     use super::*;
 
@@ -667,7 +667,7 @@ mod tests {
     }
 
     #[test]
-    fn thresholds_of_swings_are_shares_and_people() {
+    fn thresholds_of_swings_are_shares_and_users() {
         const EXPECTED: &str = "is not a share from 0.01 to 0.99, such as 0.35 for a fall by 35%";
         let ratio = |text: &str| format!("1: swing.threshold_ratio: `{text}` {EXPECTED}");
         for text in ["0", "1", "35", "35%", "-0.3", "nan", "inf"] {
@@ -703,20 +703,20 @@ mod tests {
     }
 
     #[test]
-    fn a_file_in_another_encoding_is_told_with_its_line() {
-        let folder = Folder::new(&[]);
+    fn a_file_in_another_encoding_is_reported_with_its_line() {
+        let directory = Directory::new(&[]);
         // 商城 as Windows in China writes it.
-        folder.write(MAIN, b"apps:\n  - appid: wx1\n    name: \xc9\xcc\xb3\xc7\n");
+        directory.write(MAIN, b"apps:\n  - appid: wx1\n    name: \xc9\xcc\xb3\xc7\n");
         assert_eq!(
-            folder.problems(),
+            directory.problems(),
             format!("{MAIN}:3: not valid UTF-8: save the file as UTF-8")
         );
     }
 
     #[test]
-    fn a_file_that_is_not_there_is_told() {
+    fn a_missing_file_is_reported() {
         assert_eq!(
-            Folder::new(&[]).problems(),
+            Directory::new(&[]).problems(),
             format!(
                 "{MAIN}: cannot read it: No such file or directory (os error 2); write it, or name another with --config.file"
             )
@@ -724,7 +724,7 @@ mod tests {
     }
 
     #[test]
-    fn a_configuration_without_apps_is_told() {
+    fn a_configuration_without_apps_is_reported() {
         for text in [
             "",
             "# nothing\n",
@@ -732,16 +732,16 @@ mod tests {
             "apps: []",
             "apps_files: [apps.yml]",
         ] {
-            let folder = Folder::new(&[(MAIN, text), ("apps.yml", "# none left\n")]);
+            let directory = Directory::new(&[(MAIN, text), ("apps.yml", "# none left\n")]);
             let expected = format!(
                 "{MAIN}: apps: none is configured: add one with its `appid` and `secret_file`"
             );
-            assert_eq!(folder.problems(), expected, "{text:?}");
+            assert_eq!(directory.problems(), expected, "{text:?}");
         }
     }
 
     #[test]
-    fn durations_and_numbers_out_of_reason_are_told_with_their_range() {
+    fn durations_and_numbers_out_of_range_are_reported_with_their_range() {
         let no_duration =
             "is not a duration: expected a number and a unit, such as 10s, 30m or 400d";
         let no_number = "is not a whole number from 1 to 256";
@@ -806,7 +806,7 @@ mod tests {
     }
 
     #[test]
-    fn windows_dimensions_and_limits_are_told_with_the_names_that_exist() {
+    fn unknown_windows_and_dimensions_are_reported_with_the_known_ones() {
         const DIMENSIONS: &str = "expected one of province, city, gender, platform, device, age";
         assert_problems(&[
             (
@@ -879,7 +879,7 @@ apps_files: [apps.d/*.yml]
 apps: [{appid: wx0123456789ABCDEF, secret_env: A}]
 ";
         assert_eq!(
-            Folder::new(&[(MAIN, text)]).warnings(),
+            Directory::new(&[(MAIN, text)]).warnings(),
             "\
 wxapp-portrait.yml:2: wechat.base_url: AppSecrets and tokens are sent unencrypted; use https
 wxapp-portrait.yml:3: poll.interval: less than a minute uses up the daily quota of WeChat for figures that change once a day
@@ -928,8 +928,8 @@ wxapp-portrait.yml:5: apps[0].appid: wx0123456789ABCDEF does not look like an ap
     fn several_base_urls_a_proxy_and_a_ca_are_read() {
         let ca = rcgen::generate_simple_self_signed(["wechat.example".to_owned()]).unwrap();
         let text = "wechat:\n  base_url:\n  - https://api.weixin.qq.com\n  - https://api2.weixin.qq.com/x\n  proxy_url: http://u:p@proxy:3128\n  ca_file: ca.pem\n".to_owned() + &app("secret_env: A");
-        let folder = Folder::new(&[(MAIN, &text), ("ca.pem", &ca.cert.pem())]);
-        let config = folder.load().unwrap();
+        let directory = Directory::new(&[(MAIN, &text), ("ca.pem", &ca.cert.pem())]);
+        let config = directory.load().unwrap();
         assert_eq!(
             base_urls(&config),
             [
@@ -952,9 +952,9 @@ wxapp-portrait.yml:5: apps[0].appid: wx0123456789ABCDEF does not look like an ap
                 "ca.pem: certificate 1 cannot be read",
             ),
         ] {
-            folder.write("ca.pem", content);
+            directory.write("ca.pem", content);
             let expected = format!("wxapp-portrait.yml:6: wechat.ca_file: {problem}");
-            assert_eq!(folder.problems(), expected);
+            assert_eq!(directory.problems(), expected);
         }
         assert_problems(&[
             (
@@ -977,22 +977,22 @@ wxapp-portrait.yml:5: apps[0].appid: wx0123456789ABCDEF does not look like an ap
     }
 
     #[test]
-    fn an_appid_stands_once_in_all_files() {
+    fn an_appid_is_unique_across_all_files() {
         let twice = "- {appid: a, secret_env: A}\n- {appid: a, secret_env: A}\n";
-        let folder = Folder::new(&[(MAIN, "apps_files: [apps.yml]"), ("apps.yml", twice)]);
+        let directory = Directory::new(&[(MAIN, "apps_files: [apps.yml]"), ("apps.yml", twice)]);
         assert_eq!(
-            folder.problems(),
+            directory.problems(),
             "apps.yml:2: [1].appid: a is configured twice: first at apps.yml:1"
         );
     }
 
     #[test]
-    fn a_folder_whose_name_looks_like_a_pattern_is_only_a_name() {
-        let folder = Folder::new(&[
+    fn a_directory_whose_name_looks_like_a_pattern_is_only_a_name() {
+        let directory = Directory::new(&[
             ("[prod]*/main.yml", "apps_files: ['*.d/*.yml']"),
             ("[prod]*/apps.d/a.yml", "- {appid: a, secret_env: A}"),
         ]);
-        let path = folder.0.path().join("[prod]*/main.yml");
+        let path = directory.0.path().join("[prod]*/main.yml");
         let config = load(&path, &|_| Some("a".to_owned())).unwrap();
         assert_eq!(config.apps.len(), 1);
     }

@@ -1,6 +1,6 @@
-//! What the YAML reader finds wrong with a file, in the words and the form of all other problems.
+//! Describes the errors of the YAML reader in the wording and form of all other problems.
 //!
-//! Knows the reader's errors, and nothing of the keys.
+//! Depends on the reader's errors, and not on the keys.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -84,7 +84,7 @@ mod tests {
     use super::super::tests::{SECRET, assert_app_problems, assert_problems, load_text, secret_of};
 
     #[test]
-    fn an_unknown_key_is_told_with_the_right_ones() {
+    fn an_unknown_key_is_reported_with_the_valid_ones() {
         const FILE: &str = "wechat, poll, windows, dimensions, top_names, past, swing, archive, stale_after, apps_files, apps";
         const APP: &str = "appid, name, secret_file, secret_env, windows, dimensions, top_names, past, swing, token_file, \
              token_parameter, token_url, token_url_headers_file, token_command, access, cloud_function, \
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_of_the_wrong_shape_is_told_with_the_right_one() {
+    fn a_value_of_the_wrong_shape_is_reported_with_the_right_one() {
         const LIST: &str = "expected a list: one line with `- ` for each, or [a, b]";
         const MAP: &str = "expected keys and values: `key: value`";
         assert_problems(&[
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn text_that_is_no_yaml_is_told_with_its_place() {
+    fn text_that_is_not_yaml_is_reported_with_its_line() {
         assert_problems(&[
             (
                 "poll:\n\tinterval: 1h",
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn deep_nesting_is_refused_without_harm() {
+    fn deep_nesting_is_refused() {
         let (open, close) = ("[".repeat(100_000), "]".repeat(100_000));
         for text in [
             format!("past: {open}{close}"),
