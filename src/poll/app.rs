@@ -1,9 +1,9 @@
-//! Polls one app, from step to step.
+//! Polls one app, step by step.
 //!
-//! A step stores what waits, looks at what others did to the archive, asks WeChat for what is due,
-//! and publishes what is known then. An answer goes into the archive before it is published; if the
-//! archive fails, it is published all the same and stored later. A step is never ended in the middle:
-//! only a request under way is.
+//! A step stores what is pending, checks for changes of the archive by others, requests what is due from
+//! WeChat, and publishes the result. An answer is archived before it is published; if the archive fails,
+//! it is published nevertheless and stored later. A step is never interrupted: only a request in flight
+//! is.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,19 +26,19 @@ use crate::state::{AppSnapshot, Failure, Registry};
 use crate::wechat::errcodes::{Reason, Retry};
 use crate::wechat::{Access, Answer, Client, Diagnosis, Scope, decode};
 
-/// No sleep is longer, so that a clock that was set is noticed.
+/// No sleep is longer, so that a change of the clock is detected.
 const LONGEST_SLEEP: Duration = Duration::from_mins(1);
 
-/// After a poll that failed the next one is at least this much later, however often the configuration
+/// After a failed poll the next one is at least this much later, however often the configuration
 /// is reloaded.
 const RETRY_COOLDOWN: TimeDelta = TimeDelta::seconds(5);
 
 /// When and how all apps are polled, from the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Settings {
-    /// Between two polls of an app of which a day is due.
+    /// The time between two polls of an app with a day that is due.
     pub interval: Duration,
-    /// Between two polls while nothing can change, see [`due::QUIET_INTERVAL`].
+    /// The time between two polls while nothing can change, see [`due::QUIET_INTERVAL`].
     pub quiet_interval: Duration,
     /// See [`crate::config::Config::stale_after`].
     pub stale_after: Duration,
@@ -49,15 +49,15 @@ pub struct Settings {
 /// What all apps share.
 #[derive(Clone)]
 pub struct Context {
-    /// Asks WeChat.
+    /// Sends requests to WeChat.
     pub client: Arc<Client>,
-    /// Keeps the answers.
+    /// Stores the answers.
     pub archive: Arc<Archive>,
     /// Lists the apps.
     pub registry: Arc<Registry>,
     /// Shows their portraits.
     pub page: Arc<Page>,
-    /// Counts what happens.
+    /// Counts events.
     pub telemetry: Arc<Telemetry>,
     /// Returns the time.
     pub clock: Clock,
@@ -69,7 +69,7 @@ pub struct Context {
 }
 
 impl Context {
-    /// Puts together what all apps share.
+    /// Assembles what all apps share.
     #[must_use]
     pub fn new(
         client: Client,
@@ -94,7 +94,7 @@ impl Context {
         }
     }
 
-    /// Returns the same with another client and other settings.
+    /// Returns a copy with another client and other settings.
     #[must_use]
     pub fn reconfigured(&self, client: Client, settings: Settings) -> Self {
         Self {
@@ -108,9 +108,9 @@ impl Context {
         (self.clock)()
     }
 
-    /// Computes something that takes milliseconds, away from the tasks that must not wait.
+    /// Runs a computation of some milliseconds outside of the tasks that must not wait.
     async fn compute<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
-        // Only a bug closes it, and then there is no bound.
+        // Only a bug closes it, and then there is no limit.
         let _permit = self.processors.acquire().await;
         match tokio::task::spawn_blocking(work).await {
             Ok(value) => value,
@@ -123,7 +123,7 @@ impl Context {
     }
 }
 
-/// One app and all that is known about it.
+/// One app and everything known about it.
 pub struct AppPoller {
     context: Context,
     app: Arc<App>,
@@ -134,7 +134,7 @@ pub struct AppPoller {
     plan: Plan,
     archive: View,
     published: Option<Arc<AppSnapshot>>,
-    /// Whether lines were rendered since.
+    /// Whether lines were rendered since then.
     is_rendered: bool,
 }
 
@@ -142,45 +142,45 @@ pub struct AppPoller {
 #[derive(Debug)]
 struct Plan {
     next_poll_at: DateTime<Utc>,
-    /// When that was planned.
+    /// When that was scheduled.
     planned_at: DateTime<Utc>,
-    /// When the last poll began, if there was one since the start.
+    /// When the last poll began, if any since the start.
     polled_at: Option<DateTime<Utc>>,
     hold: Option<Hold>,
 }
 
-/// A failure that lasts until somebody resolves it.
+/// A failure that lasts until an operator resolves it.
 #[derive(Debug, Clone, Copy)]
 struct Hold {
-    /// Before this no poll is planned.
+    /// No poll is scheduled before this.
     until: Option<DateTime<Utc>>,
     /// Whether other credentials would help, so that their file is watched.
     watches_credentials: bool,
 }
 
-/// What is known about what the archive holds of the app.
+/// What is known about the app's archived days.
 #[derive(Debug, Default)]
 struct View {
     /// Whether all of it was read.
     is_restored: bool,
-    /// Whether that was tried.
+    /// Whether reading was attempted.
     was_read: bool,
     /// See [`Archive::version`].
     version: u64,
-    /// Days before this one that are lost were reported.
+    /// Lost days before this one were reported.
     lost_days_reported_until: Option<NaiveDate>,
 }
 
-/// Why a question brought no answer.
+/// Why a request did not return an answer.
 enum Unanswered {
     Failed(Diagnosis),
-    /// The task is to stop.
+    /// The task should stop.
     Stopped,
 }
 
 impl AppPoller {
     /// Starts with an app of which nothing is known, and publishes that it is configured. What was
-    /// published of it before stays until its archive was read.
+    /// published about it before stays until its archive was read.
     #[must_use]
     pub fn new(context: Context, app: App) -> Self {
         let now = context.now();
@@ -223,32 +223,31 @@ impl AppPoller {
         self.archive.was_read
     }
 
-    /// Publishes the newest archived portrait of every window, as far as nothing newer is there; asks
-    /// nobody. What can't be read now is tried again when the app is polled.
+    /// Publishes the newest archived portrait of every window, unless there is a newer one; sends no
+    /// requests. What can't be read now is retried when the app is polled.
     pub async fn restore(&mut self) {
         self.read_archive().await;
-        // The next answer may be of a day after those that were lost meanwhile.
+        // The next answer may be for a day after those that were lost meanwhile.
         self.report_lost_days();
         self.publish();
     }
 
-    /// Does steps without end, until `stop`.
+    /// Runs steps until `stop`.
     pub(super) async fn run(&mut self, stop: &CancellationToken) {
         while !stop.is_cancelled() {
             let next_step_at = self.step(stop).await;
             sleep_until(&self.context.clock, next_step_at, stop).await;
         }
-        // A last chance for what the archive has not taken yet.
+        // A last attempt to store what the archive has not accepted yet.
         self.store().await;
     }
 
-    /// Does what is to be done now, and returns when there will be more to do. `stop` ends a request
-    /// that is under way.
+    /// Does what is due now, and returns when more will be due. `stop` ends a request that is in flight.
     pub async fn step(&mut self, stop: &CancellationToken) -> DateTime<Utc> {
         self.store().await;
         self.look_at_archive().await;
         let now = self.context.now();
-        // What was planned by a clock that was wrong, and was set back, would come too late.
+        // What was scheduled by a wrong clock that was set back since would come too late.
         let is_due = now >= self.plan.next_poll_at || now + LONGEST_SLEEP < self.plan.planned_at;
         if !self.archive.is_restored {
             self.read_archive().await;
@@ -273,10 +272,10 @@ impl AppPoller {
             .fold(self.plan.next_poll_at.min(look_at), DateTime::min)
     }
 
-    /// Goes on with other settings, and keeps all that is known and counted.
+    /// Continues with other settings, and keeps all state and counters.
     ///
-    /// What is new is asked for at once, and so is what failed with the last poll, unless that was just
-    /// now or a person must resolve it first: reloads in a row must not ask again and again.
+    /// New windows are polled at once, and so are those whose last poll failed, unless that was just now
+    /// or an operator must resolve it first: repeated reloads must not repeat requests.
     pub(super) async fn reconfigure(&mut self, context: Context, app: App) {
         let now = context.now();
         let is_other_interval = context.settings.interval != self.context.settings.interval;
@@ -332,12 +331,12 @@ impl AppPoller {
         self.publish();
     }
 
-    /// Reports what an app leaves behind that is not configured any more.
+    /// Reports what is lost of an app that is no longer configured.
     pub(super) fn on_removed(self) {
         self.report_unstored("an app was removed before the archive took its last answers");
     }
 
-    /// Reports what the program leaves behind when it shuts down.
+    /// Reports what is lost when the program shuts down.
     pub(super) fn on_shutdown(self) {
         self.report_unstored("the exporter shut down before the archive took the last answers");
     }
@@ -354,11 +353,11 @@ impl AppPoller {
         self.plan.hold.is_some_and(|hold| hold.watches_credentials)
     }
 
-    /// Asks for everything that is due.
+    /// Requests everything that is due.
     async fn poll(&mut self, stop: &CancellationToken) {
         let now = self.context.now();
         self.plan.polled_at = Some(now);
-        // Over, or obsolete; a poll that is cut off goes on at once.
+        // Over, or obsolete; an interrupted poll continues at once.
         self.plan.hold = None;
         self.plan.next_poll_at = self.plan.next_poll_at.min(now);
         self.access.begin_poll();
@@ -371,7 +370,7 @@ impl AppPoller {
             if due.is_empty() {
                 continue;
             }
-            // This window may take its time.
+            // This window may take long.
             self.publish();
             let diagnosis = match self.ask_for_days(index, due, stop).await {
                 Ok(()) => None,
@@ -391,7 +390,7 @@ impl AppPoller {
                 problem: problem(diagnosis, hold),
             });
             for (other, window) in self.windows.iter_mut().enumerate().skip(index) {
-                // What is wrong with the app would be in the way of all that is due.
+                // A failure of the app would affect everything that is due.
                 if other == index || blocks_app && !window.days.due(quiet_interval, now).is_empty()
                 {
                     window.snapshot.last_poll_success =
@@ -424,7 +423,7 @@ impl AppPoller {
         self.plan.next_poll_at = due::next_poll(&self.app.appid, interval, due_at, hold_until, now);
     }
 
-    /// Asks for days of one window, as long as there is a point in it; returns the worst problem.
+    /// Requests days of one window, as long as that is useful; returns the worst problem.
     async fn ask_for_days(
         &mut self,
         index: usize,
@@ -447,7 +446,7 @@ impl AppPoller {
         result.map_err(Unanswered::Failed)
     }
 
-    /// Asks for one day, and keeps what comes.
+    /// Requests one day, and stores the answer.
     async fn ask(
         &mut self,
         index: usize,
@@ -487,7 +486,7 @@ impl AppPoller {
         Err(Unanswered::Failed(diagnosis))
     }
 
-    /// Stores an answer, and then shows it.
+    /// Stores an answer, and then publishes it.
     async fn record_answer(&mut self, index: usize, day: NaiveDate, answer: Answer) {
         let now = self.context.now();
         let Answer {
@@ -526,7 +525,7 @@ impl AppPoller {
             let pack = move || (Row::new(row_key, state, &text, Some(&portrait)), portrait);
             let (row, portrait) = self.context.compute(pack).await;
             self.add_to_backlog(row);
-            // An archive that has just failed is tried again with the next step.
+            // An archive that has just failed is retried in the next step.
             if is_held.is_some() {
                 self.store().await;
             }
@@ -546,8 +545,8 @@ impl AppPoller {
         );
     }
 
-    /// Notes in the archive, or in the row that waits for it, that the same figures came again. Returns
-    /// whether they are held there; none if the archive fails.
+    /// Records in the archive, or in the row that waits for it, that the same figures arrived again. Returns
+    /// whether they are held there; `None` if the archive fails.
     async fn update_state(&mut self, key: &Key, digest: u64, state: DayState) -> Option<bool> {
         if let Some(row) = self.backlog.remove(key) {
             self.add_to_backlog(row.with_state(state));
@@ -571,7 +570,7 @@ impl AppPoller {
         }
     }
 
-    /// Stores what waits, if anything does; a failure is reported by the archive and tried again.
+    /// Stores waiting rows, if any; a failure is reported by the archive and retried.
     async fn store(&mut self) {
         let rows = self.backlog.rows();
         if rows.is_empty() || self.context.archive.upsert(rows.clone()).await.is_err() {
@@ -588,7 +587,7 @@ impl AppPoller {
         }
     }
 
-    /// Shows an answer that has just come, be it of the newest day or of one before.
+    /// Shows an answer that has just arrived, whether for the newest day or an earlier one.
     async fn show_answer(&mut self, index: usize, portrait: Portrait, state: DayState) {
         let window = &mut self.windows[index];
         window.past.insert(&portrait);
@@ -604,7 +603,7 @@ impl AppPoller {
         }
     }
 
-    /// Shows the newest portrait again, as what it is compared with has changed, or how it is shown.
+    /// Shows the newest portrait again, as the days it is compared with or the settings have changed.
     async fn show_again(&mut self, index: usize) {
         let window = &self.windows[index];
         let (Some(day), true) = (window.snapshot.reference_date, window.snapshot.is_shown) else {
@@ -626,7 +625,7 @@ impl AppPoller {
                 .flatten(),
         };
         let Some(answer) = answer else {
-            // It is tried again with the next poll.
+            // It is retried with the next poll.
             self.archive.is_restored = false;
             return;
         };
@@ -643,7 +642,7 @@ impl AppPoller {
             .await;
     }
 
-    /// Lets a window do something that takes milliseconds.
+    /// Runs a computation of some milliseconds on a window.
     async fn compute_with<T: Send + 'static>(
         &mut self,
         index: usize,
@@ -662,7 +661,7 @@ impl AppPoller {
         value
     }
 
-    /// Learns what others did to the archive: an import, the retention, another file.
+    /// Detects changes of the archive: by an import, the retention, or another file.
     async fn look_at_archive(&mut self) {
         let version = self.context.archive.version();
         if !self.archive.is_restored || self.archive.version == version {
@@ -676,7 +675,7 @@ impl AppPoller {
         }
     }
 
-    /// Learns which days the archive holds of a window; returns `true` if they are others than before.
+    /// Updates which days the archive holds of a window; returns `true` if they have changed.
     async fn read_coverage(&mut self, index: usize) -> bool {
         let (appid, window) = (self.app.appid.clone(), self.windows[index].window());
         let Ok(coverage) = self.context.archive.coverage(appid, window).await else {
@@ -690,7 +689,7 @@ impl AppPoller {
         poller.set_coverage(coverage)
     }
 
-    /// Reads what the archive holds of the app.
+    /// Reads the app's archived days.
     async fn read_archive(&mut self) {
         self.archive.version = self.context.archive.version();
         self.archive.is_restored = true;
@@ -704,7 +703,7 @@ impl AppPoller {
     async fn restore_window(&mut self, index: usize) {
         let (appid, window) = (self.app.appid.clone(), self.windows[index].window());
         let archive = &self.context.archive;
-        // One of a day that is not over yet was stored by a clock that was wrong.
+        // A portrait of a day that is not over yet was stored by a wrong clock.
         let last_day = calendar::yesterday(self.context.now());
         let restored = archive.restore(appid.clone(), window, RESTORED_DAYS, last_day);
         let Ok(restored) = restored.await else {
@@ -766,8 +765,8 @@ impl AppPoller {
         .await;
     }
 
-    /// Takes users off the page whose day is too far in the past, or not over yet: a clock was wrong
-    /// when they came.
+    /// Hides users whose day is too far in the past, or not over yet: the clock was wrong when they
+    /// arrived.
     fn hide_outdated(&mut self) {
         let now = self.context.now();
         let stale_after = self.context.settings.stale_after;
@@ -775,7 +774,7 @@ impl AppPoller {
             if window.snapshot.reference_date > Some(calendar::yesterday(now)) {
                 window.hide();
                 window.snapshot.reference_date = None;
-                // What was shown before is in the archive.
+                // The portrait that was shown before is in the archive.
                 self.archive.is_restored = false;
             }
             let is_stale = window.stale_at(stale_after).is_some_and(|at| now >= at);
@@ -789,9 +788,9 @@ impl AppPoller {
         }
     }
 
-    /// Reports, once, the days that WeChat has forgotten before they were archived.
+    /// Reports, once, the days that WeChat deleted before they were archived.
     fn report_lost_days(&mut self) {
-        // What the archive holds is not known.
+        // The archived days are not known.
         if !self.archive.is_restored || self.backlog.len() > 0 {
             return;
         }
@@ -826,7 +825,7 @@ impl AppPoller {
         }
     }
 
-    /// Publishes what is known now, if that is something else than before.
+    /// Publishes the current state, if it has changed.
     fn publish(&mut self) {
         self.hide_outdated();
         let snapshot = Arc::new(self.snapshot());
@@ -845,7 +844,7 @@ impl AppPoller {
     }
 }
 
-/// Returns what happened in words, and when the app is asked next if that is not soon.
+/// Describes what happened, and when the app is polled next if that is not soon.
 fn problem(diagnosis: &Diagnosis, hold: Option<Hold>) -> String {
     let message = &diagnosis.message;
     match hold.and_then(|hold| hold.until) {
@@ -857,7 +856,7 @@ fn problem(diagnosis: &Diagnosis, hold: Option<Hold>) -> String {
     }
 }
 
-/// Sleeps until a time, until the clock was set back, or until `stop`.
+/// Sleeps until a time, until the clock is set back, or until `stop`.
 pub(super) async fn sleep_until(clock: &Clock, time: DateTime<Utc>, stop: &CancellationToken) {
     let start = clock();
     loop {

@@ -1,7 +1,7 @@
-//! What the archive did not take yet, within bounds.
+//! Rows that the archive did not accept yet, within limits.
 //!
-//! While the archive can't be written, answers wait in memory; WeChat forgets them after two days. All
-//! apps together may use so much memory and no more.
+//! While the archive can't be written, answers wait in memory; WeChat deletes them after two days. The
+//! memory of all apps together is limited.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,7 +18,7 @@ const MOST_BYTES: usize = 64 << 20;
 #[derive(Debug, Clone, Default)]
 pub(super) struct Budget(Arc<AtomicUsize>);
 
-/// The rows of one app that wait, in the order in which they came.
+/// The rows of one app that wait, in the order of arrival.
 #[derive(Debug)]
 pub(super) struct Backlog {
     rows: Vec<Arc<Row>>,
@@ -33,8 +33,8 @@ impl Backlog {
         }
     }
 
-    /// Adds a row, in the place of an older one of its day; returns the rows that had to go, as there
-    /// is no room for them.
+    /// Adds a row, replacing an older one of its day; returns the rows that were dropped, as there is no
+    /// room for them.
     pub(super) fn push(&mut self, row: Arc<Row>) -> Vec<Arc<Row>> {
         self.remove(&row.key);
         self.budget.0.fetch_add(row.memory(), Ordering::Relaxed);
@@ -48,7 +48,7 @@ impl Backlog {
         dropped
     }
 
-    /// Takes the row of a day out, if it waits.
+    /// Removes the row of a day, if it waits.
     pub(super) fn remove(&mut self, key: &Key) -> Option<Arc<Row>> {
         let index = self.rows.iter().position(|row| row.key == *key)?;
         let row = self.rows.remove(index);

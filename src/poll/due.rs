@@ -1,8 +1,8 @@
-//! What is due and when next. Pure: every answer follows from the arguments.
+//! What is due and when next. Pure: every result follows from the arguments.
 //!
-//! A day is asked for from the next midnight in Beijing until its figures are final, and only as
-//! long as WeChat still knows it: the questions of a day are about yesterday and the day before. While
-//! nothing can change they are rare.
+//! A day is requested from the next midnight in Beijing until its figures are final, and only while
+//! WeChat still has it: the requests of a day are for yesterday and the day before. While nothing can
+//! change they are rare.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -21,21 +21,21 @@ const FINAL_AFTER: TimeDelta = TimeDelta::minutes((24 + 15) * 60 + 30);
 /// This long after a day began, at 08:00 of the next, WeChat may begin to have its figures.
 const ARRIVES_AFTER: TimeDelta = TimeDelta::hours(24 + 8);
 
-/// How often a day is asked for while nothing can change, two hours; a little less, as an answer takes
-/// its time and the next poll must not miss its place in the interval.
+/// How often a day is requested while nothing can change, two hours; a little less, as an answer takes
+/// time and the next poll must not miss its slot in the interval.
 pub const QUIET_INTERVAL: Duration = Duration::from_mins(115);
 
 /// What is known about one day.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KnownDay {
-    /// Of the figures, see [`crate::portrait::Portrait::digest`].
+    /// The digest of the figures, see [`crate::portrait::Portrait::digest`].
     pub digest: u64,
-    /// What is known about its answers.
+    /// The state of its answers.
     pub state: DayState,
 }
 
 impl KnownDay {
-    /// Returns `true` if WeChat need not be asked for `day` any more.
+    /// Returns `true` if `day` need not be requested any more.
     fn is_final(&self, day: NaiveDate) -> bool {
         self.state.settled && self.state.answered_at >= final_at(day)
     }
@@ -64,23 +64,23 @@ impl Change {
     }
 }
 
-/// The days of one app and window that WeChat may be asked for, and what is known about them.
+/// The days of one app and window that may be requested, and what is known about them.
 #[derive(Debug, Clone, Default)]
 pub struct OpenDays {
     known: BTreeMap<NaiveDate, KnownDay>,
-    /// Days that WeChat refused, and the Beijing day on which it did.
+    /// Days that WeChat refused, and the Beijing day of the refusal.
     refused: BTreeMap<NaiveDate, NaiveDate>,
     /// Days that were not ready, and when that was.
     not_ready: BTreeMap<NaiveDate, DateTime<Utc>>,
 }
 
 impl OpenDays {
-    /// Takes over what was known before a restart, unless an answer has come since.
+    /// Restores what was known before a restart, unless an answer has arrived since.
     pub fn restore(&mut self, day: NaiveDate, known: KnownDay) {
         self.known.entry(day).or_insert(known);
     }
 
-    /// Takes an answer for `day`; returns how it relates to the one before, and what is known now.
+    /// Records an answer for `day`; returns how it relates to the one before, and the new state.
     pub fn record(
         &mut self,
         day: NaiveDate,
@@ -110,7 +110,7 @@ impl OpenDays {
         (change, state)
     }
 
-    /// Remembers that WeChat refused `day`: the same question would get the same answer until the
+    /// Remembers that WeChat refused `day`: the same request would get the same answer until the
     /// day in Beijing changes.
     pub fn refuse(&mut self, day: NaiveDate, now: DateTime<Utc>) {
         self.refused
@@ -122,19 +122,19 @@ impl OpenDays {
         self.not_ready.insert(day, now);
     }
 
-    /// Forgets what is known about a day, so that it is asked for again.
+    /// Forgets what is known about a day, so that it is requested again.
     pub fn forget(&mut self, day: NaiveDate) {
         self.known.remove(&day);
     }
 
-    /// Forgets days that the archive does not hold and `is_waiting` for it denies, so that they are
-    /// asked for again.
+    /// Forgets days that the archive does not hold and that do not wait for it (`is_waiting`), so that they
+    /// are requested again.
     pub fn forget_missing(&mut self, held: &Coverage, is_waiting: impl Fn(NaiveDate) -> bool) {
         self.known
             .retain(|day, _| held.has(*day) || is_waiting(*day));
     }
 
-    /// Returns the days to ask for now, the one that WeChat forgets first in front. While nothing can
+    /// Returns the days to request now, the one that WeChat deletes first in front. While nothing can
     /// change, a day is due every `quiet_interval`.
     #[must_use]
     pub fn due(&self, quiet_interval: Duration, now: DateTime<Utc>) -> Vec<NaiveDate> {
@@ -143,7 +143,7 @@ impl OpenDays {
         queryable(now).filter(is_due).collect()
     }
 
-    /// Returns when there will be something to ask for.
+    /// Returns when there will be something to request.
     #[must_use]
     pub fn next_due(&self, quiet_interval: Duration, now: DateTime<Utc>) -> DateTime<Utc> {
         let next_day = calendar::next_midnight(now - CLOCK_TOLERANCE) + CLOCK_TOLERANCE;
@@ -152,7 +152,7 @@ impl OpenDays {
             .fold(next_day, DateTime::min)
     }
 
-    /// Returns when a day is to be asked for, if it is on this Beijing day.
+    /// Returns when a day is to be requested, if on this Beijing day.
     fn due_at(
         &self,
         day: NaiveDate,
@@ -170,7 +170,7 @@ impl OpenDays {
         let Some(quiet_since) = quiet_since.filter(|since| *since <= now) else {
             return Some(now);
         };
-        // Where a portrait came, figures are corrected until they are final. Where none came, WeChat
+        // Where a portrait arrived, figures are corrected until they are final. Where none arrived, WeChat
         // begins to have some in the morning.
         let change_at = if self.known.contains_key(&day) {
             final_at(day)
@@ -181,14 +181,14 @@ impl OpenDays {
         if quiet_since < change_at {
             return Some(next.min(change_at));
         }
-        // Figures of yesterday may come at any time of the day; the day before stays empty.
+        // Figures of yesterday may arrive at any time of the day; the day before stays empty.
         let is_newest = day == calendar::newest_queryable(now);
         Some(if is_newest { now } else { next })
     }
 }
 
-/// Returns the days that WeChat may be asked for: the day before yesterday, and yesterday. In the first
-/// minutes after midnight that is one day, as the clocks may disagree.
+/// Returns the days that may be requested: the day before yesterday, and yesterday. In the first
+/// minutes after midnight that is one day, as the clocks may differ.
 fn queryable(now: DateTime<Utc>) -> impl Iterator<Item = NaiveDate> {
     let newest = calendar::newest_queryable(now);
     let oldest = calendar::oldest_queryable(now);
@@ -199,13 +199,13 @@ fn final_at(day: NaiveDate) -> DateTime<Utc> {
     calendar::midnight(day) + FINAL_AFTER
 }
 
-/// Returns the oldest day that may be due; what is missing before it is lost.
+/// Returns the oldest day that may be due; missing days before it are lost.
 #[must_use]
 pub fn oldest_due(now: DateTime<Utc>) -> NaiveDate {
     calendar::oldest_queryable(now - CLOCK_TOLERANCE)
 }
 
-/// Returns the time before which an app is not asked again after an error, if there is one.
+/// Returns the time before which an app is not polled again after an error, if any.
 #[must_use]
 pub fn hold_until(retry: Retry, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
     match retry {
@@ -215,10 +215,10 @@ pub fn hold_until(retry: Retry, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
     }
 }
 
-/// Returns when an app is asked next that has something due at `due_at`.
+/// Returns when an app with something due at `due_at` is polled next.
 ///
-/// Apps have places in the interval by a hash of their appid, so that thousands of them do not
-/// ask at once.
+/// Apps have slots in the interval by a hash of their appid, so that thousands of them are not polled
+/// at once.
 #[must_use]
 pub fn next_poll(
     appid: &AppId,
@@ -262,7 +262,7 @@ mod tests {
         "wx0123456789abcdef".parse().unwrap()
     }
 
-    /// Answers what is due at times of 2026-11-22 in Beijing, for days of which nothing is known.
+    /// Returns what is due at times of 2026-11-22 in Beijing, for days of which nothing is known.
     fn ask_all_day(interval: Duration, ready_at: &str) -> Vec<String> {
         let mut days = OpenDays::default();
         let before = day("2026-11-20");
@@ -290,7 +290,7 @@ mod tests {
             for day in days.due(QUIET_INTERVAL, now) {
                 let time = calendar::in_beijing(now).format("%H:%M");
                 asked.push(format!("{} {time}", day.format("%d")));
-                // An answer takes its time.
+                // An answer takes some time.
                 let now = now + TimeDelta::seconds(2);
                 if now >= utc(ready_at) {
                     days.record(day, 1, now);
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ordinary_day_costs_some_thirteen_questions() {
+    fn an_ordinary_day_costs_some_thirteen_requests() {
         let asked = ask_all_day(INTERVAL, "2026-11-22T02:00:00Z");
         assert!((12..=14).contains(&asked.len()), "{asked:?}");
         assert!(asked.iter().all(|day| day.starts_with("21 ")), "{asked:?}");
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn around_midnight_no_day_is_asked_for_that_some_clock_refuses() {
+    fn around_midnight_no_day_is_requested_that_another_clock_would_refuse() {
         let days = OpenDays::default();
         let both = [day("2026-11-20"), day("2026-11-21")];
         assert_eq!(days.due(QUIET_INTERVAL, utc("2026-11-22T15:59:59Z")), both);
@@ -335,13 +335,13 @@ mod tests {
     }
 
     #[test]
-    fn a_longer_interval_is_kept() {
+    fn a_longer_interval_is_respected() {
         let asked = ask_all_day(Duration::from_hours(4), "2026-11-22T02:00:00Z");
         assert!(asked.len() <= 6, "{asked:?}");
     }
 
     #[test]
-    fn a_day_that_comes_late_is_asked_for_at_every_poll_of_the_day() {
+    fn a_late_day_is_requested_at_every_poll_of_the_day() {
         let asked = ask_all_day(INTERVAL, "2026-11-22T14:00:00Z");
         let day = asked
             .iter()
@@ -408,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn a_day_that_only_has_figures_of_the_morning_is_asked_for_again_the_next_day() {
+    fn a_day_that_only_has_figures_of_the_morning_is_requested_again_the_next_day() {
         let mut days = OpenDays::default();
         days.record(day("2026-11-21"), 1, utc("2026-11-22T03:00:00Z"));
         days.record(day("2026-11-21"), 1, utc("2026-11-22T03:30:00Z"));
@@ -419,7 +419,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_was_set_back_keeps_no_day_from_being_asked_for() {
+    fn a_clock_that_was_set_back_does_not_prevent_requests() {
         let mut days = OpenDays::default();
         days.record(day("2026-11-21"), 1, utc("2026-11-22T03:00:00Z"));
         days.record(day("2026-11-21"), 1, utc("2026-11-22T06:00:00Z"));
@@ -432,7 +432,7 @@ mod tests {
     }
 
     #[test]
-    fn a_day_that_is_not_archived_is_asked_for_again() {
+    fn a_day_that_is_not_archived_is_requested_again() {
         let mut days = OpenDays::default();
         let now = utc("2026-11-22T08:00:00Z");
         for day in [day("2026-11-20"), day("2026-11-21")] {
@@ -472,7 +472,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_day_is_left_alone_until_the_day_changes_in_beijing() {
+    fn a_refused_day_is_not_requested_until_the_day_changes_in_beijing() {
         let mut days = OpenDays::default();
         days.refuse(day("2026-11-21"), utc("2026-11-22T03:00:00Z"));
         assert_eq!(
@@ -516,7 +516,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_person_must_resolve_is_asked_less_often() {
+    fn what_an_operator_must_resolve_is_polled_less_often() {
         let now = utc("2026-11-22T03:00:00Z");
         let hold = hold_until(Retry::After(Duration::from_hours(24)), now);
         let next = next_poll(&appid(), INTERVAL, now, hold, now);
@@ -532,7 +532,7 @@ mod tests {
     }
 
     #[test]
-    fn apps_are_spread_over_the_interval_and_keep_their_places() {
+    fn apps_are_spread_over_the_interval_and_keep_their_slots() {
         let now = utc("2026-11-22T03:00:00Z");
         let mut tenths = [0; 10];
         for number in 0..1000_u32 {

@@ -1,8 +1,8 @@
-//! Decides when WeChat is asked for which days, and what becomes of the answers.
+//! Decides when which days are requested from WeChat, and processes the answers.
 //!
-//! `due` says when and for which days, `window` knows the days of one app and window, `app` polls one
-//! app from step to step, `backlog` holds what the archive did not take, and `supervisor` runs a task
-//! for every app. How WeChat is asked is for `wechat`, how days are kept for `archive`.
+//! `due` decides when and for which days, `window` holds the days of one app and window, `app` polls one
+//! app step by step, `backlog` holds what the archive did not accept, and `supervisor` runs a task for
+//! every app. `wechat` sends the requests, `archive` stores the days.
 
 mod app;
 mod backlog;

@@ -1,7 +1,7 @@
-//! Runs a task for every app and one that maintains the archive: starts them, changes them when the
-//! configuration is reloaded, starts them again when they panic, and ends them.
+//! Runs a task for every app and one that maintains the archive: starts them, updates them when the
+//! configuration is reloaded, restarts them when they panic, and ends them.
 //!
-//! A task ends between two steps, with all that is known about its app. What it does is in `app`.
+//! A task ends between two steps, and returns its app's state. What it does is in `app`.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -17,10 +17,10 @@ use crate::calendar;
 use crate::config::App;
 use crate::portrait::AppId;
 
-/// A task that panicked is started again after this time.
+/// A task that panicked is restarted after this time.
 const RESTART_PAUSE: Duration = Duration::from_secs(10);
 
-/// How often a start looks whether the archive may be checked.
+/// How often it is tested after a start whether the archive may be checked.
 const CHECK_PAUSE: Duration = Duration::from_secs(1);
 
 /// How many apps are restored at a time.
@@ -31,7 +31,7 @@ pub struct Supervisor {
     context: Context,
     tasks: JoinSet<Option<AppPoller>>,
     running: HashMap<Id, Running>,
-    /// Bounds how many apps are restored at once.
+    /// Limits how many apps are restored at once.
     restoring: Arc<Semaphore>,
 }
 
@@ -45,16 +45,16 @@ enum Kind {
     Maintain,
 }
 
-/// How many apps a new configuration concerned.
+/// How many apps a new configuration affected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Changes {
-    /// New ones.
+    /// New apps.
     pub added: usize,
-    /// Those that are gone.
+    /// Removed apps.
     pub removed: usize,
-    /// Those that are polled with other settings.
+    /// Apps that are polled with other settings.
     pub changed: usize,
-    /// Those whose last poll failed, and that are as they were otherwise.
+    /// Unchanged apps whose last poll failed.
     pub retried: usize,
 }
 
@@ -79,7 +79,7 @@ impl Supervisor {
         supervisor
     }
 
-    /// Starts tasks again that panic; never ends.
+    /// Restarts tasks that panic; never ends.
     pub async fn watch(&mut self) {
         loop {
             if self.next_ended().await.is_none() {
@@ -94,7 +94,7 @@ impl Supervisor {
         &self.context
     }
 
-    /// Polls these apps from now on; `context` is another one if settings of all apps changed.
+    /// Polls these apps from now on; `context` differs if settings of all apps changed.
     pub async fn apply_config(&mut self, context: Option<Context>, apps: Vec<App>) -> Changes {
         let is_other = context.is_some();
         let retention_before = self.context.settings.retention;
@@ -106,7 +106,7 @@ impl Supervisor {
             .map(|app| (app.appid.clone(), app))
             .collect();
         let snapshots = self.context.registry.all();
-        // What made them fail may be resolved.
+        // The cause of their failures may be resolved.
         let failing = snapshots.iter().filter(|app| app.is_failing());
         let failing: HashSet<&AppId> = failing.map(|app| &app.appid).collect();
         let removed = snapshots.iter().map(|app| app.appid.clone());
@@ -114,7 +114,7 @@ impl Supervisor {
 
         let mut ending = HashSet::new();
         for (id, running) in &self.running {
-            let goes_on = match &running.kind {
+            let continues = match &running.kind {
                 Kind::Maintain => retention_before == self.context.settings.retention,
                 Kind::Poll(app) => {
                     !is_other
@@ -122,7 +122,7 @@ impl Supervisor {
                         && !failing.contains(&app.appid)
                 }
             };
-            if !goes_on {
+            if !continues {
                 running.stop.cancel();
                 ending.insert(*id);
             } else if let Kind::Poll(app) = &running.kind {
@@ -166,7 +166,7 @@ impl Supervisor {
             self.context.page.remove(appid);
             self.context.registry.remove(appid);
         }
-        // Whoever looks at the page after a reload sees what is archived.
+        // A scrape after a reload sees what is archived.
         let context = self.context.clone();
         let restored = stream::iter(pollers).map(async |(mut poller, app)| {
             if let Some(app) = app {
@@ -184,7 +184,7 @@ impl Supervisor {
         changes
     }
 
-    /// Ends all tasks, each with a last chance to store what the archive has not taken yet.
+    /// Ends all tasks, each after a last attempt to store what the archive has not accepted yet.
     pub async fn shutdown(mut self) {
         for running in self.running.values() {
             running.stop.cancel();
@@ -197,8 +197,8 @@ impl Supervisor {
         }
     }
 
-    /// Waits for a task to end; returns the app that it polled, unless it panicked and is started
-    /// again, and nothing at all if there is no task.
+    /// Waits for a task to end; returns the app that it polled, unless it panicked and is restarted, and
+    /// nothing at all if there is no task.
     async fn next_ended(&mut self) -> Option<(Id, Option<AppPoller>)> {
         let (id, poller) = match self.tasks.join_next_with_id().await? {
             Ok(ended) => ended,
@@ -233,7 +233,7 @@ impl Supervisor {
         tracing::error!(appid, %error, "task panicked, which is a bug; it is started again from the configuration");
     }
 
-    /// Deletes what is beyond the retention, now and after every midnight in Beijing; after a start
+    /// Deletes days beyond the retention, now and after every midnight in Beijing; after a start
     /// the archive is checked before.
     fn maintain(&mut self, is_start: bool) {
         let stop = CancellationToken::new();
@@ -241,7 +241,7 @@ impl Supervisor {
         let task = self.tasks.spawn(async move {
             let maintenance = async {
                 if is_start {
-                    // Whoever looks at the page comes first.
+                    // Serving the page has priority.
                     while context.registry.progress().is_restoring() {
                         tokio::time::sleep(CHECK_PAUSE).await;
                     }
@@ -272,7 +272,7 @@ impl Supervisor {
         let task = self.tasks.spawn(async move {
             stop.run_until_cancelled(tokio::time::sleep(pause)).await;
             if !poller.was_read() {
-                // Only a bug closes it, and then there is no bound.
+                // Only a bug closes it, and then there is no limit.
                 let permit = stop.run_until_cancelled(restoring.acquire()).await;
                 if permit.is_some() {
                     poller.restore().await;

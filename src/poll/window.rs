@@ -14,7 +14,7 @@ use crate::portrait::{Dimension, Portrait, Window};
 use crate::state::WindowSnapshot;
 use crate::wechat::decode;
 
-/// WeChat answers for so many days, so the newest ones may be asked for again and compared.
+/// WeChat has this many days, so the newest ones may be requested again and compared.
 const QUERYABLE_DAYS: usize = 2;
 
 /// How many days are read from the archive.
@@ -23,13 +23,13 @@ pub(super) const RESTORED_DAYS: usize = PAST_DAYS as usize + 1;
 /// One window of an app.
 #[derive(Debug)]
 pub(super) struct WindowPoller {
-    /// What is published of it.
+    /// What is published about it.
     pub(super) snapshot: WindowSnapshot,
-    /// The days that may be asked for.
+    /// The days that may be requested.
     pub(super) days: OpenDays,
-    /// The days beside which an answer is shown.
+    /// The days that an answer is compared with.
     pub(super) past: PastDays,
-    /// What shows it.
+    /// Its rendered lines.
     pub(super) lines: WindowLines,
 }
 
@@ -48,7 +48,7 @@ impl WindowPoller {
         self.snapshot.window
     }
 
-    /// Returns `true` if the past days that are kept are enough for this configuration.
+    /// Returns `true` if the past days in memory are sufficient for this configuration.
     pub(super) fn suits(&self, app: &App) -> bool {
         self.past
             .has_dimensions(past_dimensions(self.window(), app))
@@ -59,8 +59,8 @@ impl WindowPoller {
         self.past.has_fully_listed_dimensions_only()
     }
 
-    /// Takes over what the archive holds, and forgets the past days that were kept before; returns the
-    /// newest portrait. `answers` are of days whose figures alone are not enough.
+    /// Takes over the archived days, and drops the past days that were in memory before; returns the
+    /// newest portrait. `answers` are for days whose figures alone are not sufficient.
     pub(super) fn restore(
         &mut self,
         app: &App,
@@ -106,7 +106,7 @@ impl WindowPoller {
         Some(portrait)
     }
 
-    /// Shows a portrait beside the days before it; renders and compresses, which takes some
+    /// Shows a portrait with the days before it; renders and compresses, which takes some
     /// milliseconds.
     pub(super) fn show(&mut self, app: &App, mut portrait: Portrait, settled: bool) {
         let reference_date = portrait.reference_date;
@@ -141,21 +141,21 @@ impl WindowPoller {
         self.snapshot.settled = settled;
     }
 
-    /// Takes the lines away; returns `true` if there were any.
+    /// Removes the lines; returns `true` if there were any.
     pub(super) fn hide(&mut self) -> bool {
         self.lines = WindowLines::default();
         std::mem::take(&mut self.snapshot.is_shown)
     }
 
-    /// Returns the days that WeChat has forgotten before they were archived, from `begin` on and
-    /// before `end`, in words.
+    /// Describes the days that WeChat deleted before they were archived, from `begin` on and before
+    /// `end`.
     pub(super) fn lost_days(
         &self,
         begin: Option<NaiveDate>,
         end: NaiveDate,
     ) -> impl Iterator<Item = String> {
         let coverage = &self.snapshot.coverage;
-        // Gaps before the newest day were reported when they came to be.
+        // Gaps before the newest day were reported when they occurred.
         let begin = begin.or(coverage.bounds().map(|(_, newest)| newest));
         let gaps = begin.map_or(Vec::new(), |_| coverage.gaps(end));
         let window = self.window();
@@ -165,15 +165,15 @@ impl WindowPoller {
         })
     }
 
-    /// Takes over which days the archive holds; returns `true` if days that are shown or compared with
-    /// have come or gone.
+    /// Updates which days the archive holds; returns `true` if days that are shown or compared with were
+    /// added or removed.
     pub(super) fn set_coverage(&mut self, coverage: Coverage) -> bool {
         let before = std::mem::replace(&mut self.snapshot.coverage, coverage);
         let last_days = |coverage: &Coverage| coverage.last_days(RESTORED_DAYS);
         last_days(&before) != last_days(&self.snapshot.coverage)
     }
 
-    /// Returns `true` if there is a portrait that is hidden and would not be stale.
+    /// Returns `true` if there is a hidden portrait that would not be stale.
     pub(super) fn is_hidden(&self, now: DateTime<Utc>, stale_after: Duration) -> bool {
         let day = self.snapshot.reference_date;
         !self.snapshot.is_shown && day.is_some_and(|day| now < due::stale_at(day, stale_after))
