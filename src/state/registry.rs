@@ -1,4 +1,4 @@
-//! Every configured app and its newest snapshot, shared by those who poll and those who serve.
+//! Every configured app and its newest snapshot, shared by the pollers and the web server.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,18 +11,18 @@ use crate::portrait::AppId;
 #[derive(Debug, Default)]
 pub struct Registry {
     apps: RwLock<BTreeMap<AppId, Arc<AppSnapshot>>>,
-    /// Whether every app was ready once; never goes back.
+    /// Whether every app was ready once; never reset.
     ready: AtomicBool,
 }
 
-/// How far the start is.
+/// The progress of the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
     /// How many apps are configured.
     pub apps: usize,
-    /// Of how many the archive was read.
+    /// For how many the archive was read.
     pub restored: usize,
-    /// How many have a portrait, or were asked for one.
+    /// How many have a portrait, or were polled for one.
     pub ready: usize,
 }
 
@@ -35,13 +35,13 @@ impl Progress {
 }
 
 impl Registry {
-    /// Takes over what is known about an app now.
+    /// Updates what is known about an app.
     pub fn set(&self, snapshot: Arc<AppSnapshot>) {
         let mut apps = self.apps.write().unwrap_or_else(PoisonError::into_inner);
         apps.insert(snapshot.appid.clone(), snapshot);
     }
 
-    /// Forgets an app that is not configured any more.
+    /// Removes an app that is no longer configured.
     pub fn remove(&self, appid: &AppId) {
         let mut apps = self.apps.write().unwrap_or_else(PoisonError::into_inner);
         apps.remove(appid);
@@ -61,8 +61,8 @@ impl Registry {
         apps.values().cloned().collect()
     }
 
-    /// Returns `true` once every app has an archived portrait or was asked for one; stays so,
-    /// whatever apps are added.
+    /// Returns `true` once every app has an archived portrait or was polled for one; stays so, whatever
+    /// apps are added.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         if self.ready.load(Ordering::Relaxed) {
@@ -75,7 +75,7 @@ impl Registry {
         is_ready
     }
 
-    /// Returns how far the start is.
+    /// Returns the progress of the start.
     #[must_use]
     pub fn progress(&self) -> Progress {
         let apps = self.all();

@@ -1,4 +1,4 @@
-//! What is known about one app at one moment, without its portraits.
+//! What is known about one app at one time, without its portraits.
 
 use std::ops::{Index, IndexMut};
 
@@ -12,28 +12,28 @@ use crate::wechat::errcodes::Reason;
 /// What is known about one app.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AppSnapshot {
-    /// Whose it is.
+    /// The app.
     pub appid: AppId,
-    /// What people call it.
+    /// Its name for people.
     pub name: String,
-    /// From when on alerts call a change a swing.
+    /// The thresholds from which alerts call a change a swing.
     pub swing: Swing,
     /// Every configured window, in the order of the configuration.
     pub windows: Vec<WindowSnapshot>,
-    /// What had to be repaired in answers that brought new figures.
+    /// What had to be repaired in answers with new figures.
     pub repairs: Repairs,
-    /// When it will be asked for again.
+    /// When it will be polled again.
     pub next_poll_at: DateTime<Utc>,
-    /// How many answers wait for the archive to take them.
+    /// How many answers wait to be archived.
     pub unstored: usize,
-    /// Whether what the archive holds of it was read, or could not be read.
+    /// Whether its archived days were read, or could not be read.
     pub is_restored: bool,
 }
 
 /// What is known about one window of an app.
 #[derive(Debug, Clone, PartialEq)]
 pub struct WindowSnapshot {
-    /// Which window.
+    /// The window.
     pub window: Window,
     /// The last Beijing day of the newest portrait.
     pub reference_date: Option<NaiveDate>,
@@ -43,30 +43,30 @@ pub struct WindowSnapshot {
     pub settled: bool,
     /// When a valid portrait last arrived.
     pub last_success_at: Option<DateTime<Utc>>,
-    /// Whether the last poll went as it should; none before the first.
+    /// Whether the last poll succeeded; `None` before the first.
     pub last_poll_success: Option<bool>,
-    /// Why the last poll brought no portrait.
+    /// Why the last poll did not return a portrait.
     pub last_failure: Option<Failure>,
-    /// How often it was asked for.
+    /// How often it was polled.
     pub polls: u64,
-    /// How often that brought no portrait.
+    /// How often that did not return a portrait.
     pub failures: Failures,
     /// How often a day already held came back with other figures.
     pub revisions: u64,
-    /// What the archive holds.
+    /// The archived days.
     pub coverage: Coverage,
 }
 
-/// Why a poll brought no portrait.
+/// Why a poll did not return a portrait.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
-    /// Under what it is counted.
+    /// The reason that it is counted under.
     pub reason: Reason,
-    /// In words for people.
+    /// A sentence for people.
     pub problem: String,
 }
 
-/// How often polls brought no portrait, by reason.
+/// How often polls did not return a portrait, by reason.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Failures([u64; Reason::ALL.len()]);
 
@@ -92,7 +92,7 @@ impl AppSnapshot {
         windows.any(|window| window.last_poll_success == Some(false))
     }
 
-    /// Returns `true` if the archive was read and every window has an archived portrait, or was asked
+    /// Returns `true` if the archive was read and every window has an archived portrait, or was polled
     /// for one.
     #[must_use]
     pub fn is_ready(&self) -> bool {

@@ -1,4 +1,4 @@
-//! What is served over HTTP: the page for Prometheus, and the state of things for people.
+//! What is served over HTTP: the page for Prometheus, and the status for people.
 //!
 //! `routes` has the endpoints, `state` what they share, `status` what is shown of the apps.
 

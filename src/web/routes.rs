@@ -1,6 +1,6 @@
 //! Every endpoint: the page for Prometheus, the state of the apps for people, and health.
 //!
-//! Reads what others have published, so that no answer here waits for WeChat or the disk; only a reload
+//! Reads what the pollers have published, so that no response waits for WeChat or the disk; only a reload
 //! waits for files and the archive.
 
 use std::convert::Infallible;
@@ -82,10 +82,10 @@ async fn ready(State(state): State<Arc<AppState>>) -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
 }
 
-/// Reads the configuration again, and answers when it is followed.
+/// Reads the configuration again, and responds when it is applied.
 async fn reload(State(state): State<Arc<AppState>>) -> Response {
     let (reply, answer) = oneshot::channel();
-    // Nobody answers any more when the exporter ends.
+    // There is no reply while the exporter shuts down.
     let _ = state.reload.send(reply);
     match answer.await {
         Ok(Ok(())) => "reloaded\n".into_response(),
@@ -177,7 +177,7 @@ fn send(member: Member, headers: &HeaderMap) -> Response {
     response.unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response())
 }
 
-/// Tells whether the client asks for gzip (RFC 9110, section 12.5.3); a weight of 0 refuses it.
+/// Returns whether the client accepts gzip (RFC 9110, section 12.5.3); a weight of 0 refuses it.
 fn accepts_gzip(headers: &HeaderMap) -> bool {
     headers
         .get_all(header::ACCEPT_ENCODING)
@@ -204,7 +204,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn gzip_is_sent_when_asked_for() {
+    fn gzip_is_sent_when_accepted() {
         let accepts = |value: &str| {
             let mut headers = HeaderMap::new();
             headers.insert(header::ACCEPT_ENCODING, value.parse().unwrap());

@@ -15,27 +15,27 @@ use crate::state::Registry;
 pub struct AppState {
     /// What is known about the apps.
     pub registry: Arc<Registry>,
-    /// Their lines.
+    /// Their lines on the page.
     pub page: Arc<Page>,
     /// The exporter's own metrics.
     pub telemetry: Arc<Telemetry>,
-    /// Asked for its size and its problem only.
+    /// Used for its size and its problem only.
     pub archive: Arc<Archive>,
     /// Returns the time.
     pub clock: Clock,
-    /// Where the page for Prometheus is; starts with a slash and is none of [`super::RESERVED_PATHS`].
+    /// Where the page for Prometheus is; starts with a slash and is not one of [`super::RESERVED_PATHS`].
     pub telemetry_path: String,
-    /// Takes requests to read the configuration again.
+    /// Accepts requests to read the configuration again.
     pub reload: mpsc::UnboundedSender<Reload>,
-    /// Why the configuration that was read last is not followed.
+    /// Why the configuration that was read last is not applied.
     config_problem: Mutex<Option<String>>,
 }
 
-/// Takes what became of reading the configuration again: nothing more to say, or why it is bad.
+/// Takes the outcome of reading the configuration again: success, or why it is invalid.
 pub type Reload = oneshot::Sender<Result<(), String>>;
 
 impl AppState {
-    /// Serves what these hold, and takes requests to read the configuration again.
+    /// Serves these values, and accepts requests to read the configuration again.
     #[must_use]
     pub fn new(
         context: &Context,
@@ -54,7 +54,7 @@ impl AppState {
         }
     }
 
-    /// Notes why the configuration that was read last is not followed, if it is not.
+    /// Records why the configuration that was read last is not applied, if it is not.
     pub fn set_config_problem(&self, problem: Option<String>) {
         let config = self.config_problem.lock();
         *config.unwrap_or_else(PoisonError::into_inner) = problem;

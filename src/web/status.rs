@@ -32,7 +32,7 @@ pub(super) struct Status {
 
 #[derive(Debug, Serialize)]
 struct ConfigStatus {
-    /// Why the one that was read last is not followed; a line for each problem.
+    /// Why the one that was read last is not applied; a line for each problem.
     problem: Option<String>,
 }
 
@@ -67,7 +67,7 @@ struct WindowStatus {
     archived: Archived,
 }
 
-/// What the archive holds, all in reference dates.
+/// The archived days, all as reference dates.
 #[derive(Debug, Serialize)]
 struct Archived {
     days: u64,
@@ -141,7 +141,7 @@ impl WindowStatus {
             Some(_) => "waiting",
         };
         let bounds = window.coverage.bounds();
-        // What waits for the archive is not lost.
+        // Days that wait for the archive are not lost.
         let gaps = is_all_archived.then(|| window.coverage.gaps(calendar::oldest_queryable(now)));
         let gaps = gaps.unwrap_or_default().into_iter().rev();
         Self {
