@@ -1,7 +1,7 @@
 //! Joins compressed pieces into one gzip member.
 //!
 //! Every piece is raw deflate ended by a full flush, so pieces may follow each other in any
-//! order, and the checksum of the whole follows from theirs. Knows nothing of metrics.
+//! order, and the checksum of the whole follows from theirs. Does not depend on metrics.
 
 use bytes::{Bytes, BytesMut};
 use crc32fast::Hasher;
@@ -18,10 +18,10 @@ const FINAL_BLOCK: [u8; 2] = [0x03, 0x00];
 /// Checksum and length.
 const TRAILER_LEN: usize = 8;
 
-/// How much is handed to the network at once.
+/// The size of a frame that is passed to the network.
 const FRAME: usize = 256 << 10;
 
-/// A text, compressed so that it can stand anywhere in a gzip member. Cheap to clone.
+/// A text, compressed so that it can be anywhere in a gzip member. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Piece {
     deflated: Bytes,
@@ -77,7 +77,7 @@ impl Piece {
 pub struct Member(Vec<Piece>);
 
 impl Member {
-    /// Puts a piece at the end.
+    /// Appends a piece.
     pub fn push(&mut self, piece: Piece) {
         if !piece.is_empty() {
             self.0.push(piece);
@@ -109,7 +109,7 @@ impl Member {
         for piece in &self.0 {
             checksum.combine(&piece.checksum);
         }
-        // The length is stored modulo 2^32, as the format has it.
+        // The length is stored modulo 2^32, as the format requires.
         let len = u32::try_from(self.len() & 0xffff_ffff).unwrap_or_default();
         let mut end = BytesMut::from(&FINAL_BLOCK[..]);
         end.extend_from_slice(&checksum.finalize().to_le_bytes());
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn large_and_hardly_compressible_pieces_survive() {
+    fn large_and_hardly_compressible_pieces_are_joined() {
         let mut random = fastrand::Rng::with_seed(7);
         let texts: Vec<String> = [1, 300_000, 5, 900_000]
             .map(|len| {
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_a_valid_member_too() {
+    fn an_empty_text_is_a_valid_member_too() {
         assert_eq!(gunzip(&collect(Member::default().gzip())), "");
     }
 }

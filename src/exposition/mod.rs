@@ -1,8 +1,8 @@
-//! What Prometheus is sent.
+//! What is sent to Prometheus.
 //!
 //! `page` holds the lines of every app, rendered and compressed when they change; `gzip` joins
-//! compressed pieces; `telemetry` holds the exporter's own metrics. Knows nothing of HTTP, or of when
-//! anything is asked.
+//! compressed pieces; `telemetry` holds the exporter's own metrics. Does not depend on HTTP, or on when
+//! WeChat is polled.
 
 pub mod gzip;
 pub mod page;

@@ -2,7 +2,7 @@
 //!
 //! A portrait changes once a day and is scraped thousands of times, so all work happens when
 //! something changes: the lines of one app and family are rendered and compressed once, and
-//! swapped in whole. A scrape only joins them.
+//! replaced as a whole. A scrape only joins them.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -15,8 +15,8 @@ use crate::portrait::{AppId, Cohort, Dimension, Portrait, Repair, Window};
 use crate::state::{AppSnapshot, WindowSnapshot};
 use crate::wechat::errcodes::Reason;
 
-/// The lines of one window of an app: rendered when a portrait arrives, none while there is none to
-/// be shown.
+/// The lines of one window of an app: rendered when a portrait arrives, `None` while there is none to
+/// show.
 #[derive(Debug, Clone, Default)]
 pub struct WindowLines {
     /// Those of the newest portrait.
@@ -25,7 +25,7 @@ pub struct WindowLines {
     pub past_users: Option<Piece>,
 }
 
-/// One metric: everything that the page has to say about it.
+/// One metric and its rendering.
 struct Family {
     name: &'static str,
     kind: &'static str,
@@ -33,11 +33,11 @@ struct Family {
     content: Content,
 }
 
-/// Where the lines of a family come from.
+/// When the lines of a family are rendered.
 enum Content {
-    /// They were rendered when a portrait arrived.
+    /// When a portrait arrives.
     Precomputed(fn(&WindowLines) -> Option<&Piece>),
-    /// They are rendered whenever the app is published.
+    /// Whenever the app is published.
     Rendered(fn(&AppSnapshot, &mut Lines)),
 }
 
@@ -48,7 +48,7 @@ use Content::{Precomputed, Rendered};
 pub struct Series {
     /// The name of the metric.
     pub name: &'static str,
-    /// What it means.
+    /// Its help text.
     pub help: &'static str,
 }
 
@@ -215,7 +215,7 @@ const FAMILIES: &[Family] = &[
     },
 ];
 
-/// HELP and TYPE of every family, as they stand before its lines.
+/// HELP and TYPE of every family, as they precede its lines.
 static HEADERS: LazyLock<Vec<Piece>> = LazyLock::new(|| {
     FAMILIES
         .iter()
@@ -229,7 +229,7 @@ static HEADERS: LazyLock<Vec<Piece>> = LazyLock::new(|| {
 
 /// The lines of one family and app, while they are written.
 struct Lines {
-    /// What every line begins with: the name and the appid.
+    /// The beginning of every line: the name and the appid.
     start: String,
     text: String,
 }
@@ -242,13 +242,13 @@ impl Lines {
         }
     }
 
-    /// Adds a line with these labels behind the appid.
+    /// Adds a line with these labels after the appid.
     fn add(&mut self, labels: &[(&str, &str)], value: impl std::fmt::Display) {
         self.add_series(labels);
         let _ = writeln!(self.text, " {value}");
     }
 
-    /// Adds what stands before the value.
+    /// Adds everything that precedes the value.
     fn add_series(&mut self, labels: &[(&str, &str)]) {
         // Without the formatting machinery, as there are hundreds of lines for an app.
         self.text += &self.start;
@@ -274,7 +274,7 @@ impl Lines {
     }
 }
 
-/// Escapes a label value as the text format wants it.
+/// Escapes a label value as the text format requires.
 fn escape(value: &str) -> Cow<'_, str> {
     if value.contains(['\\', '"', '\n']) {
         Cow::Owned(
@@ -301,7 +301,7 @@ pub fn users(appid: &AppId, portrait: &Portrait, dimensions: &[Dimension]) -> Pi
     Piece::new(&lines.text)
 }
 
-/// Writes the series of users as they stand on the page, without a value.
+/// Writes the series of users as they are on the page, without a value.
 #[must_use]
 pub fn series_of_users(
     appid: &AppId,
@@ -337,7 +337,7 @@ fn labels_of_users(
     ]
 }
 
-/// Renders the users of days before the one that is shown, each with how many days before.
+/// Renders the users of days before the one that is shown, each with its number of days before.
 #[must_use]
 pub fn past_users(appid: &AppId, past: &[(u32, &Portrait)], dimensions: &[Dimension]) -> Piece {
     let mut lines = Lines::new(PAST_USERS, appid);
@@ -372,7 +372,7 @@ impl RenderedApp {
             }
             texts.push(lines.text);
         }
-        // The small ones share one piece of memory.
+        // The small ones share one allocation.
         let small = Piece::of_all(&texts);
         let pieces = FAMILIES
             .iter()
@@ -387,16 +387,16 @@ impl RenderedApp {
     }
 }
 
-/// Everything that is published, shared by those who poll and those who serve.
+/// Everything that is published, shared by the pollers and the web server.
 #[derive(Debug, Default)]
 pub struct Page {
     apps: RwLock<BTreeMap<AppId, Arc<RenderedApp>>>,
 }
 
 impl Page {
-    /// Puts an app on the page, in the place of what was said about it before; `lines` are those of
-    /// its windows. Of one whose archive was not read yet nothing is said of windows: without their
-    /// reference dates alerts would take it for an app that never had a portrait.
+    /// Puts an app on the page, replacing what was published about it before; `lines` are those of its
+    /// windows. For an app whose archive was not read yet nothing is published about windows: without
+    /// their reference dates alerts would consider it an app that never had a portrait.
     pub fn publish(&self, app: &AppSnapshot, lines: &[WindowLines]) {
         let rendered = if app.is_restored {
             RenderedApp::new(app, lines)
@@ -415,7 +415,7 @@ impl Page {
         apps.insert(app.appid.clone(), rendered);
     }
 
-    /// Takes an app off the page.
+    /// Removes an app from the page.
     pub fn remove(&self, appid: &AppId) {
         let mut apps = self.apps.write().unwrap_or_else(PoisonError::into_inner);
         apps.remove(appid);
@@ -509,8 +509,8 @@ mod tests {
 
     type Labels = Vec<(String, String)>;
 
-    /// Reads a page as strictly as Prometheus does, without any code of the page; answers the value
-    /// of every series, by name and labels.
+    /// Parses a page as strictly as Prometheus does, without any code of the page; returns the value of
+    /// every series, by name and labels.
     fn parse(text: &str) -> BTreeMap<(String, Labels), String> {
         let mut series = BTreeMap::new();
         let mut families = Vec::new();
@@ -518,7 +518,7 @@ mod tests {
         for line in text.split_terminator('\n') {
             if let Some(header) = line.strip_prefix("# TYPE ") {
                 let (family, _) = header.split_once(' ').unwrap();
-                assert!(!families.contains(&family), "{family} stands there twice");
+                assert!(!families.contains(&family), "{family} is there twice");
                 families.push(family);
                 continue;
             }
@@ -530,12 +530,12 @@ mod tests {
             let (labels, value) = parse_labels(rest);
             assert!(value.parse::<f64>().is_ok(), "{line:?}");
             let held = series.insert((name.to_owned(), labels), value.to_owned());
-            assert_eq!(held, None, "a series stands there twice: {line:?}");
+            assert_eq!(held, None, "a series is there twice: {line:?}");
         }
         series
     }
 
-    /// Reads what follows the opening brace: labels, and the value.
+    /// Parses the text after the opening brace: labels, and the value.
     fn parse_labels(text: &str) -> (Labels, &str) {
         let mut labels = Vec::new();
         let mut rest = text;
@@ -549,7 +549,7 @@ mod tests {
                     '\\' => value.push(match characters.next().unwrap() {
                         'n' => '\n',
                         character @ ('\\' | '"') => character,
-                        character => panic!("\\{character} is no escape"),
+                        character => panic!("\\{character} is not an escape"),
                     }),
                     character => value.push(character),
                 }
@@ -563,7 +563,7 @@ mod tests {
         }
     }
 
-    /// Checks that the page of a portrait, read again, says what the portrait says.
+    /// Checks that the page of a portrait, parsed again, has the figures of the portrait.
     fn assert_shown(portrait: &Portrait) {
         let app = snapshot(&[portrait.window]);
         let lines = WindowLines {
@@ -599,7 +599,7 @@ mod tests {
         assert_eq!(shown, expected);
     }
 
-    /// Any JSON, among it the keys and values that mean something.
+    /// Any JSON, including the keys and values that have a meaning.
     fn any_json() -> impl Strategy<Value = Value> {
         let key = prop_oneof![
             proptest::sample::select(vec![
@@ -813,7 +813,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_said_before_is_replaced() {
+    fn what_was_published_before_is_replaced() {
         let page = Page::default();
         for polls in [1, 2] {
             let mut app = snapshot(&[Window::OneDay]);
@@ -832,7 +832,7 @@ mod tests {
     }
 
     #[test]
-    fn before_the_archive_was_read_nothing_is_said_of_windows() {
+    fn before_the_archive_was_read_nothing_is_published_about_windows() {
         let page = Page::default();
         let mut app = snapshot(&[Window::OneDay]);
         app.is_restored = false;

@@ -1,4 +1,4 @@
-//! The exporter's own metrics: what it does, not what it was told.
+//! The exporter's own metrics: what it does, not what WeChat reported.
 //!
 //! What belongs to an app is on the page; this is about requests, the archive and the process.
 
@@ -11,7 +11,7 @@ use prometheus::{
 use crate::archive::Operation;
 use crate::wechat::{Endpoint, Request};
 
-/// The metrics contradict each other, or one can't be written: a bug.
+/// The metrics are inconsistent, or one can't be encoded: a bug.
 #[derive(Debug, thiserror::Error)]
 #[error("the exporter's own metrics are broken")]
 pub struct Error(#[from] prometheus::Error);
@@ -142,13 +142,13 @@ impl Telemetry {
         self.task_panics.inc();
     }
 
-    /// Notes that a configuration was read that could be used.
+    /// Records that a valid configuration was read.
     pub fn reloaded(&self, now: DateTime<Utc>) {
         self.last_reload_successful.set(1);
         self.last_reload_success_at.set(now.timestamp());
     }
 
-    /// Notes that a configuration was read that can't be used.
+    /// Records that an invalid configuration was read.
     pub fn reload_failed(&self) {
         self.last_reload_successful.set(0);
     }
@@ -159,7 +159,7 @@ impl Telemetry {
             .set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
-    /// Returns all of it in the text format.
+    /// Returns all metrics in the text format.
     ///
     /// # Errors
     ///
