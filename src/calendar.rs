@@ -1,6 +1,6 @@
 //! Beijing days, whatever the zone of the host.
 //!
-//! WeChat counts days in UTC+8, all year. Only this module knows that; all others have instants in
+//! WeChat counts days in UTC+8, all year. Only this module depends on that; all others use instants in
 //! UTC and named days.
 
 use std::sync::Arc;
@@ -15,7 +15,7 @@ pub type Clock = Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>;
 /// Beijing is ahead of UTC by this, without daylight saving.
 const OFFSET_SECONDS: i32 = 8 * 3600;
 
-/// The first day of the calendar as far as it is used here; see [`midnight`].
+/// The first day of the calendar as far as this program uses it; see [`midnight`].
 const FIRST_DAY: NaiveDate = match NaiveDate::from_ymd_opt(1, 1, 1) {
     Some(day) => day,
     None => NaiveDate::MIN,
@@ -48,7 +48,7 @@ pub fn yesterday(now: DateTime<Utc>) -> NaiveDate {
 /// refuse the day if the clock of this host were ahead of its own.
 pub const CLOCK_TOLERANCE: TimeDelta = TimeDelta::minutes(10);
 
-/// Returns the newest Beijing day that WeChat is asked for: yesterday, from some minutes after
+/// Returns the newest Beijing day that is requested from WeChat: yesterday, from some minutes after
 /// midnight on.
 #[must_use]
 pub fn newest_queryable(now: DateTime<Utc>) -> NaiveDate {
@@ -74,9 +74,9 @@ pub fn days_before(day: NaiveDate, days: u64) -> NaiveDate {
         .unwrap_or(NaiveDate::MIN)
 }
 
-/// Returns the instant at which `day` begins in Beijing.
+/// Returns the instant when `day` begins in Beijing.
 ///
-/// A day of another age counts as the first or the last of the years 1 to 9999, so that hours and
+/// A day outside of the years 1 to 9999 counts as the first or the last of the years 1 to 9999, so that hours and
 /// days can be added to the result.
 #[must_use]
 pub fn midnight(day: NaiveDate) -> DateTime<Utc> {
@@ -89,7 +89,7 @@ pub fn next_midnight(now: DateTime<Utc>) -> DateTime<Utc> {
     end_of_day(today(now))
 }
 
-/// Returns the instant at which `day` is over in Beijing.
+/// Returns the instant when `day` ends in Beijing.
 #[must_use]
 pub fn end_of_day(day: NaiveDate) -> DateTime<Utc> {
     midnight(day.succ_opt().unwrap_or(NaiveDate::MAX))
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn days_of_another_age_end_and_begin_without_harm() {
+    fn days_outside_of_the_calendar_begin_and_end_without_overflow() {
         for day in [NaiveDate::MIN, NaiveDate::MAX] {
             let after = [midnight(day), end_of_day(day), expected_available_at(day)];
             assert!(

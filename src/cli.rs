@@ -1,5 +1,5 @@
-//! The command line: which flags there are and what they accept. Knows nothing of what is done
-//! about them.
+//! The command line: which flags there are and what they accept. Does not depend on what is done with
+//! them.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -416,12 +416,12 @@ mod tests {
     use crate::simulator;
 
     #[test]
-    fn the_definition_holds_together() {
+    fn the_definition_is_consistent() {
         Cli::command().debug_assert();
     }
 
     #[test]
-    fn serve_is_what_is_done_without_a_command() {
+    fn serve_is_the_default_command() {
         let cli = Cli::parse_from(["x", "--config.file", "a.yml"]);
         assert!(cli.command.is_none());
         assert_eq!(cli.serve.config.path, PathBuf::from("a.yml"));
@@ -437,7 +437,7 @@ mod tests {
     }
 
     #[test]
-    fn a_day_is_of_this_age() {
+    fn a_day_has_a_year_of_four_digits() {
         assert!(parse_day("2026-11-01").is_ok());
         assert!(parse_day("9999-12-31").is_ok());
         for bad in ["+262142-12-31", "10000-01-01", "-0001-01-01", "20261101"] {
@@ -446,7 +446,7 @@ mod tests {
     }
 
     #[test]
-    fn the_telemetry_path_takes_no_others_place() {
+    fn the_telemetry_path_is_not_a_reserved_path() {
         for bad in ["metrics", "/probe", "/a b", "/{x}", ""] {
             assert!(parse_telemetry_path(bad).is_err(), "{bad}");
         }
@@ -454,7 +454,7 @@ mod tests {
     }
 
     #[test]
-    fn the_help_says_how_the_simulated_cloud_function_is_called() {
+    fn the_help_describes_how_the_simulated_cloud_function_is_called() {
         let mut cli = Cli::command();
         let simulate = cli.find_subcommand_mut("simulate").unwrap();
         let help = simulate.render_long_help().to_string();

@@ -1,13 +1,13 @@
 //! Compresses with one compressor per thread.
 //!
-//! The state of a compressor has some 300 KB: one for each small text would leave the heap full
-//! of holes. Knows nothing of what is compressed.
+//! The state of a compressor takes some 300 KB: one for each small text would fragment the heap.
+//! Does not depend on what is compressed.
 
 use std::cell::RefCell;
 
 use flate2::{Compress, Compression, FlushCompress};
 
-/// Larger outputs are not kept as room for the next one.
+/// Larger outputs are not kept as a buffer for the next one.
 const KEPT_OUTPUT: usize = 256 << 10;
 
 /// The level of pieces, which live until the next portrait: half the time of level 6, and the lines
@@ -17,7 +17,7 @@ const PIECE_LEVEL: u32 = 3;
 /// The level of whole texts, which are kept for years.
 const TEXT_LEVEL: u32 = 6;
 
-/// A compressor and the room for what it writes.
+/// A compressor and its output buffer.
 struct Compressor {
     compress: Compress,
     output: Vec<u8>,
@@ -38,9 +38,9 @@ impl Compressor {
         output.reserve(input.len() / 4 + 64);
         loop {
             let consumed = usize::try_from(compress.total_in()).unwrap_or(input.len());
-            // The only error is of a preset dictionary, which is not used.
+            // The only error concerns a preset dictionary, which is not used.
             let _ = compress.compress_vec(&input[consumed..], output, flush);
-            // Room left means that nothing waits to be written.
+            // Spare room means that no output is pending.
             if output.len() < output.capacity() {
                 break;
             }
@@ -58,10 +58,10 @@ thread_local! {
     static ZLIB: RefCell<Compressor> = Compressor::new(TEXT_LEVEL, true);
 }
 
-/// Shorter texts hardly become shorter, and the end of a flush takes five bytes.
+/// Shorter texts hardly compress, and the end of a flush takes five bytes.
 const SHORTEST: usize = 160;
 
-/// Returns raw deflate (RFC 1951) that ends at a byte: a piece that may be anywhere in a stream.
+/// Returns raw deflate (RFC 1951) that ends on a byte boundary: a piece that may be anywhere in a stream.
 #[must_use]
 pub fn piece(input: &[u8]) -> Box<[u8]> {
     match u16::try_from(input.len()) {
@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn texts_of_any_size_follow_each_other() {
+    fn texts_of_any_size_are_compressed_in_turn() {
         let mut random = fastrand::Rng::with_seed(7);
         for length in [0, 1, 300_000, 5, 2_000_000] {
             let text: String = std::iter::repeat_with(|| random.alphanumeric())

@@ -1,7 +1,7 @@
 //! Writes archived days for other programs: OpenMetrics for the backfill of Prometheus, CSV and JSON
 //! lines for everything else.
 //!
-//! Holds one day at a time, however long the history is. Knows no flags, no files and no archive.
+//! Holds one day at a time, however long the history is. Does not depend on flags, files or the archive.
 
 use std::borrow::Cow;
 use std::io::{self, Write};
@@ -20,20 +20,20 @@ use crate::portrait::{AppId, Cohort, Dimension, Portrait, Window};
 /// One series and day, as a row of CSV or a line of JSON.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Row<'a> {
-    /// Whose users.
+    /// The app.
     pub appid: AppId,
-    /// Over which window.
+    /// The window.
     pub window: Window,
     /// The last Beijing day covered.
     pub reference_date: NaiveDate,
-    /// Which users.
+    /// The cohort.
     pub cohort: Cohort,
-    /// What divides them.
+    /// The dimension.
     pub dimension: Dimension,
-    /// As WeChat writes it.
+    /// The name, as WeChat writes it.
     #[serde(borrow)]
     pub name: Cow<'a, str>,
-    /// How many people.
+    /// The number of users.
     pub users: u64,
     /// When the day became known.
     pub first_answered_at: Option<DateTime<Utc>>,
@@ -76,16 +76,16 @@ pub enum Writer<W: Write> {
 /// Writes every day as samples at the times at which the page would have shown it.
 pub struct OpenMetrics<W> {
     output: W,
-    /// Samples are at multiples of it.
+    /// The time between samples, which are at its multiples.
     step: TimeDelta,
     /// There are no samples of the future.
     now: DateTime<Utc>,
     /// The last day, which ends when the next one becomes known.
     pending: Option<Box<Day>>,
-    /// Of the days before, and whose days those were.
+    /// The names of the days before, and the app and window of those.
     names: RecentNames,
     names_of: Option<(AppId, Window)>,
-    /// When which reference date was shown: a family of its own, so it is written last.
+    /// When each reference date was shown: a family of its own, so it is written last.
     reference_dates: Vec<Shown>,
 }
 
@@ -103,16 +103,16 @@ struct Shown {
     reference_date: NaiveDate,
     /// The first sample, in Unix seconds.
     start: i64,
-    /// No sample from then on, in Unix seconds.
+    /// The end, which has no sample, in Unix seconds.
     end: i64,
 }
 
 impl<W: Write> Writer<W> {
-    /// Starts OpenMetrics with samples at multiples of `step`, none after `now`.
+    /// Starts OpenMetrics with samples at multiples of `step`, and none after `now`.
     ///
     /// # Errors
     ///
-    /// The output takes nothing.
+    /// The output can't be written.
     pub fn open_metrics(mut output: W, step: TimeDelta, now: DateTime<Utc>) -> io::Result<Self> {
         write_header(&mut output, Series::USERS)?;
         Ok(Self::OpenMetrics(OpenMetrics {
@@ -130,9 +130,9 @@ impl<W: Write> Writer<W> {
     ///
     /// # Errors
     ///
-    /// The output takes nothing.
+    /// The output can't be written.
     pub fn csv(output: W) -> io::Result<Self> {
-        // The header is wanted even if no row follows.
+        // The header is written even if no row follows.
         let mut writer = csv::WriterBuilder::new()
             .has_headers(false)
             .from_writer(output);
@@ -146,11 +146,11 @@ impl<W: Write> Writer<W> {
         Self::JsonLines(output)
     }
 
-    /// Adds an record, whose answer reads as `portrait`, in these dimensions.
+    /// Adds a record, whose answer is decoded as `portrait`, in these dimensions.
     ///
     /// # Errors
     ///
-    /// The output takes no more.
+    /// The output can't be written.
     pub fn add(
         &mut self,
         record: &Record,
@@ -183,12 +183,12 @@ impl<W: Write> Writer<W> {
         Ok(())
     }
 
-    /// Takes notice of a record that is not written: it ends the day before it, and names that
-    /// `portrait` has, if it can be read, have no users on the next day if that lacks them.
+    /// Processes a record that is not written: it ends the day before it, and names in `portrait`, if it
+    /// can be decoded, have no users on the next day if that lacks them.
     ///
     /// # Errors
     ///
-    /// The output takes no more.
+    /// The output can't be written.
     pub fn pass_over(&mut self, record: &Record, portrait: Option<Portrait>) -> io::Result<()> {
         if let Self::OpenMetrics(writer) = self {
             writer.begin_day(record)?;
@@ -203,7 +203,7 @@ impl<W: Write> Writer<W> {
     ///
     /// # Errors
     ///
-    /// The output takes no more.
+    /// The output can't be written.
     pub fn finish(self) -> io::Result<()> {
         match self {
             Self::OpenMetrics(mut writer) => {
@@ -222,7 +222,7 @@ fn write_header(output: &mut impl Write, Series { name, help }: Series) -> io::R
     write!(output, "# TYPE {name} gauge\n# HELP {name} {help}\n")
 }
 
-/// Unpacks what the output said.
+/// Returns the error of the output.
 fn io_error(error: csv::Error) -> io::Error {
     match error.into_kind() {
         csv::ErrorKind::Io(error) => error,
@@ -324,8 +324,8 @@ fn write_samples(
     Ok(())
 }
 
-/// Returns when the page first showed a day; for one that was answered late, when it usually would have,
-/// so that no later day was known before.
+/// Returns when the page first showed a day; for one that arrived late, when it usually would have,
+/// so that no later day precedes it.
 fn known_at(record: &Record) -> DateTime<Utc> {
     let end = calendar::end_of_day(record.key.reference_date);
     if (end..calendar::next_midnight(end)).contains(&record.state.first_answered_at) {
@@ -381,7 +381,7 @@ mod tests {
         writer.finish().unwrap();
     }
 
-    /// Answers the times and values of one series of OpenMetrics.
+    /// Returns the times and values of one series of OpenMetrics.
     fn samples(step: TimeDelta, now: &str, records: &[Record]) -> Vec<(String, u64)> {
         let mut output = Vec::new();
         feed(
@@ -425,7 +425,7 @@ mod tests {
     }
 
     #[test]
-    fn a_day_that_was_answered_late_has_the_samples_of_a_usual_one() {
+    fn a_day_that_arrived_late_has_the_samples_of_a_usual_one() {
         let records = [
             record("2026-11-20", "2026-11-22T02:00:00Z"),
             record("2026-11-21", "2026-11-22T02:00:01Z"),

@@ -1,6 +1,6 @@
 //! Reads history from elsewhere: JSON lines of `export`, and unchanged responses of WeChat.
 //!
-//! Knows no flags, no files and no archive: lines in, entries or problems out, each with the number of
+//! Does not depend on flags, files or the archive: lines in, entries or problems out, each with the number of
 //! its line.
 
 use std::collections::HashSet;
@@ -26,7 +26,7 @@ const FIRST_DAY: NaiveDate = match NaiveDate::from_ymd_opt(2017, 1, 9) {
 /// What a response of WeChat does not contain.
 #[derive(Debug, Clone, Default)]
 pub struct ImportDefaults {
-    /// The app that it is of.
+    /// Its app.
     pub appid: Option<AppId>,
     /// The days that it covers: the window and the last day. By default they follow from its
     /// `ref_date`.
@@ -38,11 +38,11 @@ pub struct ImportDefaults {
 pub enum Item {
     /// A day.
     Day(Record),
-    /// A response without users, and what it says instead.
+    /// A response without users, and its error.
     NoPortrait(String),
 }
 
-/// Reads a file, and passes its items with their line numbers to `each`, until that breaks.
+/// Reads a file, and passes its items with their line numbers to `each`, until that returns a break.
 ///
 /// A file contains one response, or lines, each of them a row of `export` or a response. The rows of a
 /// day follow each other. Days that are not over at `now` are refused. Problems are sentences for the
@@ -142,7 +142,7 @@ impl<F: FnMut(usize, Result<Item, String>) -> ControlFlow<()>> Reading<'_, F> {
         let read = || {
             let (window, reference_date) = match self.given.covers {
                 Some(covers) => covers,
-                // A response without a day is not a portrait, or not a readable one.
+                // A response without a day is not a portrait, or can't be decoded.
                 None => decode::covered(text)?.unwrap_or((Window::OneDay, NaiveDate::MIN)),
             };
             decode::portrait(text, window, reference_date)
@@ -331,7 +331,7 @@ mod tests {
         items(text, given).into_iter().map(day).collect()
     }
 
-    /// Returns the line and the sentence of the only problem.
+    /// Returns the line and the text of the only problem.
     #[track_caller]
     fn problem(text: impl AsRef<[u8]>, given: &ImportDefaults) -> (usize, String) {
         let items = items(text, given).into_iter();
@@ -420,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_without_users_are_no_days_and_nothing_wrong() {
+    fn answers_without_users_are_not_days_and_not_problems() {
         let refused = json!({"errcode": 61503, "errmsg": "not ready"});
         let empty = json!({"ref_date": "20261120", "visit_uv": {}, "visit_uv_new": {}});
         let items = items(lines(&[refused, empty, json!({})]), &defaults());

@@ -1,30 +1,30 @@
 //! A Prometheus exporter for the user portraits of WeChat mini programs.
 //!
-//! WeChat tells a mini program's owner once a day who its users were: how many new and active
-//! people per province, city, gender, platform, device and age. It tells it for two days, then
-//! forgets. The exporter asks for every app it is configured for, keeps every answer, and serves
-//! the newest one as Prometheus gauges. Asking and serving are apart: a scrape touches neither
-//! network nor disk.
+//! Once a day WeChat publishes who used a mini program: how many new and active people per province,
+//! city, gender, platform, device and age. It returns them for two days, then deletes them. The
+//! exporter requests them for every configured app, archives every answer, and serves the newest one as
+//! Prometheus gauges. Polling and serving are independent: a scrape uses neither the network nor the
+//! disk.
 //!
 //! ```text
 //!  poll::due ─ when, which days ─► poll::AppPoller ─► wechat::Client ─HTTP─► WeChat, or simulator
 //!                                    │                     └ decoded: Portrait | failure
 //!                                    ├─► archive: the answer, before anything else sees it (a thread)
 //!                                    ├─► past: the days before it, small and in memory
-//!                                    └─► state: the app's snapshot, swapped whole
+//!                                    └─► state: the app's snapshot, replaced as a whole
 //!  state ─► exposition::page: lines rendered and deflated once per change
 //!  GET /metrics ─► web ─► page: the pieces of all apps, joined into one gzip member ─► Prometheus
 //! ```
 //!
-//! - [`portrait`], [`calendar`] and [`past`] are the vocabulary: users, windows, dimensions, Beijing days,
+//! - [`portrait`], [`calendar`] and [`past`] are the domain types: users, windows, dimensions, Beijing days,
 //!   and the days that a portrait is compared with. [`deflate`] compresses.
-//! - [`cli`] and [`config`] say what is wanted; [`commands`] put the rooms together.
-//! - [`wechat`] asks, [`archive`] keeps, [`poll`] decides, [`state`] is what is known, [`exposition`]
-//!   renders it, [`web`] serves.
-//! - [`export`] and [`import`] carry archived days out and in.
-//! - [`simulator`] stands in for WeChat, in `demo` and in the tests.
+//! - [`cli`] and [`config`] are the flags and the settings; [`commands`] put the modules together.
+//! - [`wechat`] sends requests, [`archive`] stores answers, [`poll`] schedules, [`state`] is what is known,
+//!   [`exposition`] renders it, [`web`] serves.
+//! - [`export`] and [`import`] move archived days out and in.
+//! - [`simulator`] replaces WeChat, in `demo` and in the tests.
 //!
-//! A module imports only what is above it in the way of the data. Time, the environment, bound sockets
+//! A module imports only modules that precede it in the data flow. Time, the environment, bound sockets
 //! and shutdown are arguments; only `main` reads the clock.
 
 pub mod archive;

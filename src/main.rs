@@ -1,5 +1,5 @@
-//! The program: arguments, log, exit code. Reads the clock and the environment for everybody
-//! else, and listens to signals.
+//! The program: arguments, log, exit code. Reads the clock and the environment for all other modules,
+//! and listens to signals.
 
 use std::error::Error as _;
 use std::process::ExitCode;
@@ -19,7 +19,7 @@ use wxapp_portrait_exporter::wechat;
 /// How long blocking tasks may take at shutdown.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// More threads that serve and poll would only need more memory.
+/// More threads for serving and polling would only use more memory.
 const MOST_WORKERS: usize = 4;
 
 /// How many threads may read files, look up names, and compress at once.
@@ -30,7 +30,7 @@ fn main() -> ExitCode {
     start_log(cli.command.as_ref().map_or(cli.serve.log, Command::log));
     wechat::install_crypto_provider();
     std::panic::set_hook(Box::new(|panic| {
-        // As every other line of the log; the default hook writes text of its own.
+        // In the format of the log; the default hook writes plain text.
         let place = panic.location().map(ToString::to_string);
         tracing::error!(
             place,
@@ -100,8 +100,8 @@ fn process_context(is_serving: bool) -> Result<ProcessContext, Error> {
     })
 }
 
-/// Sends the log to standard error. Other crates are not heard, for some of them would tell
-/// addresses, and addresses hold tokens.
+/// Sends the log to standard error. Other crates are silenced, as some of them would log addresses,
+/// and addresses contain tokens.
 fn start_log(log: Log) {
     let level = match log.level {
         LogLevel::Debug => LevelFilter::DEBUG,

@@ -1,7 +1,7 @@
-//! The days before the newest one, as far as the page of an app needs them: small, and in memory.
+//! The days before the newest one, as far as the page of an app needs them: compact, and in memory.
 //!
-//! An arriving answer is compared with these figures and shown beside them without reading the
-//! archive again. Pure: knows neither where days are kept nor how they are shown.
+//! A new answer is compared with these figures and shown with them without reading the
+//! archive again. Pure: does not depend on where days are stored or how they are shown.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -9,10 +9,10 @@ use chrono::NaiveDate;
 
 use crate::portrait::{Cohort, Dimension, OTHER_NAME, Portrait, Window};
 
-/// How many archived days before the newest one have a say in what is shown.
+/// How many archived days before the newest one affect what is shown.
 pub const PAST_DAYS: u32 = 28;
 
-/// One figure's place: users of which cohort, divided by what, under which name.
+/// The place of a figure: its cohort, dimension and name.
 type Place = (Cohort, Dimension, Box<str>);
 
 /// The figures of the newest days of one app and window, in the dimensions that later days are
@@ -29,13 +29,13 @@ pub struct PastDays {
     most_places: usize,
 }
 
-/// How many places there may be beside twice those that are in use.
+/// How many places there may be in addition to twice those in use.
 const SPARE_PLACES: usize = 64;
 
 #[derive(Debug)]
 struct Day {
     reference_date: NaiveDate,
-    /// Divisions of which a row could not be read, a bit for each cohort and dimension.
+    /// Breakdowns of which a row could not be read, a bit for each cohort and dimension.
     partial: u16,
     /// For every figure the index of its place and its users, both as variable-length integers.
     figures: Box<[u8]>,
@@ -152,13 +152,12 @@ impl PastDays {
         Some(portrait)
     }
 
-    /// Returns the portraits of these days that are kept, and gives them and the portrait that is
-    /// shown the same names, as far as that is known.
+    /// Returns the portraits of those of these days that are kept, and gives them and the shown portrait
+    /// the same names, as far as they are known.
     ///
-    /// What is folded in the portrait that is shown is folded in the past. Where WeChat lists every
-    /// name, one that another kept day has, or the one that is shown, has 0 users on a day whose
-    /// dimension is filled; in an empty one, and in one that could not be read completely, it stays
-    /// unknown.
+    /// What is folded in the shown portrait is folded in the past. Where WeChat lists every name, a name
+    /// that another kept day or the shown one has, has 0 users on a day whose dimension is filled; in an
+    /// empty dimension, and in one that could not be read completely, it stays unknown.
     pub fn align(
         &self,
         shown: &mut Portrait,
@@ -229,7 +228,7 @@ impl Day {
     }
 }
 
-/// Folds the largest names of a portrait as `top_names` asks; returns how many names were folded.
+/// Folds all but the largest names of a portrait, as `top_names` requires; returns how many names were folded.
 pub fn fold(portrait: &mut Portrait, top_names: &BTreeMap<Dimension, usize>) -> u64 {
     let mut folded = 0;
     for (dimension, limit) in top_names {
@@ -241,13 +240,13 @@ pub fn fold(portrait: &mut Portrait, top_names: &BTreeMap<Dimension, usize>) -> 
 }
 
 /// The names of the last archived days of one app and window, where WeChat lists every name: the
-/// next day has 0 users under those that it lacks. For whoever passes over a long history, one day
+/// next day has 0 users under those that it lacks. For passing over a long history, one day
 /// after the other.
 #[derive(Debug, Default)]
 pub struct RecentNames(VecDeque<Vec<BTreeSet<String>>>);
 
 impl RecentNames {
-    /// Gives a portrait the zeros that the page shows for its day, then remembers its names. To be
+    /// Gives a portrait the zeros that the page shows for its day, then remembers its names. Must be
     /// called for every archived day, the oldest first.
     pub fn complete(&mut self, portrait: &mut Portrait) {
         let mut of_day = Vec::new();
@@ -327,7 +326,7 @@ mod tests {
         NaiveDate::from_ymd_opt(2026, 11, 21).unwrap()
     }
 
-    /// A portrait of the day before others whose new users divide like this.
+    /// A portrait of the day before others with these new users.
     fn portrait(days_ago: u64, platforms: Rows<'_>, cities: Rows<'_>) -> Portrait {
         let mut portrait = Portrait::new(Window::OneDay, calendar::days_before(day(), days_ago));
         for (dimension, rows) in [(Dimension::Platform, platforms), (Dimension::City, cities)] {
@@ -343,7 +342,7 @@ mod tests {
         portrait.breakdown(Cohort::New, dimension).iter().collect()
     }
 
-    /// Lays a portrait beside days before it, the newest first.
+    /// Aligns a portrait with days before it, the newest first.
     fn align<const DAYS: usize>(
         shown: &mut Portrait,
         past: [Portrait; DAYS],
@@ -359,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_vanished_has_no_users_and_so_has_one_that_was_not_there_yet() {
+    fn a_name_that_vanished_has_no_users_nor_has_one_that_did_not_exist_yet() {
         let mut shown = portrait(0, &[("Harmony", 3), ("iPhone", 5)], &[]);
         let past = [
             portrait(1, &[("Android", 7)], &[]),
@@ -478,7 +477,7 @@ mod tests {
         assert_eq!(
             complete(&[("Android", 1)]),
             ["Android 1"],
-            "zeros are no names"
+            "zeros are not names"
         );
     }
 

@@ -1,7 +1,7 @@
-//! The vocabulary: whose users, over which days, divided how.
+//! The domain types: users of an app, over which days, by which dimension.
 //!
-//! A portrait is a plain value. It knows neither where it came from (`wechat`), nor when it is
-//! asked for (`poll`), nor how it is kept or shown (`archive`, `exposition`).
+//! A portrait is a plain value. It does not depend on where it came from (`wechat`), when it is
+//! requested (`poll`), or how it is stored or shown (`archive`, `exposition`).
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,10 +15,10 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use twox_hash::XxHash3_64;
 
-/// Stands for users of whom WeChat knows no name in a dimension; also for blank names.
+/// The name of users for whom WeChat has no name in a dimension; also of blank names.
 pub const UNKNOWN_NAME: &str = "未知";
 
-/// Holds together what [`Breakdown::fold`] adds up.
+/// The name under which [`Breakdown::fold`] adds up the rest.
 pub const OTHER_NAME: &str = "(other)";
 
 /// The identifier of a mini program: a non-empty word of ASCII letters, digits, `_` and `-`.
@@ -33,7 +33,7 @@ impl AppId {
         &self.0
     }
 
-    /// Tells whether this looks like an appid that WeChat gives out: `wx` and 16 hex digits.
+    /// Returns whether this looks like an appid of WeChat: `wx` and 16 hex digits.
     #[must_use]
     pub fn is_wechat(&self) -> bool {
         self.0.strip_prefix("wx").is_some_and(|digits| {
@@ -57,7 +57,7 @@ impl fmt::Display for AppId {
     }
 }
 
-/// The text is no word of letters, digits, `_` and `-`.
+/// The text is not a word of letters, digits, `_` and `-`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not an appid: expected `wx` and 16 hex digits, such as wx0123456789abcdef")]
 pub struct ParseAppIdError;
@@ -74,7 +74,7 @@ impl FromStr for AppId {
     }
 }
 
-/// Makes an enum whose variants have one spelling each, for labels, keys and messages.
+/// Defines an enum whose variants have one spelling each, for labels, keys and messages.
 macro_rules! string_enum {
     ($(#[$doc:meta])* $name:ident, $what:literal { $($(#[$variant_doc:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
         $(#[$doc])*
@@ -101,7 +101,7 @@ macro_rules! string_enum {
         impl std::str::FromStr for $name {
             type Err = String;
 
-            /// Fails with a sentence that lists the spellings that would be right.
+            /// Fails with a sentence that lists the valid spellings.
             fn from_str(text: &str) -> Result<Self, Self::Err> {
                 Self::ALL.into_iter().find(|value| value.as_str() == text).ok_or_else(|| {
                     format!("unknown {} `{}`: expected one of {}", $what, text, [$($text),+].join(", "))
@@ -140,9 +140,9 @@ string_enum! {
     Window, "window" {
         /// One day.
         OneDay = "1d",
-        /// Seven days; people are counted once, so this is no sum of days.
+        /// Seven days; people are counted once, so this is not a sum of days.
         SevenDays = "7d",
-        /// Thirty days; people are counted once, so this is no sum of days.
+        /// Thirty days; people are counted once, so this is not a sum of days.
         ThirtyDays = "30d",
     }
 }
@@ -158,7 +158,7 @@ string_enum! {
 }
 
 string_enum! {
-    /// What divides the users of a cohort.
+    /// What the users of a cohort are divided by.
     Dimension, "dimension" {
         /// Province of China, or country.
         Province = "province",
@@ -176,21 +176,21 @@ string_enum! {
 }
 
 string_enum! {
-    /// What had to be mended before an answer could be shown.
+    /// What had to be repaired before an answer could be shown.
     Repair, "repair" {
-        /// A name stood twice in a dimension; its people were added up.
+        /// A name occurred twice in a dimension; its users were added up.
         DuplicateName = "duplicate_name",
         /// A name was blank or missing and became `未知`.
         BlankName = "blank_name",
         /// A row had no readable number and was dropped.
         UnreadableValue = "unreadable_value",
-        /// A name went into `(other)`, as `top_names` asks.
+        /// A name went into `(other)`, as `top_names` requires.
         FoldedName = "folded_name",
     }
 }
 
 impl Dimension {
-    /// Tells whether WeChat lists every name that has users: where it lists any at all, a name that
+    /// Returns whether WeChat lists every name that has users: where it lists any at all, a name that
     /// is not among them has none.
     #[must_use]
     pub fn lists_every_name(self) -> bool {
@@ -203,7 +203,7 @@ impl Dimension {
 pub struct Repairs([u64; Repair::ALL.len()]);
 
 impl Repairs {
-    /// Adds how often they were needed elsewhere.
+    /// Adds the counts of another value.
     pub fn add(&mut self, other: &Self) {
         for repair in Repair::ALL {
             self[repair] += other[repair];
@@ -237,21 +237,21 @@ impl Window {
     }
 }
 
-/// How many people each name of one dimension stands for.
+/// The number of users of each name of one dimension.
 ///
 /// Names are unique, never blank, and sorted, so equal breakdowns are equal values whatever order
 /// WeChat chose. A name that is absent is unknown, not zero.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Breakdown {
     users: BTreeMap<String, u64>,
-    /// Whether a row could not be read, so that a name may be missing that has users.
+    /// Whether a row could not be read, so that a name with users may be missing.
     is_partial: bool,
 }
 
 impl Breakdown {
-    /// Adds people under a name; answers whether the name was there already.
+    /// Adds users under a name; returns whether the name was there already.
     ///
-    /// A sum beyond `u64` stays at its largest value.
+    /// A sum beyond `u64` saturates.
     pub fn add(&mut self, name: String, users: u64) -> bool {
         use std::collections::btree_map::Entry;
         match self.users.entry(name) {
@@ -266,7 +266,7 @@ impl Breakdown {
         }
     }
 
-    /// Iterates over names and people, sorted by name.
+    /// Iterates over names and users, sorted by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, u64)> {
         self.users
             .iter()
@@ -290,7 +290,7 @@ impl Breakdown {
         self.is_partial
     }
 
-    /// Adds names without users where there are others and no row is missing.
+    /// Adds names without users if there are others and no row is missing.
     pub fn add_zeros(&mut self, names: &BTreeSet<String>) {
         if !self.is_empty() && !self.is_partial {
             for name in names {
@@ -305,7 +305,7 @@ impl Breakdown {
         self.users.len()
     }
 
-    /// Tells whether there is no name at all.
+    /// Returns whether there is no name at all.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.users.is_empty()
@@ -313,7 +313,7 @@ impl Breakdown {
 
     /// Keeps the `limit` largest names and adds the rest up under [`OTHER_NAME`].
     ///
-    /// Answers how many names were folded. Of equally large names the first in order stay, so
+    /// Returns how many names were folded. Of equally large names the first in order stay, so
     /// that the same figures always keep the same names.
     pub fn fold(&mut self, limit: usize) -> usize {
         if self.users.len() <= limit {
@@ -340,7 +340,7 @@ impl Breakdown {
     }
 }
 
-/// Who used one mini program in one window, as WeChat told it.
+/// Who used one mini program in one window, as WeChat reported it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Portrait {
     /// How many days it covers.
@@ -361,7 +361,7 @@ impl Portrait {
         }
     }
 
-    /// Returns how the cohort divides by the dimension.
+    /// Returns the breakdown of a cohort by a dimension.
     #[must_use]
     pub fn breakdown(&self, cohort: Cohort, dimension: Dimension) -> &Breakdown {
         &self.breakdowns[cohort as usize][dimension as usize]
@@ -385,7 +385,7 @@ impl Portrait {
         })
     }
 
-    /// Tells whether no cohort has a figure in any dimension: not computed yet, never "no users".
+    /// Returns whether no cohort has a figure in any dimension: not computed yet, never "no users".
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.breakdowns.iter().flatten().all(Breakdown::is_empty)
@@ -408,7 +408,7 @@ impl Portrait {
         XxHash3_64::oneshot(&bytes)
     }
 
-    /// Iterates over the breakdowns of which a row could not be read.
+    /// Iterates over the breakdowns with an unreadable row.
     pub fn partial_breakdowns(&self) -> impl Iterator<Item = (Cohort, Dimension)> {
         Cohort::ALL.into_iter().flat_map(move |cohort| {
             let dimensions = Dimension::ALL.into_iter();
@@ -475,14 +475,14 @@ mod tests {
     }
 
     #[test]
-    fn a_short_division_is_left_alone() {
+    fn a_short_breakdown_is_not_folded() {
         let mut cities = breakdown(&[("a", 1), ("b", 5)]);
         assert_eq!(cities.fold(2), 0);
         assert_eq!(cities, breakdown(&[("a", 1), ("b", 5)]));
     }
 
     #[test]
-    fn agreeing_figures_have_one_digest_whatever_their_order() {
+    fn equal_figures_have_one_digest_whatever_their_order() {
         let day = NaiveDate::from_ymd_opt(2026, 11, 21).unwrap();
         let portrait = |rows: &[(&str, u64)]| {
             let mut portrait = Portrait::new(Window::OneDay, day);

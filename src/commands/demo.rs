@@ -52,7 +52,7 @@ pub async fn run(flags: &cli::Demo, context: ProcessContext) -> Result<(), Error
     let storage_path = if let Some(path) = &flags.storage_path {
         path
     } else {
-        temporary = tempfile::tempdir().map_err(Error::TemporaryFolder)?;
+        temporary = tempfile::tempdir().map_err(Error::TemporaryDirectory)?;
         temporary.path()
     };
     let history = history(&simulator, yesterday, clock());

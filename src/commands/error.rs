@@ -76,7 +76,7 @@ pub enum Error {
     Telemetry(#[from] exposition::telemetry::Error),
     /// A temporary directory can't be created.
     #[error("cannot make a temporary directory for the archive; name one with --storage.path")]
-    TemporaryFolder(#[source] io::Error),
+    TemporaryDirectory(#[source] io::Error),
     /// The system can't report signals.
     #[error("cannot listen to signals")]
     Signals(#[source] io::Error),
