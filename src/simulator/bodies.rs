@@ -1,6 +1,6 @@
 //! The bodies of requests and responses.
 //!
-//! Knows which errcode WeChat has for a body that it cannot read, and not whose request it is.
+//! Knows which errcode WeChat has for an unreadable body, and not whose request it is.
 
 use chrono::NaiveDate;
 use serde::Serialize;

@@ -1,6 +1,6 @@
-//! The names that users can have, and how frequent each is in the country as a whole.
+//! The names that users can have, and how frequent each is nationwide.
 //!
-//! Read once from the tables beside this file. Knows nothing of a single app.
+//! Read once from the tables beside this file. Does not depend on a single app.
 
 use std::sync::LazyLock;
 
@@ -12,7 +12,7 @@ pub(super) struct Entry {
     pub(super) id: Option<u32>,
     pub(super) name: &'static str,
     pub(super) weight: f64,
-    /// A city lies in a province, and a model has a platform: the place there.
+    /// A city lies in a province, and a model has a platform: its index there.
     pub(super) parent: Option<(Dimension, usize)>,
 }
 
@@ -77,11 +77,11 @@ fn places() -> (Vec<Entry>, Vec<Entry>) {
             .unwrap_or(0.0);
         let names: Vec<&str> = words.collect();
         let parent = Some((Dimension::Province, provinces.len()));
-        // The city of rank n has about 1/n of the people of the first, as cities do.
+        // The city of rank n has about 1/n of the people of the first, as in reality.
         let all: f64 = (1..).zip(&names).map(|(rank, _)| share_of_rank(rank)).sum();
         for (rank, name) in (1..).zip(&names) {
             cities.push(Entry {
-                // WeChat gives Shanghai the city its number as a province.
+                // WeChat uses Shanghai's number as a province for the city, too.
                 id: Some(if names.len() == 1 {
                     id
                 } else {
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn only_jilin_is_there_twice() {
+    fn only_jilin_is_a_duplicate_name() {
         for dimension in Dimension::ALL {
             let mut seen = BTreeSet::new();
             let mut twice = names(dimension);

@@ -1,6 +1,6 @@
 //! The user's cloud function: what it is called with, and what it returns.
 //!
-//! Plays the function of the documentation, which requests a portrait and returns the response, or
+//! Simulates the function of the documentation, which requests a portrait and returns the response, or
 //! the error that it caught. Knows neither who calls it nor which fault applies.
 
 use serde::Deserialize;
@@ -14,7 +14,7 @@ pub const FUNCTION_ENV: &str = "sim-1a2b";
 /// Names the simulated cloud function.
 pub const FUNCTION_NAME: &str = "portrait";
 
-/// What WeChat reports of a function that did not catch an error.
+/// What WeChat reports about a function that did not catch an error.
 pub(super) const THROWN: &str = r#"{"errorCode":1,"errorMessage":"user code exception caught"}"#;
 
 /// How a function spells the keys of a portrait.
@@ -27,7 +27,7 @@ pub(super) enum Spelling {
 }
 
 impl Spelling {
-    /// Respells a response of the portrait endpoint, and adds an errcode of 0.
+    /// Changes the spelling of a response of the portrait endpoint, and adds an errcode of 0.
     pub(super) fn respell(self, response: &str) -> String {
         let open = response.strip_suffix('}').unwrap_or(response);
         let (open, errcode, errmsg) = match self {
@@ -44,7 +44,7 @@ impl Spelling {
     }
 }
 
-/// The envelopes that users put around what their function returns.
+/// The envelopes that users put around the result of their function.
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Wrap {

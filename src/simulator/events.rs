@@ -1,6 +1,6 @@
 //! Events: changes of the users of an app on single days, for alert rules to detect.
 //!
-//! Only what an event is and how it is written; what it does to the figures is the business of
+//! Only what an event is and how it is written; its effect on the figures is up to
 //! `profile`.
 
 use std::str::FromStr;
@@ -40,7 +40,7 @@ impl Event {
 impl FromStr for Event {
     type Err = String;
 
-    /// Fails with a sentence that says what would be right.
+    /// Fails with a sentence that describes the valid form.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (app, rest) = match text.split_once('@') {
             Some((app, rest)) => {
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_event_says_what_would_be_right() {
+    fn an_invalid_event_is_reported_with_the_valid_form() {
         for (text, says) in [
             ("2026-11-20", "expected [APPID@]DAY:SELECTOR:FACTOR"),
             ("a b@2026-11-20:all:2", "`a b` is not an appid"),

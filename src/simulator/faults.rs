@@ -1,6 +1,6 @@
 //! Faults on demand: what they are, how they are written, and how they corrupt a response.
 //!
-//! How a response is delayed, truncated or never sent is the business of `routes`.
+//! How a response is delayed, truncated or never sent is up to `routes`.
 
 use std::fmt::Write;
 use std::str::FromStr;
@@ -68,7 +68,7 @@ pub(super) enum Kind {
     Rows,
     /// A revision: every figure times a factor.
     Scaled(f64),
-    /// An error whose text holds the token and the secret.
+    /// An error whose text contains the token and the secret.
     Leaky,
     /// Cloud hosting lets a request pass without a token, as for a path that is not allowed.
     Unrelayed,
@@ -77,7 +77,7 @@ pub(super) enum Kind {
 impl FromStr for Fault {
     type Err = String;
 
-    /// Fails with a sentence that says what would be right.
+    /// Fails with a sentence that describes the valid form.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let text = text.trim();
         let (endpoint, rest) = match text.split_once(':') {
@@ -213,7 +213,7 @@ impl Kind {
     }
 }
 
-/// Adds every kind of row that WeChat or a relay was seen to send, and worse, to the provinces of
+/// Adds every kind of row that WeChat or a relay has sent, and worse, to the provinces of
 /// the active users.
 fn with_invalid_rows(figures: &Figures) -> String {
     let mut response = json!(figures);
@@ -244,7 +244,7 @@ pub(super) fn oversized() -> impl Iterator<Item = String> + Send + 'static {
     let piece = |number: u32| {
         let mut rows = String::new();
         for id in number * 1000..(number + 1) * 1000 {
-            // A String takes everything that is written to it.
+            // Writing to a String never fails.
             let _ = write!(rows, r#",{{"id":{id},"name":"城市{id:030}","value":{id}}}"#);
         }
         rows
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_fault_says_what_would_be_right() {
+    fn an_invalid_fault_is_reported_with_the_valid_form() {
         for (text, says) in [
             ("", "unknown fault ``: expected one of errcode=N, http=502"),
             ("empty=1", "expected one of"),

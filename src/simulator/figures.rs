@@ -1,7 +1,7 @@
 //! The figures of a portrait in the shape of WeChat's JSON.
 //!
-//! Knows the keys and their order, how a window is spelled, and how all figures are scaled. Where
-//! figures come from is the business of `profile`.
+//! Knows the keys and their order, how a window is spelled, and how all figures are scaled. Figures
+//! come from `profile`.
 
 use chrono::NaiveDate;
 use serde::Serialize;
@@ -29,7 +29,7 @@ pub(super) struct CohortFigures {
     pub(super) ages: Vec<Row>,
 }
 
-/// One name and its people.
+/// One name and its users.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(super) struct Row {
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -1,8 +1,8 @@
 //! The simulated WeChat, for `demo`, `simulate` and the tests.
 //!
-//! Responds as the real one does, its known flaws included, with figures that follow from hashes:
-//! the same app has the same users on the same day in every response. Imports the vocabulary, and
-//! nothing of what it is there to test.
+//! Responds as the real one does, including its known flaws, with figures that follow from hashes:
+//! the same app has the same users on the same day in every response. Imports the domain types, and
+//! none of the code that it is used to test.
 //!
 //! - `settings`, `events` and `faults` are what is simulated, and how it is written.
 //! - `catalog`, `random` and `profile` make the figures, `figures` their JSON.

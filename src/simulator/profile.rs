@@ -1,8 +1,8 @@
-//! The users of an app: how many of which name it has in a window.
+//! The users of an app: how many of each name it has in a window.
 //!
 //! Every day of an app is drawn name by name, for both cohorts; longer windows are made of their
-//! days, so that figures of different windows never contradict each other. Knows nothing of
-//! requests, and nothing of when WeChat has the figures.
+//! days, so that figures of different windows never contradict each other. Does not depend on requests,
+//! or on when WeChat has the figures.
 
 use std::f64::consts::TAU;
 
@@ -19,7 +19,7 @@ use crate::portrait::{AppId, Cohort, Dimension, Window};
 /// How many models WeChat lists at most.
 const DEVICES: usize = 20;
 
-/// How busy the days from Monday to Sunday are: apps for the office, for leisure, and in between.
+/// The relative activity from Monday to Sunday: of apps for the office, for leisure, and in between.
 const RHYTHMS: [[f64; 7]; 3] = [
     [1.12, 1.14, 1.13, 1.12, 1.08, 0.74, 0.67],
     [0.89, 0.88, 0.90, 0.93, 1.04, 1.21, 1.15],
@@ -99,7 +99,7 @@ fn count(
 #[derive(Default)]
 struct Visits {
     sum: u64,
-    /// Of the busiest day.
+    /// The visits of the busiest day.
     peak: u64,
 }
 
@@ -109,19 +109,19 @@ impl Visits {
         self.peak = self.peak.max(users);
     }
 
-    /// Counts each user once, where `turnover` is the part of the other days' visits that are not
+    /// Counts each user once, where `turnover` is the share of the other days' visits that are not
     /// of users of the busiest day.
     fn unique_users(&self, turnover: f64) -> u64 {
         self.peak + rounded(as_float(self.sum - self.peak) * turnover - 0.5)
     }
 }
 
-/// What stays the same about an app's users from day to day.
+/// The properties of an app's users that are the same every day.
 struct AppProfile {
     seed: u64,
-    /// The part of the active users that are new.
+    /// The share of the active users that are new.
     new_ratio: f64,
-    /// The part of a week's visits that are not of users of its busiest day.
+    /// The share of a week's visits that are not of users of its busiest day.
     turnover: f64,
     shares: [Vec<f64>; Dimension::ALL.len()],
 }
@@ -131,7 +131,7 @@ impl AppProfile {
         let seed = hash("taste", appid.as_str());
         let affinity = |dimension: Dimension, index: usize| {
             let key = mix(seed ^ key(dimension, index));
-            // An app may have a third or three times of a province's usual part; the rest is steadier.
+            // An app may have a third or three times a province's usual share; the rest varies less.
             let spread = match dimension {
                 Dimension::Province => 0.5,
                 Dimension::City => 0.3,
@@ -147,7 +147,7 @@ impl AppProfile {
                     entry.weight * parent * affinity(dimension, index)
                 })
                 .collect();
-            // WeChat knows the platform of every user, and the rest of fewer.
+            // WeChat knows the platform of every user, and the other dimensions of fewer.
             let known = match dimension {
                 Dimension::Platform => 1.0,
                 Dimension::Gender => 0.998,
@@ -177,7 +177,7 @@ struct Day {
     new: f64,
     /// By dimension: the factor by which events on other dimensions change its users.
     factors: [f64; Dimension::ALL.len()],
-    /// The factors of single names, by their place in the catalog.
+    /// The factors of single names, by their index in the catalog.
     name_factors: Vec<(Dimension, usize, f64)>,
 }
 
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn figures_are_the_same_for_the_same_day_and_others_for_another() {
+    fn figures_are_the_same_for_the_same_day_and_different_for_another() {
         let first = one_day(10_000, &[], "2026-11-20");
         assert_eq!(first, one_day(10_000, &[], "2026-11-20"));
         assert_ne!(first, one_day(10_000, &[], "2026-11-19"));
@@ -415,7 +415,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_changes_its_name_and_leaves_the_others() {
+    fn an_event_changes_its_name_and_not_the_others() {
         let calm = one_day(100_000, &[], "2026-11-20");
         let event = one_day(100_000, &["2026-11-20:platform=iPhone:0.4"], "2026-11-20");
         let platforms = |answer: &Figures, name| row(&answer.visit_uv.platforms, name);
@@ -454,7 +454,7 @@ mod tests {
     }
 
     #[test]
-    fn a_week_feels_an_event_less_than_its_day() {
+    fn an_event_changes_a_week_less_than_its_day() {
         let week = |events: &[Event]| {
             let week = figures(&app(100_000), events, Window::SevenDays, day("2026-11-20"));
             users(&week.visit_uv.platforms)

@@ -1,5 +1,5 @@
-//! Random numbers without a state: every number follows from a hash of what it is drawn for, so it
-//! is the same for every request, in whatever order these arrive. Knows nothing of what is drawn.
+//! Random numbers without a state: every number follows from a hash of its purpose, so it
+//! is the same for every request, in whatever order these arrive. Does not depend on what is drawn.
 
 /// Mixes the bits of `value` (the finaliser of splitmix64).
 pub(super) const fn mix(value: u64) -> u64 {
@@ -9,13 +9,13 @@ pub(super) const fn mix(value: u64) -> u64 {
     value ^ (value >> 31)
 }
 
-/// Hashes a text; with another `purpose` to another number.
+/// Hashes a text; a different `purpose` gives a different number.
 pub(super) fn hash(purpose: &str, text: &str) -> u64 {
     let bytes = purpose.bytes().chain([0]).chain(text.bytes());
     bytes.fold(0, |hash, byte| mix(hash ^ u64::from(byte)))
 }
 
-/// Turns a hash into a number between 0 and 1, evenly.
+/// Turns a hash into a number between 0 and 1, uniformly distributed.
 pub(super) fn unit(hash: u64) -> f64 {
     let [a, b, c, d, ..] = hash.to_le_bytes();
     f64::from(u32::from_le_bytes([a, b, c, d])) / 4_294_967_296.0
@@ -49,7 +49,7 @@ pub(super) fn count_around(mean: f64, hash: u64) -> u64 {
     u64::from(count)
 }
 
-/// Rounds to a whole number from 0 on.
+/// Rounds to a whole number, at least 0.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -62,7 +62,7 @@ pub(super) fn rounded(value: f64) -> u64 {
 /// Converts a number of users for calculation.
 #[expect(
     clippy::cast_precision_loss,
-    reason = "no app has so many users that it matters"
+    reason = "no app has enough users for it to matter"
 )]
 pub(super) fn as_float(users: u64) -> f64 {
     users as f64

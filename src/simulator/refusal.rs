@@ -1,6 +1,6 @@
 //! How WeChat refuses a request: HTTP 200, an errcode, and a text with the id of the request.
 //!
-//! Knows the wording of each errcode, and not when which one applies.
+//! Knows the wording of each errcode, and not when it applies.
 
 use chrono::{DateTime, Utc};
 use serde_json::json;

@@ -1,7 +1,7 @@
 //! The simulated WeChat over HTTP, with faults that break responses and connections.
 //!
-//! Beside WeChat's own paths there is `/simulator/…`, to set faults and read counts from outside.
-//! What a request gets is decided in `service`.
+//! Besides WeChat's own paths there is `/simulator/…`, to set faults and read counts from outside.
+//! The response to a request is decided in `service`.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -35,7 +35,7 @@ const SEQUENCE: HeaderName = HeaderName::from_static("x-openapi-seqid");
 
 /// Returns the routes of the simulated WeChat.
 ///
-/// | path | what it plays |
+/// | path | what it simulates |
 /// |---|---|
 /// | `POST /cgi-bin/stable_token`, `GET /cgi-bin/token` | WeChat's tokens |
 /// | `POST /datacube/getweanalysisappiduserportrait` | WeChat's portraits, for either kind of token, or for none in cloud hosting |
@@ -199,7 +199,7 @@ async fn portrait(
             .and_then(|appid| figures(&simulator, &appid, kind.as_ref(), None, &body)),
     };
     let mut response = respond(&simulator, appid.as_ref(), kind, body).await;
-    // A gateway's page comes from before the relay.
+    // A gateway's page comes from a hop before the relay.
     if is_relayed
         && response.status().is_success()
         && let Ok(id) = HeaderValue::try_from(simulator.request_id())
@@ -314,7 +314,7 @@ async fn function(
     respond(&simulator, Some(&appid), kind, body).await
 }
 
-/// Returns what the function returns, which may be an error.
+/// Returns the function's result, which may be an error.
 fn returned(
     simulator: &Simulator,
     appid: &AppId,
@@ -330,7 +330,7 @@ fn returned(
     answer.unwrap_or_else(|refusal| cloud_function::error_body(&refusal, &simulator.request_id()))
 }
 
-/// Returns the refusal that a fault asks for.
+/// Returns the refusal that a fault requires.
 fn refusal(kind: Option<&Kind>, appid: Option<&AppId>, token: &str) -> Option<Refusal> {
     match kind? {
         Kind::Errcode(errcode) => Some((*errcode).into()),
@@ -345,7 +345,7 @@ fn refusal(kind: Option<&Kind>, appid: Option<&AppId>, token: &str) -> Option<Re
     }
 }
 
-/// Sends a response, or does with it what the fault says.
+/// Sends a response, or applies the fault to it.
 async fn respond(
     simulator: &Simulator,
     appid: Option<&AppId>,
@@ -360,7 +360,7 @@ async fn respond(
         }
         Some(Kind::Http(status)) => return error_page(status),
         Some(Kind::Cut) => return truncated(body),
-        // The error comes before the header is flushed, so nothing at all is sent.
+        // The error occurs before the header is flushed, so nothing at all is sent.
         Some(Kind::Reset) => Body::from_stream(stream::iter([Err::<Bytes, _>(broken())])),
         Some(Kind::Garbage) => Body::from(&b"\xff\xfe<\x00\x80 upstream \xc3\x28"[..]),
         Some(Kind::Huge) => {

@@ -1,7 +1,7 @@
 //! The simulated WeChat itself: who may have a token or a portrait, and with which errcode the
 //! others are refused.
 //!
-//! Knows nothing of HTTP: requests come as parsed parameters and bodies.
+//! Does not depend on HTTP: requests are parsed parameters and bodies.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,7 +19,7 @@ use super::{profile, random, refusal};
 use crate::calendar;
 use crate::portrait::{AppId, Window};
 
-/// The name in [`Simulator::requests`] for requests that belong to none of the apps.
+/// The name in [`Simulator::requests`] for requests that do not belong to an app.
 pub const UNKNOWN_APP: &str = "(unknown)";
 
 /// The number of requests for an app, refused ones included.
@@ -95,20 +95,20 @@ impl Simulator {
         self.state().faults.retain(|(app, _), _| app != appid);
     }
 
-    /// Issues another token of cloud hosting, as a container finds it in its token file.
+    /// Issues another token of cloud hosting, as in the token file of a container.
     #[must_use]
     pub fn cloudbase_token(&self, appid: &AppId) -> String {
         let now = (self.now)();
         self.state().tokens.cloudbase(appid, now)
     }
 
-    /// Returns every token ever issued, in no order: none may be found in a log or on a page.
+    /// Returns every token ever issued, in no particular order: none may be found in a log or on a page.
     #[must_use]
     pub fn issued_tokens(&self) -> Vec<String> {
         self.state().tokens.all()
     }
 
-    /// Returns the number of requests by app; those of none are under [`UNKNOWN_APP`].
+    /// Returns the number of requests by app; those without one are under [`UNKNOWN_APP`].
     #[must_use]
     pub fn requests(&self) -> BTreeMap<String, Requests> {
         self.state().requests.clone()

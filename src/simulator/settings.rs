@@ -1,4 +1,4 @@
-//! What is simulated: the apps that exist, and how their WeChat behaves.
+//! What is simulated: the apps that exist, and how the simulated WeChat behaves.
 //!
 //! Values only; events and faults have files of their own.
 
@@ -27,7 +27,7 @@ pub struct Settings {
     pub final_at: NaiveTime,
     /// How long a new token works.
     pub token_life: Duration,
-    /// The app in whose cloud hosting the requests for portraits are made that carry no token.
+    /// The app whose cloud hosting sends the requests for portraits without a token.
     pub cloud_hosting: Option<AppId>,
     /// How long a cloud function may run.
     pub function_limit: Duration,
@@ -64,7 +64,7 @@ pub struct App {
 impl FromStr for App {
     type Err = String;
 
-    /// Fails with a sentence that says what would be right.
+    /// Fails with a sentence that describes the valid form.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (appid, users) = text.split_once('=').unwrap_or((text, "10000"));
         Ok(Self {
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_looks_like_one_and_is_the_app_s_own() {
+    fn a_secret_looks_like_one_and_is_unique_to_its_app() {
         let secret = |appid: &str| secret_of(&appid.parse().unwrap());
         assert_eq!(secret("wx1"), secret("wx1"));
         assert_ne!(secret("wx1"), secret("wx2"));

@@ -9,8 +9,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::random::{hash, mix};
 use crate::portrait::AppId;
 
-/// A stable token is renewed this long before it expires; a token of `cgi-bin/token` is valid this
-/// long after the next was issued.
+/// A stable token is renewed this long before it expires; a token of `cgi-bin/token` remains valid for
+/// this long after the next was issued.
 const OVERLAP: TimeDelta = TimeDelta::minutes(5);
 
 /// How long a token of cloud hosting is valid; none revokes another.
@@ -107,7 +107,7 @@ impl Tokens {
         self.issued.get(token).map(|issued| &issued.app)
     }
 
-    /// Returns every token, in no order.
+    /// Returns every token, in no particular order.
     pub(super) fn all(&self) -> Vec<String> {
         self.issued.keys().cloned().collect()
     }
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stable_token_is_the_same_until_five_minutes_before_its_end() {
+    fn a_stable_token_is_the_same_until_five_minutes_before_it_expires() {
         let mut tokens = Tokens::default();
         let (first, seconds) = tokens.stable(&app(), at(0), LIFE, false);
         assert_eq!((first.len(), seconds), (512, 7200));
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn the_old_way_ends_the_token_before_and_spares_the_stable_one() {
+    fn cgi_bin_token_revokes_its_previous_token_and_not_the_stable_one() {
         let mut tokens = Tokens::default();
         let (stable, _) = tokens.stable(&app(), at(0), LIFE, false);
         let (first, _) = tokens.legacy(&app(), at(0), LIFE);
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_of_cloud_hosting_works_half_an_hour_in_its_own_parameter() {
+    fn a_token_of_cloud_hosting_is_valid_for_half_an_hour_in_its_own_parameter() {
         let mut tokens = Tokens::default();
         let first = tokens.cloudbase(&app(), at(0));
         let second = tokens.cloudbase(&app(), at(10));
