@@ -496,7 +496,7 @@ mod tests {
         let good = row("2026-11-20", "iPhone");
         let cases = [
             (String::new(), 1, "file is empty"),
-            ("not JSON".to_owned(), 1, "8 bytes that are no JSON"),
+            ("not JSON".to_owned(), 1, "8 bytes that are not JSON"),
             (format!("{good}\n{{\"ref"), 2, "no JSON"),
             (
                 lines(&[good.clone(), good.clone()]),

@@ -548,7 +548,7 @@ impl Check<'_> {
         };
         let is_of_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
         if text.value.is_empty() || !text.value.bytes().all(is_of_name) {
-            let problem = "is no query parameter: expected one such as cloudbase_access_token";
+            let problem = "is not a query parameter: expected one such as cloudbase_access_token";
             self.problem(text.referenced.line(), key, problem);
         }
         text.value.clone()

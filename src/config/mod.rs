@@ -462,7 +462,7 @@ apps:
             ),
             (
                 "token_file: a\n    token_parameter: a&b",
-                "4: apps[0].token_parameter: is no query parameter: expected one such as cloudbase_access_token",
+                "4: apps[0].token_parameter: is not a query parameter: expected one such as cloudbase_access_token",
             ),
         ]);
         let directory = Directory::new(&[

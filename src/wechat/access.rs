@@ -1,6 +1,6 @@
-//! How one app is authenticated: what is configured, the token in use, and the file behind it.
+//! How one app is authenticated: its settings, the token in use, and its file.
 //!
-//! Tokens of `stable_token` are apart from those of `cgi-bin/token`: requesting one never revokes the
+//! Tokens of `stable_token` are separate from those of `cgi-bin/token`: requesting one never revokes the
 //! token of the app's own backend. Sends nothing itself.
 
 use std::path::Path;
@@ -16,10 +16,10 @@ use super::tokens::Token;
 use crate::config::access::{self, AccessMethod, Secret, TokenAccess, TokenSource, trim_secret};
 use crate::portrait::AppId;
 
-/// WeChat issues the next token this long before the end of one, and both work in between.
+/// WeChat issues the next token this long before the current one expires, and both are valid in between.
 const RENEW_BEFORE_END: Duration = Duration::from_mins(5);
 
-/// What sentences call the usual peer.
+/// The usual peer in messages.
 pub(super) const WECHAT: &str = "WeChat";
 
 /// The access of one app, owned by the task that polls it.
@@ -37,7 +37,7 @@ pub(super) struct Caller {
     pub(super) method: AccessMethod,
 }
 
-/// What was in the file with the AppSecret, or with the token.
+/// The contents of the file with the AppSecret, or with the token.
 #[derive(Debug, Default)]
 pub(super) struct CredentialFile {
     /// The whole text when it was last read; `None` if that failed.
@@ -50,12 +50,12 @@ pub(super) struct CredentialFile {
 #[derive(Debug)]
 struct TokenLease {
     token: SecretString,
-    /// `None` for a token that is used for one poll only: its life is unknown, or minutes.
+    /// `None` for a token that is used for one poll only: its lifetime is unknown, or minutes.
     renew_at: Option<DateTime<Utc>>,
 }
 
 impl Access {
-    /// Starts without a token; the first request gets one.
+    /// Starts without a token; the first request obtains one.
     #[must_use]
     pub fn new(appid: AppId, method: AccessMethod) -> Self {
         Self {
@@ -77,7 +77,7 @@ impl Access {
         &self.caller.method
     }
 
-    /// Drops a token that was for one poll.
+    /// Drops a token that was for one poll only.
     pub fn begin_poll(&mut self) {
         self.lease.take_if(|lease| lease.renew_at.is_none());
     }
@@ -95,7 +95,7 @@ impl Access {
         }
     }
 
-    /// Returns `true` if that file has other contents than when it was last read.
+    /// Returns `true` if that file has changed since it was last read.
     pub async fn credentials_changed(&self) -> bool {
         let Some(path) = self.file() else {
             return false;
@@ -106,7 +106,7 @@ impl Access {
         })
     }
 
-    /// Returns the token in use, unless it is about to end.
+    /// Returns the token in use, unless it is about to expire.
     pub(super) fn lease(&self, now: DateTime<Utc>) -> Option<SecretString> {
         let is_good = |lease: &&TokenLease| lease.renew_at.is_none_or(|renew_at| now < renew_at);
         let lease = self.lease.as_ref().filter(is_good)?;
@@ -130,7 +130,7 @@ impl Access {
         token
     }
 
-    /// Returns the AppSecret as it was used last, which nobody may read in an answer.
+    /// Returns the AppSecret as it was used last, which must be redacted in answers.
     pub(super) fn last_secret(&self) -> Option<&SecretString> {
         let AccessMethod::Token(token) = &self.caller.method else {
             return None;
@@ -157,7 +157,7 @@ impl CredentialFile {
         text
     }
 
-    /// Returns the AppSecret as it is now, or as it was when its file could be read.
+    /// Returns the current AppSecret, or the last one that could be read.
     pub(super) async fn secret(
         &mut self,
         appid: &AppId,
@@ -183,7 +183,7 @@ impl CredentialFile {
 }
 
 impl Caller {
-    /// Returns what a request to an endpoint carries.
+    /// Returns the credential of a request to an endpoint.
     pub(super) fn credential(&self, endpoint: Endpoint) -> Credential {
         match (&self.method, endpoint) {
             (AccessMethod::CloudHosting, _) => Credential::CloudHosting,
@@ -199,7 +199,7 @@ impl Caller {
         }
     }
 
-    /// Returns who answers at an endpoint, and the key that configures it.
+    /// Returns the peer of an endpoint, and the key that configures it.
     pub(super) fn peer(&self, endpoint: Endpoint) -> (String, &'static str) {
         match (&self.method, endpoint) {
             (AccessMethod::PortraitUrl(at), _) => {
@@ -217,7 +217,7 @@ impl Caller {
                     function: Some(function),
                     ..
                 }),
-                // What the function itself answers, as opposed to WeChat about it.
+                // The answer of the function itself, as opposed to WeChat's about it.
                 Endpoint::Portrait,
             ) => (
                 format!("the cloud function {}", function.name),
@@ -241,7 +241,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_is_kept_for_its_life_or_for_one_poll() {
+    fn a_token_is_used_for_its_lifetime_or_for_one_poll() {
         let now: DateTime<Utc> = "2026-11-22T02:00:00Z".parse().unwrap();
         for (expires_in, requested_in_each_poll) in [
             (Some(7200), [1, 0, 1]),

@@ -1,6 +1,6 @@
-//! Gets portraits: builds the request for one, with a token where one is needed.
+//! Requests portraits: builds each request, with a token if one is needed.
 //!
-//! Knows neither which days are due nor what becomes of an answer.
+//! Does not decide which days are due or what is done with an answer.
 
 use chrono::NaiveDate;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -33,8 +33,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// Certificates can't be used, the system's or those configured, or a proxy is wrong, that of the
-    /// environment or the one configured.
+    /// The certificates of the system or of the configuration can't be used, or the proxy of the
+    /// environment or of the configuration is invalid.
     pub fn new(
         settings: Settings,
         clock: Clock,
@@ -51,7 +51,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// What is still wrong after that, and what it means.
+    /// The failure that remains after that, and its meaning.
     pub async fn portrait(
         &self,
         access: &mut Access,
@@ -64,7 +64,7 @@ impl Client {
         }
         let token = self.token(access, wanted).await?;
         match self.request_portrait(access, wanted, Some(&token)).await {
-            // Once and no more: whole quotas have been lost to loops here.
+            // Only once: loops here have used up whole quotas.
             Err(refused) if refused.retry == Retry::NewToken => {
                 access.invalidate();
                 let token = self.token(access, wanted).await?;

@@ -1,8 +1,8 @@
-//! Decodes what WeChat, a cloud function or a program in between answers.
+//! Decodes the answers of WeChat, a cloud function or a program in between.
 //!
-//! Tolerant where answers are known to differ (spelling, order, numbers as text), strict where a
+//! Tolerant where answers are known to vary (spelling, order, numbers as text), strict where a
 //! wrong guess would put false figures on the page (days, shapes). Pure: bytes in, values out, in
-//! memory that is bounded whatever the bytes are.
+//! memory that is bounded for any input.
 
 use std::borrow::Cow;
 
@@ -19,34 +19,34 @@ use super::sanitise::{TooLong, sanitise, text_of};
 use crate::calendar;
 use crate::portrait::{Dimension, Portrait, Repair, Repairs, Window};
 
-/// How many envelopes an answer may be in.
+/// How many envelopes an answer may have.
 const MAX_ENVELOPES: usize = 4;
 
-/// The longest answer that is archived as it came: the largest portraits seen have some 50 KB.
+/// The longest answer that is archived unchanged: the largest portraits seen have some 50 KB.
 const MAX_ARCHIVED_BYTES: usize = 1 << 20;
 
-/// A portrait, the text that is archived of it, and what had to be repaired.
+/// A portrait, its text for the archive, and what had to be repaired.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
-    /// What it says.
+    /// The portrait.
     pub portrait: Portrait,
-    /// The answer as it came, without envelopes and as valid JSON. One with more names, longer names
-    /// or more bytes than a portrait can have is written anew from `portrait`.
+    /// The answer as received, without envelopes and as valid JSON. One with more names, longer names
+    /// or more bytes than a portrait can have is rewritten from `portrait`.
     pub text: String,
     /// What had to be repaired.
     pub repairs: Repairs,
 }
 
 /// Decodes the portrait of the window that ends on `reference_date`, also where a cloud function or a
-/// program in between has put it into another answer.
+/// program in between has put it into an envelope.
 ///
 /// At most 2,000 names of a list are kept, the first in the answer, and 256 bytes of each; all others
 /// are added up under [`OTHER_NAME`](crate::portrait::OTHER_NAME).
 ///
 /// # Errors
 ///
-/// [`DecodeError::Refused`] and [`DecodeError::Empty`] are WeChat's own words;
-/// [`DecodeError::Unreadable`] is all that is not a portrait of these days.
+/// [`DecodeError::Refused`] and [`DecodeError::Empty`] come from WeChat itself;
+/// [`DecodeError::Unreadable`] is anything that is not a portrait of these days.
 pub fn portrait(
     body: &[u8],
     window: Window,
@@ -59,7 +59,7 @@ pub fn portrait(
     response(body, Endpoint::Portrait, wanted, &Redactor::default())
 }
 
-/// Decodes what came from an endpoint; errors repeat nothing that the redactor knows.
+/// Decodes the response of an endpoint; errors do not repeat the secrets of the redactor.
 ///
 /// # Errors
 ///
@@ -74,7 +74,7 @@ pub(super) fn response(
     let mut decoded = Decoded::new(window, day);
     let text = decoded.read(body, endpoint, redactor)?;
     let Some(date) = &decoded.ref_date else {
-        let problem = "it does not tell its day: ref_date is missing";
+        let problem = "it does not state its day: ref_date is missing";
         return Err(unreadable(problem));
     };
     check_reference_date(date, wanted, redactor)?;
@@ -97,11 +97,11 @@ pub(super) fn response(
     })
 }
 
-/// Decodes an answer again that [`portrait`] has decoded before it was archived.
+/// Decodes an archived answer, which [`portrait`] has decoded before.
 ///
 /// # Errors
 ///
-/// It is not such an answer.
+/// It can't be decoded.
 pub fn archived(
     text: &str,
     window: Window,
@@ -112,7 +112,7 @@ pub fn archived(
     Ok(decoded.portrait)
 }
 
-/// Returns the window that an answer says it covers and its last day, if it says so.
+/// Returns the window of an answer and its last day, if it states them.
 ///
 /// # Errors
 ///
@@ -140,7 +140,7 @@ pub fn covered(body: &[u8]) -> Result<Option<(Window, NaiveDate)>, DecodeError> 
     Err(unreadable(problem))
 }
 
-/// Passes on the object that is left when all envelopes are removed, and returns its text.
+/// Removes all envelopes, passes on the object that is left, and returns its text.
 pub(super) fn innermost<'a>(
     body: &'a [u8],
     endpoint: Endpoint,
@@ -161,11 +161,11 @@ pub(super) fn innermost<'a>(
             let sanitised = sanitise(&text).map_err(|error| too_long(endpoint, error))?;
             text = Cow::Owned(sanitised);
             Layer::read(&text).map_err(|error| {
-                // The text itself is not repeated: nobody knows what is in it.
+                // The text itself is not repeated: it may contain anything.
                 let (line, column) = (error.line(), error.column());
                 DecodeError::Unreadable(
                     endpoint,
-                    format!("{length} bytes that are no JSON, from line {line} column {column}"),
+                    format!("{length} bytes that are not JSON, from line {line} column {column}"),
                 )
             })?
         };
@@ -195,9 +195,9 @@ pub(super) fn innermost<'a>(
 struct Decoded {
     portrait: Portrait,
     repairs: Repairs,
-    /// Whether the answer had more than is kept of it.
+    /// Whether the answer had more than was kept.
     is_capped: bool,
-    /// The days that the answer says it covers.
+    /// The days that the answer states.
     ref_date: Option<String>,
 }
 
@@ -233,11 +233,11 @@ impl Decoded {
                         "{key} is a list, as in an answer of getweanalysisappiddailyretaininfo"
                     )));
                 }
-                Some(Half::Other) => return Err(unreadable(&format!("{key} is no object"))),
+                Some(Half::Other) => return Err(unreadable(&format!("{key} is not an object"))),
             };
             for dimension in Dimension::ALL {
                 let found = figures.take(dimension, &mut self.repairs, &mut self.is_capped);
-                let breakdown = found.map_err(|key| unreadable(&format!("{key} is no list")))?;
+                let breakdown = found.map_err(|key| unreadable(&format!("{key} is not a list")))?;
                 *self.portrait.breakdown_mut(cohort, dimension) = breakdown;
             }
         }
@@ -255,7 +255,7 @@ fn unreadable(problem: &str) -> DecodeError {
     DecodeError::Unreadable(Endpoint::Portrait, problem.to_owned())
 }
 
-/// Accepts the whole range that was requested, or its first or last day alone; a careless day is
+/// Accepts the whole range that was requested, or its first or last day alone; an inaccurate day is
 /// in WeChat's own sample of a week.
 fn check_reference_date(
     date: &str,
@@ -293,13 +293,13 @@ pub(super) fn ref_date(window: Window, reference_date: NaiveDate) -> String {
     }
 }
 
-/// Returns a `ref_date` as text, whatever it is, and no more of it than an error may repeat.
+/// Returns a `ref_date` of any type as text, truncated for an error message.
 fn date_of(date: &RawValue) -> String {
     let text = text(date).unwrap_or(Cow::Borrowed(date.get()));
     text[..text.floor_char_boundary(300)].to_owned()
 }
 
-/// Returns the digits of a `ref_date` that has nothing else but dashes in it.
+/// Returns the digits of a `ref_date` that consists of digits and dashes only.
 fn digits_of(date: &str) -> Option<String> {
     let digits = without_dashes(date);
     digits
@@ -331,7 +331,7 @@ mod tests {
         NaiveDate::from_ymd_opt(2026, 11, 21).unwrap()
     }
 
-    /// Reads an answer of the day, and from the archive again.
+    /// Decodes an answer for the day, and decodes it again as an archived one.
     fn read(body: impl AsRef<[u8]>) -> Result<Answer, DecodeError> {
         let answer = portrait(body.as_ref(), Window::OneDay, day())?;
         let archived = archived(&answer.text, Window::OneDay, day());
@@ -339,14 +339,14 @@ mod tests {
         Ok(answer)
     }
 
-    /// An answer of the day whose active users have these dimensions.
+    /// An answer for the day whose active users have these dimensions.
     fn active(dimensions: &str) -> String {
         format!(
             r#"{{"ref_date":"20261121","visit_uv_new":{{"province":[]}},"visit_uv":{{{dimensions}}}}}"#
         )
     }
 
-    /// An answer of the day with these rows of cities.
+    /// An answer for the day with these rows of cities.
     fn cities(rows: &str) -> String {
         active(&format!(r#""city":[{rows}]"#))
     }
@@ -489,7 +489,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_without_a_readable_value_is_dropped_and_its_neighbours_stay() {
+    fn a_row_without_a_readable_value_is_dropped_and_its_neighbours_are_kept() {
         let bad = [
             r#"{"name":"a","value":-1}"#,
             r#"{"name":"a","value":1.5}"#,
@@ -535,20 +535,20 @@ mod tests {
     }
 
     #[test]
-    fn success_may_be_told() {
-        for told in [
+    fn success_may_be_stated() {
+        for success in [
             r#""errcode":0,"errmsg":"ok""#,
             r#""errcode":"0""#,
             r#""errCode":0,"errMsg":"openapi.analysis.getUserPortrait:ok""#,
             r#""errcode":null,"code":1,"x":{"y":[1]}"#,
         ] {
-            let body = cities(r#"{"name":"a","value":1}"#).replacen('{', &format!("{{{told},"), 1);
+            let body = cities(r#"{"name":"a","value":1}"#).replacen('{', &format!("{{{success},"), 1);
             assert!(read(&body).is_ok(), "{body}");
         }
     }
 
     #[test]
-    fn a_refusal_is_told_with_its_code_and_sentence() {
+    fn a_refusal_is_reported_with_its_code_and_message() {
         for (body, errcode, errmsg) in [
             (r#"{"errcode":40001,"errmsg":"invalid"}"#, 40001, "invalid"),
             (
@@ -569,7 +569,7 @@ mod tests {
         }
         assert_errors(&[(
             r#"{"errcode":"x"}"#,
-            "unreadable answer: errcode is no whole number",
+            "unreadable answer: errcode is not a whole number",
         )]);
     }
 
@@ -588,7 +588,7 @@ mod tests {
     }
 
     #[test]
-    fn a_byte_order_mark_and_broken_utf_8_do_no_harm() {
+    fn a_byte_order_mark_and_broken_utf_8_are_tolerated() {
         let mut body = b"\xef\xbb\xbf".to_vec();
         body.extend(cities(r#"{"name":"?","value":1}"#).bytes());
         let name = body.iter().position(|byte| *byte == b'?').unwrap();
@@ -643,7 +643,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_of_another_api_is_no_portrait() {
+    fn an_answer_of_another_api_is_not_a_portrait() {
         assert_errors(&[
             (
                 r#"{"ref_date":"20261121","visit_uv_new":[{"key":0,"value":5464}],"visit_uv":[{"key":0,"value":55500}]}"#,
@@ -655,11 +655,11 @@ mod tests {
             ),
             (
                 r#"{"ref_date":"20261121","visit_uv":5}"#,
-                "unreadable answer: visit_uv is no object",
+                "unreadable answer: visit_uv is not an object",
             ),
             (
                 r#"{"ref_date":"20261121","visit_uv":{"ages":{}}}"#,
-                "unreadable answer: ages is no list",
+                "unreadable answer: ages is not a list",
             ),
             (
                 r#"{"list":[]}"#,
@@ -673,19 +673,19 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_object_is_told_without_its_text() {
+    fn an_answer_that_is_not_an_object_is_reported_without_its_text() {
         assert_errors(&[
             (
                 "",
-                "unreadable answer: 0 bytes that are no JSON, from line 1 column 0",
+                "unreadable answer: 0 bytes that are not JSON, from line 1 column 0",
             ),
             (
                 "<html>secret</html>",
-                "unreadable answer: 19 bytes that are no JSON, from line 1 column 1",
+                "unreadable answer: 19 bytes that are not JSON, from line 1 column 1",
             ),
             (
                 r#"{"ref_date":"#,
-                "unreadable answer: 12 bytes that are no JSON, from line 1 column 12",
+                "unreadable answer: 12 bytes that are not JSON, from line 1 column 12",
             ),
             ("[]", "unreadable answer: it is JSON, but no object"),
             ("\"secret\"", "unreadable answer: it is JSON, but no object"),
@@ -693,7 +693,7 @@ mod tests {
         ]);
         for open in ["[", "{\"a\":"] {
             let deep = message(read(open.repeat(100_000)));
-            assert!(deep.contains("bytes that are no JSON"), "{deep}");
+            assert!(deep.contains("bytes that are not JSON"), "{deep}");
         }
     }
 
@@ -728,7 +728,7 @@ mod tests {
                     "{ref_date}"
                 );
             }
-            for (ref_date, told) in [
+            for (ref_date, shown) in [
                 ("\"20261120\"", "20261120"),
                 ("\"20261122\"", "20261122"),
                 ("\"20261114-20261120\"", "20261114-20261120"),
@@ -739,17 +739,17 @@ mod tests {
             ] {
                 assert_eq!(
                     message(portrait(text(ref_date).as_bytes(), window, day())),
-                    format!("unreadable answer: asked for {asked}, its ref_date is {told}")
+                    format!("unreadable answer: asked for {asked}, its ref_date is {shown}")
                 );
             }
         }
         assert!(read(text("20261121")).is_ok(), "a number");
         assert_errors(&[(
             &text("null"),
-            "unreadable answer: it does not tell its day: ref_date is missing",
+            "unreadable answer: it does not state its day: ref_date is missing",
         )]);
         let week = text("\"20261115-20261121\"");
-        assert!(read(&week).is_err(), "a week is no day");
+        assert!(read(&week).is_err(), "a week is not a day");
     }
 
     #[test]
@@ -766,7 +766,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_tells_which_days_it_covers() {
+    fn an_answer_states_which_days_it_covers() {
         let covered = |ref_date: &str| {
             let covered = covered(json!({ "ref_date": ref_date }).to_string().as_bytes());
             covered
@@ -809,7 +809,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_around_an_answer_is_taken_off() {
+    fn envelopes_around_an_answer_are_removed() {
         let answer = active(r#""platforms":[{"name":"iPhone","value":2}]"#);
         let bare = read(&answer).unwrap();
         let text = Value::String(answer.clone()).to_string();
@@ -865,7 +865,7 @@ mod tests {
     }
 
     #[test]
-    fn half_a_surrogate_pair_and_a_number_beyond_any_type_cost_their_row_at_most() {
+    fn half_a_surrogate_pair_and_a_number_beyond_any_type_lose_at_most_their_row() {
         let answer = cities(
             r#"{"name":"OPPO \ud83d","value":1},{"name":1e400,"value":2},{"name":"x","value":3}"#,
         );
@@ -913,14 +913,14 @@ mod tests {
         );
     }
 
-    /// Rows of so many names, none of which is too long.
+    /// Rows of this many names, none of which is too long.
     fn names(count: u32) -> String {
         let rows = (0..count).map(|number| format!(r#"{{"name":"{number}","value":1}}"#));
         rows.collect::<Vec<_>>().join(",")
     }
 
     #[test]
-    fn an_answer_with_too_much_is_archived_as_what_is_kept_of_it() {
+    fn an_oversized_answer_is_archived_as_what_is_kept_of_it() {
         let unreadable = r#"{"name":"y"}"#;
         for (rows, folded) in [
             (names(2_500), 500),
@@ -951,7 +951,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_deep_is_skipped() {
+    fn deeply_nested_values_are_skipped() {
         let deep = format!("{}{}", "[".repeat(200_000), "]".repeat(200_000));
         let row = format!(r#"{{"name":"a","value":1,"x":{deep}}},{deep}"#);
         let body = cities(&row).replacen('{', &format!(r#"{{"y":{deep},"#), 1);
@@ -991,7 +991,7 @@ mod tests {
             let _ = covered(&body);
         }
 
-        /// Text that is nearly JSON with the keys that matter.
+        /// Text that is nearly JSON with the relevant keys.
         #[test]
         fn no_text_breaks_the_decoder(parts in vec(proptest::sample::select(PARTS.to_vec()), 0..40)) {
             let text = parts.concat();

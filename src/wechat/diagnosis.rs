@@ -1,7 +1,7 @@
 //! What a failure means: the reason it is counted under, when to retry, what it affects, and one
 //! sentence for the operator.
 //!
-//! [`Diagnosis`] is computed once, where a request fails; whoever handles it reads its fields.
+//! [`Diagnosis`] is computed once, where a request fails; callers read its fields.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -24,7 +24,7 @@ pub struct Diagnosis {
     /// The part of the API that failed; [`Endpoint::Token`] if there was no token to request a portrait
     /// with.
     pub endpoint: Endpoint,
-    /// WeChat's number, if it answered one.
+    /// WeChat's error code, if it returned one.
     pub errcode: Option<i64>,
     /// How the request is counted; `None` if no request failed.
     pub failure: Option<RequestFailure>,
@@ -42,7 +42,7 @@ pub enum Scope {
 }
 
 impl Diagnosis {
-    /// Returns `true` if this is what WeChat answers for a day that it has not computed yet.
+    /// Returns `true` if this is WeChat's answer for a day that it has not computed yet.
     #[must_use]
     pub fn is_not_ready(&self) -> bool {
         matches!(self.reason, Reason::NotReady | Reason::Empty)
@@ -79,7 +79,7 @@ impl Error {
                 };
                 let (peer, _) = caller.peer(*endpoint);
                 let check = if peer == WECHAT {
-                    "check what stands between here and WeChat".to_owned()
+                    "check what is between here and WeChat".to_owned()
                 } else {
                     format!("check what {peer} answers, and its log")
                 };
@@ -90,7 +90,7 @@ impl Error {
                     endpoint: *endpoint,
                     errcode: None,
                     failure: Some(RequestFailure::Unreadable),
-                    message: format!("{appid}: the answer is no {wanted}: {problem}; {check}"),
+                    message: format!("{appid}: the answer is not a {wanted}: {problem}; {check}"),
                 }
             }
             Self::Transport {
@@ -148,7 +148,7 @@ impl Error {
     }
 }
 
-/// Returns what a failure affects: without a token nothing can be requested, and what a person has to
+/// Returns what a failure affects: without a token nothing can be requested, and what an operator has to
 /// change, or a used-up quota, concerns all requests.
 fn scope(endpoint: Endpoint, retry: Retry) -> Scope {
     match (endpoint, retry) {
@@ -169,7 +169,7 @@ impl Failure {
                 format!("{peer} did not answer in time; check the network, or raise wechat.timeout")
             }
             Self::Body => {
-                format!("the answer broke off; check what stands between here and {peer}")
+                format!("the answer broke off; check what is between here and {peer}")
             }
             Self::Status(429) => format!(
                 "too many requests, says a gateway in between or {peer} itself; raise poll.interval"
@@ -204,7 +204,7 @@ impl Refusal {
             message: String::new(),
         };
         if credential == Credential::TokenUrl {
-            // WeChat answered it to somebody else, who may have a token at any time.
+            // WeChat sent it to another program, which may have a token at any time.
             let is_busy = rule.retry == Retry::Soon;
             return Diagnosis {
                 reason: Reason::Token,
@@ -238,7 +238,7 @@ impl Refusal {
         );
         Diagnosis {
             retry: match rule.retry {
-                // There is no token here that could be replaced.
+                // There is no token that could be replaced.
                 Retry::NewToken if !has_token => Retry::NextPoll,
                 retry => retry,
             },
@@ -247,7 +247,7 @@ impl Refusal {
         }
     }
 
-    /// Returns a sentence about a source of tokens that answered this instead of one.
+    /// Describes an answer of a source of tokens that is not a token.
     pub(super) fn instead_of_token(&self, source: &str) -> String {
         format!(
             "{source} gave no token, but a refusal of WeChat: errcode {}, {}",
@@ -262,7 +262,7 @@ impl Refusal {
             .find_map(|word| word.parse().ok())
     }
 
-    /// Returns WeChat's number for this answer, which its support asks for.
+    /// Returns WeChat's id of this answer, which its support asks for.
     fn rid(&self) -> Option<&str> {
         let rid = self
             .errmsg
@@ -304,7 +304,7 @@ mod tests {
 
     const RID: &str = "rid: 61b7f9e0-66c14e21-3f647b7e";
 
-    /// What the operator reads of this refusal.
+    /// The message for the operator about this refusal.
     fn sentence(endpoint: Endpoint, errcode: i64, errmsg: &str) -> String {
         let body = serde_json::json!({ "errcode": errcode, "errmsg": errmsg }).to_string();
         let error = match endpoint {
@@ -365,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_secret_and_a_refused_token_are_told_apart() {
+    fn a_refused_secret_and_a_refused_token_are_distinguished() {
         let errmsg = format!("invalid credential, access_token is invalid or not latest {RID}");
         assert_eq!(
             sentence(Endpoint::Token, 40001, &errmsg),
@@ -378,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_code_is_told_in_the_words_of_wechat_without_secrets() {
+    fn an_unknown_code_is_reported_in_the_words_of_wechat_without_secrets() {
         let secret = "0123456789abcdef0123456789abcdef";
         let token = "aZ9_".repeat(128);
         assert_eq!(
@@ -396,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_for_support_is_only_told_if_it_is_one() {
+    fn an_id_for_support_is_only_reported_if_it_is_valid() {
         for errmsg in [
             "x rid: ",
             "x rid: <b>",
@@ -412,7 +412,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_refusal_is_told_in_a_sentence_too() {
+    fn a_failure_that_is_not_a_refusal_is_described_too() {
         let status = |status| {
             let failed = Error::failed(Endpoint::Portrait, Failure::Status(status));
             diagnose(&failed).message
@@ -430,12 +430,12 @@ mod tests {
             "wx0123456789abcdef: too many requests, says a gateway in between or WeChat itself; raise poll.interval"
         );
         assert_eq!(
-            diagnose(&unreadable("it is JSON, but no object")).message,
-            "wx0123456789abcdef: the answer is no portrait of the day asked for: it is JSON, but no object; check what stands between here and WeChat"
+            diagnose(&unreadable("it is JSON, but not an object")).message,
+            "wx0123456789abcdef: the answer is not a portrait of the day asked for: it is JSON, but not an object; check what is between here and WeChat"
         );
     }
 
-    /// The access of an app whose portraits, or tokens, come from elsewhere.
+    /// The access of an app whose portraits, or tokens, come from another source.
     fn caller_by(key: &str) -> Caller {
         let at = || HttpEndpoint {
             url: PrivateUrl::from("https://example.com/".parse::<url::Url>().unwrap()),
@@ -466,7 +466,7 @@ mod tests {
         Caller { appid, method }
     }
 
-    /// What is no errcode, and whose it is.
+    /// Failures without an errcode, and their access.
     async fn other_failures() -> Vec<(&'static str, Error)> {
         const PORTRAIT: Endpoint = Endpoint::Portrait;
         const TOKEN: Endpoint = Endpoint::Token;
@@ -525,7 +525,7 @@ mod tests {
         ]
     }
 
-    /// Writes what the program can say about failures as the table of docs/access.md.
+    /// Writes the messages about failures as the table of docs/access.md.
     async fn troubleshooting() -> String {
         let mut table = "| errcode | the exporter says | reason | asked again | where |\n|---|---|---|---|---|\n".to_owned();
         let retry = |retry| match retry {
@@ -590,7 +590,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_documentation_has_what_the_program_says() {
+    async fn the_documentation_lists_the_messages_of_the_program() {
         let page = include_str!("../../docs/access.md");
         let begin = "<!-- what follows is checked by a test, up to the end of the table -->\n\n";
         let (_, rest) = page.split_once(begin).unwrap();
@@ -630,7 +630,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_that_every_request_would_share_is_of_the_app() {
+    fn a_failure_that_every_request_would_share_affects_the_app() {
         let failed = |endpoint, failure| diagnose(&Error::failed(endpoint, failure)).scope;
         for (failure, of_portrait) in [
             (Failure::Unreachable, Scope::App),
@@ -666,7 +666,7 @@ mod tests {
     }
 
     #[test]
-    fn codes_that_nobody_knows_are_counted_as_one() {
+    fn unknown_codes_are_counted_as_one() {
         let label = |errcode| RequestFailure::Errcode(errcode).to_string();
         assert_eq!(label(40164), "40164");
         assert_eq!(label(-604_101), "-604101");

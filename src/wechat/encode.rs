@@ -1,7 +1,7 @@
 //! Writes figures as WeChat would have sent them.
 //!
-//! For figures that have no answer of their own, such as those of `import`, and for answers that hold
-//! more than a portrait may. `decode` reads them back.
+//! For figures that have no answer of their own, such as those of `import`, and for answers that
+//! contain more than a portrait may. `decode` reads them back.
 
 use serde::ser::SerializeMap as _;
 use serde::{Serialize, Serializer};
@@ -54,7 +54,7 @@ impl Serialize for Rows<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let rows = self.0.iter();
         let rows = rows.map(|(name, value)| Some(Row { name, value }));
-        // A row that can't be read, so that the list is known to lack one.
+        // A row that can't be read, so that the list is known to be incomplete.
         let missing = self.0.is_partial().then_some(None);
         serializer.collect_seq(rows.chain(missing))
     }

@@ -1,7 +1,7 @@
-//! Decodes one object of an answer: WeChat's error code, the portrait, and what is around them.
+//! Decodes one object of an answer: WeChat's error code, the portrait, and their envelopes.
 //!
 //! Cloud functions and programs in between put answers into others, as text or as objects. Keys that
-//! mean nothing here are skipped. Knows no days.
+//! have no meaning here are skipped. Does not depend on days.
 
 use std::fmt;
 
@@ -13,7 +13,7 @@ use super::figures::{Best, COHORT_KEYS, Half, HalfSeed, Key, skip, spelling, tex
 use super::redact::Redactor;
 use super::requests::Endpoint;
 
-/// The keys under which answers are put into others.
+/// The keys of envelopes around answers.
 const ENVELOPE_KEYS: &[&str] = &["resp_data", "respData", "data", "result"];
 
 const ERRCODE_KEYS: &[&str] = &["errcode", "errCode"];
@@ -68,12 +68,12 @@ impl<'a> Layer<'a> {
             }
             Some(Err(())) => Err(DecodeError::Unreadable(
                 endpoint,
-                "errcode is no whole number".to_owned(),
+                "errcode is not a whole number".to_owned(),
             )),
         }
     }
 
-    /// Returns the text of the answer in this one, if it is only the envelope of another.
+    /// Returns the text of the answer in this one, if it is only an envelope.
     pub(super) fn unwrap_envelope(&self) -> Result<Option<String>, DecodeError> {
         let is_answer =
             self.ref_date.get().is_some() || self.halves.iter().any(|half| half.get().is_some());
@@ -93,7 +93,7 @@ impl<'a> Layer<'a> {
         }
     }
 
-    /// Returns why there is nothing of a portrait in it.
+    /// Returns why it contains no portrait.
     pub(super) fn without_figures(&self, redactor: &Redactor) -> DecodeError {
         let has_figures = |half: &Best<Half>| matches!(half.get(), Some(Half::Figures(_)));
         if !self.has_keys
@@ -154,7 +154,7 @@ impl<'de> Visitor<'de> for LayerSeed {
     }
 }
 
-/// The keys that mean something, each with the spelling that was used.
+/// The keys that have a meaning, each with the spelling that was used.
 enum Known {
     Half(usize, usize),
     RefDate(usize),

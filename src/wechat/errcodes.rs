@@ -2,7 +2,7 @@
 //! advise the operator.
 //!
 //! Codes as documented at `developers.weixin.qq.com/miniprogram/dev/framework/server-ability/`
-//! and as reported by people who met them. Knows nothing of HTTP.
+//! and as reported by users who encountered them. Does not depend on HTTP.
 
 use std::time::Duration;
 
@@ -53,7 +53,7 @@ pub enum Retry {
     NewToken,
     /// Not for this reference date as long as the Beijing day lasts.
     OtherDay,
-    /// At the first poll after this time: a person has to change something first.
+    /// At the first poll after this time: an operator has to change something first.
     After(Duration),
     /// At the first poll of the next Beijing day.
     Tomorrow,
@@ -127,7 +127,7 @@ impl Advice {
 /// How a group of error codes is handled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rule {
-    /// The codes that it is about.
+    /// The codes that it applies to.
     pub errcodes: &'static [i64],
     /// The reason they are counted under.
     pub reason: Reason,
@@ -166,7 +166,7 @@ impl Rule {
 pub struct Exception {
     /// What the requests carried.
     pub credential: Credential,
-    /// The codes that it is about.
+    /// The codes that it applies to.
     pub errcodes: &'static [i64],
     /// What to advise instead.
     pub advice: Advice,
@@ -179,7 +179,7 @@ const fn minutes(minutes: u64) -> Retry {
     Retry::After(Duration::from_mins(minutes))
 }
 
-/// What to do about every error code that is known.
+/// The rules for all known error codes.
 pub const RULES: &[Rule] = &[
     Rule::new(
         &[-1, 61504],
@@ -329,8 +329,8 @@ pub const RULES: &[Rule] = &[
     .at(ConsolePage::Functions),
 ];
 
-/// How the codes for a refused token are handled where one was requested with the AppSecret: they mean
-/// the AppSecret then, and repeating the request would not help.
+/// The rule for a refused token where one was requested with the AppSecret: the codes mean the
+/// AppSecret then, and repeating the request would not help.
 pub const APP_SECRET_REFUSED: Rule = Rule::new(
     TOKEN_REFUSED,
     Reason::Credentials,
@@ -359,7 +359,7 @@ pub const EXCEPTIONS: &[Exception] = &[
         credential: Credential::CloudHosting,
         errcodes: &[41001],
         advice: Advice::new(
-            "nobody added a token: run the exporter inside cloud hosting, switch the open API service on, and allow /datacube/getweanalysisappiduserportrait there",
+            "no token was added: run the exporter inside cloud hosting, switch the open API service on, and allow /datacube/getweanalysisappiduserportrait there",
         )
         .at(ConsolePage::Hosting),
     },
@@ -390,7 +390,7 @@ const UNKNOWN: Rule = Rule::new(
     "{peer} refuses for a reason that this exporter does not know",
 );
 
-/// Returns how an error code is handled that a request with this credential got.
+/// Returns the rule for an error code that a request with this credential got.
 #[must_use]
 pub fn rule(credential: Credential, errcode: i64) -> Rule {
     let mut rule = RULES
@@ -434,7 +434,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_token_is_replaced_but_a_refused_secret_is_not_tried_again() {
+    fn a_refused_token_is_replaced_but_a_refused_secret_is_not_retried() {
         let own_token = rule(Credential::OwnToken, 40001);
         assert_eq!(own_token.retry, Retry::NewToken);
         let secret = rule(Credential::AppSecret, 40001);

@@ -1,7 +1,7 @@
-//! What can go wrong between a request and its portrait, before anybody decides what it means.
+//! The failures between a request and its portrait, before their meaning is decided.
 //!
-//! [`DecodeError`] is what an answer says or fails to say; the room's own [`Error`] adds what happens
-//! before there is an answer. `diagnosis` turns either into one value for the callers.
+//! [`DecodeError`] is about the contents of an answer; the module's own [`Error`] adds what happens
+//! before there is an answer. `diagnosis` turns either into one value for callers.
 
 use std::fmt;
 
@@ -19,7 +19,7 @@ pub enum DecodeError {
     /// WeChat answered a portrait without any figure: the day is not computed yet.
     #[error("WeChat answered an empty portrait")]
     Empty,
-    /// The answer has another form than expected; says in which respect.
+    /// The answer has another form than expected; the text describes the difference.
     #[error("unreadable answer: {1}")]
     Unreadable(Endpoint, String),
 }
@@ -29,16 +29,16 @@ pub enum DecodeError {
 pub struct Refusal {
     /// The part of the API that refused.
     pub endpoint: Endpoint,
-    /// WeChat's number.
+    /// WeChat's error code.
     pub errcode: i64,
-    /// WeChat's sentence, without anything that could be a secret or a token.
+    /// WeChat's message, without anything that could be a secret or a token.
     pub errmsg: String,
 }
 
 /// Why there is no portrait, by what happened.
 #[derive(Debug)]
 pub(super) enum Error {
-    /// There is an answer, and this is what it says.
+    /// There is an answer, and this is its content.
     Decode(DecodeError),
     /// There is no answer, or only part of one.
     Transport {
@@ -49,7 +49,7 @@ pub(super) enum Error {
         /// Free of URLs, which hold tokens.
         source: Option<reqwest::Error>,
     },
-    /// A file or a program that is configured can't be used; the text says which, and why.
+    /// A file or a program that is configured can't be used; the text names it and the reason.
     Unusable(Endpoint, Reason, String),
     /// The request failed like this, and cloud hosting did not relay it.
     NotRelayed(Box<Error>),
@@ -58,10 +58,10 @@ pub(super) enum Error {
 /// How a request failed before there was an answer to decode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
-    /// No connection could be made, so nobody has seen the request.
+    /// No connection could be made, so the request was not received.
     #[error("connect")]
     Unreachable,
-    /// No connection could be made in time, which is the same to the next host.
+    /// No connection could be made in time; another host may be tried as well.
     #[error("timeout")]
     ConnectTimeout,
     /// The connection ended before the first byte of an answer.
@@ -90,7 +90,7 @@ pub enum RequestFailure {
 }
 
 impl fmt::Display for RequestFailure {
-    /// Writes the value of the label `errcode`, of which there must be few: whoever answers at a
+    /// Writes the value of the label `errcode`, of which there must be few: the server of a
     /// `portrait_url` may invent any number of codes.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -103,7 +103,7 @@ impl fmt::Display for RequestFailure {
 }
 
 impl Failure {
-    /// Returns `true` if nobody has seen the request, so that it can be sent to another host.
+    /// Returns `true` if the request was not received, so that it can be sent to another host.
     pub(super) fn is_unreachable(self) -> bool {
         matches!(self, Self::Unreachable | Self::ConnectTimeout)
     }

@@ -1,7 +1,7 @@
 //! Decodes the figures of an answer: the lists of names and users of one cohort.
 //!
-//! Streams into the portrait, so that an answer costs what it says and not what it weighs: a list
-//! keeps so many names of so many bytes, whatever it holds. Tolerates rows that make no sense.
+//! Streams into the portrait, so that memory depends on the content of an answer and not on its size: a
+//! list is limited to a number of names and bytes. Tolerates invalid rows.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -50,7 +50,7 @@ impl<T> Default for Best<T> {
 }
 
 impl<T> Best<T> {
-    /// Returns `true` if a value with this spelling would count.
+    /// Returns `true` if a value with this spelling would be used.
     pub(super) fn is_beaten_by(&self, spelling: usize) -> bool {
         self.0.as_ref().is_none_or(|(best, _)| spelling <= *best)
     }
@@ -71,7 +71,7 @@ impl<T> Best<T> {
 }
 
 impl<'a> Best<&'a RawValue> {
-    /// Offers the next value of an object, unless it is null.
+    /// Accepts the next value of an object, unless it is null.
     pub(super) fn read<A: MapAccess<'a>>(
         &mut self,
         spelling: usize,
@@ -85,7 +85,7 @@ impl<'a> Best<&'a RawValue> {
     }
 }
 
-/// What an answer has under the key of a cohort.
+/// The value under the key of a cohort.
 #[derive(Debug)]
 pub(super) enum Half {
     /// Lists of figures.
@@ -102,7 +102,7 @@ pub(super) struct Figures {
     lists: [Best<List>; Dimension::ALL.len()],
 }
 
-/// What a cohort has under the key of a dimension.
+/// The value under the key of a dimension.
 #[derive(Debug)]
 enum List {
     Rows(Column),
@@ -116,16 +116,16 @@ struct Column {
     repairs: Repairs,
     /// Names in `breakdown` other than [`OTHER_NAME`].
     names: usize,
-    /// Whether there was more than is kept.
+    /// Whether there was more than was kept.
     is_capped: bool,
 }
 
 impl Figures {
-    /// Returns what was read of a dimension.
+    /// Returns the breakdown of a dimension.
     ///
     /// # Errors
     ///
-    /// It is not a list; the documented key of it.
+    /// It is not a list; the error is its documented key.
     pub(super) fn take(
         &mut self,
         dimension: Dimension,
@@ -198,7 +198,7 @@ pub(super) fn whole_number(value: &RawValue) -> Option<u64> {
     }
 }
 
-/// Returns the text of a value that is one.
+/// Returns the text of a value that is a string.
 pub(super) fn text(value: &RawValue) -> Option<Cow<'_, str>> {
     let raw = value.get();
     let plain = raw.strip_prefix('"')?.strip_suffix('"')?;
@@ -209,12 +209,12 @@ pub(super) fn text(value: &RawValue) -> Option<Cow<'_, str>> {
     }
 }
 
-/// Returns which of several spellings a key is.
+/// Returns which of several spellings a key has.
 pub(super) fn spelling(keys: &[&str], key: &str) -> Option<usize> {
     keys.iter().position(|spelling| *spelling == key)
 }
 
-/// Deserializes a key by looking it up, so that nothing of it is kept.
+/// Deserializes a key by looking it up, so that it is not copied.
 pub(super) struct Key<F>(pub(super) F);
 
 impl<'de, T, F: FnOnce(&str) -> T> DeserializeSeed<'de> for Key<F> {
@@ -237,8 +237,8 @@ impl<T, F: FnOnce(&str) -> T> Visitor<'_> for Key<F> {
     }
 }
 
-/// Implements the methods of a visitor for values of these kinds, which are skipped and give all the
-/// same.
+/// Implements the methods of a visitor for values of these kinds, which are skipped and all give the
+/// same result.
 macro_rules! skip {
     ($de:lifetime, $value:expr, $($kind:ident)+) => {
         fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -291,7 +291,7 @@ macro_rules! skip {
 
 pub(super) use skip;
 
-/// Deserializes what is under the key of a cohort; `None` for null.
+/// Deserializes the value under the key of a cohort; `None` for null.
 pub(super) struct HalfSeed;
 
 impl<'de> DeserializeSeed<'de> for HalfSeed {
@@ -342,7 +342,7 @@ impl<'de> Visitor<'de> for HalfSeed {
     }
 }
 
-/// Deserializes what is under the key of a dimension; `None` for null.
+/// Deserializes the value under the key of a dimension; `None` for null.
 struct ListSeed;
 
 impl<'de> DeserializeSeed<'de> for ListSeed {
@@ -371,7 +371,7 @@ impl<'de> Visitor<'de> for ListSeed {
     }
 }
 
-/// Deserializes a row; `None` if it has no number that can be read.
+/// Deserializes a row; `None` if it has no readable number.
 struct RowSeed;
 
 impl<'de> DeserializeSeed<'de> for RowSeed {
@@ -450,7 +450,7 @@ impl<'de> Visitor<'de> for NameSeed {
     }
 
     fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
-        // One byte more than is kept shows that it was longer.
+        // One byte more than the limit shows that it was longer.
         let end = name.ceil_char_boundary(MAX_NAME_BYTES + 1);
         Ok(Name::Text(Cow::Owned(name[..end].to_owned())))
     }

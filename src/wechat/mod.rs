@@ -2,17 +2,17 @@
 //!
 //! ```text
 //!  Client::portrait ─► tokens ──┐
-//!        │                      ├─► transport ─ retries, fail-over, permits ─► WeChat, or whoever asks it
+//!        │                      ├─► transport ─ retries, fail-over, permits ─► WeChat, or a relay
 //!        └───────► requests ────┘       └─► decode ─► Answer | error ─► diagnosis ─► Diagnosis
 //! ```
 //!
-//! - `client` gets a portrait, with a token from [`Access`] where one is needed; `tokens` requests one.
-//! - `transport` sends what `requests` writes; [`errcodes`] knows the codes, `diagnosis` says what a
-//!   failure means, and `redact` keeps secrets out of it.
-//! - [`decode`] reads answers: `sanitise` makes them JSON, `envelope` takes off what is around them,
+//! - `client` requests a portrait, with a token from [`Access`] if one is needed; `tokens` requests one.
+//! - `transport` sends what `requests` writes; [`errcodes`] lists the codes, `diagnosis` decides what a
+//!   failure means, and `redact` removes secrets from it.
+//! - [`decode`] reads answers: `sanitise` makes them JSON, `envelope` removes their envelopes,
 //!   `figures` reads the lists. [`encode()`] writes figures back.
 //!
-//! What leaves this room is an [`Answer`] or a [`Diagnosis`]; `poll` decides when to request, and no
+//! The results of this module are [`Answer`] and [`Diagnosis`]; `poll` decides when to request, and no
 //! token leaves it.
 
 mod access;

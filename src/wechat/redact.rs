@@ -1,23 +1,23 @@
-//! Takes secrets out of foreign text before anybody sees it.
+//! Removes secrets from foreign text before it is logged or shown.
 //!
-//! What WeChat or somebody in between answers may repeat the request, and with it a token or an
-//! AppSecret. Knows neither requests nor answers.
+//! An answer of WeChat or a relay may repeat the request, and with it a token or an
+//! AppSecret. Does not depend on requests or answers.
 
 use secrecy::{ExposeSecret as _, SecretString};
 
 /// What replaces a word that holds a secret.
 const REDACTED: &str = "[redacted]";
 
-/// Marks a known secret until its word is redacted; a character for private use.
+/// Marks a known secret until its word is redacted; a private-use character.
 const MARK: char = '\u{e000}';
 
 /// A word as long as this could be a secret: an AppSecret has 32 characters, a token more than 100.
 const SUSPICIOUS_LENGTH: usize = 30;
 
-/// The longest text that is worth repeating, in characters.
+/// The longest text that is repeated, in characters.
 const MAX_LENGTH: usize = 300;
 
-/// How much of a text is looked at, in bytes.
+/// How much of a text is processed, in bytes.
 const MAX_BYTES: usize = 16 << 10;
 
 /// The secrets that an answer might repeat.
@@ -37,13 +37,13 @@ impl Redactor {
         if encoded != secret {
             self.known.push(SecretString::from(encoded));
         }
-        // The longest first, for one may be part of another.
+        // The longest first, as one may be part of another.
         self.known
             .sort_by_key(|known| std::cmp::Reverse(known.expose_secret().len()));
     }
 
-    /// Returns a text fit for a log: short, on one line, without the secrets that are known, and without
-    /// words so long that they could be others.
+    /// Returns a text fit for a log: short, on one line, without known secrets, and without
+    /// words long enough to be other secrets.
     pub(super) fn redact(&self, text: &str) -> String {
         let mut text = beginning(text).to_owned();
         for known in &self.known {
@@ -78,7 +78,7 @@ impl Redactor {
     }
 }
 
-/// Returns as much of a text as is looked at, in whole words: half a secret would not be known.
+/// Returns the part of a text that is processed, in whole words: half a secret would not be recognized.
 fn beginning(text: &str) -> &str {
     if text.len() <= MAX_BYTES {
         return text;
@@ -87,7 +87,7 @@ fn beginning(text: &str) -> &str {
     text.rsplit_once(' ').map_or(text, |(words, _)| words)
 }
 
-/// Returns `true` if a word holds a known secret, or could be another. Names of APIs, such as
+/// Returns `true` if a word contains a known secret, or could be another secret. Names of APIs, such as
 /// `openapi.analysis.getUserPortrait`, are as long: they are parts of letters alone, none of which is
 /// as long as an AppSecret.
 fn is_suspicious(word: &str) -> bool {

@@ -1,6 +1,6 @@
 //! The bodies of requests, to WeChat and to programs that request portraits from it for us.
 //!
-//! Pure: values in, JSON out. Knows neither hosts nor tokens.
+//! Pure: values in, JSON out. Does not depend on hosts or tokens.
 
 use chrono::NaiveDate;
 use serde_json::{Value, json};

@@ -1,8 +1,8 @@
 //! Turns what is almost JSON into JSON.
 //!
-//! Answers are seen with raw control characters inside strings, broken UTF-8, halves of surrogate
-//! pairs, and numbers beyond any type. Each costs the row that it is in at most. Knows nothing of
-//! what the answers are about.
+//! Answers may have raw control characters inside strings, broken UTF-8, halves of surrogate
+//! pairs, and numbers beyond any type. Each invalidates at most its row. Does not depend on
+//! the content of answers.
 
 use std::borrow::Cow;
 
@@ -35,7 +35,7 @@ pub(super) fn text_of(body: &[u8]) -> Result<Cow<'_, str>, TooLong> {
 /// Returns a text with escapes for raw control characters inside strings, `U+FFFD` for halves of
 /// surrogate pairs, and `[]` for numbers beyond the largest `f64`.
 ///
-/// What else is wrong with it stays wrong.
+/// Other errors in it are left as they are.
 pub(super) fn sanitise(text: &str) -> Result<String, TooLong> {
     let mut sanitised = Bounded(String::with_capacity(text.len()));
     let mut rest = text;
@@ -106,7 +106,7 @@ fn escape(text: &str) -> (&str, usize) {
         (Some(0xd800..0xdc00), Some(0xdc00..0xe000)) => (&text[..2 * LENGTH], 2 * LENGTH),
         (Some(0xd800..0xe000), _) => (r"\ufffd", LENGTH),
         (Some(_), _) => (&text[..LENGTH], LENGTH),
-        // No escape at all, which stays wrong.
+        // Not an escape, which is left as it is.
         (None, _) => (&text[..2], 2),
     }
 }
@@ -122,7 +122,7 @@ impl Bounded {
             return Err(TooLong);
         }
         if length > self.0.capacity() {
-            // No more than needed at the end, where doubling would be most.
+            // No more than needed at the end, where doubling would cost most.
             let capacity = (2 * self.0.capacity()).clamp(length, MAX_RESPONSE_BYTES);
             self.0.reserve_exact(capacity - self.0.len());
         }

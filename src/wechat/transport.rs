@@ -1,7 +1,7 @@
 //! Sends requests: repeats those that may succeed a moment later, fails over to other hosts, and
-//! bounds how many are under way at each host.
+//! limits how many are in flight to each host.
 //!
-//! Reports every request to an observer. Knows neither tokens nor what is in an answer.
+//! Reports every request to an observer. Does not depend on tokens or the contents of an answer.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -32,7 +32,7 @@ const RETRIES: u32 = 3;
 /// The usual pause before a request is repeated.
 pub const BACKOFF: Duration = Duration::from_millis(500);
 
-/// How long to go on with the host that was failed over to before the first one is tried again.
+/// How long to keep using the host that was failed over to before the first one is retried.
 const FAILOVER_TTL: TimeDelta = TimeDelta::minutes(10);
 
 /// The header that the sidecar of cloud hosting adds to every answer that it relays.
@@ -43,7 +43,7 @@ const RELAY_HEADER: &str = "x-openapi-seqid";
 pub struct Settings {
     /// WeChat's hosts and how to reach them.
     pub wechat: WeChat,
-    /// How many requests may be under way at once to WeChat, and to each other host.
+    /// How many requests may be in flight at once to WeChat, and to each other host.
     pub concurrency: usize,
     /// The pause before the first repetition; it doubles with each, and varies by half.
     pub backoff: Duration,
@@ -52,7 +52,7 @@ pub struct Settings {
 /// One request that was sent, whether or not it succeeded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
-    /// Where it went.
+    /// Its endpoint.
     pub endpoint: Endpoint,
     /// From sending it to the last byte of the answer.
     pub duration: Duration,
@@ -76,7 +76,7 @@ impl From<reqwest::Error> for BuildError {
 /// Chooses the cryptography of TLS for the whole process, which must be done before the first
 /// [`Client`](super::Client).
 pub fn install_crypto_provider() {
-    // Fails only where one is installed already, which is as good.
+    // Fails only where one is installed already, which is equivalent.
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
@@ -95,8 +95,8 @@ pub(super) struct Transport {
     observe: Box<dyn Fn(&Request) + Send + Sync>,
 }
 
-/// The host that was failed over to, and when; forgotten after a while, so that the first one is tried
-/// again.
+/// The host that was failed over to, and when; forgotten after a while, so that the first one is
+/// retried.
 #[derive(Default)]
 struct PreferredHost(Mutex<Option<(usize, DateTime<Utc>)>>);
 
@@ -112,8 +112,8 @@ impl PreferredHost {
     }
 }
 
-/// What a permit is for. Requests wait for others to the same upstream only, so that a slow one delays
-/// nobody else.
+/// What a permit is for. Requests only wait for others to the same upstream, so that a slow one delays
+/// no others.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Upstream {
     /// All of WeChat's hosts.
@@ -124,7 +124,7 @@ pub(super) enum Upstream {
     Program(String),
 }
 
-/// Bounds how many requests are under way at each upstream.
+/// Limits how many requests are in flight to each upstream.
 struct Permits {
     concurrency: usize,
     upstreams: Mutex<HashMap<Upstream, Arc<Semaphore>>>,
@@ -149,7 +149,7 @@ impl Permits {
         if let Some(semaphore) = upstreams.get(upstream) {
             return Arc::clone(semaphore);
         }
-        // A reload may have removed upstreams: keep those only that are in use.
+        // A reload may have removed upstreams: keep only those in use.
         upstreams.retain(|_, semaphore| Arc::strong_count(semaphore) > 1);
         let semaphore = Arc::new(Semaphore::new(self.concurrency));
         upstreams.insert(upstream.clone(), Arc::clone(&semaphore));
@@ -170,7 +170,7 @@ pub(super) struct RequestSpec<'a> {
     pub(super) endpoint: Endpoint,
     /// The first one that can be reached gets the request.
     pub(super) urls: Vec<Url>,
-    /// Whether the sidecar of cloud hosting has to relay it.
+    /// Whether the sidecar of cloud hosting must relay it.
     pub(super) is_relayed: bool,
     /// What the answer must not repeat.
     pub(super) redactor: Redactor,
@@ -193,8 +193,8 @@ impl Transport {
     ///
     /// # Errors
     ///
-    /// Certificates can't be used, the system's or those configured, or a proxy is wrong, that of the
-    /// environment or the one configured.
+    /// The certificates of the system or of the configuration can't be used, or the proxy of the
+    /// environment or of the configuration is invalid.
     pub(super) fn new(
         settings: Settings,
         clock: Clock,
@@ -213,7 +213,7 @@ impl Transport {
                 .redirect(reqwest::redirect::Policy::none())
                 .referer(false);
             if wechat.base_urls.len() > 1 {
-                // Leaves time for the next one.
+                // Leaves time for the next host.
                 builder = builder.connect_timeout(wechat.timeout / 2);
             }
             if let Some(ca) = &wechat.ca {
@@ -294,7 +294,7 @@ impl Transport {
         request
     }
 
-    /// Prepares a request to an endpoint that is not WeChat's.
+    /// Prepares a request to an endpoint of another host than WeChat.
     pub(super) fn to_endpoint<'a>(
         &'a self,
         purpose: Purpose<'a>,
@@ -304,7 +304,7 @@ impl Transport {
     ) -> RequestSpec<'a> {
         let url = at.url.expose();
         let mut redactor = Redactor::default();
-        // A key of the user's own may be anywhere in the URL, and short.
+        // A user's key may be anywhere in the URL, and short.
         redactor.add(url.password().unwrap_or_default());
         for (_, value) in url.query_pairs().filter(|(_, value)| value.len() >= 8) {
             redactor.add(&value);
@@ -327,7 +327,7 @@ impl Transport {
         }
     }
 
-    /// Sends a request until it succeeds, fails for good, or has failed often enough.
+    /// Sends a request until it succeeds, fails for good, or has failed too often.
     pub(super) async fn send_with_retries<T>(
         &self,
         request: &RequestSpec<'_>,
@@ -342,7 +342,7 @@ impl Transport {
         }
     }
 
-    /// Waits before the next repetition and counts it; returns `false` at once if there were enough.
+    /// Waits before the next repetition and counts it; returns `false` at once if there were too many.
     pub(super) async fn backoff(&self, retries: &mut u32) -> bool {
         if *retries == RETRIES {
             return false;
@@ -354,7 +354,7 @@ impl Transport {
     }
 
     /// Waits for a permit. It is held for one request only, so that an app that waits before a
-    /// repetition delays nobody.
+    /// repetition does not delay others.
     pub(super) async fn permit(&self, upstream: &Upstream) -> Option<OwnedSemaphorePermit> {
         self.permits.acquire(upstream).await
     }
@@ -505,7 +505,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_host_gets_another_chance_after_a_while() {
+    fn the_first_host_is_retried_after_a_while() {
         let now: DateTime<Utc> = "2026-11-22T02:00:00Z".parse().unwrap();
         let preferred = PreferredHost::default();
         assert_eq!(preferred.get(now), 0);
@@ -524,7 +524,7 @@ mod tests {
         assert!(permits.of(&Upstream::WeChat).try_acquire().is_ok());
         drop(held);
         assert!(permits.of(&slow).try_acquire().is_ok());
-        // Those that nobody uses are not kept.
+        // Unused ones are not kept.
         for number in 0..100 {
             permits.of(&Upstream::Program(number.to_string()));
         }

@@ -467,19 +467,19 @@ const WRONG_TOKENS: &[WrongAnswer] = &[
         200,
         "<html>",
         "decode",
-        "the answer is no token: 6 bytes that are no JSON, from line 1 column 1; check what stands between here and WeChat",
+        "the answer is not a token: 6 bytes that are not JSON, from line 1 column 1; check what is between here and WeChat",
     ),
     (
         200,
         r#"{"token":"T"}"#,
         "decode",
-        "the answer is no token: access_token is missing",
+        "the answer is not a token: access_token is missing",
     ),
     (
         200,
         r#"{"access_token":"85_a-token-that-nobody-may-tell"}"#,
         "decode",
-        "the answer is no token: expires_in is missing",
+        "the answer is not a token: expires_in is missing",
     ),
     (
         404,
@@ -492,7 +492,7 @@ const WRONG_TOKENS: &[WrongAnswer] = &[
 
 /// What is no portrait of the day.
 const WRONG_PORTRAITS: &[(&str, &str, &str)] = &[
-    ("garbage", "decode", "bytes that are no JSON"),
+    ("garbage", "decode", "bytes that are not JSON"),
     ("wrong-date", "decode", "its ref_date is 20261114"),
     ("retain", "decode", "getweanalysisappiddailyretaininfo"),
     ("http=502", "transport", "HTTP status 502"),
@@ -625,19 +625,19 @@ const WRONG_GIVEN_TOKENS: &[WrongAnswer] = &[
         200,
         "<html>",
         "decode",
-        "the answer is no token: it is neither one word nor {\"access_token\": …}; check what token_url (127.0.0.1) answers",
+        "the answer is not a token: it is neither one word nor {\"access_token\": …}; check what token_url (127.0.0.1) answers",
     ),
     (
         200,
         r#"{"code":1,"msg":"no such app"}"#,
         "decode",
-        "the answer is no token: access_token is missing; check what token_url (127.0.0.1) answers",
+        "the answer is not a token: access_token is missing; check what token_url (127.0.0.1) answers",
     ),
     (
         200,
         "",
         "decode",
-        "the answer is no token: it is empty; check what token_url (127.0.0.1) answers",
+        "the answer is not a token: it is empty; check what token_url (127.0.0.1) answers",
     ),
     (
         404,
@@ -848,11 +848,11 @@ async fn cloud_hosting_adds_the_token() {
         (
             "unrelayed",
             "token",
-            "nobody added a token: run the exporter inside cloud hosting, switch the open API service on, and allow /datacube/getweanalysisappiduserportrait there",
+            "no token was added: run the exporter inside cloud hosting, switch the open API service on, and allow /datacube/getweanalysisappiduserportrait there",
             false,
         ),
         ("http=502", "transport", "HTTP status 502", false),
-        ("garbage", "decode", "bytes that are no JSON", true),
+        ("garbage", "decode", "bytes that are not JSON", true),
         ("wrong-date", "decode", "its ref_date is 20261114", true),
         (
             "errcode=48001",
@@ -919,7 +919,7 @@ async fn calls_a_function(scene: &mut Scene) {
     }
     scene
         .tells_of_wrong_portraits(&[
-            ("function:garbage", "decode", "bytes that are no JSON"),
+            ("function:garbage", "decode", "bytes that are not JSON"),
             ("function:http=502", "transport", "HTTP status 502"),
             (
                 "garbage",
@@ -1001,10 +1001,10 @@ async fn a_portrait_url_that_answers_nonsense_is_named() {
     let check = "; check what portrait_url (127.0.0.1) answers";
     scene
         .tells_of_wrong_portraits(&[
-            ("garbage", "decode", "bytes that are no JSON"),
+            ("garbage", "decode", "bytes that are not JSON"),
             ("wrong-date", "decode", "its ref_date is 20261114"),
             ("retain", "decode", "getweanalysisappiddailyretaininfo"),
-            ("cut", "transport", "check what stands between here and portrait_url (127.0.0.1)"),
+            ("cut", "transport", "check what is between here and portrait_url (127.0.0.1)"),
             (
                 "http=502",
                 "transport",
@@ -1013,19 +1013,19 @@ async fn a_portrait_url_that_answers_nonsense_is_named() {
         ])
         .await;
     for (answer, problem) in [
-        ("<html>", "6 bytes that are no JSON, from line 1 column 1"),
+        ("<html>", "6 bytes that are not JSON, from line 1 column 1"),
         (
             r#"{"errorCode":1,"errorMessage":"user code exception caught"}"#,
             "an error was thrown, user code exception caught",
         ),
         (
             r#"{"data":"no"}"#,
-            "2 bytes that are no JSON, from line 1 column 2",
+            "2 bytes that are not JSON, from line 1 column 2",
         ),
-        ("[]", "it is JSON, but no object"),
+        ("[]", "it is JSON, but not an object"),
     ] {
         scene.gate.answer(FUNCTION, 200, answer);
-        let words = format!("the answer is no portrait of the day asked for: {problem}{check}");
+        let words = format!("the answer is not a portrait of the day asked for: {problem}{check}");
         scene.fails(1, "decode", &words).await;
     }
     scene.mend();

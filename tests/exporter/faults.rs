@@ -126,7 +126,7 @@ const OTHERS: &[Case] = &[
     ("delay=1h", "transport", "did not answer in time"),
     ("cut", "transport", "the answer broke off"),
     ("reset", "transport", "no connection to WeChat"),
-    ("garbage", "decode", "bytes that are no JSON"),
+    ("garbage", "decode", "bytes that are not JSON"),
     ("huge", "decode", "larger than 8 MiB"),
     ("wrong-date", "decode", "its ref_date is "),
     ("retain", "decode", "getweanalysisappiddailyretaininfo"),
@@ -161,7 +161,7 @@ const OTHERS: &[Case] = &[
     ),
     ("token:http=502", "transport", "HTTP status 502"),
     ("token:delay=1h", "transport", "did not answer in time"),
-    ("token:garbage", "decode", "bytes that are no JSON"),
+    ("token:garbage", "decode", "bytes that are not JSON"),
     ("token:cut", "transport", "the answer broke off"),
     ("token:reset", "transport", "no connection to WeChat"),
 ];

@@ -491,7 +491,7 @@ async fn wrong_files_change_nothing() {
     let told = failed(&import(&home, &["--appid", APP], &folder), 1);
     for expected in [
         "2.json:1: unreadable answer: visit_uv is a list",
-        "3.json:1: unreadable answer: 24 bytes that are no JSON",
+        "3.json:1: unreadable answer: 24 bytes that are not JSON",
         "4.jsonl:2: not a row of an export: missing field `window`",
         "nothing was imported: fix these files, or leave them out",
     ] {

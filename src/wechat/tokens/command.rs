@@ -1,7 +1,7 @@
-//! Runs a program that gives a token.
+//! Runs a program that prints a token.
 //!
 //! Without a shell and for a limited time. What it writes to standard error goes to the log, without
-//! the token. Knows neither what the output means nor when a token is due.
+//! the token. Does not interpret the output or decide when a token is due.
 
 use std::pin::pin;
 use std::process::Stdio;
@@ -18,10 +18,10 @@ use crate::wechat::redact::Redactor;
 /// How long a program may take before it is killed.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long to go on reading outputs that are still open when a program has ended.
+/// How long to continue reading outputs that are still open when a program has ended.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How many bytes of an output are kept; no token is as long.
+/// How many bytes of an output are kept; every token is shorter.
 const MAX_OUTPUT_BYTES: usize = 64 << 10;
 
 /// How many lines of standard error are logged, the last ones.
@@ -31,7 +31,7 @@ const MAX_LOGGED_LINES: usize = 20;
 ///
 /// # Errors
 ///
-/// A sentence that names the program: it can't be run, takes too long, or ends with a failure.
+/// A sentence that names the program: it can't be run, takes too long, or fails.
 pub(super) async fn run(appid: &AppId, words: &[String]) -> Result<Vec<u8>, String> {
     let [program, arguments @ ..] = words else {
         return Err("token_command is empty".to_owned());
@@ -59,7 +59,7 @@ pub(super) async fn run(appid: &AppId, words: &[String]) -> Result<Vec<u8>, Stri
         tokio::select! {
             _ = &mut outputs => child.wait().await,
             ended = child.wait() => {
-                // What it left running may hold its outputs open.
+                // Its child processes may hold its outputs open.
                 let _ = tokio::time::timeout(DRAIN_TIMEOUT, outputs).await;
                 ended
             }
@@ -88,11 +88,11 @@ enum Kept {
     End,
 }
 
-/// Reads to the end, so that the program can go on writing, and keeps a part.
+/// Reads to the end, so that the program can continue writing, and keeps a part.
 async fn drain(pipe: Option<impl AsyncRead + Unpin>, output: &mut Vec<u8>, kept: Kept) {
     let Some(mut pipe) = pipe else { return };
     let mut buffer = vec![0; 8 << 10];
-    // What was read before it broke is all there is.
+    // Only what was read before the failure is available.
     while let Ok(length @ 1..) = pipe.read(&mut buffer).await {
         output.extend_from_slice(&buffer[..length]);
         let excess = output.len().saturating_sub(MAX_OUTPUT_BYTES);
@@ -117,7 +117,7 @@ fn log(appid: &AppId, program: &str, stdout: &[u8], stderr: &[u8]) {
     }
 }
 
-/// The process group of a program, which is killed when nobody waits for the program any more: what it
+/// The process group of a program, which is killed when the program is no longer waited for: what it
 /// has started must not outlive it, or every poll would add to that.
 struct ProcessGroup(Option<Pid>);
 
@@ -131,7 +131,7 @@ impl ProcessGroup {
 impl Drop for ProcessGroup {
     fn drop(&mut self) {
         if let Some(group) = self.0 {
-            // Fails where nothing of it is left.
+            // Fails if none of it is left.
             let _ = kill_process_group(group, Signal::KILL);
         }
     }
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_program_leaves_running_is_not_waited_for() {
+    async fn child_processes_are_not_waited_for() {
         let start = Instant::now();
         assert_eq!(
             output_of("sleep 30 & echo token").await.unwrap(),
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_program_leaves_running_is_killed() {
+    async fn child_processes_are_killed() {
         let output = output_of("sleep 600 >&- 2>&- & echo $!; (sleep 600 & echo $!) 2>&-")
             .await
             .unwrap();
@@ -169,7 +169,7 @@ mod tests {
         for id in ids.lines() {
             loop {
                 let state = std::fs::read_to_string(format!("/proc/{id}/stat"));
-                // Dead, even if nobody has waited for it.
+                // Dead, even if it was not reaped.
                 if state.is_ok_and(|state| !state.contains(") Z ")) {
                     assert!(start.elapsed() < TIMEOUT, "{id} still runs");
                     tokio::time::sleep(Duration::from_millis(1)).await;

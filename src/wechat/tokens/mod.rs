@@ -1,7 +1,7 @@
 //! Access tokens: where each app gets its own.
 //!
-//! `source` requests one from whatever is configured, `command` runs programs, `read` takes what came
-//! for a token or says why it is none. How long a token is used is for `access` to decide.
+//! `source` requests one as configured, `command` runs programs, `read` decodes the result
+//! or reports why it is not a token. How long a token is used is decided by `access`.
 
 mod command;
 mod read;

@@ -1,6 +1,6 @@
 //! Reads a token: from the answer of a token endpoint, a token server, a file or a program.
 //!
-//! Pure: bytes in, a token out. Knows neither where they came from nor how long to use it.
+//! Pure: bytes in, a token out. Does not depend on their source or on how long a token is used.
 
 use crate::wechat::decode::innermost;
 use crate::wechat::error::DecodeError;
@@ -11,14 +11,14 @@ use crate::wechat::requests::Endpoint;
 /// The longest token that is sent: WeChat's have some 500 bytes, and a URL must not be longer than 64 KiB.
 const MAX_TOKEN_BYTES: usize = 16 << 10;
 
-/// A token as WeChat issues it, or somebody in its place.
+/// A token as WeChat issues it, or another source in its place.
 pub(in crate::wechat) struct Token {
     pub(in crate::wechat) value: String,
     /// Seconds, if they are known.
     pub(in crate::wechat) expires_in: Option<u64>,
 }
 
-/// Reads what a source of tokens gives: the answer of a token endpoint, perhaps without a life, or
+/// Reads the output of a source of tokens: the answer of a token endpoint, perhaps without a lifetime, or
 /// nothing but the token.
 pub(in crate::wechat) fn given(output: &[u8], redactor: &Redactor) -> Result<Token, DecodeError> {
     let body = output.trim_ascii();
@@ -54,7 +54,7 @@ fn object(body: &[u8], redactor: &Redactor) -> Result<Token, DecodeError> {
         let value = value.filter(|token| !token.is_empty());
         let value = value.ok_or_else(|| unreadable("access_token is missing"))?;
         let expires_in = answer.expires_in.get().map(|seconds| {
-            whole_number(seconds).ok_or_else(|| unreadable("expires_in is no number"))
+            whole_number(seconds).ok_or_else(|| unreadable("expires_in is not a number"))
         });
         found = Some(token(&value, expires_in.transpose()?)?);
         Ok(())
@@ -62,7 +62,7 @@ fn object(body: &[u8], redactor: &Redactor) -> Result<Token, DecodeError> {
     found.ok_or_else(|| unreadable("access_token is missing"))
 }
 
-/// Takes a token that can be sent.
+/// Accepts a token that can be sent.
 fn token(value: &str, expires_in: Option<u64>) -> Result<Token, DecodeError> {
     if value.len() > MAX_TOKEN_BYTES {
         let length = value.len();
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_has_a_text_and_a_life() {
+    fn a_token_has_a_text_and_a_lifetime() {
         for body in [
             r#"{"access_token":"T","expires_in":7200}"#,
             r#"{"access_token":"T","expires_in":"7200","errcode":0}"#,
@@ -114,7 +114,7 @@ mod tests {
             (r#"{"access_token":"secret"}"#, "expires_in is missing"),
             (
                 r#"{"access_token":"secret","expires_in":-1}"#,
-                "expires_in is no number",
+                "expires_in is not a number",
             ),
             (
                 r#"{"access_token":5,"expires_in":7200}"#,
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_given_is_a_word_or_an_object() {
+    fn a_given_token_is_a_word_or_an_object() {
         let given =
             |text: &str| given(text.as_bytes()).map(|token| (token.value, token.expires_in));
         for (text, expires_in) in [

@@ -1,4 +1,4 @@
-//! Requests a token from where an app gets its tokens: WeChat, a file, a URL or a program.
+//! Requests a token from an app's source of tokens: WeChat, a file, a URL or a program.
 //!
 //! Never forces WeChat to issue a new one, which would revoke that of every other program.
 
@@ -85,7 +85,7 @@ impl Client {
                     match given_by(&source, text) {
                         // Another program may be about to write it.
                         Err(_) if transport.backoff(&mut retries).await => {}
-                        // It may be written again at any time, whatever the token's life.
+                        // It may be written again at any time, whatever the token's lifetime.
                         Ok(token) => {
                             return Ok(Token {
                                 expires_in: None,
@@ -107,14 +107,14 @@ impl Client {
     }
 }
 
-/// Gets a token from a program.
+/// Runs a program that prints a token.
 pub(in crate::wechat) async fn by_command(appid: &AppId, words: &[String]) -> Result<Token, Error> {
     let output = command::run(appid, words).await;
     let program = words.first().map_or("", String::as_str);
     given_by(&format!("token_command {program}"), output)
 }
 
-/// Reads what a file or a program gave.
+/// Reads the token of a file or a program.
 pub(in crate::wechat) fn given_by(
     source: &str,
     output: Result<Vec<u8>, String>,
@@ -123,7 +123,7 @@ pub(in crate::wechat) fn given_by(
     read::given(&output, &Redactor::default()).map_err(|error| {
         as_token_error(match error {
             DecodeError::Unreadable(_, problem) => format!("{source} gave no token: {problem}"),
-            // WeChat answered it to somebody else, who may have a token at any time.
+            // WeChat sent it to another program, which may have a token at any time.
             DecodeError::Refused(refusal) => refusal.instead_of_token(source),
             DecodeError::Empty => format!("{source} gave no token"),
         })
