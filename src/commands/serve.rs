@@ -170,7 +170,7 @@ impl Exporter {
         loop {
             tokio::select! {
                 () = &mut shutdown => break,
-                // Servers end by themselves only if they can't go on.
+                // Servers end by themselves only if they can't continue.
                 Some(ended) = servers.join_next() => {
                     let ended = ended.unwrap_or_else(|panic| Err(io::Error::other(panic)));
                     outcome = ended.map_err(Error::Web);
