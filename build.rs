@@ -1,10 +1,10 @@
-//! Tells the program which revision and compiler it was built from.
+//! Passes the revision and the compiler to the program.
 
 use std::process::Command;
 
 #[expect(
     clippy::disallowed_methods,
-    reason = "cargo tells build scripts by the environment"
+    reason = "cargo configures build scripts by the environment"
 )]
 fn main() {
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
@@ -18,7 +18,7 @@ fn main() {
         rustversion.unwrap_or("unknown")
     );
 
-    // A build of an image has no repository, and is told.
+    // A build of an image has no repository, and is passed the revision.
     println!("cargo::rerun-if-env-changed=BUILD_REVISION");
     let revision = std::env::var("BUILD_REVISION")
         .ok()

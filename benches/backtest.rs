@@ -1,16 +1,16 @@
-//! Replays simulated daily figures through the rules that ship, evaluated by promtool, and prints
-//! how often they cry wolf and what they catch. The thresholds that ship are chosen from this.
+//! Replays simulated daily figures through the bundled rules, evaluated by promtool, and prints how
+//! often they raise false alarms and what they detect. The bundled thresholds are chosen from this.
 //!
-//! An app has a weekly pattern, noise from day to day that all platforms share, a little that they
-//! do not, and chance (Poisson). Each app stands in several variants: as it is, and with an event
-//! on every day, which the past of the next day knows nothing of. So every day is a trial.
+//! An app has a weekly pattern, daily noise that all platforms share, a little noise of each platform,
+//! and chance (Poisson). Each app has several variants: as it is, and with an event on every day,
+//! which is not part of the past of the next day. So every day is a trial.
 //!
-//! `cargo bench --bench backtest -- [apps of each size] [noise from day to day]`
+//! `cargo bench --bench backtest -- [apps of each size] [daily noise]`
 #![expect(
     clippy::print_stdout,
     clippy::unwrap_used,
     clippy::cast_precision_loss,
-    reason = "a benchmark prints, stops where it cannot go on, and its figures are small"
+    reason = "a benchmark prints, stops on errors, and its figures are small"
 )]
 
 use std::fmt::Write as _;
@@ -34,7 +34,7 @@ const DAYS: usize = 365;
 
 const QUIET: &str = "quiet";
 
-/// What an app would have, times these factors, on the day that is looked at.
+/// The factors of an app's figures on the day under test.
 const VARIANTS: [(&str, [f64; 3]); 5] = [
     (QUIET, [1.0, 1.0, 1.0]),
     ("halved", [0.5, 0.5, 0.5]),
@@ -73,7 +73,7 @@ fn main() {
     }
 }
 
-/// Answers a row for each threshold, of apps with so many users a day.
+/// Returns a row for each threshold, of apps with this many users a day.
 fn rows(mean: f64, apps: f64, noise: f64) -> Vec<String> {
     let mut random = StdRng::seed_from_u64(1);
     let mut series = String::new();
@@ -180,15 +180,15 @@ fn add(series: &mut String, name: &str, values: impl Iterator<Item = f64>) {
     series.push_str("'\n");
 }
 
-/// Answers on how many days each alert fired, by its name without the prefix and the appid; for
+/// Returns on how many days each alert fired, by its name without the prefix and the appid; for
 /// the alert `Any`, on how many days at least one did.
 fn fired(series: &str) -> Vec<(String, String, f64)> {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("backtest.yml");
-    let rules = folder.path().join("rules.yml");
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("backtest.yml");
+    let rules = directory.path().join("rules.yml");
     std::fs::write(&rules, bare_rules().to_string()).unwrap();
-    // A minute stands for a day: nothing in the rules of swings depends on it, and promtool is much
-    // faster. The expectation is wrong, so that it tells what there is.
+    // A minute represents a day: nothing in the rules of swings depends on it, and promtool is much
+    // faster. The expectation is wrong, so that it reports what there is.
     let test = format!(
         "rule_files: [rules.yml]
 group_eval_order: [wxapp-portrait.swings, backtest]
@@ -213,7 +213,7 @@ tests:
     let answer = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
     let (_, got) = answer
         .split_once("got: ")
-        .unwrap_or_else(|| panic!("promtool says {answer}"));
+        .unwrap_or_else(|| panic!("promtool reports {answer}"));
     let label = |labels: &str, name: &str| {
         let (_, rest) = labels.split_once(&format!("{name}=\""))?;
         Some(rest.split_once('"')?.0.to_owned())
@@ -229,8 +229,8 @@ tests:
         .collect()
 }
 
-/// The rules, without their texts, and without holding on to an alert for another evaluation; and
-/// one that tells whether an app has any alert.
+/// The rules, without their texts, and without keeping an alert for another evaluation; and one that
+/// fires if an app has any alert.
 fn bare_rules() -> Value {
     let file = concat!(
         env!("CARGO_MANIFEST_DIR"),

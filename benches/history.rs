@@ -1,9 +1,9 @@
-//! What the days before a portrait cost at every start: their few figures from the archive, beside
+//! What the days before a portrait cost at every start: their few figures from the archive, compared with
 //! reading all of every answer. Prints ratios of one run.
 #![expect(
     clippy::print_stdout,
     clippy::unwrap_used,
-    reason = "a benchmark prints, and stops where it cannot go on"
+    reason = "a benchmark prints, and stops on errors"
 )]
 
 use std::hint::black_box;
@@ -22,8 +22,8 @@ const ROUNDS: u32 = 25;
 
 fn main() {
     let appid: AppId = "wx0123456789abcdef".parse().unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let mut archive = Store::of_guest(folder.path(), Arc::new(|| DateTime::UNIX_EPOCH));
+    let directory = tempfile::tempdir().unwrap();
+    let mut archive = Store::of_guest(directory.path(), Arc::new(|| DateTime::UNIX_EPOCH));
     let records = records(&appid);
     let bytes: usize = records.iter().map(|record| record.answer.len()).sum();
     let rows: Vec<Row> = records.iter().map(Row::from).collect();

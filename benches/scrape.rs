@@ -1,10 +1,10 @@
-//! What a scrape costs, beside the ordinary way of exporting the same series: the `prometheus`
+//! What a scrape costs, compared with the ordinary way of exporting the same series: the `prometheus`
 //! crate's gather and encode. Prints ratios of one run, as times of different runs on a busy
 //! machine say little. `cargo bench --bench scrape -- APPS` takes another number of apps.
 #![expect(
     clippy::print_stdout,
     clippy::unwrap_used,
-    reason = "a benchmark prints, and stops where it cannot go on"
+    reason = "a benchmark prints, and stops on errors"
 )]
 
 use std::hint::black_box;

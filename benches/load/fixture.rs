@@ -1,6 +1,6 @@
 //! A directory with a configuration, secrets, and an archive of some weeks.
 //!
-//! The archive is filled by the program's own `import`, so this knows nothing of its files.
+//! The archive is filled by the program's own `import`, so this does not depend on its format.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -20,7 +20,7 @@ use crate::program;
 /// How many days of every app and window are archived.
 pub(crate) const DAYS: usize = 35;
 
-/// How many apps have a history of their own. The others repeat these: making an answer takes
+/// How many apps have a history of their own. The others repeat these: generating an answer takes
 /// longer than archiving it.
 const HISTORIES: usize = 20;
 
@@ -32,7 +32,7 @@ pub(crate) struct Home {
 }
 
 impl Home {
-    /// Makes the secrets of the apps. The configuration waits for WeChat's address.
+    /// Creates the secrets of the apps. The configuration needs WeChat's address first.
     pub(crate) fn new(apps: usize, windows: &'static [Window]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let secrets = directory.path().join("secrets");
@@ -80,15 +80,15 @@ impl Home {
     }
 }
 
-/// Answers of the past, made once for all rows of the table.
+/// Answers of the past, generated once for all rows of the table.
 pub(crate) struct History {
     /// By app and window: a line for each day.
     lines: Vec<[String; Window::ALL.len()]>,
 }
 
 impl History {
-    /// Makes the answers of the days up to the day before yesterday, so that there is a day left
-    /// for which WeChat must be asked.
+    /// Generates the answers of the days up to the day before yesterday, so that there is a day left
+    /// that must be requested from WeChat.
     pub(crate) fn new() -> Self {
         let settings = Settings {
             apps: make_apps(HISTORIES),
@@ -123,7 +123,7 @@ impl History {
                 true
             })
         };
-        // Makes the archive, which two at a time might both try.
+        // Creates the archive, which two at a time might both try.
         import_next();
         std::thread::scope(|scope| {
             for _ in 0..std::thread::available_parallelism().unwrap().get() {

@@ -1,16 +1,16 @@
 //! What the exporter costs with hundreds of apps: the real program with a full archive, against the
 //! simulated WeChat, over real sockets. Prints a table with a row for every number of apps and of
-//! windows, and beside every figure whether it reaches the goal.
+//! windows, and whether every figure reaches its goal.
 //!
 //! `cargo bench --bench load -- [APPSxWINDOWS…]` measures other rows, such as `100x1 300x3`. With
-//! `unreachable` among them it starts with an empty archive while WeChat cannot be reached.
+//! `unreachable` as one of them it starts with an empty archive while WeChat cannot be reached.
 //! `BENCH_BINARY=/path` measures another build of the program.
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
     clippy::unwrap_used,
     clippy::cast_precision_loss,
-    reason = "a benchmark prints, stops where it cannot go on, and its figures are small"
+    reason = "a benchmark prints, stops on errors, and its figures are small"
 )]
 
 mod fixture;
@@ -34,7 +34,7 @@ use table::{Figure, Table};
 /// The rows of a run without arguments: apps, and of 1d, 7d and 30d the first ones.
 const SIZES: [(usize, usize); 6] = [(100, 1), (300, 1), (1000, 1), (100, 3), (300, 3), (1000, 3)];
 
-/// How long an exporter must have done nothing until it counts as at rest.
+/// How long an exporter must have done nothing until it counts as idle.
 const QUIET: Duration = Duration::from_secs(2);
 
 /// How long to wait after that: idle threads of tokio's pool end after ten seconds.
@@ -46,13 +46,13 @@ const THREADS: f64 = 24.0;
 /// The goal for an answer of `/-/healthy`, in milliseconds.
 const HEALTHY: f64 = 100.0;
 
-/// The goal for asking for a portrait and showing it, in milliseconds of CPU time.
+/// The goal for requesting a portrait and showing it, in milliseconds of CPU time.
 const PORTRAIT: f64 = 2.0;
 
 /// The goal for an archived answer on disk, in KiB.
 const ROW: f64 = 8.0;
 
-/// What every start is measured by, see [`Resources::figures`].
+/// The figures of every start, see [`Resources::figures`].
 const HEADERS: [&str; 8] = [
     "apps x windows",
     "threads, peak",
@@ -192,7 +192,7 @@ fn unreachable(sizes: &[Size]) -> Table {
     table
 }
 
-/// What a restart costs: with WeChat out of reach, until all of the archive is shown.
+/// What a restart costs: while WeChat cannot be reached, until all of the archive is shown.
 struct Restart {
     cpu: Duration,
     wall: Duration,
@@ -210,7 +210,7 @@ impl Restart {
                 return Self { cpu, wall };
             }
             assert!(wall < DEADLINE, "some apps are not on the page");
-            // Every page costs the exporter something, too.
+            // Every page costs the exporter CPU time, too.
             sleep(Duration::from_millis(250));
         }
     }
@@ -237,7 +237,7 @@ struct Run {
     resources: Resources,
     /// Until every app has been polled.
     cpu: Duration,
-    /// How many portraits WeChat was asked for.
+    /// How many portraits were requested from WeChat.
     polled: u64,
     page_bytes: usize,
 }
@@ -249,7 +249,7 @@ impl Run {
         let (mut cpu, mut polled) = (Duration::ZERO, 0);
         let resources = Resources::measure(&exporter, || {
             let start = Instant::now();
-            // Once every app has been asked, none is due for minutes.
+            // Once every app has been polled, none is due for minutes.
             loop {
                 cpu = exporter.wait_until_quiet(QUIET);
                 let requests = wechat.portrait_requests();
@@ -269,7 +269,7 @@ impl Run {
     }
 }
 
-/// What a start takes from the host.
+/// The resources of a start.
 struct Resources {
     peak_threads: usize,
     threads: usize,
@@ -281,8 +281,8 @@ struct Resources {
 }
 
 impl Resources {
-    /// Watches an exporter that was just started until `work` is done, and reads what it holds at
-    /// rest.
+    /// Watches an exporter that was just started until `work` is done, and reads its resources when
+    /// idle.
     fn measure(exporter: &Exporter, work: impl FnOnce()) -> Self {
         let start = Instant::now();
         let threads = ThreadWatch::start(exporter);

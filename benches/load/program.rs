@@ -1,7 +1,7 @@
-//! The processes: the exporter that is measured, from outside, and the WeChat that it asks.
+//! The processes: the exporter that is measured, from outside, and the WeChat that it polls.
 //!
-//! What a process costs is read from `/proc`, so this works on Linux only. Knows nothing of what is
-//! archived, and judges nothing.
+//! The costs of a process are read from `/proc`, so this works on Linux only. Does not depend on what
+//! is archived, and judges nothing.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -19,13 +19,13 @@ use serde::Deserialize;
 
 use crate::fixture::Home;
 
-/// In this unit the kernel tells how long a process was running.
+/// The kernel's unit of CPU time.
 const TICK: Duration = Duration::from_millis(10);
 
-/// Nothing that goes well takes as long.
+/// Nothing that succeeds takes as long.
 pub(crate) const DEADLINE: Duration = Duration::from_mins(5);
 
-/// How often the exporter is looked at. Answering that often takes less than 1% of its time.
+/// How often the exporter is sampled. Answering that often takes less than 1% of its time.
 const PERIOD: Duration = Duration::from_millis(20);
 
 /// Returns the program to measure.
@@ -156,7 +156,7 @@ impl Exporter {
         self.process.0.id()
     }
 
-    /// Waits until the exporter says that it is ready.
+    /// Waits until the exporter is ready.
     pub(crate) fn wait_until_ready(&self) {
         let start = Instant::now();
         while !matches!(get(self.port, "/-/ready"), Ok((200, _))) {
@@ -178,7 +178,7 @@ impl Exporter {
         body
     }
 
-    /// Returns how long all its threads have been running, those that have ended included.
+    /// Returns the CPU time of all its threads, including those that have ended.
     pub(crate) fn cpu(&self) -> Duration {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.id())).unwrap();
         // The name of the program, in parentheses, may hold spaces.
@@ -188,7 +188,7 @@ impl Exporter {
         TICK * ticks
     }
 
-    /// Waits until the exporter does next to nothing for so long, and returns its CPU time before
+    /// Waits until the exporter has been idle for this long, and returns its CPU time before
     /// that.
     pub(crate) fn wait_until_quiet(&self, quiet: Duration) -> Duration {
         let start = Instant::now();
@@ -228,14 +228,14 @@ fn status(process: u32, key: &str) -> Option<usize> {
     value.split_whitespace().next()?.parse().ok()
 }
 
-/// A thread that looks at the exporter until it is stopped.
+/// A thread that samples the exporter until it is stopped.
 struct Watch<T> {
     is_over: Arc<AtomicBool>,
     thread: JoinHandle<T>,
 }
 
 impl<T: Send + 'static> Watch<T> {
-    /// Calls `look` again and again, and returns its last result in the end.
+    /// Calls `look` repeatedly, and returns its last result in the end.
     fn start(mut look: impl FnMut() -> T + Send + 'static) -> Self {
         let is_over = Arc::new(AtomicBool::new(false));
         let ending = Arc::clone(&is_over);
@@ -284,7 +284,7 @@ pub(crate) struct Health {
     pub(crate) slowest: Duration,
 }
 
-/// Asks for `/-/healthy` again and again.
+/// Requests `/-/healthy` repeatedly.
 pub(crate) struct HealthWatch(Watch<Health>);
 
 impl HealthWatch {

@@ -1,10 +1,10 @@
-//! A table of figures, each beside its goal.
+//! A table of figures, each with its goal.
 //!
-//! Knows neither what is measured nor how.
+//! Does not depend on what is measured.
 
 use std::fmt;
 
-/// A figure, and the most that it may be.
+/// A figure, and its limit.
 pub(crate) struct Figure {
     value: f64,
     places: usize,
@@ -12,7 +12,7 @@ pub(crate) struct Figure {
 }
 
 impl Figure {
-    /// Makes a figure that is shown with so many decimal places.
+    /// Creates a figure that is shown with this many decimal places.
     pub(crate) fn new(value: f64, places: usize) -> Self {
         Self {
             value,
@@ -57,7 +57,7 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    /// Makes an empty table; the first column is the label of the rows.
+    /// Creates an empty table; the first column is the label of the rows.
     pub(crate) fn new(columns: Vec<&'static str>) -> Self {
         Self {
             columns,

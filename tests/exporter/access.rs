@@ -1,8 +1,8 @@
-//! Every access to portraits: what is asked on the wire, how tokens are renewed and replaced, and
-//! what is told where that is in vain.
+//! Every access to portraits: what is requested, how tokens are renewed and replaced, and what is
+//! reported when that fails.
 //!
-//! A [`Scene`] has one app, whose exporter and WeChat share a clock that the test moves. A [`Gate`]
-//! before that WeChat writes down what is asked.
+//! A [`Scene`] has one app, whose exporter and WeChat share a clock that the test moves. A [`Gate`] in
+//! front of that WeChat records the requests.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -34,7 +34,7 @@ use crate::harness::{
     eventually, labels, logged, now, serve_over_tls, step, yesterday,
 };
 
-/// Half an hour after midnight in Beijing: there are fifteen hours in which yesterday is asked for.
+/// Half an hour after midnight in Beijing: yesterday is requested during fifteen hours.
 const NIGHT: &str = "2026-11-21T16:30:00Z";
 
 const STABLE: &str = "/cgi-bin/stable_token";
@@ -44,15 +44,15 @@ const PORTRAIT: &str = "/datacube/getweanalysisappiduserportrait";
 const INVOKE: &str = "/tcb/invokecloudfunction";
 const FUNCTION: &str = "/function/";
 
-/// What a request counted as failed is told by: endpoint and errcode, and how often.
+/// The labels of failed requests, endpoint and errcode, and their number.
 type Failures<'a> = &'a [(&'a str, f64)];
 
-/// A status, an answer, and the reason and the words that are told.
+/// A status, an answer, and the reason and the words that are reported.
 type WrongAnswer = (u16, &'static str, &'static str, &'static str);
 
-/// Stands before a simulated WeChat, writes down what is asked, and can be told what to answer.
+/// A proxy in front of a simulated WeChat, which records the requests, and can return other answers.
 ///
-/// What is not WeChat's own is for those only who have the key.
+/// Endpoints other than WeChat's require the key.
 #[derive(Default)]
 struct Gate {
     seen: Mutex<Vec<Seen>>,
@@ -70,7 +70,7 @@ struct Seen {
 }
 
 impl Seen {
-    /// Answers the method, and the path with its query.
+    /// Returns the method, and the path with its query.
     fn line(&self) -> String {
         format!("{} {}", self.method, self.uri)
     }
@@ -79,7 +79,7 @@ impl Seen {
         self.uri.path().starts_with(path)
     }
 
-    /// Answers the names of what the query holds.
+    /// Returns the names of the query parameters.
     fn parameters(&self) -> Vec<String> {
         self.query().into_iter().map(|(name, _)| name).collect()
     }
@@ -93,7 +93,7 @@ impl Seen {
 }
 
 impl Gate {
-    /// Puts a gate before a WeChat; answers the address of both.
+    /// Puts a gate in front of a WeChat; returns the address of both.
     async fn before(simulator: &Arc<Simulator>) -> (WeChat, Arc<Self>) {
         let gate = Arc::new(Self::default());
         let pass = middleware::from_fn_with_state(Arc::clone(&gate), pass);
@@ -102,18 +102,18 @@ impl Gate {
         (wechat, gate)
     }
 
-    /// Answers in place of whatever has a path that begins so.
+    /// Sets the answer for paths with this prefix.
     fn answer(&self, path: &'static str, status: u16, body: &str) {
         let mut answers = self.answers.lock().unwrap();
         answers.retain(|(other, ..)| *other != path);
         answers.push((path, status, body.to_owned()));
     }
 
-    fn answer_no_more(&self) {
+    fn clear_answers(&self) {
         self.answers.lock().unwrap().clear();
     }
 
-    /// Answers what was asked since the last time.
+    /// Returns the requests since the last call.
     fn take(&self) -> Vec<Seen> {
         std::mem::take(&mut *self.seen.lock().unwrap())
     }
@@ -145,7 +145,7 @@ async fn pass(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Re
     }
 }
 
-/// What somebody else writes into the file `token`, for the app to use.
+/// What another program writes into the file `token`, for the app to use.
 #[derive(Clone, Copy)]
 enum Keeps {
     /// The stable token, as text or as JSON.
@@ -162,21 +162,21 @@ struct Scene {
     inside: Inside,
     windows: Vec<Window>,
     app: AppPoller,
-    /// Has a `secret`, `headers` with the key of the gate, and whatever a test puts there.
-    folder: TempDir,
+    /// Has a `secret`, `headers` with the key of the gate, and other files of a test.
+    directory: TempDir,
     keeps: Option<Keeps>,
     /// For the test's own requests.
     client: reqwest::Client,
 }
 
-/// What was asked and counted in one poll.
+/// The requests and counters of one poll.
 struct Polled {
     seen: Vec<Seen>,
-    /// How often there was asked for a token, and for a portrait.
+    /// How often a token and a portrait were requested.
     asked: (usize, usize),
     failures: Vec<(String, f64)>,
     reasons: Vec<(String, f64)>,
-    /// What the status says of the first window.
+    /// The status of the first window.
     problem: Option<String>,
     /// When there will be more to do.
     next: DateTime<Utc>,
@@ -184,7 +184,7 @@ struct Polled {
     page: Page,
 }
 
-/// One app, which is small, and whose tokens live twenty minutes.
+/// One small app, whose tokens are valid for twenty minutes.
 fn settings() -> Settings {
     Settings {
         token_life: Duration::from_mins(20),
@@ -211,15 +211,15 @@ impl Scene {
         let mut base_url = wechat.base_url();
         let access = access(&base_url);
         if access["access"] == "cloud_hosting" {
-            // As in the default, which the exporter must not take at its word.
+            // As in the default, which the exporter must not rely on.
             base_url = base_url.replace("http:", "https:");
         }
-        let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("secret"), secret_of(&appid(APP))).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("secret"), secret_of(&appid(APP))).unwrap();
         let headers = format!("# Who asks.\n\nX-Key: {TOKEN}\n");
-        fs::write(folder.path().join("headers"), headers).unwrap();
-        fs::write(folder.path().join("script"), SCRIPT).unwrap();
-        let access = configured(folder.path(), access);
+        fs::write(directory.path().join("headers"), headers).unwrap();
+        fs::write(directory.path().join("script"), SCRIPT).unwrap();
+        let access = configured(directory.path(), access);
         let interval = Duration::from_mins(interval);
         let mut inside = Inside::with_interval(interval, &base_url, &[APP], &hand).await;
         inside.scan_for(&wechat);
@@ -232,28 +232,28 @@ impl Scene {
             wechat,
             gate,
             inside,
-            folder,
+            directory,
         }
     }
 
     fn write(&self, name: &str, text: &str) {
-        fs::write(self.folder.path().join(name), text).unwrap();
+        fs::write(self.directory.path().join(name), text).unwrap();
     }
 
-    /// Answers how often the program that gives tokens has run.
+    /// Returns how often the program that prints tokens has run.
     fn runs(&self) -> usize {
-        let runs = fs::read_to_string(self.folder.path().join("runs"));
+        let runs = fs::read_to_string(self.directory.path().join("runs"));
         runs.map_or(0, |runs| runs.lines().count())
     }
 
-    /// Asks the token server for what the query says.
+    /// Sends a query to the token server.
     async fn shared(&self, query: &str) -> String {
         let url = format!("{}{SHARED}{APP}?{query}", self.wechat.base_url());
         let answer = self.client.get(url).header("x-key", TOKEN).send().await;
         answer.unwrap().text().await.unwrap()
     }
 
-    /// Does what somebody does who has no patience: all tokens are worth nothing from now on.
+    /// Revokes all tokens, as an impatient operator would.
     async fn revoke(&self) {
         self.shared("force_refresh=true").await;
     }
@@ -276,7 +276,7 @@ impl Scene {
         }
     }
 
-    /// Does what is to be done some minutes later.
+    /// Runs the steps that are due some minutes later.
     async fn poll(&mut self, minutes: i64) -> Polled {
         self.hand.forward(TimeDelta::minutes(minutes));
         self.keep().await;
@@ -286,7 +286,7 @@ impl Scene {
         let next = step(&mut self.app).await;
         let seen = self.gate.take();
         let page = self.inside.metrics().await;
-        // That would take the token away from everybody else.
+        // That would revoke the token of all other programs.
         let forced = seen.iter().find(|seen| {
             seen.body["force_refresh"] == true
                 || seen.parameters().contains(&"force_refresh".into())
@@ -320,7 +320,7 @@ impl Scene {
         }
     }
 
-    /// Polls, which must bring all that is due with no other failure than these.
+    /// Polls, which must return everything that is due with no other failures than these.
     async fn arrives(&mut self, minutes: i64, failures: Failures<'_>) -> Polled {
         let polled = self.poll(minutes).await;
         assert_eq!(polled.problem, None);
@@ -335,7 +335,7 @@ impl Scene {
             expected.extend(self.wechat.users(APP, *window, day));
         }
         let mut users = polled.page.series("wxapp_portrait_users");
-        // Which are known from the day before.
+        // These are known from the day before.
         users.retain(|_, users| *users > 0.0);
         assert_eq!(users, expected);
         for success in polled.page.series("wxapp_portrait_last_poll_success") {
@@ -344,7 +344,7 @@ impl Scene {
         polled
     }
 
-    /// Polls in vain: for this reason, told in these words, and with the users left on the page.
+    /// Polls without success: for this reason, reported in these words, and with the users left on the page.
     async fn fails(&mut self, minutes: i64, reason: &str, words: &str) -> Polled {
         let polled = self.poll(minutes).await;
         let reasons: Vec<_> = polled.reasons.iter().map(|(name, _)| name).collect();
@@ -362,11 +362,11 @@ impl Scene {
         polled
     }
 
-    /// Shows what holds for every token: one that ended is never used, one that is refused is
-    /// replaced once and no more.
+    /// Tests what applies to every token: one that expired is never used, one that is refused is replaced
+    /// only once.
     ///
-    /// The endpoint is the one that takes the token; how often a token is asked for in a poll that
-    /// follows another depends on whether its life is known.
+    /// The endpoint is the one that takes the token; how often a token is requested in a poll that follows
+    /// another depends on whether its lifetime is known.
     async fn lives_through(&mut self, endpoint: &str, in_each_poll: usize, words: &str) {
         let first = self.arrives(0, &[]).await;
         assert_eq!(first.asked, (1, 6), "three windows, two days");
@@ -380,7 +380,7 @@ impl Scene {
         self.fault(endpoint, "errcode=40001*1");
         let replaced = self.arrives(1, &[(&failure, 1.0)]).await;
         assert_eq!(replaced.asked, (in_each_poll + 1, 4));
-        // Such a token is used up with the poll.
+        // Such a token is dropped after the poll.
         for tokens in [in_each_poll + 1, 2] {
             self.fault(endpoint, "errcode=40001");
             let refused = self.fails(1, "token", words).await;
@@ -388,7 +388,7 @@ impl Scene {
             assert_eq!(refused.failures, [(failure.clone(), 2.0)]);
             assert_eq!(refused.reasons[0].1.to_string(), "1", "of one window");
         }
-        self.mend();
+        self.repair();
         assert_eq!(self.arrives(1, &[]).await.asked, (1, 3));
     }
 
@@ -396,8 +396,8 @@ impl Scene {
         self.wechat.set_fault(APP, &format!("{endpoint}:{fault}"));
     }
 
-    /// Has whoever gives tokens answer what is none, each in turn after the token has ended.
-    async fn tells_of_wrong_tokens(&mut self, path: &'static str, cases: &[WrongAnswer]) {
+    /// Makes the source of tokens return these invalid answers, one by one, after the token has expired.
+    async fn reports_invalid_tokens(&mut self, path: &'static str, cases: &[WrongAnswer]) {
         let mut minutes = 21;
         for (status, answer, reason, words) in cases {
             self.gate.answer(path, *status, answer);
@@ -406,37 +406,37 @@ impl Scene {
             assert_eq!(polled.asked, (times, 0), "{answer}");
             minutes = 1;
         }
-        self.mend();
+        self.repair();
         assert_eq!(self.arrives(1, &[]).await.asked, (1, 3));
     }
 
-    /// Has whoever gives portraits do wrong in several ways.
-    async fn tells_of_wrong_portraits(&mut self, cases: &[(&str, &str, &str)]) {
+    /// Makes the source of portraits fail in several ways.
+    async fn reports_invalid_portraits(&mut self, cases: &[(&str, &str, &str)]) {
         for (fault, reason, words) in cases {
             self.wechat.set_fault(APP, fault);
             self.fails(1, reason, words).await;
-            self.mend();
+            self.repair();
         }
         self.arrives(1, &[]).await;
     }
 
-    /// Lets everything go well again.
-    fn mend(&self) {
+    /// Removes all faults.
+    fn repair(&self) {
         self.wechat.simulator.clear_faults(&appid(APP));
-        self.gate.answer_no_more();
+        self.gate.clear_answers();
     }
 }
 
 /// Writes a configuration with one app, and reads its access from it.
-fn configured(folder: &Path, mut app: Value) -> AccessMethod {
-    let file = folder.join("wxapp-portrait.yml");
+fn configured(directory: &Path, mut app: Value) -> AccessMethod {
+    let file = directory.join("wxapp-portrait.yml");
     app["appid"] = APP.into();
     fs::write(&file, json!({ "apps": [app] }).to_string()).unwrap();
     let config = config::load(&file, |_| None).unwrap_or_else(|error| panic!("{error}"));
     config.apps[0].access.clone()
 }
 
-/// Answers what was counted between two pages, under the values of some labels.
+/// Returns the increase of a counter between two pages, by the values of some labels.
 fn counted(before: &Page, after: &Page, name: &str, labels: &[&str]) -> Vec<(String, f64)> {
     let before = before.series(name);
     let mut counted = BTreeMap::<String, f64>::new();
@@ -450,18 +450,18 @@ fn counted(before: &Page, after: &Page, name: &str, labels: &[&str]) -> Vec<(Str
     counted.into_iter().collect()
 }
 
-/// Writes down that it runs, and does what the test wants.
+/// Records that it runs, and does what the test requires.
 const SCRIPT: &str = "cd \"${0%/*}\" && echo run >> runs && . ./behaviour\n";
 
-/// What a refused token means if the AppSecret bought it.
+/// What a refused token means if it was issued for the AppSecret.
 const OWN: &str =
     "refuses even a new token: another program fetches tokens with cgi-bin/token or force_refresh";
 
-/// What it means if it came from elsewhere.
+/// What it means if it came from another source.
 const GIVEN: &str =
     "also after it was asked for again: its source must give the current one of this very app";
 
-/// What WeChat's own endpoints would never answer.
+/// Answers that WeChat's own endpoints would never return.
 const WRONG_TOKENS: &[WrongAnswer] = &[
     (
         200,
@@ -477,7 +477,7 @@ const WRONG_TOKENS: &[WrongAnswer] = &[
     ),
     (
         200,
-        r#"{"access_token":"85_a-token-that-nobody-may-tell"}"#,
+        r#"{"access_token":"85_a-token-that-must-never-leak"}"#,
         "decode",
         "the answer is not a token: expires_in is missing",
     ),
@@ -490,7 +490,7 @@ const WRONG_TOKENS: &[WrongAnswer] = &[
     (503, "", "transport", "HTTP status 503"),
 ];
 
-/// What is no portrait of the day.
+/// Answers that are not a portrait of the day.
 const WRONG_PORTRAITS: &[(&str, &str, &str)] = &[
     ("garbage", "decode", "bytes that are not JSON"),
     ("wrong-date", "decode", "its ref_date is 20261114"),
@@ -511,7 +511,7 @@ async fn an_app_secret_gets_stable_tokens() {
         "secret": secret_of(&appid(APP)),
         "force_refresh": false,
     });
-    // After the question for a portrait that was refused.
+    // After the refused request for a portrait.
     assert_eq!(replaced.seen[1].line(), format!("POST {STABLE}"));
     assert_eq!(replaced.seen[1].body, asked);
     let days = ["20261121", "20261121", "20261115", "20261023"];
@@ -528,12 +528,12 @@ async fn an_app_secret_gets_stable_tokens() {
         );
         assert_eq!(portrait.headers["content-type"], "application/json");
     }
-    scene.tells_of_wrong_tokens(STABLE, WRONG_TOKENS).await;
-    scene.tells_of_wrong_portraits(WRONG_PORTRAITS).await;
+    scene.reports_invalid_tokens(STABLE, WRONG_TOKENS).await;
+    scene.reports_invalid_portraits(WRONG_PORTRAITS).await;
 }
 
 #[tokio::test]
-async fn an_app_secret_gets_old_tokens_on_request() {
+async fn an_app_secret_gets_tokens_of_cgi_bin_token_if_configured() {
     let access = json!({"secret_file": "secret", "token_endpoint": "token"});
     let mut scene = Scene::start(|_| access).await;
     scene.lives_through("portrait", 0, OWN).await;
@@ -543,18 +543,18 @@ async fn an_app_secret_gets_old_tokens_on_request() {
     );
     let other = format!("{}{url}", scene.wechat.base_url());
     scene.client.get(other).send().await.unwrap();
-    // The one before works five minutes longer.
+    // The previous one is valid for five more minutes.
     assert_eq!(scene.arrives(4, &[]).await.asked, (0, 3));
     let replaced = scene.arrives(2, &[("portrait 42001", 1.0)]).await;
     assert_eq!(replaced.asked, (1, 4));
     assert_eq!(replaced.seen[1].line(), format!("GET {url}"));
     assert_eq!(replaced.seen[1].body, Value::Null);
-    scene.tells_of_wrong_tokens(OLD, WRONG_TOKENS).await;
-    scene.tells_of_wrong_portraits(WRONG_PORTRAITS).await;
+    scene.reports_invalid_tokens(OLD, WRONG_TOKENS).await;
+    scene.reports_invalid_portraits(WRONG_PORTRAITS).await;
 }
 
 #[tokio::test]
-async fn a_token_file_that_is_mended_is_noticed_within_a_minute() {
+async fn a_fixed_token_file_is_noticed_within_a_minute() {
     let file =
         |_: &str| json!({"token_file": "token", "token_parameter": "cloudbase_access_token"});
     let mut scene = Scene::with(settings(), &[Window::OneDay], 30, file).await;
@@ -582,7 +582,7 @@ async fn a_token_file_is_read_for_every_poll() {
         .iter()
         .all(|seen| seen.parameters() == ["cloudbase_access_token"]);
     assert!(all, "{:?}", first.seen);
-    // Far longer than one token works.
+    // Far longer than one token is valid.
     for minutes in [9, 9, 9, 9, 9, 9, 31, 121] {
         let asked = scene.arrives(minutes, &[]).await.asked;
         assert_eq!(asked.0, 0);
@@ -591,7 +591,7 @@ async fn a_token_file_is_read_for_every_poll() {
     scene.fault("portrait", "errcode=40001*1");
     let replaced = scene.arrives(1, &[("portrait 40001", 1.0)]).await;
     assert_eq!(replaced.asked, (0, 4));
-    // Nobody writes it any more.
+    // It is no longer written.
     scene.keeps = None;
     for _ in 0..2 {
         let refused = scene.fails(31, "token", GIVEN).await;
@@ -616,10 +616,10 @@ async fn a_token_file_is_read_for_every_poll() {
     }
     scene.keeps = Some(Keeps::Cloudbase(None));
     scene.arrives(1, &[]).await;
-    scene.tells_of_wrong_portraits(WRONG_PORTRAITS).await;
+    scene.reports_invalid_portraits(WRONG_PORTRAITS).await;
 }
 
-/// What a token server of the user's own may answer.
+/// What a user's own token server may return.
 const WRONG_GIVEN_TOKENS: &[WrongAnswer] = &[
     (
         200,
@@ -641,7 +641,7 @@ const WRONG_GIVEN_TOKENS: &[WrongAnswer] = &[
     ),
     (
         404,
-        "85_a-token-that-nobody-may-tell",
+        "85_a-token-that-must-never-leak",
         "transport",
         "HTTP status 404 from token_url (127.0.0.1); check token_url and token_url_headers_file",
     ),
@@ -654,12 +654,12 @@ const WRONG_GIVEN_TOKENS: &[WrongAnswer] = &[
 ];
 
 #[tokio::test]
-async fn a_token_server_is_asked_for_text() {
+async fn a_token_server_may_return_text() {
     asks_a_token_server("text", 1).await;
 }
 
 #[tokio::test]
-async fn a_token_server_is_asked_for_json() {
+async fn a_token_server_may_return_json() {
     asks_a_token_server("json", 0).await;
 }
 
@@ -684,33 +684,33 @@ async fn asks_a_token_server(format: &str, in_each_poll: usize) {
         assert!(!seen.headers.contains_key("x-key"), "it is not for WeChat");
     }
     scene
-        .tells_of_wrong_tokens(SHARED, WRONG_GIVEN_TOKENS)
+        .reports_invalid_tokens(SHARED, WRONG_GIVEN_TOKENS)
         .await;
-    // Some hand on what WeChat told them.
+    // Some pass on WeChat's answer.
     scene.fault("token", "errcode=40164");
     let words = "token_url (127.0.0.1) gave no token, but a refusal of WeChat: errcode 40164, invalid ip 61.183.89.14";
     assert_eq!(scene.fails(21, "token", words).await.asked, (1, 0));
-    scene.mend();
+    scene.repair();
     scene.arrives(1, &[]).await;
 
     scene.write("headers", "X-Key: another\n");
     let words =
         "HTTP status 401 from token_url (127.0.0.1); check token_url and token_url_headers_file";
     scene.fails(21, "transport", words).await;
-    fs::remove_file(scene.folder.path().join("headers")).unwrap();
+    fs::remove_file(scene.directory.path().join("headers")).unwrap();
     scene.fails(1, "configuration", "cannot read ").await;
     scene.write("headers", &format!("X-Key: {TOKEN}\r\n"));
     scene.arrives(1, &[]).await;
-    scene.tells_of_wrong_portraits(WRONG_PORTRAITS).await;
+    scene.reports_invalid_portraits(WRONG_PORTRAITS).await;
 }
 
-/// Starts an app with a program that gives what stands in the file `token`.
+/// Starts an app with a program that prints the file `token`.
 async fn with_a_program(format: &'static str) -> Scene {
-    // The program is a script of this folder, which is known once it is there.
+    // The program is a script in this directory, whose path is known once it exists.
     let mut scene = Scene::start(|_| json!({"token_file": "token"})).await;
-    let script = scene.folder.path().join("script");
+    let script = scene.directory.path().join("script");
     let access = json!({"token_command": ["sh", script]});
-    let access = configured(scene.folder.path(), access);
+    let access = configured(scene.directory.path(), access);
     scene.app = scene.inside.restore_with(APP, &Window::ALL, access).await;
     scene.write("behaviour", "cat token");
     scene.keeps = Some(Keeps::Stable(format));
@@ -718,16 +718,16 @@ async fn with_a_program(format: &'static str) -> Scene {
 }
 
 #[tokio::test]
-async fn a_program_gives_tokens() {
+async fn a_program_prints_tokens() {
     for (format, in_each_poll) in [("text", 1), ("json", 0)] {
         let mut scene = with_a_program(format).await;
         scene.lives_through("portrait", in_each_poll, GIVEN).await;
-        scene.tells_of_wrong_portraits(WRONG_PORTRAITS).await;
+        scene.reports_invalid_portraits(WRONG_PORTRAITS).await;
     }
 }
 
 #[tokio::test]
-async fn a_program_that_gives_no_token_is_told_of() {
+async fn a_program_that_prints_no_token_is_reported() {
     let mut scene = with_a_program("text").await;
     scene.write(
         "behaviour",
@@ -774,11 +774,11 @@ async fn a_program_that_gives_no_token_is_told_of() {
     scene.write("behaviour", "cat token");
     scene.arrives(1, &[]).await;
 
-    // A path that leads to a program when the configuration is read, and nowhere afterwards.
-    let program = scene.folder.path().join("program");
+    // A path that is a program when the configuration is read, and does not exist afterwards.
+    let program = scene.directory.path().join("program");
     std::os::unix::fs::symlink("/bin/true", &program).unwrap();
     let access = json!({"token_command": ["./program"]});
-    let access = configured(scene.folder.path(), access);
+    let access = configured(scene.directory.path(), access);
     scene.app = scene.inside.restore_with(APP, &Window::ALL, access).await;
     scene
         .fails(1, "token", "program gave no token: it is empty")
@@ -790,7 +790,7 @@ async fn a_program_that_gives_no_token_is_told_of() {
 }
 
 #[tokio::test]
-async fn a_program_that_takes_too_long_is_ended_with_all_that_it_started() {
+async fn a_program_that_takes_too_long_is_killed_with_its_children() {
     let mut scene = with_a_program("text").await;
     scene.arrives(0, &[]).await;
     let behaviour = "echo 'waits for ever' >&2; echo $$ > ids; (sleep 600 & echo $! >> ids; wait) & echo $! >> ids; sleep 600";
@@ -808,12 +808,12 @@ async fn a_program_that_takes_too_long_is_ended_with_all_that_it_started() {
         logged(&["wrote to standard error", "waits for ever"]).len(),
         1
     );
-    let ids = fs::read_to_string(scene.folder.path().join("ids")).unwrap();
+    let ids = fs::read_to_string(scene.directory.path().join("ids")).unwrap();
     assert_eq!(ids.lines().count(), 3);
     for id in ids.lines() {
         eventually("its end", async || {
             let state = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
-            // Dead, even if nobody has asked how it died.
+            // Dead, even if it was not reaped.
             (state.is_empty() || state.contains(") Z ")).then_some(())
         })
         .await;
@@ -867,7 +867,7 @@ async fn cloud_hosting_adds_the_token() {
         assert_eq!(problem.contains(seqid), !is_relayed, "{problem}");
         assert_eq!(failed.asked.0, 0);
     }
-    scene.mend();
+    scene.repair();
     scene.arrives(24 * 60 + 2, &[]).await;
 }
 
@@ -885,16 +885,16 @@ async fn a_cloud_function_is_called_with_a_token_of_the_app_secret() {
     scene.revoke().await;
     let replaced = scene.arrives(1, &[("function 40001", 1.0)]).await;
     assert_eq!(replaced.asked, (1, 4));
-    scene.tells_of_wrong_tokens(STABLE, WRONG_TOKENS).await;
+    scene.reports_invalid_tokens(STABLE, WRONG_TOKENS).await;
     calls_a_function(&mut scene).await;
 }
 
 #[tokio::test]
-async fn a_cloud_function_is_called_with_a_token_from_elsewhere() {
+async fn a_cloud_function_is_called_with_a_token_from_another_source() {
     let mut scene = Scene::start(|base_url| with_function(given(base_url))).await;
     scene.lives_through("function", 1, GIVEN).await;
     scene
-        .tells_of_wrong_tokens(SHARED, WRONG_GIVEN_TOKENS)
+        .reports_invalid_tokens(SHARED, WRONG_GIVEN_TOKENS)
         .await;
     calls_a_function(&mut scene).await;
 }
@@ -918,7 +918,7 @@ async fn calls_a_function(scene: &mut Scene) {
         assert_eq!((&call.method, &call.body), (&Method::POST, &event));
     }
     scene
-        .tells_of_wrong_portraits(&[
+        .reports_invalid_portraits(&[
             ("function:garbage", "decode", "bytes that are not JSON"),
             ("function:http=502", "transport", "HTTP status 502"),
             (
@@ -936,26 +936,26 @@ async fn calls_a_function(scene: &mut Scene) {
     scene
         .fails(1, "decode", "the cloud function returned nothing")
         .await;
-    scene.mend();
+    scene.repair();
     // ProcessContext and inside: it may not be called, and it may not call.
     for fault in ["function:errcode=-604101", "errcode=-604101"] {
         scene.wechat.set_fault(APP, fault);
         let words = "list it in config.json of the function, and wait 10 minutes";
         let refused = scene.fails(12, "permission", words).await;
         assert_eq!(refused.asked.1, 1);
-        scene.mend();
+        scene.repair();
     }
     scene.arrives(12, &[]).await;
 }
 
-/// Where the app's own function answers.
+/// The path of the app's own function.
 fn portrait_url(base_url: &str, query: &str) -> Value {
     let url = format!("{base_url}{FUNCTION}{APP}?{query}");
     json!({"portrait_url": url, "portrait_url_headers_file": "headers"})
 }
 
 #[tokio::test]
-async fn a_portrait_url_may_wrap_and_spell_as_it_likes() {
+async fn a_portrait_url_may_use_any_known_envelope_and_spelling() {
     for wrap in ["nothing", "data", "result", "resp_data"] {
         for case in ["camel", "snake"] {
             let query = format!("wrap={wrap}&case={case}");
@@ -972,7 +972,7 @@ async fn a_portrait_url_may_wrap_and_spell_as_it_likes() {
                 format!("POST {FUNCTION}{APP}?{query}")
             );
             assert_eq!(first.seen[0].body, event);
-            // There is nothing that could end.
+            // There is nothing that could expire.
             assert_eq!(scene.arrives(121, &[]).await.asked, (0, 2));
 
             let caught = "WeChat refuses the token that portrait_url used: what answers there must renew its token";
@@ -987,20 +987,20 @@ async fn a_portrait_url_may_wrap_and_spell_as_it_likes() {
             ] {
                 scene.wechat.set_fault(APP, fault);
                 assert_eq!(scene.fails(1, reason, words).await.asked, (0, 1));
-                scene.mend();
+                scene.repair();
             }
         }
     }
 }
 
 #[tokio::test]
-async fn a_portrait_url_that_answers_nonsense_is_named() {
+async fn a_portrait_url_with_invalid_answers_is_named() {
     let mut scene = Scene::start(|base_url| portrait_url(base_url, "")).await;
     scene.arrives(0, &[]).await;
     scene.arrives(1, &[]).await;
     let check = "; check what portrait_url (127.0.0.1) answers";
     scene
-        .tells_of_wrong_portraits(&[
+        .reports_invalid_portraits(&[
             ("garbage", "decode", "bytes that are not JSON"),
             ("wrong-date", "decode", "its ref_date is 20261114"),
             ("retain", "decode", "getweanalysisappiddailyretaininfo"),
@@ -1028,7 +1028,7 @@ async fn a_portrait_url_that_answers_nonsense_is_named() {
         let words = format!("the answer is not a portrait of the day asked for: {problem}{check}");
         scene.fails(1, "decode", &words).await;
     }
-    scene.mend();
+    scene.repair();
     scene.write("headers", "X-Key: another\n");
     let words = "HTTP status 401 from portrait_url (127.0.0.1); check portrait_url and portrait_url_headers_file";
     scene.fails(1, "transport", words).await;
@@ -1050,12 +1050,12 @@ async fn the_documented_cloud_function_answers_at_its_own_address() {
     let function = CloudFunction::start(&scene.wechat, APP).await;
     let access = json!({"portrait_url": function.url(), "portrait_url_headers_file": "headers"});
     scene.write("headers", &format!("Authorization: Bearer {KEY}\n"));
-    let access = configured(scene.folder.path(), access);
+    let access = configured(scene.directory.path(), access);
     scene.app = scene
         .inside
         .restore_with(APP, &Window::ALL, access.clone())
         .await;
-    // The function asks the same WeChat.
+    // The function sends requests to the same WeChat.
     assert_eq!(scene.arrives(0, &[]).await.asked, (0, 6));
     scene.arrives(1, &[]).await;
 
@@ -1071,7 +1071,7 @@ async fn the_documented_cloud_function_answers_at_its_own_address() {
         let polled = scene.poll(1).await;
         assert_eq!(polled.reasons[0].0, reason);
         assert!(polled.problem.unwrap().contains(words));
-        scene.mend();
+        scene.repair();
         // After a restart it does not wait for midnight.
         scene.app = scene
             .inside
@@ -1085,7 +1085,7 @@ async fn the_documented_cloud_function_answers_at_its_own_address() {
     assert_eq!(scene.fails(1, "other", words).await.asked, (0, 0));
     scene.write("headers", &format!("Authorization: Bearer {KEY}\n"));
     scene.arrives(1, &[]).await;
-    // The token of its own that this one has, other than in the cloud.
+    // This one has a token of its own, unlike in the cloud.
     let words = "WeChat refuses the token that portrait_url used";
     assert_eq!(scene.fails(21, "token", words).await.asked, (0, 1));
     assert_eq!(logged(&[KEY]), [""; 0]);
@@ -1101,7 +1101,7 @@ fn given(base_url: &str) -> Value {
 }
 
 #[tokio::test]
-async fn whoever_takes_too_long_is_told_of_and_the_portrait_stays() {
+async fn a_peer_that_takes_too_long_is_reported_and_the_portrait_stays() {
     let slow = async |access: fn(&str) -> Value, fault: &str, failure: &str, words: &str| {
         let settings = Settings {
             cloud_hosting: Some(appid(APP)),
@@ -1117,10 +1117,10 @@ async fn whoever_takes_too_long_is_told_of_and_the_portrait_stays() {
         } else {
             "busy"
         };
-        // Long enough for a token to end.
+        // Long enough for a token to expire.
         let failed = scene.fails(21, reason, words).await;
         assert_eq!(failed.failures, [(failure.to_owned(), 4.0)], "{fault}");
-        scene.mend();
+        scene.repair();
         scene.arrives(1, &[]).await;
     };
     let wechat = "WeChat did not answer in time; check the network, or raise wechat.timeout";
@@ -1169,7 +1169,7 @@ async fn whoever_takes_too_long_is_told_of_and_the_portrait_stays() {
 }
 
 #[tokio::test]
-async fn an_app_whose_host_does_not_answer_is_left_alone_until_its_next_poll() {
+async fn an_app_whose_host_does_not_answer_is_not_requested_until_its_next_poll() {
     let scenes = [secret as fn() -> Value, || Value::Null].map(async |access| {
         let mut scene = Scene::start(|base_url| match access() {
             Value::Null => portrait_url(base_url, ""),
@@ -1184,19 +1184,19 @@ async fn an_app_whose_host_does_not_answer_is_left_alone_until_its_next_poll() {
             let failed = scene.fails(1, "transport", "").await;
             assert_eq!(failed.asked.1, 4, "one portrait of six, and repetitions");
             assert_eq!(failed.failures, [(failure.to_owned(), 4.0)]);
-            scene.mend();
+            scene.repair();
         }
         scene.arrives(1, &[]).await;
     });
     join_all(scenes).await;
 }
 
-/// A program that shares the app with the exporter, and asks for portraits with the token it holds.
+/// A program that shares the app with the exporter, and requests portraits with its token.
 struct Backend {
-    /// With `cgi-bin/token`, of which one token takes the place of the other.
+    /// With `cgi-bin/token`, where each token replaces the previous one.
     is_old: bool,
     token: String,
-    /// When it asks for another token: at the end that it was told, or shortly before.
+    /// When it requests another token: at the reported expiry, or shortly before.
     renews_at: DateTime<Utc>,
 }
 
@@ -1209,7 +1209,7 @@ impl Backend {
         }
     }
 
-    /// Does its work; answers whether its token was refused.
+    /// Sends its requests; returns whether its token was refused.
     async fn works(
         &mut self,
         client: &reqwest::Client,
@@ -1234,7 +1234,7 @@ impl Backend {
                 .unwrap()
                 .clone_into(&mut self.token);
             let life = TimeDelta::seconds(answer["expires_in"].as_i64().unwrap());
-            // In the old way the others must be given the new one while the one before works.
+            // With `cgi-bin/token` the others must get the new token while the previous one is valid.
             let early = TimeDelta::minutes(if self.is_old { 5 } else { 0 });
             self.renews_at = now + life - early;
         }
@@ -1257,8 +1257,8 @@ impl Backend {
     }
 }
 
-/// Has nine backends and an exporter work beside each other for seven hours; answers how often each
-/// backend had its token refused, the one with `cgi-bin/token` first, and how often the exporter.
+/// Runs nine backends and an exporter together for seven hours; returns how often each backend had its
+/// token refused, the one with `cgi-bin/token` first, and how often the exporter.
 async fn ten_programs(access: Value) -> (Vec<u32>, f64) {
     let settings = Settings {
         token_life: Duration::from_hours(2),
@@ -1292,7 +1292,7 @@ async fn ten_programs(access: Value) -> (Vec<u32>, f64) {
         assert_eq!(polled.problem, None);
         scene.hand.forward(TimeDelta::minutes(11));
     }
-    // Each life brought a token, and the exporter asked for few.
+    // Each lifetime brought a token, and the exporter requested few.
     assert!(scene.wechat.simulator.issued_tokens().len() >= 8);
     (
         backends.into_iter().map(|(_, refused)| refused).collect(),
@@ -1301,7 +1301,7 @@ async fn ten_programs(access: Value) -> (Vec<u32>, f64) {
 }
 
 #[tokio::test]
-async fn ten_programs_share_an_app_and_nobody_loses_a_token() {
+async fn ten_programs_share_an_app_and_none_loses_a_token() {
     let (backends, exporter) = ten_programs(secret()).await;
     assert_eq!(
         (backends, exporter.to_string()),
@@ -1310,7 +1310,7 @@ async fn ten_programs_share_an_app_and_nobody_loses_a_token() {
 }
 
 #[tokio::test]
-async fn the_old_endpoint_takes_tokens_away_as_its_warning_says() {
+async fn cgi_bin_token_revokes_tokens_as_its_warning_says() {
     let access = json!({"secret_file": "secret", "token_endpoint": "token"});
     let (backends, exporter) = ten_programs(access).await;
     assert!(backends[0] > 0 && exporter > 0.0, "{backends:?} {exporter}");
@@ -1339,7 +1339,7 @@ async fn a_secret_that_is_refused_is_not_sent_again_until_it_changes() {
         for minute in 1..minutes {
             // Writing the same changes nothing, nor does a file that is gone for a moment.
             if minute == 5 {
-                fs::remove_file(scene.folder.path().join("secret")).unwrap();
+                fs::remove_file(scene.directory.path().join("secret")).unwrap();
             } else {
                 scene.write("secret", &wrong);
             }
@@ -1348,29 +1348,29 @@ async fn a_secret_that_is_refused_is_not_sent_again_until_it_changes() {
             // Soon enough to see that the file changed.
             assert_eq!(polled.next, scene.hand.now() + TimeDelta::minutes(1));
         }
-        // The next poll has its place in the half hour.
+        // The next poll has its slot in the half hour.
         let mut asked = 0;
         for _ in 0..31 {
             asked += scene.poll(1).await.asked.0;
         }
         assert_eq!(asked, 1, "{words}");
 
-        // What cannot be one is told, and not sent.
+        // An invalid one is reported, and not sent.
         scene.write("secret", "two words");
         let polled = scene.fails(1, "credentials", "has blanks or line breaks in it");
         assert_eq!(polled.await.asked, (0, 0));
 
-        scene.mend();
+        scene.repair();
         scene.write("secret", &format!("{}\n", secret_of(&appid(APP))));
         assert_eq!(scene.arrives(1, &[]).await.asked, (1, 2));
 
-        // One that cannot be read is as it was before.
-        fs::remove_file(scene.folder.path().join("secret")).unwrap();
+        // If it cannot be read, the previous one is used.
+        fs::remove_file(scene.directory.path().join("secret")).unwrap();
         assert_eq!(scene.arrives(31, &[]).await.asked, (1, 2));
     }
 }
 
-/// An address at which nobody listens.
+/// An address without a listener.
 const NOWHERE: &str = "http://127.0.0.1:1";
 
 /// Starts a WeChat with the clock of the real program.
@@ -1378,14 +1378,14 @@ async fn real() -> (WeChat, Arc<Gate>) {
     Gate::before(&Simulator::new(apps_of(&[APP]), now)).await
 }
 
-/// Starts the program as it is configured, in an environment with this proxy for plain HTTP.
+/// Starts the program as configured, in an environment with this proxy for plain HTTP.
 async fn behind_proxy(home: &Home, wechat: &WeChat, proxy: &str) -> Exporter {
     let mut command = home.command();
     command.env("http_proxy", proxy);
     Exporter::start(command, vec![appid(APP)], Some(&wechat.simulator)).await
 }
 
-/// Waits for a portrait, with which nothing may have gone wrong that is told.
+/// Waits for a portrait, without any reported failure.
 async fn has_portrait(exporter: &Reader, wechat: &WeChat) -> Page {
     let page = exporter.ready().await;
     let expected = wechat.users(APP, Window::OneDay, yesterday());
@@ -1394,7 +1394,7 @@ async fn has_portrait(exporter: &Reader, wechat: &WeChat) -> Page {
     page
 }
 
-/// Waits for a failure of the way to WeChat; answers what is told of it.
+/// Waits for a failure to reach WeChat; returns its message.
 async fn has_no_way(exporter: &Reader) -> String {
     let labels = [("appid", APP), ("reason", "transport")];
     exporter
@@ -1407,7 +1407,7 @@ async fn has_no_way(exporter: &Reader) -> String {
     problem.as_str().unwrap().to_owned()
 }
 
-/// Answers the hosts that were asked for, and the paths there.
+/// Returns the hosts and paths of the requests.
 fn hosts(seen: &[Seen]) -> BTreeSet<(&str, &str)> {
     seen.iter()
         .map(|seen| (seen.uri.host().unwrap_or_default(), seen.uri.path()))
@@ -1415,7 +1415,7 @@ fn hosts(seen: &[Seen]) -> BTreeSet<(&str, &str)> {
 }
 
 #[tokio::test]
-async fn the_next_address_is_asked_only_if_the_first_cannot_be_reached() {
+async fn the_next_address_is_used_only_if_the_first_cannot_be_reached() {
     let (wechat, _) = real().await;
     let mut home = Home::of(&wechat, &[APP]);
     home.config["wechat"]["base_url"] = json!([NOWHERE, wechat.base_url()]);
@@ -1423,7 +1423,7 @@ async fn the_next_address_is_asked_only_if_the_first_cannot_be_reached() {
     let page = has_portrait(&exporter, &wechat).await;
     let failures = page.series("wxapp_portrait_api_request_failures_total");
     let expected = labels(&[("endpoint", "token"), ("errcode", "connect")]);
-    // The one that was reached is asked first from then on.
+    // The one that was reached is used first from then on.
     assert_eq!(failures, Series::from([(expected, 1.0)]));
 
     let (broken, gate) = real().await;
@@ -1440,13 +1440,13 @@ async fn the_next_address_is_asked_only_if_the_first_cannot_be_reached() {
 }
 
 #[tokio::test]
-async fn the_next_address_is_asked_if_the_first_does_not_connect_in_time() {
+async fn the_next_address_is_used_if_the_first_does_not_connect_in_time() {
     let full = TcpSocket::new_v4().unwrap();
     full.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let full = full.listen(1).unwrap();
     let address = full.local_addr().unwrap();
     let mut waiting = Vec::new();
-    // Once so many wait to be accepted, the system does not answer any more.
+    // Once this many wait to be accepted, the system does not answer any more.
     while let Ok(stream) =
         tokio::time::timeout(Duration::from_millis(200), TcpStream::connect(address)).await
     {
@@ -1476,11 +1476,11 @@ async fn a_proxy_of_the_environment_is_used() {
 }
 
 #[tokio::test]
-async fn a_configured_proxy_is_for_wechat_alone_and_its_password_is_not_told() {
+async fn a_configured_proxy_is_for_wechat_alone_and_its_password_is_not_logged() {
     let (wechat, proxy) = real().await;
     let (other, environment) = Gate::before(&wechat.simulator).await;
     let mut home = Home::of(&wechat, &[APP]);
-    let with_password = |address: &str| format!("http://somebody:{TOKEN}@{address}");
+    let with_password = |address: &str| format!("http://user:{TOKEN}@{address}");
     home.config["wechat"] = json!({
         "base_url": "http://wechat.invalid",
         "proxy_url": with_password(&wechat.address),
@@ -1509,7 +1509,7 @@ async fn a_configured_proxy_is_for_wechat_alone_and_its_password_is_not_told() {
     );
     assert!(!asked[0].headers.contains_key("proxy-authorization"));
 
-    // What is told of one that is not there, has its password least of all.
+    // The message about an unreachable proxy does not contain its password.
     let nowhere = NOWHERE.strip_prefix("http://").unwrap();
     let mut config = home.config.clone();
     config["wechat"]["proxy_url"] = with_password(nowhere).into();
@@ -1524,7 +1524,7 @@ async fn a_configured_proxy_is_for_wechat_alone_and_its_password_is_not_told() {
 }
 
 #[tokio::test]
-async fn a_ca_of_the_user_s_own_is_trusted_where_it_is_configured() {
+async fn a_configured_ca_is_trusted() {
     let wechat = WeChat::of(&[APP]).await;
     let app = simulator::create_app(Arc::clone(&wechat.simulator));
     let (address, ca) = serve_over_tls(app, &["127.0.0.1"]).await;

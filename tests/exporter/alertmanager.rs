@@ -1,7 +1,7 @@
-//! The example configurations of Alertmanager and the words of notifications, as the oldest and the
-//! newest Alertmanager take them, and what each service gets in the end.
+//! The example configurations of Alertmanager and the texts of notifications, as read by the oldest and
+//! the newest Alertmanager, and what each service receives.
 //!
-//! Knows nothing of rules: alerts are given to Alertmanager as Prometheus would.
+//! Does not depend on rules: alerts are sent to Alertmanager as by Prometheus.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -18,7 +18,7 @@ use tokio_util::sync::DropGuard;
 use crate::harness::{APP, OTHER, Running, client, eventually, newer, now, root, serve};
 use crate::rules;
 
-/// Which of the two Alertmanagers.
+/// One of the two Alertmanagers.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Version {
     /// The one of Debian 12.
@@ -49,12 +49,12 @@ impl Version {
 pub(crate) struct Alertmanager {
     pub(crate) running: Running,
     pub(crate) url: String,
-    _folder: TempDir,
+    _directory: TempDir,
 }
 
 impl Alertmanager {
-    /// Starts one with an example that waits for a part of a second instead of minutes, and
-    /// otherwise is as the test fills it in.
+    /// Starts one with an example that waits for a fraction of a second instead of minutes, and is
+    /// otherwise completed by the test.
     pub(crate) async fn start(
         version: Version,
         example: &str,
@@ -63,20 +63,20 @@ impl Alertmanager {
         let mut config = read(example);
         hurry(&mut config["route"]);
         fill_in(&mut config);
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("alertmanager.yml");
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("alertmanager.yml");
         // JSON is YAML.
         std::fs::write(&file, config.to_string()).unwrap();
         for language in ["zh", "en"] {
             let name = template(language);
-            std::fs::copy(examples().join(&name), folder.path().join(&name)).unwrap();
+            std::fs::copy(examples().join(&name), directory.path().join(&name)).unwrap();
         }
         let mut command = version.alertmanager();
         command
             .arg(format!("--config.file={}", file.display()))
             .arg(format!(
                 "--storage.path={}",
-                folder.path().join("data").display()
+                directory.path().join("data").display()
             ))
             .args([
                 "--web.listen-address=127.0.0.1:0",
@@ -88,12 +88,12 @@ impl Alertmanager {
         Self {
             running,
             url: format!("http://{address}"),
-            _folder: folder,
+            _directory: directory,
         }
     }
 
-    /// Tells it of alerts, as Prometheus does.
-    pub(crate) async fn tell(&self, alerts: &[Value]) {
+    /// Sends alerts to it, as Prometheus does.
+    pub(crate) async fn send(&self, alerts: &[Value]) {
         let request = client().post(format!("{}/api/v2/alerts", self.url));
         let request = request.header("content-type", "application/json");
         let answer = request
@@ -104,19 +104,19 @@ impl Alertmanager {
         assert_eq!(answer.status(), 200);
     }
 
-    /// Tells it that alerts are over.
+    /// Reports alerts as resolved.
     pub(crate) async fn resolve(&self, alerts: &[Value]) {
         let over = |alert: &Value| {
             let mut alert = alert.clone();
             alert["endsAt"] = json!(now());
             alert
         };
-        self.tell(&alerts.iter().map(over).collect::<Vec<_>>())
+        self.send(&alerts.iter().map(over).collect::<Vec<_>>())
             .await;
     }
 }
 
-/// Makes a route and those below it wait no longer than a test wants to.
+/// Shortens the waits of a route and those below it for a test.
 fn hurry(route: &mut Value) {
     for key in ["group_wait", "group_interval"] {
         if let Some(wait) = route.get_mut(key) {
@@ -128,7 +128,7 @@ fn hurry(route: &mut Value) {
     }
 }
 
-/// A service that people get messages from; remembers what it was asked for.
+/// A service that delivers messages; remembers its requests.
 pub(crate) struct Service {
     pub(crate) url: String,
     requests: Arc<Mutex<Vec<(String, Value)>>>,
@@ -136,7 +136,7 @@ pub(crate) struct Service {
 }
 
 impl Service {
-    /// Starts one that gives out tokens and takes every message.
+    /// Starts one that issues tokens and accepts every message.
     pub(crate) async fn start() -> Self {
         Self::answering(json!({"errcode": 0, "errmsg": "ok", "access_token": "TOKEN"})).await
     }
@@ -164,12 +164,12 @@ impl Service {
         }
     }
 
-    /// Answers all requests so far, as method and path, and body.
+    /// Returns all requests so far, as method and path, and body.
     pub(crate) fn requests(&self) -> Vec<(String, Value)> {
         self.requests.lock().unwrap().clone()
     }
 
-    /// Waits until there have been so many requests; more are too many.
+    /// Waits until there have been this many requests; more are too many.
     pub(crate) async fn got(&self, count: usize) -> Vec<(String, Value)> {
         let requests = eventually("requests", async || {
             Some(self.requests()).filter(|requests| requests.len() >= count)
@@ -201,7 +201,7 @@ fn read(example: &str) -> Value {
     serde_saphyr::from_str(&text).unwrap()
 }
 
-/// Answers what a command said if it went well, else what went wrong.
+/// Returns the output of a command if it succeeded, else its error.
 pub(crate) fn run(command: &mut Command) -> Result<String, String> {
     let Output {
         status,
@@ -221,7 +221,7 @@ pub(crate) fn check(version: Version, file: &Path) -> Result<String, String> {
 }
 
 #[test]
-fn the_newest_alertmanager_takes_every_example() {
+fn the_newest_alertmanager_accepts_every_example() {
     for example in EXAMPLES {
         let said = check(New, &examples().join(example)).unwrap();
         let templates = u8::from(!["webhook.yml", "nobody.yml"].contains(&example));
@@ -231,7 +231,7 @@ fn the_newest_alertmanager_takes_every_example() {
 }
 
 #[test]
-fn alertmanager_0_25_takes_what_is_said_to_be_for_it() {
+fn alertmanager_0_25_accepts_the_examples_that_are_for_it() {
     for example in ["email.yml", "webhook.yml", "nobody.yml"] {
         check(Old, &examples().join(example)).unwrap();
     }
@@ -244,8 +244,8 @@ fn alertmanager_0_25_takes_what_is_said_to_be_for_it() {
         refusal.contains("field api_secret_file not found"),
         "{refusal}"
     );
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("alertmanager.yml");
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("alertmanager.yml");
     let text = std::fs::read_to_string(wecom).unwrap();
     assert!(text.contains("takes \"api_secret: THE_SECRET\" instead of api_secret_file"));
     let text = text.replace(
@@ -268,7 +268,7 @@ fn routes_and_inhibitions_are_the_same_in_all_examples() {
 }
 
 #[test]
-fn every_alert_goes_to_those_whom_it_concerns() {
+fn every_alert_is_routed_to_its_receivers() {
     let alerts = rules::alerts();
     let alerts: Vec<_> = alerts
         .iter()
@@ -306,10 +306,10 @@ fn every_alert_goes_to_those_whom_it_concerns() {
     }
 }
 
-/// Lets both Alertmanagers write a message; they must write the same.
+/// Renders a message with both Alertmanagers; the results must be equal.
 fn render(name: &str, language: &str, data: &Value) -> String {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("data.json");
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("data.json");
     std::fs::write(&file, data.to_string()).unwrap();
     let by = |version: Version| {
         let mut amtool = version.amtool();
@@ -336,7 +336,7 @@ fn markdown(language: &str, data: &Value) -> String {
     render("wxapp_portrait.markdown", language, data)
 }
 
-/// What Alertmanager gives to templates for these alerts.
+/// What Alertmanager passes to templates for these alerts.
 fn data(alerts: &[Value]) -> Value {
     let common = |key: &str| {
         let mut common = alerts[0][key].as_object().unwrap().clone();
@@ -455,7 +455,7 @@ fn a_message_lists_the_swings_of_an_app() {
 }
 
 #[test]
-fn a_message_tells_one_alert_of_several_apps() {
+fn a_message_lists_one_alert_of_several_apps() {
     let mut alerts = [
         swing(
             APP,
@@ -499,7 +499,7 @@ fn a_message_tells_one_alert_of_several_apps() {
 }
 
 #[test]
-fn an_alert_without_sentences_has_its_name() {
+fn an_alert_without_annotations_is_shown_by_its_name() {
     let alert = json!({"status": "firing", "labels": {"alertname": "Watchdog"}, "annotations": {}});
     assert_eq!(
         markdown("zh", &data(std::slice::from_ref(&alert))),
@@ -512,7 +512,7 @@ fn an_alert_without_sentences_has_its_name() {
 }
 
 #[test]
-fn a_message_keeps_within_2048_bytes_and_tells_how_many_more_there_are() {
+fn a_message_has_at_most_2048_bytes_and_shows_how_many_more_alerts_there_are() {
     for (count, length) in [
         (1, 5000),
         (6, 40),
@@ -550,7 +550,7 @@ fn a_message_keeps_within_2048_bytes_and_tells_how_many_more_there_are() {
                     format!("\n- … and {} more\n", count - listed)
                 };
                 assert_eq!(text.contains(&more), listed < count, "{text}");
-                // As many as an app has swings, if they are of the usual length.
+                // As many as an app has swings, if they have the usual length.
                 assert!(listed >= count.min(6) || length > 40, "{text}");
                 assert!(listed > 0, "{text}");
             }
@@ -561,8 +561,8 @@ fn a_message_keeps_within_2048_bytes_and_tells_how_many_more_there_are() {
 /// What could break a line, Markdown, JSON, YAML or a template.
 const ODD: &str = "a: \"b\" \\n\n- <c> & 'd'\t{{ .Status }} #e";
 
-/// Fills in the example for robots, each with a path of its own.
-pub(crate) fn robots(config: &mut Value, service: &Service, folder: &Path) {
+/// Completes the example for robots, each with a path of its own.
+pub(crate) fn robots(config: &mut Value, service: &Service, directory: &Path) {
     for receiver in config["receivers"].as_array_mut().unwrap() {
         for robot in receiver["webhook_configs"].as_array_mut().unwrap() {
             let file = robot["url_file"].as_str().unwrap();
@@ -570,7 +570,7 @@ pub(crate) fn robots(config: &mut Value, service: &Service, folder: &Path) {
                 .strip_prefix("/etc/alertmanager/secrets/")
                 .unwrap()
                 .to_owned();
-            let path = folder.join(&name);
+            let path = directory.join(&name);
             std::fs::write(&path, format!("{}/{name}\n", service.url)).unwrap();
             robot["url_file"] = json!(path);
         }
@@ -579,14 +579,14 @@ pub(crate) fn robots(config: &mut Value, service: &Service, folder: &Path) {
 
 #[tokio::test]
 async fn robots_get_messages_in_the_form_of_each() {
-    let (service, folder) = (Service::start().await, tempfile::tempdir().unwrap());
+    let (service, directory) = (Service::start().await, tempfile::tempdir().unwrap());
     let alertmanager = Alertmanager::start(New, "robots.yml", |config| {
-        robots(config, &service, folder.path());
+        robots(config, &service, directory.path());
     })
     .await;
     let mut alert = swing(APP, "NewUsersSwing", "warning", ODD, ODD);
     alert["annotations"]["app"] = json!(ODD);
-    alertmanager.tell(std::slice::from_ref(&alert)).await;
+    alertmanager.send(std::slice::from_ref(&alert)).await;
 
     let link = "[看板](http://grafana/d/wxapp-portrait-app?var-appid=wx0123456789abcdef) \
                 [处理方法](https://example.com/wxapp-portrait-exporter/docs/runbook.md#wxappportraitnewusersswing)";
@@ -642,11 +642,11 @@ async fn robots_get_messages_in_the_form_of_each() {
 }
 
 #[tokio::test]
-async fn a_wecom_application_tells_all_swings_of_an_app_once_and_when_they_are_over() {
+async fn a_wecom_application_gets_all_swings_of_an_app_once_and_when_they_are_resolved() {
     for version in [Old, New] {
-        let (service, folder) = (Service::start().await, tempfile::tempdir().unwrap());
+        let (service, directory) = (Service::start().await, tempfile::tempdir().unwrap());
         let alertmanager = Alertmanager::start(version, "wecom.yml", |config| {
-            wecom(version, config, &service, folder.path());
+            wecom(version, config, &service, directory.path());
         })
         .await;
         let alerts: Vec<Value> = [
@@ -668,7 +668,7 @@ async fn a_wecom_application_tells_all_swings_of_an_app_once_and_when_they_are_o
             )
         })
         .collect();
-        alertmanager.tell(&alerts).await;
+        alertmanager.send(&alerts).await;
         let line = |alert: &Value| {
             let words = alert["annotations"]["description_zh"].as_str().unwrap();
             let link = alert["annotations"]["runbook_url"].as_str().unwrap();
@@ -714,9 +714,9 @@ async fn a_wecom_application_tells_all_swings_of_an_app_once_and_when_they_are_o
     }
 }
 
-/// Fills in the example for a WeCom application.
-pub(crate) fn wecom(version: Version, config: &mut Value, service: &Service, folder: &Path) {
-    let secret = folder.join("wecom");
+/// Completes the example for a WeCom application.
+pub(crate) fn wecom(version: Version, config: &mut Value, service: &Service, directory: &Path) {
+    let secret = directory.join("wecom");
     std::fs::write(&secret, "SECRET\n").unwrap();
     for receiver in config["receivers"].as_array_mut().unwrap() {
         let wecom = &mut receiver["wechat_configs"][0];
@@ -736,17 +736,17 @@ pub(crate) fn wecom(version: Version, config: &mut Value, service: &Service, fol
 }
 
 #[tokio::test]
-async fn alertmanager_0_25_takes_a_refusal_of_wecom_for_success() {
+async fn alertmanager_0_25_treats_a_refusal_of_wecom_as_success() {
     let refusal = json!({"errcode": 60020, "errmsg": "not allow to access from your ip", "access_token": "TOKEN"});
     for version in [Old, New] {
         let service = Service::answering(refusal.clone()).await;
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let mut alertmanager = Alertmanager::start(version, "wecom.yml", |config| {
-            wecom(version, config, &service, folder.path());
+            wecom(version, config, &service, directory.path());
         })
         .await;
         alertmanager
-            .tell(&[swing(APP, "NewUsersSwing", "warning", "", "")])
+            .send(&[swing(APP, "NewUsersSwing", "warning", "", "")])
             .await;
         match version {
             Old => {
@@ -764,7 +764,7 @@ async fn alertmanager_0_25_takes_a_refusal_of_wecom_for_success() {
 }
 
 #[tokio::test]
-async fn a_stale_app_swings_in_silence() {
+async fn swings_of_a_stale_app_are_inhibited() {
     for version in [Old, New] {
         let service = Service::start().await;
         let alertmanager =
@@ -779,10 +779,10 @@ async fn a_stale_app_swings_in_silence() {
             swing(OTHER, "PlatformVanished", "warning", "", ""),
         ];
         alertmanager
-            .tell(&[
+            .send(&[
                 stale(APP, "critical", "1d"),
                 stale(APP, "warning", "1d"),
-                // Swings are of days, not of this.
+                // Swings are about days, not about this.
                 stale(OTHER, "warning", "30d"),
                 swing(APP, "PollFailing", "warning", "", ""),
                 swing(APP, "CredentialsRejected", "warning", "", ""),
@@ -796,18 +796,18 @@ async fn a_stale_app_swings_in_silence() {
             format!("POST /operators warning Stale {OTHER}"),
             format!("POST /product warning NewUsersSwing {OTHER}"),
         ];
-        assert_eq!(told(&service.got(4).await), first, "{version:?}");
-        // Whatever else there was to tell would have come before this.
-        alertmanager.tell(&others[1..]).await;
+        assert_eq!(received(&service.got(4).await), first, "{version:?}");
+        // Any other notification would have arrived before this.
+        alertmanager.send(&others[1..]).await;
         let second = [
             format!("POST /product warning NewUsersSwing {OTHER}"),
             format!("POST /product warning PlatformVanished {OTHER}"),
         ];
-        assert_eq!(told(&service.got(5).await[4..]), second, "{version:?}");
+        assert_eq!(received(&service.got(5).await[4..]), second, "{version:?}");
     }
 }
 
-/// Fills in the example for a program of one's own.
+/// Completes the example for a user's own program.
 pub(crate) fn webhook(config: &mut Value, service: &Service) {
     for receiver in config["receivers"].as_array_mut().unwrap() {
         let url = &mut receiver["webhook_configs"][0]["url"];
@@ -819,8 +819,8 @@ pub(crate) fn webhook(config: &mut Value, service: &Service) {
     }
 }
 
-/// Answers in order who was told of which alerts.
-fn told(requests: &[(String, Value)]) -> Vec<String> {
+/// Returns in order who received which alerts.
+fn received(requests: &[(String, Value)]) -> Vec<String> {
     let alerts = requests.iter().flat_map(|(path, body)| {
         body["alerts"].as_array().unwrap().iter().map(move |alert| {
             let label = |name: &str| alert["labels"][name].as_str().unwrap();
@@ -834,16 +834,16 @@ fn told(requests: &[(String, Value)]) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_program_of_ones_own_gets_everything_that_is_known() {
+async fn a_users_own_program_gets_all_data_of_alerts() {
     for version in [Old, New] {
         let service = Service::start().await;
         let alertmanager =
             Alertmanager::start(version, "webhook.yml", |config| webhook(config, &service)).await;
         let alert = swing(APP, "NewUsersSwing", "warning", ODD, ODD);
-        alertmanager.tell(std::slice::from_ref(&alert)).await;
+        alertmanager.send(std::slice::from_ref(&alert)).await;
         let (path, mut body) = service.got(1).await.remove(0);
         assert_eq!(path, "POST /product");
-        // These are of this run, or of one version only.
+        // These are specific to this run, or to one version.
         for key in ["externalURL", "groupKey", "notification_reason"] {
             body.as_object_mut().unwrap().remove(key);
         }
@@ -882,7 +882,7 @@ async fn e_mail_comes_with_a_subject_and_all_alerts() {
         })
         .await;
         let alert = swing(APP, "NewUsersSwing", "warning", "", "新增用户 <420>。");
-        alertmanager.tell(&[alert]).await;
+        alertmanager.send(&[alert]).await;
         let mail = eventually("mail", async || mails.lock().unwrap().first().cloned()).await;
         for part in [
             "RCPT TO:<product@example.com>",
@@ -902,7 +902,7 @@ async fn e_mail_comes_with_a_subject_and_all_alerts() {
     }
 }
 
-/// Serves a mail server that takes everything; answers its address and what each client said.
+/// Runs a mail server that accepts everything; returns its address and what each client sent.
 async fn mail_server() -> (String, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -927,7 +927,7 @@ async fn mail_server() -> (String, Arc<Mutex<Vec<String>>>) {
                     _ if within => continue,
                     "DATA" => {
                         within = true;
-                        b"354 go on\r\n"
+                        b"354 continue\r\n"
                     }
                     "QUIT" => b"221 bye\r\n",
                     _ => b"250 good\r\n",

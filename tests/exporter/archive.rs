@@ -1,4 +1,4 @@
-//! What the archive holds survives the process, and its troubles stop nobody.
+//! The contents of the archive survive the process, and its failures do not stop the exporter.
 
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::Command;
@@ -16,7 +16,7 @@ use crate::harness::{
     step, yesterday,
 };
 
-/// Answers how often the archive failed at something.
+/// Returns how often an operation of the archive failed.
 fn failures(page: &Page, operation: &str) -> f64 {
     let labels = [("operation", operation)];
     let failures = page.value("wxapp_portrait_archive_failures_total", &labels);
@@ -34,10 +34,10 @@ async fn a_killed_exporter_shows_the_same_users_without_wechat() {
     home.config["windows"] = json!(["1d", "7d", "30d"]);
     let mut exporter = home.start().await;
     let before = exporter.ready().await;
-    // Nobody listens there.
+    // There is no listener.
     home.config["wechat"]["base_url"] = json!("http://127.0.0.1:1");
 
-    // A machine that has other things to do may need more than one try.
+    // A busy machine may need more than one attempt.
     let mut fastest = Duration::MAX;
     for _ in 0..5 {
         exporter.running.signal("KILL");
@@ -68,7 +68,7 @@ async fn a_killed_exporter_shows_the_same_users_without_wechat() {
 async fn without_an_archive_it_serves_from_memory_and_says_so() {
     let wechat = WeChat::of(&[APP]).await;
     let home = Home::of(&wechat, &[APP]);
-    std::fs::write(home.path("data"), "a file where a folder should be").unwrap();
+    std::fs::write(home.path("data"), "a file where a directory should be").unwrap();
     let exporter = home.start().await;
     let page = exporter.ready().await;
     assert!(!page.users(Some(APP)).is_empty());
@@ -84,7 +84,7 @@ async fn without_an_archive_it_serves_from_memory_and_says_so() {
 }
 
 #[tokio::test]
-async fn a_damaged_archive_is_set_aside_and_kept() {
+async fn a_damaged_archive_is_set_aside_and_not_deleted() {
     let wechat = WeChat::of(&[APP]).await;
     let home = Home::of(&wechat, &[APP]);
     let garbage = "no database\n".repeat(1000);
@@ -107,7 +107,7 @@ async fn a_damaged_archive_is_set_aside_and_kept() {
 }
 
 #[tokio::test]
-async fn what_a_locked_archive_does_not_take_is_shown_and_stored_later() {
+async fn answers_are_shown_while_the_archive_is_locked_and_stored_later() {
     let wechat = WeChat::of(&[APP]).await;
     wechat.set_fault(APP, "garbage");
     let home = Home::of(&wechat, &[APP]);
@@ -138,7 +138,7 @@ async fn what_a_locked_archive_does_not_take_is_shown_and_stored_later() {
 }
 
 #[tokio::test]
-async fn what_waits_for_the_archive_is_stored_although_nothing_is_due() {
+async fn waiting_answers_are_stored_although_nothing_is_due() {
     // In the evening in Beijing two answers are enough.
     let hand = Hand::at("2026-11-22T12:00:00Z");
     let wechat = WeChat::start(apps_of(&[APP]), hand.clock()).await;
@@ -173,7 +173,7 @@ async fn what_waits_for_the_archive_is_stored_although_nothing_is_due() {
 }
 
 #[tokio::test]
-async fn a_copy_made_while_the_exporter_runs_is_whole() {
+async fn a_copy_made_while_the_exporter_runs_is_complete() {
     let wechat = WeChat::of(&[APP]).await;
     let home = Home::of(&wechat, &[APP]);
     let exporter = home.start().await;
@@ -192,7 +192,7 @@ async fn a_copy_made_while_the_exporter_runs_is_whole() {
 }
 
 #[tokio::test]
-async fn a_damaged_answer_does_not_keep_the_others_from_the_page() {
+async fn a_damaged_answer_does_not_hide_the_others() {
     let wechat = WeChat::of(&[APP]).await;
     let home = Home::of(&wechat, &[APP]);
     home.archive(&wechat, &[APP], 30);
@@ -217,7 +217,7 @@ async fn a_damaged_answer_does_not_keep_the_others_from_the_page() {
 }
 
 #[tokio::test]
-async fn a_damaged_answer_whose_figures_are_known_is_asked_for_again() {
+async fn a_damaged_answer_whose_figures_are_known_is_requested_again() {
     let hand = Hand::at("2026-11-22T11:00:00+08:00");
     let wechat = WeChat::start(apps_of(&[APP]), hand.clock()).await;
     let inside = Inside::start(&wechat.base_url(), &[APP], &hand).await;
@@ -252,7 +252,7 @@ async fn days_beyond_the_retention_are_deleted_from_the_start() {
         .await;
     let log = exporter.running.output();
     assert!(log.contains("deleted days beyond the retention"), "{log}");
-    // Two windows of this app are not configured; their days are deleted all the same.
+    // Two windows of this app are not configured; their days are deleted nevertheless.
     let archive = Connection::open(home.archive_file()).unwrap();
     let count = |query| {
         archive

@@ -1,4 +1,4 @@
-//! What `check` tells of every app, to people and to programs.
+//! What `check` reports about every app, to people and to programs.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,7 +17,7 @@ use crate::harness::{
     yesterday,
 };
 
-/// One app: what is configured for it, what WeChat does to it, and what is to be told.
+/// One app: what is configured for it, the fault of WeChat, and the expected result.
 struct Case {
     keys: Value,
     fault: &'static str,
@@ -26,9 +26,9 @@ struct Case {
     answer: Option<&'static str>,
     reason: Option<&'static str>,
     errcode: Option<i64>,
-    /// Which portrait is told, and how many days before yesterday.
-    told: Option<(Window, u64)>,
-    /// What is to be done.
+    /// Which portrait is shown, and how many days before yesterday.
+    shown: Option<(Window, u64)>,
+    /// The advice.
     words: &'static str,
 }
 
@@ -42,12 +42,12 @@ impl Case {
             answer: Some("portrait"),
             reason: None,
             errcode: None,
-            told: Some((Window::OneDay, 0)),
+            shown: Some((Window::OneDay, 0)),
             words: "",
         }
     }
 
-    /// Tells of an app with an AppSecret that is given no portrait, or no token if it has no answer.
+    /// Returns the case of an app with an AppSecret that gets no portrait, or no token if it has no answer.
     fn failing(
         fault: &'static str,
         answer: Option<&'static str>,
@@ -60,21 +60,21 @@ impl Case {
             answer,
             reason: Some(reason),
             errcode,
-            told: None,
+            shown: None,
             words,
             ..Self::new(json!({}), "stable_token")
         }
     }
 
     fn is_good(&self) -> bool {
-        self.told.is_some() || self.answer == Some("none yet")
+        self.shown.is_some() || self.answer == Some("none yet")
     }
 }
 
 /// Where an AppSecret and addresses are set.
 const SETTINGS: &str = "; see mp.weixin.qq.com › 开发管理 › 开发设置 (errcode ";
 
-/// Answers every way to a portrait, and ways to none; `{app}` and `{wechat}` stand for what they are.
+/// Returns every access with a portrait, and some without; `{app}` and `{wechat}` are placeholders.
 fn cases() -> Vec<Case> {
     let function = json!({"cloud_function": {"env": FUNCTION_ENV, "name": FUNCTION_NAME}});
     let token_file =
@@ -114,12 +114,12 @@ fn cases() -> Vec<Case> {
         ),
         Case::new(json!({"token_endpoint": "token"}), "cgi-bin/token"),
         Case {
-            told: Some((Window::SevenDays, 0)),
+            shown: Some((Window::SevenDays, 0)),
             ..Case::new(json!({"windows": ["7d", "1d"]}), "stable_token")
         },
         Case {
             fault: "empty*1",
-            told: Some((Window::OneDay, 1)),
+            shown: Some((Window::OneDay, 1)),
             ..Case::new(json!({}), "stable_token")
         },
         Case::failing(
@@ -212,7 +212,7 @@ async fn home_of(cases: &[Case]) -> (WeChat, Home) {
     (wechat, home)
 }
 
-/// Answers how to check the apps of a home, from within it.
+/// Returns the command that checks the apps of a home, with that as working directory.
 fn check(home: &Home, arguments: &[&str]) -> Command {
     let mut command = program();
     command
@@ -224,38 +224,38 @@ fn check(home: &Home, arguments: &[&str]) -> Command {
     command
 }
 
-/// What was told, and the exit code.
-struct Told {
+/// The output, and the exit code.
+struct Outcome {
     output: String,
     log: String,
     code: Option<i32>,
 }
 
-/// Checks the apps of a home; nothing that is told may hold a secret.
-async fn checked(home: &Home, arguments: &[&str]) -> Told {
+/// Checks the apps of a home; no output may contain a secret.
+async fn checked(home: &Home, arguments: &[&str]) -> Outcome {
     let mut command = check(home, arguments);
     command.args(["--log.level", "debug"]);
-    told(home, command).await
+    run(home, command).await
 }
 
-async fn told(home: &Home, command: Command) -> Told {
+async fn run(home: &Home, command: Command) -> Outcome {
     let output = tokio::process::Command::from(command)
         .output()
         .await
         .unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
-    let told = Told {
+    let outcome = Outcome {
         output: text(output.stdout),
         log: text(output.stderr),
         code: output.status.code(),
     };
-    home.scan(&told.output);
-    home.scan(&told.log);
-    assert!(!told.log.contains("panicked"), "{}", told.log);
-    told
+    home.scan(&outcome.output);
+    home.scan(&outcome.log);
+    assert!(!outcome.log.contains("panicked"), "{}", outcome.log);
+    outcome
 }
 
-/// Answers new and active users of a portrait, by platform.
+/// Returns new and active users of a portrait, by platform.
 fn sums(wechat: &WeChat, app: &str, (window, days): (Window, u64)) -> (NaiveDate, [f64; 2]) {
     let day = calendar::days_before(yesterday(), days);
     let users = wechat.users(app, window, day);
@@ -268,29 +268,29 @@ fn sums(wechat: &WeChat, app: &str, (window, days): (Window, u64)) -> (NaiveDate
 }
 
 #[tokio::test]
-async fn a_table_tells_what_came_back_for_every_app_and_what_to_do_about_it() {
+async fn a_table_shows_the_result_and_the_advice_for_every_app() {
     let cases = cases();
     let (wechat, home) = home_of(&cases).await;
-    let told = checked(&home, &[]).await;
+    let outcome = checked(&home, &[]).await;
     let failed = cases.iter().filter(|case| !case.is_good()).count();
     let all = cases.len();
-    assert_eq!(told.code, Some(1));
+    assert_eq!(outcome.code, Some(1));
     assert!(
-        told.log.contains(&format!("{failed} of {all} apps failed")),
+        outcome.log.contains(&format!("{failed} of {all} apps failed")),
         "{}",
-        told.log
+        outcome.log
     );
     assert!(
-        told.log
+        outcome.log
             .contains("token_endpoint: every token that is fetched takes away")
     );
     assert!(
-        !told.log.contains('\u{1b}'),
+        !outcome.log.contains('\u{1b}'),
         "a bar is for terminals: {}",
-        told.log
+        outcome.log
     );
 
-    let mut lines = told.output.lines();
+    let mut lines = outcome.output.lines();
     let head = lines.next().unwrap();
     let columns = ["APPID", "ACCESS", "TOKEN", "ANSWER", "REASON", "DAY"]
         .map(|word| head.find(word).unwrap());
@@ -300,7 +300,7 @@ async fn a_table_tells_what_came_back_for_every_app_and_what_to_do_about_it() {
     );
     for (index, case) in cases.iter().enumerate() {
         let app = name(index);
-        let portrait = case.told.map(|portrait| sums(&wechat, &app, portrait));
+        let portrait = case.shown.map(|portrait| sums(&wechat, &app, portrait));
         let row = lines.next().unwrap();
         let day = portrait.map_or("-".to_owned(), |(day, _)| day.to_string());
         let left = [
@@ -341,12 +341,12 @@ async fn a_table_tells_what_came_back_for_every_app_and_what_to_do_about_it() {
 }
 
 #[tokio::test]
-async fn programs_read_a_list_with_everything_that_is_known() {
+async fn the_json_output_is_a_list_with_all_fields() {
     let cases = cases();
     let (wechat, home) = home_of(&cases).await;
-    let told = checked(&home, &["--format", "json"]).await;
-    assert_eq!(told.code, Some(1));
-    let list: Vec<Value> = serde_json::from_str(&told.output).unwrap();
+    let outcome = checked(&home, &["--format", "json"]).await;
+    assert_eq!(outcome.code, Some(1));
+    let list: Vec<Value> = serde_json::from_str(&outcome.output).unwrap();
     assert_eq!(list.len(), cases.len());
     for (index, (case, mut found)) in cases.iter().zip(list).enumerate() {
         let app = name(index);
@@ -356,7 +356,7 @@ async fn programs_read_a_list_with_everything_that_is_known() {
             problem.as_str().unwrap_or_default().contains(case.words),
             "{problem}"
         );
-        let portrait = case.told.map(|portrait| sums(&wechat, &app, portrait));
+        let portrait = case.shown.map(|portrait| sums(&wechat, &app, portrait));
         // Whole numbers in the answer.
         let users =
             portrait.map(|(_, sums)| sums.map(|sum| sum.to_string().parse::<u64>().unwrap()));
@@ -378,7 +378,7 @@ async fn programs_read_a_list_with_everything_that_is_known() {
 }
 
 #[tokio::test]
-async fn apps_are_selected_and_wrong_usage_is_told_apart_from_failure() {
+async fn apps_are_selected_and_invalid_usage_is_distinguished_from_failure() {
     let wechat = WeChat::of(&[APP, OTHER]).await;
     wechat.set_fault(OTHER, "errcode=48001");
     let mut home = Home::of(&wechat, &[APP, OTHER]);
@@ -397,7 +397,7 @@ async fn apps_are_selected_and_wrong_usage_is_told_apart_from_failure() {
         (&["--format", "xml"], 2, "[possible values: table, json]"),
     ] {
         let asked = wechat.simulator.requests();
-        let Told {
+        let Outcome {
             output,
             log,
             code: found,
@@ -417,19 +417,19 @@ async fn apps_are_selected_and_wrong_usage_is_told_apart_from_failure() {
         }
     }
     home.config["poll"]["interval"] = json!("soon");
-    let told = checked(&home, &[]).await;
-    assert_eq!((told.code, &*told.output), (Some(2), ""));
+    let outcome = checked(&home, &[]).await;
+    assert_eq!((outcome.code, &*outcome.output), (Some(2), ""));
     assert!(
-        told.log.contains("poll.interval: `soon` is not a duration"),
+        outcome.log.contains("poll.interval: `soon` is not a duration"),
         "{}",
-        told.log
+        outcome.log
     );
 }
 
-/// Answers every file below a folder, and what is in it.
-fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+/// Returns every file below a directory, and its contents.
+fn files(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut files = BTreeMap::new();
-    for entry in fs::read_dir(folder).unwrap() {
+    for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
             files.extend(self::files(&path));
@@ -457,14 +457,14 @@ async fn nothing_is_archived_and_no_archive_is_opened() {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, bytes).unwrap();
         }
-        let told = checked(&home, &[]).await;
-        assert_eq!(told.code, Some(0), "{}", told.log);
+        let outcome = checked(&home, &[]).await;
+        assert_eq!(outcome.code, Some(0), "{}", outcome.log);
         assert!(files(&home.path("")) == before);
     }
 }
 
 #[tokio::test]
-async fn rows_are_written_as_they_come_and_an_interrupt_ends_the_wait() {
+async fn rows_are_written_as_they_arrive_and_an_interrupt_ends_the_wait() {
     for format in ["table", "json"] {
         let wechat = WeChat::of(&[APP, OTHER]).await;
         wechat.set_fault(OTHER, "delay=1h");
@@ -490,7 +490,7 @@ async fn rows_are_written_as_they_come_and_an_interrupt_ends_the_wait() {
 }
 
 #[tokio::test]
-async fn a_reader_that_has_had_enough_is_no_reason_to_panic() {
+async fn a_closed_pipe_does_not_cause_a_panic() {
     let wechat = WeChat::of(&[APP, OTHER]).await;
     // The reader is gone before the first row.
     wechat.set_fault(APP, "delay=1s");
@@ -501,13 +501,13 @@ async fn a_reader_that_has_had_enough_is_no_reason_to_panic() {
         quoted(&check(&home, &[]))
     );
     shell.args(["-c", &piped]).current_dir(home.path(""));
-    let told = told(&home, shell).await;
-    assert!(told.output.starts_with("APPID ") && told.output.lines().count() == 1);
-    assert!(told.log.ends_with("ended with 0\n"), "{}", told.log);
+    let outcome = run(&home, shell).await;
+    assert!(outcome.output.starts_with("APPID ") && outcome.output.lines().count() == 1);
+    assert!(outcome.log.ends_with("ended with 0\n"), "{}", outcome.log);
 }
 
 #[tokio::test]
-async fn progress_is_shown_on_a_terminal_beside_whole_rows() {
+async fn progress_is_shown_on_a_terminal_next_to_complete_rows() {
     let apps: Vec<String> = (0..12).map(name).collect();
     let apps: Vec<&str> = apps.iter().map(String::as_str).collect();
     let wechat = WeChat::of(&apps).await;
@@ -522,11 +522,11 @@ async fn progress_is_shown_on_a_terminal_beside_whole_rows() {
         .arg(quoted(&check(&home, &["--log.level", "error"])))
         .arg("/dev/null")
         .stdin(Stdio::null());
-    let told = told(&home, script).await;
-    assert_eq!(told.code, Some(0), "{}", told.output);
-    assert!(told.output.contains("6/12 apps"), "{}", told.output);
-    // Rows begin where the bar was taken away.
-    let shown = told.output.replace("\r\u{1b}[2K", "\n").replace('\r', "");
+    let outcome = run(&home, script).await;
+    assert_eq!(outcome.code, Some(0), "{}", outcome.output);
+    assert!(outcome.output.contains("6/12 apps"), "{}", outcome.output);
+    // Rows begin where the bar was removed.
+    let shown = outcome.output.replace("\r\u{1b}[2K", "\n").replace('\r', "");
     let shown: Vec<&str> = shown.lines().collect();
     for row in plain.output.lines() {
         assert!(shown.contains(&row), "{row}: {shown:?}");

@@ -1,7 +1,7 @@
 //! The cloud function of `docs/cloud-function`, run by Node as WeChat's cloud would run it.
 //!
-//! Only what it calls is replaced: `tests/cloud-function` has a `wx-server-sdk` that asks the
-//! simulated WeChat, and a server that makes events of requests.
+//! Only its dependencies are replaced: `tests/cloud-function` has a `wx-server-sdk` that sends requests
+//! to the simulated WeChat, and a server that turns requests into events.
 
 use std::fs;
 use std::path::PathBuf;
@@ -13,24 +13,24 @@ use wxapp_portrait_exporter::simulator::secret_of;
 
 use crate::harness::{APP, Hand, Running, WeChat, appid, apps_of, client, root};
 
-/// What must be known to read figures over HTTP.
-pub(crate) const KEY: &str = "a-key-that-nobody-may-tell";
+/// The key for reading figures over HTTP.
+pub(crate) const KEY: &str = "a-key-that-must-never-leak";
 
-const BEARER: &str = "Bearer a-key-that-nobody-may-tell";
+const BEARER: &str = "Bearer a-key-that-must-never-leak";
 
-/// A kind of body that arrives as it is.
+/// A kind of body that is not encoded.
 const JSON: &str = "application/json";
 
 /// The cloud function of one app, with an HTTP URL.
 pub(crate) struct CloudFunction {
     pub(crate) address: String,
     running: Running,
-    /// A credential of the app, which the function has no reason to tell.
+    /// A credential of the app, which the function must not reveal.
     pub(crate) token: String,
 }
 
 impl CloudFunction {
-    /// Starts one that asks for [`KEY`].
+    /// Starts one that requires [`KEY`].
     pub(crate) async fn start(wechat: &WeChat, app: &str) -> Self {
         Self::with_key(wechat, app, Some(KEY)).await
     }
@@ -39,7 +39,7 @@ impl CloudFunction {
         let token = token(wechat, app).await;
         let mut command = Command::new("node");
         command
-            .arg(folder("tests/cloud-function").join("serve.js"))
+            .arg(directory("tests/cloud-function").join("serve.js"))
             .env("WECHAT", wechat.base_url())
             .env("ACCESS_TOKEN", &token)
             .env_remove("PORTRAIT_KEY")
@@ -53,18 +53,18 @@ impl CloudFunction {
         }
     }
 
-    /// Answers its HTTP URL.
+    /// Returns its HTTP URL.
     pub(crate) fn url(&self) -> String {
         format!("http://{}/portrait", self.address)
     }
 
-    /// Asks through the HTTP URL; answers the status and what was said.
+    /// Sends a request to the HTTP URL; returns the status and the answer.
     async fn ask(&self, authorization: &str, kind: &str, body: &Value) -> (u16, Value) {
         let headers = [("authorization", authorization), ("content-type", kind)];
         self.post(&self.url(), &headers, body).await
     }
 
-    /// Hands over an event; the headers say in whose name.
+    /// Sends an event; the headers name the caller.
     async fn invoke(&self, headers: &[(&str, &str)], event: &Value) -> Value {
         let url = format!("http://{}/invoke", self.address);
         self.post(&url, headers, event).await.1
@@ -94,7 +94,7 @@ impl Drop for CloudFunction {
     }
 }
 
-fn folder(path: &str) -> PathBuf {
+fn directory(path: &str) -> PathBuf {
     root().join(path)
 }
 
@@ -116,7 +116,7 @@ async fn wechat() -> WeChat {
     WeChat::start(apps_of(&[APP]), Hand::at("2026-11-22T04:00:00Z").clock()).await
 }
 
-/// Asks for a day in both spellings, as the exporter does.
+/// Requests a day in both spellings, as the exporter does.
 fn day(day: &str) -> Value {
     json!({"begin_date": day, "end_date": day, "beginDate": day, "endDate": day})
 }
@@ -125,7 +125,7 @@ fn yesterday() -> Value {
     day("20261121")
 }
 
-/// Checks that this is the portrait of yesterday, every figure of it.
+/// Checks that this is the portrait of yesterday, with every figure.
 fn assert_portrait(wechat: &WeChat, portrait: &Value) {
     assert_eq!(portrait["refDate"], "20261121", "{portrait}");
     assert_eq!(portrait["errCode"], 0);
@@ -144,10 +144,10 @@ fn assert_failure(answer: &Value, number: i64) -> &str {
 }
 
 #[tokio::test]
-async fn who_has_the_key_reads_a_portrait_over_http() {
+async fn a_client_with_the_key_reads_a_portrait_over_http() {
     let wechat = wechat().await;
     let function = CloudFunction::start(&wechat, APP).await;
-    // Of another kind, the body arrives in base64.
+    // A body of another type arrives in base64.
     for kind in [JSON, "application/octet-stream"] {
         let (status, portrait) = function.ask(BEARER, kind, &yesterday()).await;
         assert_eq!(status, 200);
@@ -156,7 +156,7 @@ async fn who_has_the_key_reads_a_portrait_over_http() {
 }
 
 #[tokio::test]
-async fn without_the_key_nobody_reads_over_http() {
+async fn a_client_without_the_key_is_refused() {
     let wechat = wechat().await;
     let function = CloudFunction::start(&wechat, APP).await;
     let short = &BEARER[..BEARER.len() - 1];
@@ -172,7 +172,7 @@ async fn without_the_key_nobody_reads_over_http() {
 }
 
 #[tokio::test]
-async fn a_function_that_was_given_no_key_says_what_to_set() {
+async fn a_function_without_a_key_reports_what_to_set() {
     let wechat = wechat().await;
     for key in [None, Some("")] {
         let function = CloudFunction::with_key(&wechat, APP, key).await;
@@ -188,7 +188,7 @@ async fn a_function_that_was_given_no_key_says_what_to_set() {
 #[tokio::test]
 async fn the_backend_of_the_app_calls_it_in_either_spelling() {
     let wechat = wechat().await;
-    // Whoever may call it so has the app's access token, and needs no key.
+    // A caller that may do this has the app's access token, and needs no key.
     let function = CloudFunction::with_key(&wechat, APP, None).await;
     for event in [
         json!({"begin_date": "20261121", "end_date": "20261121"}),
@@ -203,7 +203,7 @@ async fn the_backend_of_the_app_calls_it_in_either_spelling() {
 async fn a_user_of_the_app_is_refused() {
     let wechat = wechat().await;
     let function = CloudFunction::start(&wechat, APP).await;
-    // An event is the caller's own to write.
+    // The event is under the caller's control.
     let mut forged = yesterday();
     forged["httpMethod"] = json!("POST");
     forged["headers"] = json!({"authorization": "Bearer "});
@@ -223,7 +223,7 @@ async fn a_user_of_the_app_is_refused() {
 }
 
 #[tokio::test]
-async fn what_wechat_refuses_is_returned_with_its_number() {
+async fn a_refusal_of_wechat_is_returned_with_its_number() {
     let wechat = wechat().await;
     let function = CloudFunction::start(&wechat, APP).await;
     let old = day("20261101");
@@ -243,7 +243,7 @@ async fn what_wechat_refuses_is_returned_with_its_number() {
 }
 
 #[tokio::test]
-async fn what_is_no_question_says_how_to_ask() {
+async fn an_invalid_request_is_answered_with_the_expected_form() {
     let wechat = wechat().await;
     let function = CloudFunction::start(&wechat, APP).await;
     let request = client().get(function.url());
@@ -255,7 +255,7 @@ async fn what_is_no_question_says_how_to_ask() {
 
 #[test]
 fn the_function_has_permission_for_what_it_calls_and_nothing_else() {
-    let read = |name: &str| fs::read_to_string(folder("docs/cloud-function").join(name)).unwrap();
+    let read = |name: &str| fs::read_to_string(directory("docs/cloud-function").join(name)).unwrap();
     let config: Value = serde_json::from_str(&read("config.json")).unwrap();
     let code = read("index.js");
     let calls = code.split("cloud.openapi.").skip(1);

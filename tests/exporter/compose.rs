@@ -1,6 +1,6 @@
-//! The files of Docker Compose: their schema, every configuration in them, and what they start.
+//! The files of Docker Compose: their schema, every configuration in them, and the programs that they start.
 //!
-//! Needs no Docker engine: the system's own programs take the place of the images, with the commands and
+//! Needs no Docker engine: the system's own programs replace the images, with the commands and
 //! files that they would have in their containers. Grafana has no such program.
 
 use std::fs;
@@ -24,21 +24,21 @@ fn compose(file: &Path) -> Output {
     compose.output().unwrap()
 }
 
-/// Answers a file as Docker Compose reads it.
+/// Returns a file as Docker Compose reads it.
 fn read(file: &str) -> Value {
     let output = compose(&root().join(file));
     assert!(output.status.success(), "{output:?}");
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// What a service has in its container: a folder stands for the root of it.
+/// The files of a service in its container: a directory represents its root.
 struct Container {
     root: TempDir,
     service: Value,
 }
 
 impl Container {
-    /// `secrets` are made here, and so is what the text tells to copy.
+    /// `secrets` are created here, and so are the files that the text says to copy.
     fn of(file: &str, name: &str) -> Self {
         let project = read(file);
         let service = project["services"][name].clone();
@@ -79,7 +79,7 @@ impl Container {
         Self::below(self.root.path(), path)
     }
 
-    /// Changes a configuration, which is read as it is in the project.
+    /// Changes a configuration, which is read from the project.
     fn edit(&self, path: &str, change: impl FnOnce(&mut Value)) {
         let path = self.path(path);
         let mut config: Value =
@@ -90,7 +90,7 @@ impl Container {
         fs::write(&path, config.to_string()).unwrap();
     }
 
-    /// Answers the program with the arguments of the service, whose paths lead into the folder.
+    /// Returns the program with the arguments of the service, with paths inside the directory.
     fn command(&self, mut program: Command) -> Command {
         let here = format!("={}/", self.root.path().display());
         for argument in self.service["command"].as_array().unwrap() {
@@ -105,21 +105,21 @@ impl Container {
 }
 
 #[test]
-fn docker_compose_takes_both_files_and_no_others() {
+fn docker_compose_accepts_both_files_and_no_others() {
     for file in [DEMO, REAL] {
         let services = read(file)["services"].as_object().unwrap().clone();
         let names: Vec<_> = services.keys().map(String::as_str).collect();
         assert_eq!(names, ["alertmanager", "exporter", "grafana", "prometheus"]);
     }
     let text = fs::read_to_string(root().join(DEMO)).unwrap();
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     for (good, bad) in [
         ("cap_drop: [ALL]", "cap_dropped: [ALL]"),
         ("read_only: true", "read_only: maybe"),
         ("tmpfs: [/tmp]", "tmpfs: {path: /tmp}"),
         ("  grafana:\n\n", "\n\n"),
     ] {
-        let file = folder.path().join("compose.yaml");
+        let file = directory.path().join("compose.yaml");
         let broken = format!("{text}\n").replacen(good, bad, 1);
         assert_ne!(broken, format!("{text}\n"), "{good}");
         fs::write(&file, broken).unwrap();
@@ -145,14 +145,14 @@ fn the_image_has_the_versions_of_the_program() {
 }
 
 #[test]
-fn the_image_is_built_from_all_that_cargo_needs() {
-    let folder = tempfile::tempdir().unwrap();
+fn the_image_is_built_from_everything_that_cargo_needs() {
+    let directory = tempfile::tempdir().unwrap();
     let ignored = fs::read_to_string(root().join(".dockerignore")).unwrap();
     let dockerfile = fs::read_to_string(root().join("Dockerfile")).unwrap();
     for entry in ignored.lines().filter_map(|line| line.strip_prefix('!')) {
         assert!(dockerfile.contains(&format!(" {entry} ")), "{entry}");
         let mut copy = Command::new("cp");
-        copy.arg("-r").arg(root().join(entry)).arg(folder.path());
+        copy.arg("-r").arg(root().join(entry)).arg(directory.path());
         assert!(copy.status().unwrap().success(), "{entry}");
     }
     let mut metadata = Command::new(env!("CARGO"));
@@ -163,12 +163,12 @@ fn the_image_is_built_from_all_that_cargo_needs() {
         "--no-deps",
         "--format-version=1",
     ]);
-    let output = metadata.current_dir(folder.path()).output().unwrap();
+    let output = metadata.current_dir(directory.path()).output().unwrap();
     assert!(output.status.success(), "{output:?}");
 }
 
 #[test]
-fn every_configuration_is_good() {
+fn every_configuration_is_valid() {
     for file in [DEMO, REAL] {
         let prometheus = Container::of(file, "prometheus");
         let config = prometheus.path("/etc/prometheus/prometheus.yml");
@@ -212,13 +212,13 @@ fn grafana_finds_its_data_source_and_every_dashboard() {
     let url = format!("http://prometheus:{address}");
     assert_eq!(sources["datasources"][0]["url"], url);
 
-    let folder = provisioned("dashboards")["providers"][0]["options"]["path"].clone();
-    let names = |folder: &Path| {
-        let files = glob::glob(folder.join("*.json").to_str().unwrap()).unwrap();
+    let directory = provisioned("dashboards")["providers"][0]["options"]["path"].clone();
+    let names = |directory: &Path| {
+        let files = glob::glob(directory.join("*.json").to_str().unwrap()).unwrap();
         let names = files.map(|file| file.unwrap().file_name().unwrap().to_owned());
         names.collect::<Vec<_>>()
     };
-    let shown = names(&grafana.path(folder.as_str().unwrap()));
+    let shown = names(&grafana.path(directory.as_str().unwrap()));
     assert_eq!(shown, names(&root().join("dashboards")));
     let home = grafana.env("GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH");
     assert!(grafana.path(home).exists(), "{home}");

@@ -1,7 +1,7 @@
-//! Whether `docs/configuration.md` tells every key and flag as the program takes them.
+//! Checks that `docs/configuration.md` describes every key and flag as the program accepts them.
 //!
 //! Keys and their meanings are read from the raw structs of `src/config/raw.rs`; what a key takes, from
-//! what the program says to a wrong value; defaults, from the settings of a file that sets nothing.
+//! the program's message about an invalid value; defaults, from the settings of a file that sets nothing.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -21,11 +21,11 @@ use crate::source;
 /// Refused by every key but those that take any text.
 const WRONG: [&str; 2] = ["0s", "0 s"];
 
-/// A value that is good for whatever goes with the key in question.
+/// A value that is valid for the keys that go with the key in question.
 const ANY: &str = "http://a";
 
 #[test]
-fn the_document_of_the_configuration_tells_every_key_and_flag() {
+fn the_document_of_the_configuration_describes_every_key_and_flag() {
     let text = with_parts(
         "docs/configuration.md",
         &[
@@ -38,9 +38,9 @@ fn the_document_of_the_configuration_tells_every_key_and_flag() {
 }
 
 #[test]
-fn the_sample_configuration_is_good_and_has_every_key_with_its_default() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = |name: &str| folder.path().join(name);
+fn the_sample_configuration_is_valid_and_has_every_key_with_its_default() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
     for name in ["secrets", "apps.d"] {
         std::fs::create_dir(path(name)).unwrap();
     }
@@ -57,7 +57,7 @@ fn the_sample_configuration_is_good_and_has_every_key_with_its_default() {
     for text in [sample, &whole] {
         std::fs::write(path("wxapp-portrait.yml"), text).unwrap();
         let mut check = program();
-        check.arg("--config.check").current_dir(folder.path());
+        check.arg("--config.check").current_dir(directory.path());
         let output = check.output().unwrap();
         assert!(output.status.success(), "{output:?}");
     }
@@ -75,7 +75,7 @@ fn the_sample_configuration_is_good_and_has_every_key_with_its_default() {
 
 /// One key of the configuration.
 struct Key {
-    /// With those that it stands under, as in messages.
+    /// With its parents, as in messages.
     path: String,
     shape: Shape,
     is_required: bool,
@@ -94,7 +94,7 @@ enum Shape {
     Apps,
 }
 
-/// Answers the keys that a raw struct takes, and those under them.
+/// Returns the keys that a raw struct accepts, and those under them.
 fn keys(name: &str) -> Vec<Key> {
     let source = source::file("src/config/raw.rs");
     let mut items = source.items.into_iter();
@@ -140,7 +140,7 @@ fn shape(of: &Type) -> Shape {
     }
 }
 
-/// Answers the name of a type, and what stands last between its angle brackets.
+/// Returns the name of a type, and its last generic argument.
 fn generic(of: &Type) -> (String, Option<&Type>) {
     let Type::Path(path) = of else {
         panic!("no plain type");
@@ -157,7 +157,7 @@ fn generic(of: &Type) -> (String, Option<&Type>) {
     (last.ident.to_string(), inner)
 }
 
-/// A folder in which configurations are tried out.
+/// A directory for trying out configurations.
 struct Trial(TempDir);
 
 impl Trial {
@@ -172,12 +172,12 @@ impl Trial {
         config::load(&file, |_| Some("a-secret".to_owned()))
     }
 
-    /// Answers all that a good configuration sets.
+    /// Returns everything that a valid configuration sets.
     fn settings(&self, configuration: &Value) -> String {
         format!("{:?}", self.load(configuration).unwrap())
     }
 
-    /// Answers what is wrong with a key, if anything is.
+    /// Returns the problem of a key, if there is one.
     fn problem(&self, configuration: &Value, key: &str) -> Option<String> {
         let problems = self.load(configuration).err()?.to_string();
         let mut problems = problems.lines().filter_map(|line| line.split_once(": "));
@@ -186,7 +186,7 @@ impl Trial {
     }
 }
 
-/// An app with a way to its portraits.
+/// An app with an access.
 fn app(way: &str) -> Value {
     json!({"appid": APP, way: ANY})
 }
@@ -208,7 +208,7 @@ impl Key {
         self.path.split('.').next().unwrap()
     }
 
-    /// Answers a value in the form that the key wants.
+    /// Returns a value in the form that the key requires.
     fn value(&self, text: &str) -> Value {
         match self.shape {
             Shape::One | Shape::OneOrList => json!(text),
@@ -218,12 +218,12 @@ impl Key {
         }
     }
 
-    /// Says what the key takes, from what the program says to a wrong value.
+    /// Returns what the key takes, from the program's message about an invalid value.
     ///
-    /// `with` sets the key and answers the configuration, and the way to the key in it.
+    /// `with` sets the key and returns the configuration, and the path of the key in it.
     fn takes(&self, trial: &Trial, with: impl Fn(Value) -> (Value, String)) -> String {
         let each = if self.path.ends_with("_file") {
-            // Some may be missing at first, and only that is told.
+            // Some may be missing at first, and only that is reported.
             "the name of a file".to_owned()
         } else {
             let problem = WRONG.iter().find_map(|wrong| {
@@ -244,7 +244,7 @@ impl Key {
     }
 }
 
-/// Takes from a message what would be right.
+/// Extracts from a message what is valid.
 fn expected(problem: &str) -> String {
     let after = |words| problem.split_once(words).map(|(_, rest)| rest);
     if let Some(bounds) = after("is out of range: expected ") {
@@ -260,7 +260,7 @@ fn expected(problem: &str) -> String {
     } else if problem.starts_with("no such file: ") {
         "the name of a file".to_owned()
     } else {
-        panic!("what would be right is not told: {problem}")
+        panic!("the message does not say what is valid: {problem}")
     }
 }
 
@@ -380,7 +380,7 @@ fn keys_of_an_app() -> String {
     table
 }
 
-/// Answers what a key is unless it is set, as it would stand in the file; null for nothing.
+/// Returns the default of a key as written in the file; null for none.
 fn default_of(key: &str, config: &Config) -> Value {
     let app = &config.apps[0];
     match key {
@@ -421,7 +421,7 @@ fn default_of(key: &str, config: &Config) -> Value {
                 _ => panic!("{key} goes with secrets"),
             }
         }
-        // Each of these adds something; without it there is nothing of the kind.
+        // Each of these adds something; without it there is none.
         "apps_files" | "token_url_headers_file" | "portrait_url_headers_file" => Value::Null,
         _ => panic!("the default of {key} is not looked up here"),
     }
@@ -439,7 +439,7 @@ fn duration(duration: Duration) -> Value {
     json!(format!("{}{unit}", seconds / length))
 }
 
-/// Writes a default as it would stand in the file.
+/// Writes a default as written in the file.
 fn written(value: &Value) -> String {
     match value {
         Value::Null => String::new(),

@@ -1,4 +1,4 @@
-//! The dashboards: how they are made, what they ask, and whether they show the figures of WeChat.
+//! The dashboards: their form, their queries, and whether they show the figures of WeChat.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -11,11 +11,11 @@ use crate::harness::{Exporter, Home, Prometheus, WeChat, appid, apps_of, backfil
 
 /// What the main panels must show.
 mod figures;
-/// Rules to be judged from the JSON.
+/// Rules about the JSON.
 mod form;
-/// What Grafana asks.
+/// Grafana's queries.
 mod grafana;
-/// Whether all that is asked for and named is there.
+/// Whether everything that is queried and named exists.
 mod walk;
 
 use grafana::Viewer;
@@ -31,7 +31,7 @@ const APPS: [(&str, &str, u64); 3] = [
 const ARCHIVED: u64 = 40;
 
 #[test]
-fn the_dashboards_are_made_by_the_rules() {
+fn the_dashboards_follow_the_rules() {
     let breaches: Vec<_> = grafana::all().iter().flat_map(form::breaches).collect();
     assert!(breaches.is_empty(), "\n{}", breaches.join("\n"));
 }
@@ -65,13 +65,13 @@ impl World {
         let apps = APPS.map(|(appid, _, users)| format!("{appid}={users}"));
         let mut settings = apps_of(&apps.each_ref().map(String::as_str));
         let (swinging, ..) = APPS[1];
-        // So large that the day's own noise, which differs from date to date, cannot hide it.
+        // So large that the daily noise cannot hide it.
         for event in ["platform=iPhone:0.4", "all:0.5"] {
             let event = format!("{swinging}@{yesterday}:{event}");
             settings.events.push(event.parse().unwrap());
         }
         let wechat = WeChat::start(settings, now).await;
-        // One bad moment, so that the metrics of failures are there.
+        // One failure, so that the metrics of failures are there.
         let (failing, ..) = APPS[2];
         wechat.set_fault(failing, "errcode=-1");
 
@@ -130,15 +130,15 @@ impl World {
         }
     }
 
-    /// Answers somebody who looks at each Prometheus in the same moment.
+    /// Returns a viewer of each Prometheus at the same time.
     fn viewers(&self) -> [Viewer<'_>; 2] {
         let now = now();
         [&self.one, &self.both].map(|prometheus| Viewer { prometheus, now })
     }
 }
 
-/// Writes down the samples that Prometheus would have if it had scraped this exporter for ten days
-/// and been given the days before by `export`; answers where.
+/// Writes the samples that Prometheus would have if it had scraped this exporter for ten days and had
+/// imported the days before from `export`; returns the path.
 fn history(home: &Home, exporter: &Exporter) -> PathBuf {
     let file = home.path("history");
     let export = |last_day: NaiveDate| {
@@ -157,7 +157,7 @@ fn history(home: &Home, exporter: &Exporter) -> PathBuf {
     let address = exporter.url.strip_prefix("http://").unwrap();
     let scraped = format!("{{job=\"wxapp\",instance=\"{address}\",");
 
-    // As docs/archive.md has it: up to two days before the first scrape.
+    // As in docs/archive.md: up to two days before the first scrape.
     let mut history = export(calendar::days_before(today, 12));
     for line in export(calendar::days_before(today, 1)).lines() {
         let (series, time) = line.rsplit_once(' ').unwrap();

@@ -1,8 +1,8 @@
-//! The documents: whether all that they tell the reader to do can be done, whether what they name
-//! is there, and whether translations have the same form.
+//! The documents: whether all instructions in them work, whether what they name exists, and whether
+//! translations have the same form.
 //!
-//! A document is every `*.md` that git tracks. Nothing in one is passed over: a block that no test
-//! knows how to try fails.
+//! A document is every `*.md` that git tracks. Nothing is skipped: a block that no test
+//! can run fails.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
@@ -17,17 +17,17 @@ use crate::metrics::exporter_with_everything;
 use crate::promql::{self, Vocabulary};
 use crate::rules;
 
-/// The host of a reader, on which what a document says is done.
+/// The host of a reader, on which the instructions of a document are followed.
 mod host;
-/// What stands in a document.
+/// The contents of a document.
 pub(crate) mod markdown;
-/// What is done with YAML, by its content.
+/// How YAML is checked, by its content.
 mod yaml;
 
 use host::Host;
 use markdown::{Block, Document};
 
-/// How blocks begin that are neither run nor read by any program, and what they are.
+/// The beginnings of blocks that no program runs or reads, and what they are.
 const SAMPLES: [(&str, &str); 3] = [
     ("                 AppSecret ──►", "a drawing of the ways in"),
     (
@@ -40,10 +40,10 @@ const SAMPLES: [(&str, &str); 3] = [
     ),
 ];
 
-/// Flags that are told without their program and are none of ours, and whose they are.
+/// Flags of other programs that are mentioned without their program, and those programs.
 const FLAGS_OF_OTHERS: [(&str, &str); 1] = [("--storage.tsdb.retention.time", "Prometheus")];
 
-/// Files that are no files of ours, and whose they are.
+/// Files of other projects, and those projects.
 const FILES_OF_OTHERS: [(&str, &str); 4] = [
     ("alertmanager.yml", "a reader's Alertmanager"),
     ("apps.d/x.yml", "a reader's exporter"),
@@ -51,7 +51,7 @@ const FILES_OF_OTHERS: [(&str, &str); 4] = [
     ("wxapp-portrait.yml", "a reader's exporter"),
 ];
 
-/// Answers the paths of the files that git tracks.
+/// Returns the paths of the files that git tracks.
 fn tracked(pattern: &str) -> Vec<String> {
     let mut git = Command::new("git");
     git.args(["ls-files", "-z", pattern]).current_dir(root());
@@ -59,7 +59,7 @@ fn tracked(pattern: &str) -> Vec<String> {
     assert!(output.status.success(), "{output:?}");
     let paths = String::from_utf8(output.stdout).unwrap();
     let paths = paths.split_terminator('\0').map(str::to_owned);
-    // One that is about to be deleted is tracked, too.
+    // A file that is about to be deleted is tracked, too.
     paths.filter(|path| root().join(path).exists()).collect()
 }
 
@@ -84,9 +84,9 @@ fn assert_none(faults: &[String]) {
     assert!(faults.is_empty(), "\n{}", faults.join("\n"));
 }
 
-/// One after another, as all want the same ports.
+/// One after another, as all use the same ports.
 #[tokio::test]
-async fn what_the_documents_tell_to_do_can_be_done() {
+async fn the_instructions_of_the_documents_work() {
     let documents = documents();
     let world = host::World::start().await;
     let mut faults = Vec::new();
@@ -110,7 +110,7 @@ async fn what_the_documents_tell_to_do_can_be_done() {
                     .map(|(start, _)| {
                         samples.insert(*start);
                     })
-                    .ok_or("nobody knows what this is: see SAMPLES".to_owned()),
+                    .ok_or("unknown kind of block: see SAMPLES".to_owned()),
                 language => Err(format!("no test knows blocks of {language}")),
             };
             if let Err(problem) = done {
@@ -128,7 +128,7 @@ async fn what_the_documents_tell_to_do_can_be_done() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_in_a_document_is_told() {
+async fn mistakes_in_a_document_are_reported() {
     let world = host::World::start().await;
     let host = Host::new(&world, "", &tracked("*"));
     for (text, problem) in [
@@ -154,9 +154,9 @@ async fn what_is_wrong_in_a_document_is_told() {
             "providers: [{name: x, type: folder, options: {path: /x}}]\napiVersion: 1",
             Some("Grafana"),
         ),
-        ("a: 1", Some("nobody knows")),
+        ("a: 1", Some("unknown")),
     ] {
-        // What is commented out is a part of something.
+        // Commented lines are a fragment.
         let text = format!("{text}\n").replace("# top", "stale_after: 3d\n# top");
         match (yaml::check(&host, &text).await, problem) {
             (Ok(()), None) => {}
@@ -165,8 +165,8 @@ async fn what_is_wrong_in_a_document_is_told() {
         }
     }
     for (commands, problem) in [
-        ("nobody-knows-this", "command not found"),
-        ("cat /home/somebody", "no test may touch /home"),
+        ("unknown-command", "command not found"),
+        ("cat /home/user", "no test may touch /home"),
         ("curl --silent --show-error https://example.com/", "403"),
         ("false | true", "exit status: 1"),
         ("cargo run --release -- demonstrate", "demonstrate"),
@@ -194,9 +194,9 @@ fn is_series(text: &str) -> bool {
 async fn every_query_of_the_documents_finds_something() {
     let (_wechat, exporter) = exporter_with_everything().await;
     let config = scraping(&[&exporter]);
-    let folder = || tempfile::tempdir().unwrap();
-    let old = Prometheus::over(folder(), &config);
-    let new = Prometheus::run(newer("prometheus").to_str().unwrap(), folder(), &config);
+    let directory = || tempfile::tempdir().unwrap();
+    let old = Prometheus::over(directory(), &config);
+    let new = Prometheus::run(newer("prometheus").to_str().unwrap(), directory(), &config);
     let mut faults = Vec::new();
     let mut queries = 0;
     for prometheus in [old, new] {
@@ -232,7 +232,7 @@ async fn every_query_of_the_documents_finds_something() {
 }
 
 #[test]
-fn links_lead_to_files_and_headings_that_are_there() {
+fn links_lead_to_existing_files_and_headings() {
     let documents = documents();
     let anchors: BTreeMap<_, _> = documents
         .iter()
@@ -259,7 +259,7 @@ fn links_lead_to_files_and_headings_that_are_there() {
     assert_none(&faults);
 }
 
-/// Answers all flags of a command and of those below it.
+/// Returns all flags of a command and of those below it.
 fn flags(command: &clap::Command) -> BTreeSet<String> {
     let long = |argument: &clap::Arg| argument.get_long().map(|name| format!("--{name}"));
     let own = command.get_arguments().filter_map(long);
@@ -268,7 +268,7 @@ fn flags(command: &clap::Command) -> BTreeSet<String> {
 }
 
 #[tokio::test]
-async fn what_the_documents_name_in_code_is_there() {
+async fn names_in_the_code_of_documents_exist() {
     let (_wechat, exporter) = exporter_with_everything().await;
     let page = Vocabulary::of(&exporter.metrics().await);
     let mut command = Cli::command();
@@ -310,7 +310,7 @@ async fn what_the_documents_name_in_code_is_there() {
                     }
                 }
             };
-            // Whatever else a line of code begins with is another program, with flags of its own.
+            // Any other first word of a line of code is another program, with its own flags.
             if code.starts_with("--") || code.starts_with("wxapp-portrait-exporter") {
                 look(&flag, &|name| flags.contains(name));
             }
@@ -324,7 +324,7 @@ async fn what_the_documents_name_in_code_is_there() {
     assert_none(&faults);
 }
 
-/// Answers in what a translation differs from the original, in form.
+/// Returns how the form of a translation differs from the original.
 fn differences(original: &Document, translation: &Document) -> Vec<String> {
     let compare = |what: &str, one: Vec<String>, other: Vec<String>| {
         let at = (0..one.len().max(other.len())).find(|at| one.get(*at) != other.get(*at))?;
@@ -379,7 +379,7 @@ fn a_translation_has_the_headings_the_blocks_and_the_links_of_the_original() {
 }
 
 #[test]
-fn a_translation_that_differs_is_told_with_what_differs() {
+fn a_translation_that_differs_is_reported_with_the_difference() {
     let read = |path: &str, text: &str| Document::read(path, text);
     let english = "# One\n[中文](x.zh-CN.md) [two](#two) [a](a.md#b)\n## Two\n```yaml\na: 1  # one\n# two\n```\n";
     let chinese = "# 一\n[English](x.md) [一](a.zh-CN.md#乙) [二](#二)\n## 二\n```yaml\na: 1  # 一\n# 二\n```\n";

@@ -1,5 +1,5 @@
-//! What goes wrong at WeChat or on the way: it is counted under the right reason, told in the
-//! operator's words, and touches nothing but the app that it happens to.
+//! Failures of WeChat or on the way: each is counted under the right reason, reported in plain words,
+//! and affects only its own app.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,13 +18,13 @@ use crate::harness::{
     yesterday,
 };
 
-/// A morning in Beijing: yesterday is there, and is asked for again and again.
+/// A morning in Beijing: yesterday is available, and is requested repeatedly.
 const MORNING: &str = "2026-11-22T02:00:00Z";
 
-/// A fault as the simulator reads it, the reason it is counted under, and the operator's words.
+/// A fault as the simulator reads it, the reason it is counted under, and words of the message.
 type Case = (&'static str, &'static str, &'static str);
 
-/// What WeChat answers as an errcode, row by row of the table.
+/// WeChat's errcodes, row by row of the table.
 const ERRCODES: &[(&[i64], &str, &str)] = &[
     (&[-1, 61504], "busy", "WeChat is busy"),
     (
@@ -109,7 +109,7 @@ const ERRCODES: &[(&[i64], &str, &str)] = &[
     ),
 ];
 
-/// What else goes wrong.
+/// Other failures.
 const OTHERS: &[Case] = &[
     (
         "leaky",
@@ -177,7 +177,7 @@ fn cases() -> Vec<(String, &'static str, &'static str)> {
     errcodes.chain(others).collect()
 }
 
-/// Answers the reasons under which failures of an app were counted.
+/// Returns the reasons under which failures of an app were counted.
 fn reasons(page: &Page, app: &str) -> Vec<String> {
     let series = page.series("wxapp_portrait_poll_failures_total");
     let of_app = series
@@ -186,8 +186,8 @@ fn reasons(page: &Page, app: &str) -> Vec<String> {
     of_app.map(|(labels, _)| labels["reason"].clone()).collect()
 }
 
-/// Waits until the one reason and the sentence are told, and checks all that is said with them.
-async fn told(reader: &Reader, app: &str, (fault, reason, words): &(String, &str, &str)) {
+/// Waits until the reason and the message are reported, and checks everything that is reported with them.
+async fn assert_reported(reader: &Reader, app: &str, (fault, reason, words): &(String, &str, &str)) {
     let page = eventually(fault, async || {
         let page = reader.metrics().await;
         (!reasons(&page, app).is_empty()).then_some(page)
@@ -211,7 +211,7 @@ async fn told(reader: &Reader, app: &str, (fault, reason, words): &(String, &str
 }
 
 #[test]
-fn every_errcode_that_has_a_rule_is_tried() {
+fn every_errcode_with_a_rule_is_tested() {
     let tried: Vec<i64> = ERRCODES
         .iter()
         .flat_map(|(errcodes, ..)| *errcodes)
@@ -226,7 +226,7 @@ fn every_errcode_that_has_a_rule_is_tried() {
 }
 
 #[tokio::test]
-async fn apps_with_every_fault_at_once_leave_the_others_alone() {
+async fn apps_with_every_fault_at_once_do_not_affect_the_others() {
     let cases = cases();
     let name = |index| format!("wxfa{index:014x}");
     let faulty: Vec<String> = (0..cases.len()).map(name).collect();
@@ -258,7 +258,7 @@ async fn apps_with_every_fault_at_once_leave_the_others_alone() {
     let check = async {
         exporter.ready().await;
         for (app, case) in faulty.iter().zip(&cases) {
-            told(&exporter, app, case).await;
+            assert_reported(&exporter, app, case).await;
         }
     };
     tokio::select! {
@@ -288,7 +288,7 @@ async fn apps_with_every_fault_at_once_leave_the_others_alone() {
 }
 
 #[tokio::test]
-async fn one_app_with_every_fault_in_turn_keeps_its_portrait_and_leaves_the_others_alone() {
+async fn one_app_with_every_fault_in_turn_keeps_its_portrait_and_does_not_affect_the_others() {
     let hand = Hand::at(MORNING);
     let apps = [APP, OTHER, "wx2123456789abcdef"];
     let wechat = WeChat::start(apps_of(&apps), hand.clock()).await;
@@ -305,9 +305,9 @@ async fn one_app_with_every_fault_in_turn_keeps_its_portrait_and_leaves_the_othe
     for case in cases() {
         wechat.simulator.clear_faults(&APP.parse().unwrap());
         wechat.set_fault(APP, &case.0);
-        // As after a restart, so that no token and no pause is left from the fault before.
+        // As after a restart, so that no token and no pause is left from the previous fault.
         let polling = inside.poll(APP, Window::OneDay).await;
-        told(&inside, APP, &case).await;
+        assert_reported(&inside, APP, &case).await;
         let page = inside.metrics().await;
         assert_eq!(page.users(None).join("\n"), before, "{}", case.0);
         polling.end().await;
@@ -323,7 +323,7 @@ async fn one_app(settings: Settings) -> (Hand, WeChat, Inside) {
     (hand, wechat, inside)
 }
 
-/// Moves the clock and waits until the app was polled; answers the page.
+/// Moves the clock and waits until the app was polled; returns the page.
 async fn next_poll(hand: &Hand, inside: &Inside, time: TimeDelta) -> Page {
     let polls = |page: &Page| page.value("wxapp_portrait_polls_total", &[("appid", APP)]);
     let before = polls(&inside.metrics().await).unwrap();
@@ -367,7 +367,7 @@ async fn a_failed_poll_keeps_the_last_portrait_until_the_next_good_one() {
 }
 
 #[tokio::test]
-async fn figures_settle_when_they_come_twice_and_follow_a_revision() {
+async fn figures_settle_when_they_arrive_twice_and_are_revised() {
     let (hand, wechat, inside) = one_app(apps_of(&[APP])).await;
     let _polling = inside.poll(APP, Window::OneDay).await;
     let first = inside.ready().await;
@@ -393,14 +393,14 @@ async fn figures_settle_when_they_come_twice_and_follow_a_revision() {
 }
 
 #[tokio::test]
-async fn a_day_that_a_wrong_clock_had_asked_for_is_hidden_when_the_clock_is_right_again() {
+async fn a_day_requested_by_a_wrong_clock_is_hidden_when_the_clock_is_corrected() {
     let (hand, _wechat, inside) = one_app(apps_of(&[APP])).await;
     let mut app = inside.restore(APP, &[Window::OneDay]).await;
     step(&mut app).await;
     let days = |page: &Page| page.value("wxapp_portrait_reference_date_timestamp_seconds", &[]);
     let right = inside.metrics().await;
 
-    // WeChat is wrong as well, as a service of one's own with the same clock may be.
+    // WeChat's clock is wrong as well, as that of a user's own service on the same host may be.
     hand.forward(TimeDelta::days(3));
     step(&mut app).await;
     let wrong = inside.metrics().await;
@@ -463,7 +463,7 @@ async fn a_token_that_is_refused_once_is_replaced_once() {
 }
 
 #[tokio::test]
-async fn a_token_is_renewed_before_it_ends() {
+async fn a_token_is_renewed_before_it_expires() {
     let (hand, wechat, inside) = one_app(Settings {
         token_life: Duration::from_mins(20),
         ..apps_of(&[APP])
@@ -484,7 +484,7 @@ async fn a_token_is_renewed_before_it_ends() {
 }
 
 #[tokio::test]
-async fn a_busy_wechat_is_asked_again_within_the_poll() {
+async fn a_request_to_a_busy_wechat_is_repeated_within_the_poll() {
     let (_hand, wechat, inside) = one_app(apps_of(&[APP])).await;
     for fault in ["errcode=-1*2", "token:http=503*3"] {
         wechat.set_fault(APP, fault);
@@ -498,7 +498,7 @@ async fn a_busy_wechat_is_asked_again_within_the_poll() {
 }
 
 #[tokio::test]
-async fn senseless_rows_are_counted_and_the_good_ones_shown() {
+async fn invalid_rows_are_counted_and_the_valid_ones_shown() {
     let (_hand, wechat, inside) = one_app(apps_of(&[APP])).await;
     wechat.set_fault(APP, "rows");
     let _polling = inside.poll(APP, Window::OneDay).await;
@@ -565,7 +565,7 @@ async fn a_stalled_app_does_not_delay_the_others() {
     }
 }
 
-/// Accepts connections and never answers; answers the address.
+/// Accepts connections and never responds; returns the address.
 fn silence() -> String {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -576,7 +576,7 @@ fn silence() -> String {
     address
 }
 
-/// Waits for the portrait of one app while forty others wait for somebody else, none of whom may
+/// Waits for the portrait of one app while forty others wait for another host, none of which may
 /// have failed before.
 async fn is_not_delayed_by(others: impl Fn(usize) -> Value) {
     let wechat = WeChat::of(&[APP]).await;
@@ -622,7 +622,7 @@ async fn token_commands_that_never_end_do_not_delay_other_apps() {
     is_not_delayed_by(|_| json!({"token_command": ["sleep", "600"]})).await;
 }
 
-/// Answers of 8 MiB that hold what a tree of values, or a page, would make many times as large.
+/// Answers of 8 MiB whose contents would take many times as much as a tree of values, or on a page.
 fn large_answers() -> Vec<String> {
     const SIZE: usize = (8 << 20) - 300;
     let day = yesterday().format("%Y%m%d");
@@ -691,7 +691,7 @@ async fn a_large_answer_costs_a_few_times_its_size() {
 }
 
 #[tokio::test]
-async fn a_task_that_panics_is_started_again_and_counted() {
+async fn a_task_that_panics_is_restarted_and_counted() {
     let (hand, _wechat, mut inside) = one_app(apps_of(&[APP])).await;
     let broken = Arc::default();
     inside.set_clock(hand.fragile_clock(&broken));
@@ -716,7 +716,7 @@ async fn a_task_that_panics_is_started_again_and_counted() {
 }
 
 #[tokio::test]
-async fn a_redirect_is_not_followed_and_carries_the_token_nowhere() {
+async fn a_redirect_is_not_followed_and_does_not_leak_the_token() {
     let carried = Arc::new(AtomicBool::new(false));
     let asked = Arc::clone(&carried);
     let app = Router::new().fallback(async move |uri: Uri| {
@@ -729,6 +729,6 @@ async fn a_redirect_is_not_followed_and_carries_the_token_nowhere() {
         .await;
     let case = ("a redirect".to_owned(), "transport", "HTTP status 302");
     exporter.ready().await;
-    told(&exporter, APP, &case).await;
+    assert_reported(&exporter, APP, &case).await;
     assert!(!carried.load(Ordering::Relaxed));
 }

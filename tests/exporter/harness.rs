@@ -3,7 +3,7 @@
 //!
 //! An exporter is either the real program ([`Home::start`]) or its parts in this process with a
 //! clock of the test's own ([`Inside`]). Both are read through a [`Reader`], which at its end
-//! fails the test if a secret or a token stood in anything that it has seen.
+//! fails the test if anything that it has read contains a secret or a token.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
@@ -45,10 +45,10 @@ use wxapp_portrait_exporter::wechat::{self, Client};
 pub(crate) const APP: &str = "wx0123456789abcdef";
 pub(crate) const OTHER: &str = "wx1123456789abcdef";
 
-/// The one that [`stand_in`] gives out; looked for in whatever is told.
-pub(crate) const TOKEN: &str = "85_a-token-that-nobody-may-tell";
+/// The token that [`fake_wechat`] issues; searched for in all output.
+pub(crate) const TOKEN: &str = "85_a-token-that-must-never-leak";
 
-/// For what must happen; nothing that goes well takes as long.
+/// For what must happen; nothing that succeeds takes as long.
 pub(crate) const DEADLINE: Duration = Duration::from_mins(1);
 
 #[expect(
@@ -59,12 +59,12 @@ pub(crate) fn now() -> DateTime<Utc> {
     Utc::now()
 }
 
-/// Answers the newest day that the exporter asks for.
+/// Returns the newest day that the exporter requests.
 pub(crate) fn yesterday() -> NaiveDate {
     calendar::newest_queryable(now())
 }
 
-/// Answers how many days the exporter asks for: two, but for the first minutes after midnight in
+/// Returns how many days the exporter requests: two, except in the first minutes after midnight in
 /// Beijing.
 pub(crate) fn asked_days() -> u8 {
     let days = (yesterday() - calendar::oldest_queryable(now())).num_days() + 1;
@@ -75,7 +75,7 @@ pub(crate) fn appid(text: &str) -> AppId {
     text.parse().unwrap()
 }
 
-/// Tries again and again until there is something.
+/// Retries until there is a result.
 pub(crate) async fn eventually<T>(what: &str, mut attempt: impl AsyncFnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
@@ -96,7 +96,7 @@ pub(crate) fn client() -> reqwest::Client {
     reqwest::Client::builder().no_proxy().build().unwrap()
 }
 
-/// Serves on a port of its own until the guard goes; answers the address.
+/// Serves on a port of its own until the guard is dropped; returns the address.
 pub(crate) async fn serve(app: Router) -> (String, DropGuard) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -119,7 +119,7 @@ impl Listener for Tls {
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
         loop {
             let (stream, address) = self.listener.accept().await.unwrap();
-            // Who does not trust the certificate goes away.
+            // A client that does not trust the certificate disconnects.
             if let Ok(stream) = self.acceptor.accept(stream).await {
                 return (stream, address);
             }
@@ -131,7 +131,7 @@ impl Listener for Tls {
     }
 }
 
-/// Serves over TLS as these hosts; answers the address, and in PEM who signed the certificate.
+/// Serves over TLS as these hosts; returns the address, and the CA of the certificate in PEM.
 pub(crate) async fn serve_over_tls(app: Router, hosts: &[&str]) -> (String, String) {
     let (key_of_ca, key) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
     let mut ca = CertificateParams::default();
@@ -192,7 +192,7 @@ impl WeChat {
         }
     }
 
-    /// Starts one with the real clock, and apps that behave.
+    /// Starts one with the real clock, and apps without faults.
     pub(crate) async fn of(apps: &[&str]) -> Self {
         Self::start(apps_of(apps), now).await
     }
@@ -206,7 +206,7 @@ impl WeChat {
             .set_fault(&appid(app), fault.parse().unwrap());
     }
 
-    /// Answers what an exporter would have archived of the days up to yesterday: their final figures.
+    /// Returns what an exporter would have archived of the days up to yesterday: their final figures.
     pub(crate) fn records(
         &self,
         app: &str,
@@ -236,14 +236,14 @@ impl WeChat {
         records.collect()
     }
 
-    /// Answers the users that a page must show of an app's final figures.
+    /// Returns the users that a page must show for an app's final figures.
     pub(crate) fn users(&self, app: &str, window: Window, day: NaiveDate) -> Series {
         let answer = self.simulator.answer(&appid(app), window, day).unwrap();
         users(app, window, &answer)
     }
 }
 
-/// Answers the users that a page must show of an answer in the documented spelling.
+/// Returns the users that a page must show for an answer in the documented spelling.
 pub(crate) fn users(app: &str, window: Window, answer: &Value) -> Series {
     let mut series = Series::new();
     for (half, cohort) in [("visit_uv_new", "new"), ("visit_uv", "active")] {
@@ -270,8 +270,8 @@ pub(crate) fn users(app: &str, window: Window, answer: &Value) -> Series {
     series
 }
 
-/// Starts a WeChat that gives out a token and knows one day, with an answer of the test's own.
-pub(crate) async fn stand_in(day: NaiveDate, answer: String) -> (String, DropGuard) {
+/// Starts a WeChat that issues a token and has one day, with an answer of the test's own.
+pub(crate) async fn fake_wechat(day: NaiveDate, answer: String) -> (String, DropGuard) {
     let end = format!("\"end_date\":\"{}\"", day.format("%Y%m%d"));
     let app = Router::new().fallback(async move |body: String| {
         if body.contains("grant_type") {
@@ -286,7 +286,7 @@ pub(crate) async fn stand_in(day: NaiveDate, answer: String) -> (String, DropGua
     (format!("http://{address}"), stop)
 }
 
-/// What stands between the braces of a series.
+/// The labels between the braces of a series.
 pub(crate) type Labels = BTreeMap<String, String>;
 
 /// The series of one metric and their values.
@@ -297,12 +297,12 @@ pub(crate) fn labels(labels: &[(&str, &str)]) -> Labels {
     labels.iter().map(owned).collect()
 }
 
-/// A page in the text format, read with no help from the code that wrote it.
+/// A page in the text format, parsed independently of the code that wrote it.
 #[derive(Debug)]
 pub(crate) struct Page(pub(crate) String);
 
 impl Page {
-    /// Answers all series of a metric; none may stand there twice.
+    /// Returns all series of a metric; none may be there twice.
     pub(crate) fn series(&self, name: &str) -> Series {
         let mut series = Series::new();
         for line in self.0.lines() {
@@ -320,7 +320,7 @@ impl Page {
         series
     }
 
-    /// Answers the value of the one series that has these labels and perhaps others.
+    /// Returns the value of the only series with these labels and possibly others.
     pub(crate) fn value(&self, name: &str, wanted: &[(&str, &str)]) -> Option<f64> {
         let wanted = labels(wanted);
         let mut series = self.series(name);
@@ -333,7 +333,7 @@ impl Page {
         series.into_values().next()
     }
 
-    /// Answers the lines of the users of one app, or of all.
+    /// Returns the lines of the users of one app, or of all.
     pub(crate) fn users(&self, app: Option<&str>) -> Vec<&str> {
         let start = app.map_or("wxapp_portrait_users{".to_owned(), |app| {
             format!("wxapp_portrait_users{{appid=\"{app}\"")
@@ -343,7 +343,7 @@ impl Page {
     }
 }
 
-/// Reads labels up to the closing brace; answers what follows it, too.
+/// Reads labels up to the closing brace; returns the rest, too.
 fn read_labels(mut text: &str) -> (Labels, &str) {
     let mut labels = Labels::new();
     loop {
@@ -369,7 +369,7 @@ fn read_labels(mut text: &str) -> (Labels, &str) {
     }
 }
 
-/// Reads an exporter over HTTP, and remembers everything it says.
+/// Reads an exporter over HTTP, and remembers everything that it returns.
 pub(crate) struct Reader {
     pub(crate) url: String,
     client: reqwest::Client,
@@ -398,7 +398,7 @@ impl Reader {
         request.send().await.unwrap()
     }
 
-    /// Reads a path; answers status and text.
+    /// Reads a path; returns status and text.
     pub(crate) async fn get(&self, path: &str) -> (u16, String) {
         let response = self.ask("GET", path, "identity").await;
         let status = response.status().as_u16();
@@ -414,12 +414,12 @@ impl Reader {
         Page(text)
     }
 
-    /// Reads the page until something is on it.
+    /// Reads the page until it has a result.
     pub(crate) async fn metrics_with<T>(&self, what: &str, look: impl Fn(&Page) -> Option<T>) -> T {
         eventually(what, async || look(&self.metrics().await)).await
     }
 
-    /// Waits until every app has been asked once; answers the page.
+    /// Waits until every app has been polled once; returns the page.
     pub(crate) async fn ready(&self) -> Page {
         eventually("readiness", async || {
             (self.get("/-/ready").await.0 == 200).then_some(())
@@ -428,7 +428,7 @@ impl Reader {
         self.metrics().await
     }
 
-    /// Answers what the status says of the first window of an app.
+    /// Returns the status of the first window of an app.
     pub(crate) async fn window_status(&self, app: &str) -> Value {
         let (_, text) = self.get("/api/v1/status").await;
         let status: Value = serde_json::from_str(&text).unwrap();
@@ -456,29 +456,29 @@ impl Drop for Reader {
             .iter()
             .flat_map(|wechat| wechat.issued_tokens());
         for secret in secrets.chain(tokens).chain([TOKEN.to_owned()]) {
-            // The beginning of one is too much.
+            // Not even the beginning of one may leak.
             let line = seen.iter().find(|line| line.contains(&secret[..24]));
-            assert_eq!(line, None, "a secret or a token was told");
+            assert_eq!(line, None, "a secret or a token leaked");
         }
     }
 }
 
-/// Where an exporter lives: its configuration, secrets and archive. Outlives the process.
+/// The files of an exporter: its configuration, secrets and archive. Outlives the process.
 pub(crate) struct Home {
-    /// Written down anew at every start.
+    /// Written at every start.
     pub(crate) config: Value,
-    folder: Arc<TempDir>,
+    directory: Arc<TempDir>,
     apps: Vec<AppId>,
     simulator: Option<Arc<Simulator>>,
 }
 
 impl Home {
-    /// Configures apps to be asked for every second.
+    /// Configures apps to be polled every second.
     pub(crate) fn new(base_url: &str, apps: &[&str]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let apps: Vec<AppId> = apps.iter().map(|app| appid(app)).collect();
         let configured = apps.iter().map(|app| {
-            std::fs::write(folder.path().join(app.as_str()), secret_of(app)).unwrap();
+            std::fs::write(directory.path().join(app.as_str()), secret_of(app)).unwrap();
             json!({"appid": app, "secret_file": app})
         });
         Self {
@@ -487,7 +487,7 @@ impl Home {
                 "poll": {"interval": "1s", "concurrency": 64},
                 "apps": configured.collect::<Vec<_>>(),
             }),
-            folder: Arc::new(folder),
+            directory: Arc::new(directory),
             apps,
             simulator: None,
         }
@@ -501,14 +501,14 @@ impl Home {
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.directory.path().join(name)
     }
 
     pub(crate) fn archive_file(&self) -> PathBuf {
         self.path("data/portraits.db")
     }
 
-    /// Writes the configuration down; answers where.
+    /// Writes the configuration; returns its path.
     pub(crate) fn configure(&self) -> PathBuf {
         let file = self.path("wxapp-portrait.yml");
         // JSON is YAML.
@@ -516,12 +516,12 @@ impl Home {
         file
     }
 
-    /// Fails the test if a secret or a token stands in a text.
+    /// Fails the test if a text contains a secret or a token.
     pub(crate) fn scan(&self, text: &str) {
         Reader::new(String::new(), self.apps.clone(), self.simulator.as_ref()).saw(text);
     }
 
-    /// Writes the configuration down, and answers how to run the program with it.
+    /// Writes the configuration, and returns the command that runs the program with it.
     pub(crate) fn command(&self) -> Command {
         let mut command = program();
         command
@@ -534,7 +534,7 @@ impl Home {
         command
     }
 
-    /// Answers how to run a command that works on the archive.
+    /// Returns a command that works on the archive.
     pub(crate) fn command_of(&self, name: &str) -> Command {
         let mut command = program();
         command
@@ -559,12 +559,12 @@ impl Home {
     pub(crate) async fn start(&self) -> Exporter {
         let simulator = self.simulator.as_ref();
         let mut exporter = Exporter::start(self.command(), self.apps.clone(), simulator).await;
-        exporter.home = Some(Arc::clone(&self.folder));
+        exporter.home = Some(Arc::clone(&self.directory));
         exporter
     }
 }
 
-/// Answers how to run the program, with no arguments yet.
+/// Returns the command that runs the program, without arguments.
 pub(crate) fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_wxapp-portrait-exporter"));
     command
@@ -573,12 +573,12 @@ pub(crate) fn program() -> Command {
     command
 }
 
-/// Answers the folder of the project.
+/// Returns the directory of the project.
 pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Answers where a program is that `tests/newer` fetched.
+/// Returns the path of a program that `tests/newer` fetched.
 pub(crate) fn newer(program: &str) -> PathBuf {
     let path = root().join("target/tools/newer").join(program);
     assert!(
@@ -589,8 +589,8 @@ pub(crate) fn newer(program: &str) -> PathBuf {
     path
 }
 
-/// Holds a file of the project to what the code makes of it: writes it if it is another, and fails
-/// the test then.
+/// Compares a file of the project with what the code generates: if they differ, writes the file and
+/// fails the test.
 #[track_caller]
 pub(crate) fn assert_fresh(path: &str, expected: &str) {
     let file = root().join(path);
@@ -601,8 +601,8 @@ pub(crate) fn assert_fresh(path: &str, expected: &str) {
     panic!("{path} was stale and is now written; commit it");
 }
 
-/// Answers the text of a file of the project with these parts between its markers, by name. What
-/// stands outside of markers is written by hand and stays.
+/// Returns the text of a file of the project with these parts between its markers, by name. Text
+/// outside of markers is written by hand and stays.
 pub(crate) fn with_parts(path: &str, parts: &[(&str, String)]) -> String {
     let file = root().join(path);
     let mut text = std::fs::read_to_string(&file).unwrap();
@@ -618,14 +618,14 @@ pub(crate) fn with_parts(path: &str, parts: &[(&str, String)]) -> String {
     text
 }
 
-/// Writes a command as a shell wants it.
+/// Quotes a command for a shell.
 pub(crate) fn quoted(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     let words = words.map(|word| format!("'{}'", word.to_str().unwrap()));
     words.collect::<Vec<_>>().join(" ")
 }
 
-/// A program that runs and writes to a file all that it has to say; killed in the end.
+/// A running program whose output goes to a file; killed in the end.
 pub(crate) struct Running {
     child: Child,
     output: NamedTempFile,
@@ -640,13 +640,13 @@ impl Running {
         Self { child, output }
     }
 
-    /// Answers everything it said so far.
+    /// Returns its output so far.
     pub(crate) fn output(&self) -> String {
         let output = std::fs::read(self.output.path()).unwrap();
         String::from_utf8_lossy(&output).into_owned()
     }
 
-    /// Waits for it to say a word; answers what follows, up to the end of the line.
+    /// Waits for a word in its output; returns the rest of the line.
     pub(crate) async fn said(&mut self, word: &str) -> String {
         eventually(word, async || {
             let output = self.output();
@@ -661,7 +661,7 @@ impl Running {
         .await
     }
 
-    /// Answers the most memory that it has ever had resident, in MiB.
+    /// Returns its peak resident memory, in MiB.
     pub(crate) fn peak_memory(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
@@ -675,14 +675,14 @@ impl Running {
         assert!(kill.status().unwrap().success());
     }
 
-    /// Waits for its end; answers how it ended and how long that took.
+    /// Waits for its end; returns its exit status and how long that took.
     pub(crate) async fn ended(&mut self) -> (ExitStatus, Duration) {
         let start = Instant::now();
         let end = eventually("the end", async || self.child.try_wait().unwrap()).await;
         (end, start.elapsed())
     }
 
-    /// Kills it, unless it has ended already; answers how it ended.
+    /// Kills it, unless it has ended already; returns its exit status.
     pub(crate) fn stop(&mut self) -> ExitStatus {
         let _ = self.child.kill();
         self.child.wait().unwrap()
@@ -699,7 +699,7 @@ impl Drop for Running {
 pub(crate) struct Exporter {
     pub(crate) running: Running,
     reader: Reader,
-    /// Secrets are read whenever they are needed, so the folder stays as long as the program runs.
+    /// Secrets are read whenever they are needed, so the directory exists as long as the program runs.
     home: Option<Arc<TempDir>>,
 }
 
@@ -745,7 +745,7 @@ pub(crate) struct Prometheus {
     pub(crate) url: String,
     client: reqwest::Client,
     _running: Running,
-    _folder: TempDir,
+    _directory: TempDir,
 }
 
 impl Prometheus {
@@ -754,33 +754,33 @@ impl Prometheus {
         Self::over(tempfile::tempdir().unwrap(), &scraping(&[exporter]))
     }
 
-    /// Starts one over the blocks in a folder, where also the files lie that the configuration
+    /// Starts one over the blocks in a directory, which also has the files that the configuration
     /// names.
-    pub(crate) fn over(folder: TempDir, config: &Value) -> Self {
-        Self::run("prometheus", folder, config)
+    pub(crate) fn over(directory: TempDir, config: &Value) -> Self {
+        Self::run("prometheus", directory, config)
     }
 
     /// Starts the given program, which may be another version.
-    pub(crate) fn run(program: &str, folder: TempDir, config: &Value) -> Self {
-        let file = folder.path().join("prometheus.yml");
+    pub(crate) fn run(program: &str, directory: TempDir, config: &Value) -> Self {
+        let file = directory.path().join("prometheus.yml");
         std::fs::write(&file, config.to_string()).unwrap();
-        // It does not tell which port it got.
+        // It does not report which port it got.
         let address = format!("127.0.0.1:{}", free_port());
         let mut command = Command::new(program);
         command
             .arg(format!("--config.file={}", file.display()))
-            .arg(format!("--storage.tsdb.path={}", folder.path().display()))
+            .arg(format!("--storage.tsdb.path={}", directory.path().display()))
             .arg("--storage.tsdb.retention.time=100y")
             .arg(format!("--web.listen-address={address}"));
         Self {
             url: format!("http://{address}"),
             client: client(),
             _running: Running::start(command),
-            _folder: folder,
+            _directory: directory,
         }
     }
 
-    /// Asks an endpoint of its API, such as `query_range`; answers all it says, be it an error.
+    /// Sends a request to its API, such as `query_range`; returns the answer, even an error.
     pub(crate) async fn ask(&self, endpoint: &str, parameters: &[(&str, &str)]) -> Value {
         let body = url::form_urlencoded::Serializer::new(String::new())
             .extend_pairs(parameters)
@@ -795,7 +795,7 @@ impl Prometheus {
         .await
     }
 
-    /// Asks until there is a result; answers its series without the labels of the scrape.
+    /// Queries until there is a result; returns its series without the labels of the scrape.
     pub(crate) async fn query(&self, query: &str) -> Series {
         let answer = eventually(query, async || {
             let answer = self.ask("query", &[("query", query)]).await;
@@ -829,13 +829,13 @@ pub(crate) fn scraping(exporters: &[&Exporter]) -> Value {
     })
 }
 
-/// Answers a port that nobody listens on.
+/// Returns a port without a listener.
 pub(crate) fn free_port() -> u16 {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     free.local_addr().unwrap().port()
 }
 
-/// Lets promtool make blocks of samples that `export` wrote.
+/// Lets promtool create blocks from samples that `export` wrote.
 pub(crate) fn backfill(samples: &Path, blocks: &Path) {
     let mut promtool = Command::new("promtool");
     promtool
@@ -850,7 +850,7 @@ pub(crate) fn backfill(samples: &Path, blocks: &Path) {
     assert!(output.status.success(), "{output:?}");
 }
 
-/// A clock that stands still until it is moved.
+/// A clock that is stopped until it is moved.
 #[derive(Clone)]
 pub(crate) struct Hand(Arc<Mutex<DateTime<Utc>>>);
 
@@ -876,7 +876,7 @@ impl Hand {
         move || hand.now()
     }
 
-    /// Answers a clock that panics when it is read while `broken`, which mends it.
+    /// Returns a clock that panics when it is read while `broken`, and resets that.
     pub(crate) fn fragile_clock(&self, broken: &Arc<AtomicBool>) -> Clock {
         let (hand, broken) = (self.clone(), Arc::clone(broken));
         Arc::new(move || {
@@ -890,17 +890,17 @@ impl Hand {
 pub(crate) struct Inside {
     context: Context,
     reader: Reader,
-    folder: TempDir,
+    directory: TempDir,
     _stop: DropGuard,
 }
 
 impl Inside {
-    /// Serves; polls nobody until told to, and then as often as the clock is moved.
+    /// Serves; polls no app until requested, and then as often as the clock is moved.
     pub(crate) async fn start(base_url: &str, apps: &[&str], hand: &Hand) -> Self {
         Self::with_interval(Duration::from_millis(50), base_url, apps, hand).await
     }
 
-    /// Serves; polls nobody until told to, and then once in this time, whether anything can change or
+    /// Serves; polls no app until requested, and then once in this time, whether anything can change or
     /// not.
     pub(crate) async fn with_interval(
         interval: Duration,
@@ -921,7 +921,7 @@ impl Inside {
         let clock: Clock = Arc::new(hand.clock());
         remember_log();
         wechat::install_crypto_provider();
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let telemetry = Arc::new(Telemetry::new().unwrap());
         telemetry.reloaded(clock());
         let observer = Arc::clone(&telemetry);
@@ -936,7 +936,7 @@ impl Inside {
         };
         let observe = move |request: &wechat::Request| observer.request(request);
         let counter = Arc::clone(&telemetry);
-        let archive = Archive::open(folder.path(), Arc::clone(&clock), move |operation| {
+        let archive = Archive::open(directory.path(), Arc::clone(&clock), move |operation| {
             counter.archive_failure(operation);
         });
         let context = Context::new(
@@ -960,24 +960,24 @@ impl Inside {
         Self {
             context,
             reader: Reader::new(format!("http://{address}"), apps, None),
-            folder,
+            directory,
             _stop: stop,
         }
     }
 
-    /// Reads another clock from now on, as far as it polls.
+    /// Polls by another clock from now on.
     pub(crate) fn set_clock(&mut self, clock: Clock) {
         self.context.clock = clock;
     }
 
-    /// Lets the scan know the tokens of a simulator.
+    /// Adds the tokens of a simulator to the scan.
     pub(crate) fn scan_for(&mut self, wechat: &WeChat) {
         self.reader.simulator = Some(Arc::clone(&wechat.simulator));
     }
 
-    /// Answers the archive as another program sees it.
+    /// Returns the archive as another program opens it.
     pub(crate) fn store(&self) -> Store {
-        Store::of_guest(self.folder.path(), Arc::clone(&self.context.clock))
+        Store::of_guest(self.directory.path(), Arc::clone(&self.context.clock))
     }
 
     /// Reads an app's archive and polls it, as after a start.
@@ -986,7 +986,7 @@ impl Inside {
     }
 
     pub(crate) async fn poll_windows(&self, app: &str, windows: &[Window]) -> Polling {
-        // As after a start of the program, of which nothing is known.
+        // As after a start of the program, without any state.
         self.context.registry.remove(&appid(app));
         let apps = vec![configured(app, windows)];
         let supervisor = Supervisor::start(self.context.clone(), apps);
@@ -998,7 +998,7 @@ impl Inside {
         Polling(supervisor)
     }
 
-    /// Reads an app's archive, as after a start, for a test that moves the clock from step to step.
+    /// Reads an app's archive, as after a start, for a test that moves the clock step by step.
     pub(crate) async fn restore(&self, app: &str, windows: &[Window]) -> AppPoller {
         self.restore_as(configured(app, windows)).await
     }
@@ -1025,12 +1025,12 @@ impl Inside {
     }
 }
 
-/// Does what is to be done now for an app; answers when there will be more to do.
+/// Runs the steps of an app that are due; returns when more will be due.
 pub(crate) async fn step(app: &mut AppPoller) -> DateTime<Utc> {
     app.step(&CancellationToken::new()).await
 }
 
-/// Answers an app with a secret, as configured with nothing else.
+/// Returns an app with a secret and defaults.
 pub(crate) fn configured(app: &str, windows: &[Window]) -> config::App {
     let access = AccessMethod::of_secret(SecretString::from(secret_of(&appid(app))));
     config::App {
@@ -1047,7 +1047,7 @@ impl Polling {
         self.0.shutdown().await;
     }
 
-    /// Starts tasks again that panic.
+    /// Restarts tasks that panic.
     pub(crate) async fn watch(&mut self) {
         self.0.watch().await;
     }
@@ -1068,7 +1068,7 @@ impl Drop for Inside {
     }
 }
 
-/// Answers the lines in which all of these words were logged in this process.
+/// Returns the log lines of this process with all of these words.
 pub(crate) fn logged(words: &[&str]) -> Vec<String> {
     let log = LOG.lock().unwrap_or_else(PoisonError::into_inner);
     let log = String::from_utf8_lossy(&log);
@@ -1094,7 +1094,7 @@ impl io::Write for Remember {
     }
 }
 
-/// Hears the same as the program does at its most talkative.
+/// Receives the same as the program's log at its most verbose level.
 fn remember_log() {
     static SUBSCRIBER: Once = Once::new();
     SUBSCRIBER.call_once(|| {

@@ -1,5 +1,5 @@
-//! What the archive and the page hold as days go by: no day is lost that WeChat still tells, and the
-//! past beside it is what WeChat told.
+//! The contents of the archive and the page as days pass: no day is lost that WeChat still returns, and
+//! the past days are shown as WeChat reported them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
@@ -29,19 +29,19 @@ const EVENING: &str = "2026-03-02T10:00:00Z";
 const READY_AT: NaiveTime = NaiveTime::from_hms_opt(10, 0, 0).unwrap();
 const FINAL_AT: NaiveTime = NaiveTime::from_hms_opt(15, 0, 0).unwrap();
 
-/// So long after a day began they came.
+/// How long after the beginning of a day they arrived.
 const FINAL_AFTER: TimeDelta = TimeDelta::hours(24 + 15);
 
-/// How many past days there are whose names are known.
+/// The number of past days whose names are known.
 const PAST_DAYS: u32 = 28;
 
-/// Which of them are shown.
+/// The past days that are shown.
 const DAYS_AGO: [u64; 5] = [1, 7, 14, 21, 28];
 
 /// In these dimensions WeChat lists every name.
 const COMPLETE: [&str; 3] = ["gender", "platform", "age"];
 
-/// These faults last for some hours, and hold the exporter back for an hour more.
+/// These faults last for some hours, and delay requests for another hour.
 const PASSING: &[&str] = &[
     "http=502",
     "http=403",
@@ -74,13 +74,13 @@ const PASSING: &[&str] = &[
     "token:errcode=40164",
 ];
 
-/// These hold it back until the day changes in Beijing.
+/// These delay requests until the day changes in Beijing.
 const OF_THE_DAY: &[&str] = &["errcode=45009", "errcode=61501", "token:errcode=45009"];
 
-/// These hold it back for a day, and after a restart would do so once more.
+/// These delay requests for a day, and once more after a restart.
 const FOR_A_DAY: &[&str] = &["errcode=48001*1", "errcode=61502*1", "errcode=89506*1"];
 
-/// An exporter that polls one app every hour, taken by its test from one thing to do to the next.
+/// An exporter that polls one app every hour, driven by its test from one step to the next.
 struct Life {
     app: &'static str,
     hand: Hand,
@@ -88,27 +88,27 @@ struct Life {
     inside: Inside,
     /// None while the exporter is down.
     followed: Option<AppPoller>,
-    /// When there is something to do.
+    /// When the next step is due.
     next_at: DateTime<Utc>,
-    /// Whether WeChat does something wrong.
+    /// Whether WeChat has a fault.
     is_faulty: bool,
-    /// What was done.
+    /// What has happened.
     steps: Vec<Step>,
     /// When the exporter started.
     starts: Vec<DateTime<Utc>>,
-    /// Of the days that were archived when somebody last looked.
-    told: BTreeMap<NaiveDate, Told>,
+    /// The days that were archived at the last check.
+    reported: BTreeMap<NaiveDate, Reported>,
 }
 
-/// What WeChat told of a day.
-struct Told {
+/// What WeChat reported about a day.
+struct Reported {
     is_final: bool,
     /// In the dimensions of which it lists every name.
     complete: Series,
     others: Series,
 }
 
-/// What was asked for at once.
+/// The requests of one poll.
 struct Step {
     at: DateTime<Utc>,
     portraits: u64,
@@ -116,7 +116,7 @@ struct Step {
 }
 
 impl Life {
-    /// Starts with an app so small that names come and go.
+    /// Starts with an app so small that its names vary.
     async fn start(app: &'static str, time: &str) -> Self {
         let hand = Hand::at(time);
         let settings = Settings {
@@ -136,7 +136,7 @@ impl Life {
             is_faulty: false,
             steps: Vec::new(),
             starts: Vec::new(),
-            told: BTreeMap::new(),
+            reported: BTreeMap::new(),
         };
         life.restart().await;
         life
@@ -165,7 +165,7 @@ impl Life {
         self.restart().await;
     }
 
-    /// Moves the clock to the next thing to do, and does it.
+    /// Moves the clock to the next step, and runs it.
     async fn step(&mut self) {
         let asked = || {
             let requests = self.wechat.simulator.requests();
@@ -184,7 +184,7 @@ impl Life {
         self.next_at = next_at;
     }
 
-    /// Does all that there is to do for some time.
+    /// Runs all steps for some time.
     async fn pass(&mut self, time: TimeDelta) {
         let end = self.hand.now() + time;
         while self.next_at < end {
@@ -206,7 +206,7 @@ impl Life {
         logged(&[self.app, "days are lost for good"])
     }
 
-    /// Answers the users and the past users that the page must show of the days that are archived.
+    /// Returns the users and the past users that the page must show for the archived days.
     fn expected(&mut self) -> [Series; 2] {
         let mut days = Vec::new();
         let limit = PAST_DAYS as usize + 1;
@@ -218,10 +218,10 @@ impl Life {
             let day = restored.reference_date;
             // The day before may still have figures of its morning after a downtime.
             let is_final = restored.state.answered_at >= calendar::midnight(day) + FINAL_AFTER;
-            let told = self.told.get(&day);
-            if told.is_none_or(|told| told.is_final != is_final) {
+            let reported = self.reported.get(&day);
+            if reported.is_none_or(|reported| reported.is_final != is_final) {
                 let figures = self.wechat.users(self.app, OneDay, day);
-                self.told.insert(day, Told::new(figures, is_final));
+                self.reported.insert(day, Reported::new(figures, is_final));
             }
             days.push(day);
         }
@@ -230,10 +230,10 @@ impl Life {
         };
         let names: BTreeSet<&Labels> = days
             .iter()
-            .flat_map(|day| self.told[day].complete.keys())
+            .flat_map(|day| self.reported[day].complete.keys())
             .collect();
         let with_zeros = |day: &NaiveDate| {
-            let mut figures = self.told[day].complete.clone();
+            let mut figures = self.reported[day].complete.clone();
             let filled: BTreeSet<_> = figures.keys().map(breakdown).collect();
             for labels in &names {
                 if filled.contains(&breakdown(labels)) {
@@ -242,7 +242,7 @@ impl Life {
             }
             figures
         };
-        let mut users = self.told[shown].others.clone();
+        let mut users = self.reported[shown].others.clone();
         users.extend(with_zeros(shown));
         let mut past = Series::new();
         for days_ago in DAYS_AGO {
@@ -260,7 +260,7 @@ impl Life {
     }
 }
 
-impl Told {
+impl Reported {
     fn new(mut figures: Series, is_final: bool) -> Self {
         if !is_final {
             scale(&mut figures, 0.97);
@@ -276,7 +276,7 @@ impl Told {
     }
 }
 
-/// Answers what is divided into names.
+/// Returns the users by name.
 fn breakdown(labels: &Labels) -> [String; 2] {
     ["cohort", "dimension"].map(|label| labels[label].clone())
 }
@@ -287,23 +287,23 @@ fn scale(figures: &mut Series, factor: f64) {
     }
 }
 
-/// Answers how many days ago the past days were that a page shows.
+/// Returns how many days ago the past days on a page were.
 fn days_ago(past: &Series) -> BTreeSet<&str> {
     past.keys()
         .map(|labels| labels["days_ago"].as_str())
         .collect()
 }
 
-/// A life with troubles, all drawn from a seed; `SEED=… cargo test` draws the same again.
+/// A life with failures, all drawn from a seed; `SEED=… cargo test` repeats them.
 struct Year {
     life: Life,
     dice: Rng,
-    /// Stands in every message.
+    /// Part of every message.
     seed: u64,
     start: DateTime<Utc>,
     end: DateTime<Utc>,
     look_at: DateTime<Utc>,
-    /// Beijing days that saw a trouble or its consequences.
+    /// Beijing days with a failure or its consequences.
     troubled: BTreeSet<NaiveDate>,
 }
 
@@ -323,16 +323,16 @@ impl Year {
     }
 
     async fn live(&mut self) {
-        // After midnight nobody tells the first day any more.
+        // After midnight the first day is no longer available.
         self.pass(TimeDelta::hours(3)).await;
         while self.life.hand.now() < self.end - TimeDelta::days(7) {
-            self.trouble().await;
+            self.disturb().await;
         }
         self.pass(self.end - self.life.hand.now()).await;
         self.look().await;
     }
 
-    /// Lets time pass, with a restart now and then, and looks at the page at least once a day.
+    /// Lets time pass, with a restart now and then, and checks the page at least once a day.
     async fn pass(&mut self, time: TimeDelta) {
         let end = self.life.hand.now() + time;
         while self.life.hand.now() < end {
@@ -350,7 +350,7 @@ impl Year {
         }
     }
 
-    /// Compares what is served with what WeChat told.
+    /// Compares what is served with what WeChat reported.
     async fn look(&mut self) {
         let (seed, at) = (self.seed, self.life.hand.now());
         let expected = self.life.expected();
@@ -359,14 +359,14 @@ impl Year {
         assert_eq!(archived["gaps"], json!([]), "seed {seed}, {at}");
     }
 
-    /// Brings a trouble, and lets it pass.
+    /// Causes a failure, and lets it pass.
     ///
-    /// WeChat tells the final figures of a day for 33 hours, from 15:00 of the next day on, and two polls
-    /// in that time are enough. No trouble keeps the exporter from asking for more than 27 hours: a day of
-    /// downtime and faults or of holding back, an hour that a fault may hold it back beyond its end, and up
+    /// WeChat returns the final figures of a day for 33 hours, from 15:00 of the next day on, and two polls
+    /// in that time are enough. No failure prevents requests for more than 27 hours: a day of
+    /// downtime and faults or of delay, an hour of delay after the end of a fault, and up
     /// to an hour from the last poll and to the next. At least six quiet hours follow, so any 33 hours have
     /// six of them.
-    async fn trouble(&mut self) {
+    async fn disturb(&mut self) {
         let start = self.life.hand.now();
         let hours = TimeDelta::minutes(self.dice.i64(60..8 * 60));
         let rest_of_day = calendar::next_midnight(start) - start;
@@ -388,7 +388,7 @@ impl Year {
         self.pass(quiet).await;
     }
 
-    /// Lets some faults last for a time, and then the hours pass that they may hold the exporter back.
+    /// Lets some faults last for a time, and then the hours pass for which they may delay requests.
     async fn suffer(&mut self, faults: &[&str], time: TimeDelta, hold_hours: i64) {
         for _ in 0..2 {
             let fault = *self.dice.choice(faults).unwrap();
@@ -433,13 +433,13 @@ impl Year {
         assert_eq!(days.next(), None, "seed {seed}");
     }
 
-    /// Checks that WeChat was not asked more often than the rules say.
+    /// Checks that WeChat was not requested more often than the rules allow.
     fn count_calls(&self) {
         let Self { life, seed, .. } = self;
         let mut calls: BTreeMap<NaiveDate, (usize, u64)> = BTreeMap::new();
         for step in &life.steps {
             let at = step.at;
-            // Two days, and up to three repetitions of what broke or was busy.
+            // Two days, and up to three repetitions of requests that broke off or met a busy WeChat.
             let most = if step.is_faulty { 2 * (1 + 3) } else { 2 };
             assert!(
                 step.portraits <= most,
@@ -447,7 +447,7 @@ impl Year {
                 step.portraits
             );
             let (steps, portraits) = calls.entry(calendar::today(at)).or_default();
-            // The others are to look for changes in the archive.
+            // The others check the archive for changes.
             *steps += usize::from(step.portraits > 0);
             *portraits += step.portraits;
         }
@@ -480,21 +480,21 @@ async fn in_a_year_of_faults_and_restarts_every_day_is_archived_with_its_final_f
     year.live().await;
     year.compare_archive();
     year.count_calls();
-    // On its first day WeChat still told the two days before.
+    // On its first day WeChat still had the two days before.
     let days = year.life.archived().await["days"].clone();
     assert_eq!(days, 365 + 2, "seed {seed}");
     assert_eq!(year.life.lost_days(), [""; 0], "seed {seed}");
 }
 
 #[tokio::test]
-async fn a_failing_poll_asks_no_more_often_than_may_help() {
+async fn a_failing_poll_sends_no_more_requests_than_may_help() {
     let mut life = Life::start("wx-failing", EVENING).await;
     // Two days are due.
     for (fault, portraits) in [
-        // First, for later there is a token.
+        // First, as there is a token later.
         ("token:http=502", 0),
         ("http=502", 2 * (1 + 3)),
-        // Whoever cannot be reached for one day cannot for the other.
+        // A host that cannot be reached for one day cannot be reached for the other.
         ("reset", 1 + 3),
         ("cut", 2 * (1 + 3)),
         ("errcode=-1", 2 * (1 + 3)),
@@ -512,7 +512,7 @@ async fn a_failing_poll_asks_no_more_often_than_may_help() {
 }
 
 #[tokio::test]
-async fn a_downtime_of_several_days_is_told_once_and_shown_as_a_gap() {
+async fn a_downtime_of_several_days_is_logged_once_and_shown_as_a_gap() {
     let mut life = Life::start("wx-downtime", EVENING).await;
     life.pass(TimeDelta::hours(3)).await;
     assert_eq!(life.archived().await["gaps"], json!([]));
@@ -520,16 +520,16 @@ async fn a_downtime_of_several_days_is_told_once_and_shown_as_a_gap() {
     life.pass(TimeDelta::hours(3)).await;
     let gap = json!([{"first_day": "2026-03-02", "last_day": "2026-03-05"}]);
     assert_eq!(life.archived().await["gaps"], gap);
-    let told = life.lost_days();
+    let lost = life.lost_days();
     assert!(
-        told.len() == 1 && told[0].contains("1d 2026-03-02 to 2026-03-05"),
-        "{told:?}"
+        lost.len() == 1 && lost[0].contains("1d 2026-03-02 to 2026-03-05"),
+        "{lost:?}"
     );
     life.pass(TimeDelta::days(1)).await;
     life.restart().await;
     life.pass(TimeDelta::days(1)).await;
     assert_eq!(life.archived().await["gaps"], gap);
-    assert_eq!(life.lost_days(), told);
+    assert_eq!(life.lost_days(), lost);
 }
 
 #[tokio::test]
@@ -543,7 +543,7 @@ async fn past_users_follow_a_late_or_revised_day_at_once() {
         "the day before is late"
     );
 
-    // It is asked for again when it may have come.
+    // It is requested again when it may be available.
     life.pass(TimeDelta::hours(3)).await;
     let [users, mut past] = life.series().await;
     assert_eq!([users.clone(), past.clone()], life.expected());
@@ -556,7 +556,7 @@ async fn past_users_follow_a_late_or_revised_day_at_once() {
 }
 
 #[tokio::test]
-async fn stale_users_take_the_past_with_them_and_come_back() {
+async fn stale_users_are_removed_with_the_past_days_and_restored() {
     let mut life = Life::start("wx-stale", EVENING).await;
     life.step().await;
     let fresh = life.series().await;

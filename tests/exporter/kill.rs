@@ -29,19 +29,19 @@ const APPS: [&str; 3] = [APP, OTHER, "wx2123456789abcdef"];
 const ARCHIVES: u64 = 4;
 const KILLS: u64 = 250;
 
-/// So many programs follow each other at an archive before a new one is begun.
+/// How many programs use an archive one after the other before a new one is started.
 const PROGRAMS: u64 = 10;
 
-/// Longer than it takes to make a new archive.
+/// Longer than it takes to create a new archive.
 const TO_ARCHIVE: Duration = Duration::from_millis(20);
 
-/// How long a program is read at most that has shown news.
+/// How long a program is read at most after it has shown new figures.
 const READING: Duration = Duration::from_millis(150);
 
-/// Active users of an app on a day, which is told by the Unix seconds at which it began.
+/// Active users of an app on a day, which is identified by the Unix seconds at which it began.
 type Users = BTreeMap<(String, String), f64>;
 
-/// How many programs were killed, and how many of them had shown more than was seen before; how
+/// How many programs were killed, and how many of them had shown new figures; how
 /// often figures changed in the archives.
 #[derive(Debug, Default)]
 struct Tally {
@@ -60,17 +60,17 @@ async fn a_thousand_kills_lose_no_answer_that_was_on_the_page() {
     assert!(sum(|tally| tally.revisions) > 500, "{tallies:?}");
 }
 
-/// One home, the WeChat that is asked from there, and all that was seen of it.
+/// One home, the WeChat that it polls, and everything that was seen of it.
 struct Trial {
     dice: Rng,
     simulator: Arc<Simulator>,
     home: Home,
     reader: Reader,
-    /// The most that was on the page since the archive was begun.
+    /// The most that was on the page since the archive was started.
     seen: Users,
     /// How often figures changed in it.
     revisions: u64,
-    /// How long the last program took to show more than was seen before.
+    /// How long the last program took to show new figures.
     to_news: Duration,
     tally: Tally,
 }
@@ -108,7 +108,7 @@ impl Trial {
         trial.tally
     }
 
-    /// Kills a program while its archive is made, or before it shows news, or after; answers its
+    /// Kills a program while its archive is created, or before it shows new figures, or after; returns its
     /// log.
     async fn start_and_kill(&mut self, is_new: bool) -> String {
         let (is_early, part) = (self.dice.bool(), self.dice.f64());
@@ -156,7 +156,7 @@ impl Trial {
         log
     }
 
-    /// Compares what the archive holds with what was seen.
+    /// Compares the archive with what was seen.
     async fn compare(&mut self, place: String) {
         let (data, simulator) = (self.home.path("data"), Arc::clone(&self.simulator));
         let read = move || (archived(&data, &simulator, &place), place);
@@ -173,9 +173,9 @@ impl Trial {
     }
 }
 
-/// Answers routes of a WeChat that multiplies an app's users by how often it was asked for them.
+/// Returns routes of a WeChat that multiplies an app's users by how often they were requested.
 fn growing(simulator: &Arc<Simulator>) -> Router {
-    // Nobody may count while another sets factors.
+    // No request may count while another sets factors.
     let turn = Arc::new(Mutex::new(Arc::clone(simulator)));
     let grow = move |request: Request, next: Next| {
         let simulator = turn.lock().unwrap();
@@ -188,14 +188,14 @@ fn growing(simulator: &Arc<Simulator>) -> Router {
     create_app(Arc::clone(simulator)).layer(from_fn(grow))
 }
 
-/// Answers how often an app was asked for its users.
+/// Returns how often an app's users were requested.
 fn asked(simulator: &Simulator, app: &str) -> u32 {
     let requests = simulator.requests();
     let asked = requests.get(app).map_or(0, |requests| requests.portrait);
     asked.try_into().unwrap()
 }
 
-/// Answers what is on the page.
+/// Returns the contents of the page.
 fn shown(page: &Page) -> Users {
     let newest = page.series("wxapp_portrait_reference_date_timestamp_seconds");
     let newest: BTreeMap<_, _> = newest
@@ -218,8 +218,8 @@ fn shown(page: &Page) -> Users {
     users
 }
 
-/// Answers what the archive holds, and how often figures changed in it. Opens a copy, for the next
-/// program is to find the archive as the kill left it.
+/// Returns the contents of the archive, and how often figures changed in it. Opens a copy, as the next
+/// program must find the archive as the kill left it.
 fn archived(data: &Path, simulator: &Simulator, place: &str) -> (Users, u64) {
     let copy = tempfile::tempdir().unwrap();
     for file in fs::read_dir(data).into_iter().flatten() {
@@ -255,7 +255,7 @@ fn archived(data: &Path, simulator: &Simulator, place: &str) -> (Users, u64) {
     (users, revisions)
 }
 
-/// Answers how many active users an answer tells.
+/// Returns how many active users an answer has.
 fn active(answer: &Value) -> f64 {
     let platforms = answer["visit_uv"]["platforms"].as_array().unwrap();
     let users = platforms.iter().map(|row| row["value"].as_f64().unwrap());

@@ -1,7 +1,7 @@
-//! What `deploy/kubernetes` applies: whether Kubernetes and the Prometheus Operator take it, whether
-//! its pieces and the program fit each other, and whether its README is right.
+//! The objects of `deploy/kubernetes`: whether Kubernetes and the Prometheus Operator accept them,
+//! whether they fit each other and the program, and whether the README is right.
 //!
-//! Has no cluster: reads what `kubectl kustomize` prints, and asks the published schemas.
+//! Has no cluster: reads the output of `kubectl kustomize`, and validates it with the published schemas.
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
@@ -35,23 +35,23 @@ fn read_yaml(text: &str) -> Value {
     serde_saphyr::from_str(text).unwrap()
 }
 
-/// Answers what a program prints that must end well.
+/// Returns the output of a program that must succeed.
 fn printed(command: &mut Command) -> String {
     let output = command.output().unwrap();
     assert!(output.status.success(), "{command:?}: {output:?}");
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// All that would be applied.
+/// All objects that would be applied.
 struct Objects(Vec<Value>);
 
 impl Objects {
-    fn of(folder: &Path) -> Self {
-        let printed = printed(Command::new(newer("kubectl")).arg("kustomize").arg(folder));
+    fn of(directory: &Path) -> Self {
+        let printed = printed(Command::new(newer("kubectl")).arg("kustomize").arg(directory));
         Self(serde_saphyr::from_multiple(&printed).unwrap())
     }
 
-    /// Answers the one object of a kind.
+    /// Returns the one object of a kind.
     fn the(&self, kind: &str) -> &Value {
         let mut found = self.0.iter().filter(|object| object["kind"] == kind);
         let object = found.next().unwrap_or_else(|| panic!("no {kind}"));
@@ -69,7 +69,7 @@ impl Objects {
         &containers[0]
     }
 
-    /// Answers where a volume is mounted.
+    /// Returns where a volume is mounted.
     fn mount(&self, volume: &str) -> &str {
         let mut mounts = list(&self.container()["volumeMounts"]).iter();
         let mount = mounts.find(|mount| mount["name"] == volume);
@@ -94,7 +94,7 @@ fn name(object: &Value) -> &str {
     text(&object["metadata"]["name"])
 }
 
-/// Answers what the schemas find wrong, a line for each fault.
+/// Returns the errors of the schemas, one per line.
 fn faults(objects: &[Value]) -> Vec<String> {
     let python = root().join("target/tools/python/bin/python");
     let mut validate = Command::new(&python)
@@ -116,7 +116,7 @@ fn faults(objects: &[Value]) -> Vec<String> {
 }
 
 #[test]
-fn the_operator_gets_the_rules_of_alerts() {
+fn the_operator_gets_the_alert_rules() {
     let rules = read("alerts/wxapp-portrait.rules.yml");
     assert_fresh("deploy/kubernetes/prometheusrule.yaml", &rule_of(&rules));
 
@@ -124,8 +124,8 @@ fn the_operator_gets_the_rules_of_alerts() {
     let objects = Objects::of(&base());
     let spec = &objects.the("PrometheusRule")["spec"];
     assert_eq!(*spec, read_yaml(&rules));
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("rules.yml");
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("rules.yml");
     // JSON is YAML.
     std::fs::write(&file, spec.to_string()).unwrap();
     printed(
@@ -144,13 +144,13 @@ fn rule_of(rules: &str) -> String {
 }
 
 #[test]
-fn kubernetes_and_the_operator_take_all_objects() {
+fn kubernetes_and_the_operator_accept_all_objects() {
     let objects = Objects::of(&base());
     assert_eq!(objects.0.len(), 6);
     assert_eq!(faults(&objects.0), Vec::<String>::new());
 }
 
-/// What is broken: a kind, a place in it, and what is there then; nothing if it is missing.
+/// A mistake: a kind, a place in it, and the value there; nothing if it is removed.
 const BREAKS: &str = r#"
 StatefulSet /spec/template/spec/container []
 StatefulSet /spec/template/spec/containers/0/securityContext/readonlyRootFilesystem true
@@ -182,7 +182,7 @@ PrometheusRule /spec/groups/0/rules/0/expr
 "#;
 
 #[test]
-fn whatever_they_would_not_take_is_found() {
+fn invalid_objects_are_found() {
     let objects = Objects::of(&base());
     let breaks = BREAKS.lines().filter(|line| !line.is_empty());
     let breaks = breaks.enumerate().map(|(number, line)| {
@@ -210,7 +210,7 @@ fn whatever_they_would_not_take_is_found() {
 }
 
 #[test]
-fn all_pieces_find_each_other() {
+fn all_objects_refer_to_each_other() {
     let objects = Objects::of(&base());
     let (set, service) = (objects.the("StatefulSet"), objects.the("Service"));
     let (policy, monitor) = (objects.the("NetworkPolicy"), objects.the("ServiceMonitor"));
@@ -231,7 +231,7 @@ fn all_pieces_find_each_other() {
         }
     }
     assert_eq!(set["spec"]["serviceName"], *name(service));
-    // Two exporters would ask for the same apps.
+    // Two exporters would poll the same apps.
     assert_eq!(set["spec"]["replicas"], 1);
 
     let named = |ports: &Value, name: &Value| {
@@ -269,20 +269,20 @@ fn all_pieces_find_each_other() {
 }
 
 #[test]
-fn the_program_takes_its_arguments_and_the_configuration() {
+fn the_program_accepts_its_arguments_and_the_configuration() {
     let objects = Objects::of(&base());
-    let folder = tempfile::tempdir().unwrap();
-    let here = folder.path().to_str().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let here = directory.path().to_str().unwrap();
     let (config, secrets) = (objects.mount("config"), objects.mount("secrets"));
 
     for (file, content) in objects.the("ConfigMap")["data"].as_object().unwrap() {
         for app in list(&read_yaml(text(content))["apps"]) {
             let secret = text(&app["secret_file"]).strip_prefix(secrets).unwrap();
             let secret = secret.strip_prefix('/').unwrap();
-            std::fs::write(folder.path().join(secret), "a-secret").unwrap();
+            std::fs::write(directory.path().join(secret), "a-secret").unwrap();
         }
         let content = text(content).replace(secrets, here);
-        std::fs::write(folder.path().join(file), content).unwrap();
+        std::fs::write(directory.path().join(file), content).unwrap();
     }
     let arguments = list(&objects.container()["args"]).iter();
     let arguments = arguments.map(|argument| text(argument).replace(config, here));
@@ -290,7 +290,7 @@ fn the_program_takes_its_arguments_and_the_configuration() {
     assert!(said.contains("good, apps: 1"), "{said}");
 }
 
-/// Asks for what the Pod Security Standard *restricted* asks for, and more.
+/// Requires what the Pod Security Standard *restricted* requires, and more.
 #[test]
 fn the_pod_has_no_rights_that_it_does_not_need() {
     let objects = Objects::of(&base());
@@ -342,7 +342,7 @@ async fn probes_are_answered_and_scraped_series_keep_their_labels() {
         .iter()
         .map(relabeling)
         .collect();
-    // What a series gets from the Operator.
+    // The labels that the Operator adds.
     job["static_configs"][0]["labels"] = json!({
         "__meta_kubernetes_pod_name": pod,
         "namespace": objects.the("Service")["metadata"]["namespace"],
@@ -373,7 +373,7 @@ async fn probes_are_answered_and_scraped_series_keep_their_labels() {
     }
 }
 
-/// Answers a rule of relabeling as Prometheus itself spells it.
+/// Returns a rule of relabeling as Prometheus itself spells it.
 fn relabeling(rule: &Value) -> Value {
     let fields = rule.as_object().unwrap().iter().map(|(name, value)| {
         let name = match name.as_str() {
@@ -390,7 +390,7 @@ fn readme() -> String {
     read("deploy/kubernetes/README.md")
 }
 
-/// Answers the blocks of a language in a text.
+/// Returns the blocks of a language in a text.
 fn blocks(text: &str, language: &str) -> Vec<String> {
     let blocks = Document::read("", text).blocks.into_iter();
     let blocks = blocks.filter(|block| block.language == language);
@@ -398,17 +398,17 @@ fn blocks(text: &str, language: &str) -> Vec<String> {
 }
 
 #[test]
-fn a_folder_of_ones_own_adapts_the_base() {
-    // Kustomize takes nothing by an absolute path.
-    let folder = tempfile::tempdir().unwrap();
-    let project = folder.path().join("wxapp-portrait-exporter");
+fn a_users_own_overlay_adapts_the_base() {
+    // Kustomize does not accept absolute paths.
+    let directory = tempfile::tempdir().unwrap();
+    let project = directory.path().join("wxapp-portrait-exporter");
     let kubernetes = project.join("deploy/kubernetes");
     std::fs::create_dir_all(&kubernetes).unwrap();
     for file in glob::glob(base().join("*.y*ml").to_str().unwrap()).unwrap() {
         let file = file.unwrap();
         std::fs::copy(&file, kubernetes.join(file.file_name().unwrap())).unwrap();
     }
-    let own = folder.path().join("own");
+    let own = directory.path().join("own");
     std::fs::create_dir(&own).unwrap();
     let kustomizations = blocks(&readme(), "yaml");
     assert_eq!(kustomizations.len(), 1);

@@ -1,47 +1,47 @@
-//! Everything over real HTTP, in one binary: a module per room that is tried.
+//! Everything over real HTTP, in one binary: a module for each area.
 
 #![expect(
     clippy::unwrap_used,
     reason = "the helpers of the tests panic like the tests themselves"
 )]
 
-/// Every way to portraits: tokens and whoever gives them, clouds, proxies, certificates.
+/// Every way to portraits: tokens and their sources, clouds, proxies, certificates.
 mod access;
-/// How people are told of alerts.
+/// How people are notified of alerts.
 mod alertmanager;
-/// What survives the process, and what troubles the archive.
+/// What survives the process, and failures of the archive.
 mod archive;
-/// What `check` tells of every app.
+/// What `check` reports about every app.
 mod check;
-/// The cloud function that stands in `docs`, and who may read from it.
+/// The cloud function in `docs`, and who may read from it.
 mod cloud_function;
 /// The files of Docker Compose, and what they start.
 mod compose;
-/// What `docs/configuration.md` says of keys and flags.
+/// What `docs/configuration.md` says about keys and flags.
 mod configuration;
 /// The dashboards of Grafana: their form, their queries and what they show.
 mod dashboards;
-/// The documents: whether what they say can be done, and is there.
+/// The documents: whether their instructions work, and whether what they name exists.
 mod documents;
-/// What goes wrong at WeChat or on the way.
+/// Failures of WeChat or on the way.
 mod faults;
 /// What the others share.
 mod harness;
-/// What the archive and the page hold as days go by.
+/// The contents of the archive and the page as days pass.
 mod history;
-/// What a kill at any moment leaves.
+/// What is left after a kill at any time.
 mod kill;
-/// What `deploy/kubernetes` applies, as Kubernetes and the Prometheus Operator take it.
+/// The objects of `deploy/kubernetes`, validated for Kubernetes and the Prometheus Operator.
 mod kubernetes;
-/// What `docs/metrics.md` says of metrics.
+/// What `docs/metrics.md` says about metrics.
 mod metrics;
-/// What people are told as days go by, from WeChat's figures to their phones.
+/// The notifications of several days, from WeChat's figures to people's phones.
 mod notifications;
 /// How the program starts and ends.
 mod program;
 /// The page, as Prometheus and promtool read it.
 mod prometheus;
-/// What an expression of dashboards and rules asks for.
+/// The selectors in expressions of dashboards and rules.
 mod promql;
 /// What a new configuration changes while the exporter runs.
 mod reload;
@@ -49,9 +49,9 @@ mod reload;
 mod rules;
 /// The sample answers of WeChat's documentation.
 mod samples;
-/// The simulated WeChat, as a client meets it.
+/// The simulated WeChat, as a client sees it.
 mod simulator;
-/// The source of this project, for what its comments tell.
+/// The comments in the source of this project.
 mod source;
 /// The unit for systemd, and its sample configuration.
 mod systemd;

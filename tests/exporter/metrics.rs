@@ -1,6 +1,6 @@
-//! Whether `docs/metrics.md` tells every metric as it is served.
+//! Checks that `docs/metrics.md` describes every metric as it is served.
 //!
-//! Names, types, labels and meanings are read from a page of the real program; what a label can say,
+//! Names, types, labels and meanings are read from a page of the real program; the values of a label,
 //! from the comments of the source.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,7 +19,7 @@ use crate::harness::{
 };
 use crate::source;
 
-/// One metric, as it stands on a page.
+/// One metric, as on a page.
 struct Family {
     name: String,
     kind: String,
@@ -28,7 +28,7 @@ struct Family {
 }
 
 #[tokio::test]
-async fn the_document_of_metrics_tells_what_is_served() {
+async fn the_document_of_metrics_describes_what_is_served() {
     let (_wechat, exporter) = exporter_with_everything().await;
     let everything = exporter.metrics().await;
     let part = async |part: &str| {
@@ -45,8 +45,8 @@ async fn the_document_of_metrics_tells_what_is_served() {
         missing.remove(&family.name);
     }
     assert!(missing.is_empty(), "not on the page: {missing:?}");
-    let told = of_apps.len() + own.len() + process.len();
-    assert_eq!(told, families(&everything).len());
+    let documented = of_apps.len() + own.len() + process.len();
+    assert_eq!(documented, families(&everything).len());
 
     let text = with_parts(
         "docs/metrics.md",
@@ -65,20 +65,20 @@ async fn the_document_of_metrics_tells_what_is_served() {
 fn the_document_of_metrics_has_every_endpoint() {
     let document = source::text("docs/metrics.md");
     for path in RESERVED_PATHS {
-        let is_told = |end| document.contains(&format!("\n| `{path}{end}"));
-        assert!(is_told("` |") || is_told("?"), "{path} is missing");
+        let is_documented = |end| document.contains(&format!("\n| `{path}{end}"));
+        assert!(is_documented("` |") || is_documented("?"), "{path} is missing");
     }
 }
 
-/// Starts an exporter that has something to say of every metric.
+/// Starts an exporter with a value for every metric.
 pub(crate) async fn exporter_with_everything() -> (WeChat, Exporter) {
     let wechat = WeChat::of(&[APP, OTHER]).await;
-    // One bad moment, so that the metric of failed requests is there, and one that lasts.
+    // One failure, so that the metric of failed requests is there, and one that lasts.
     wechat.set_fault(APP, "http=502*1");
     wechat.set_fault(OTHER, "errcode=48001");
     let mut home = Home::of(&wechat, &[APP, OTHER]);
     home.config["windows"] = json!(["1d", "7d", "30d"]);
-    // Not settled, so that there is something to be asked for at any time of the day.
+    // Not settled, so that there is something to request at any time of the day.
     let mut archive = Store::of_guest(&home.path("data"), Arc::new(now));
     for window in Window::ALL {
         let records = wechat.records(APP, window, 29, now()).into_iter();
@@ -104,12 +104,12 @@ pub(crate) async fn exporter_with_everything() -> (WeChat, Exporter) {
     (wechat, exporter)
 }
 
-/// Answers the names of all metrics that stand in the code.
+/// Returns the names of all metrics in the code.
 fn in_the_code() -> BTreeSet<String> {
     let name = Regex::new(r#""(wxapp_portrait_[a-z_]+)""#).unwrap();
     let mut names = BTreeSet::new();
-    let folder = root().join("src/exposition");
-    for entry in WalkDir::new(folder) {
+    let directory = root().join("src/exposition");
+    for entry in WalkDir::new(directory) {
         let path = entry.unwrap().into_path();
         if path.extension().is_none_or(|extension| extension != "rs") {
             continue;
@@ -146,7 +146,7 @@ fn families(page: &Page) -> Vec<Family> {
         }
         assert!(line.starts_with(&family.name), "{line}");
         for found in label.captures_iter(line) {
-            // Of a histogram; it is no label of what is measured.
+            // Of a histogram; it is not a label of the measured value.
             if !family.labels.contains(&found[1].to_owned()) && &found[1] != "le" {
                 family.labels.push(found[1].to_owned());
             }
@@ -170,7 +170,7 @@ fn table(families: &[Family]) -> String {
     table
 }
 
-/// Writes what the labels with a fixed choice can say, all of which is on the page.
+/// Writes the values of labels with a fixed set, all of which are on the page.
 fn labels(page: &Page) -> String {
     let mut table = "| label | value | meaning |\n|---|---|---|\n".to_owned();
     for path in [
@@ -181,7 +181,7 @@ fn labels(page: &Page) -> String {
     ] {
         for string_enum in source::string_enum(path) {
             let what = string_enum.what;
-            let told: BTreeSet<_> = string_enum
+            let documented: BTreeSet<_> = string_enum
                 .values
                 .iter()
                 .map(|(value, _)| value.as_str())
@@ -189,7 +189,7 @@ fn labels(page: &Page) -> String {
             let shown = values(page, &what);
             assert_eq!(
                 shown.iter().map(String::as_str).collect::<BTreeSet<_>>(),
-                told,
+                documented,
                 "{what}"
             );
             for (value, meaning) in &string_enum.values {
@@ -201,14 +201,14 @@ fn labels(page: &Page) -> String {
     table
 }
 
-/// Answers what a label says anywhere on a page.
+/// Returns all values of a label on a page.
 fn values(page: &Page, label: &str) -> BTreeSet<String> {
     let value = Regex::new(&format!(r#"[{{,]{label}="([^"]*)""#)).unwrap();
     let found = value.captures_iter(&page.0);
     found.map(|found| found[1].to_owned()).collect()
 }
 
-/// Writes of which dimensions WeChat tells every name.
+/// Lists the dimensions of which WeChat lists every name.
 fn dimensions() -> String {
     let string_enum = source::string_enum("src/portrait.rs");
     let dimension = string_enum

@@ -1,8 +1,8 @@
-//! The whole way of a message as days go by: from the figures of WeChat through exporters, rules,
+//! The whole path of a message over several days: from the figures of WeChat through exporters, rules,
 //! Prometheus and Alertmanager to what people read.
 //!
-//! The days pass as fast as everybody on the way has seen them. Only Prometheus and Alertmanager
-//! live by the real clock, so what rules measure in time is put into other words (see [`rules`]).
+//! A day passes as soon as all programs on the path have seen it. Only Prometheus and Alertmanager
+//! use the real clock, so durations in rules are rewritten (see [`rules`]).
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -32,10 +32,10 @@ use crate::harness::{
     step,
 };
 
-/// From then on WeChat has the figures of yesterday, in Beijing.
+/// The Beijing time at which WeChat has the figures of yesterday.
 const READY_AT: NaiveTime = NaiveTime::from_hms_opt(10, 0, 0).unwrap();
 
-/// How often Prometheus judges.
+/// How often Prometheus evaluates rules.
 const EVALUATION: &str = "200ms";
 
 /// The groups of rules.
@@ -44,7 +44,7 @@ const GROUPS: [&str; 2] = ["swings", "exporter"];
 /// How many days are in the archives at the start.
 const ARCHIVED: u64 = 36;
 
-/// An app, what people call it, and how many use it.
+/// An app, its name, and its number of users.
 #[derive(Clone, Copy)]
 struct App {
     appid: &'static str,
@@ -56,10 +56,10 @@ const fn app(appid: &'static str, name: &'static str, users: u32) -> App {
     App { appid, name, users }
 }
 
-/// A pair of exporters, and behind it what people have, in one version or in two.
+/// A pair of exporters, and the programs that consume their metrics, in one version or in two.
 struct Chain {
     hand: Hand,
-    /// Until when all polls are done.
+    /// The time up to which all polls are done.
     done: Hand,
     wechat: WeChat,
     pair: [Member; 2],
@@ -71,7 +71,7 @@ struct Member {
     inside: Inside,
     apps: Vec<App>,
     followed: Vec<AppPoller>,
-    /// Where Prometheus reads it, if it is up.
+    /// Its address for Prometheus, if it is up.
     address: String,
     is_up: Arc<AtomicBool>,
     _stop: DropGuard,
@@ -84,17 +84,17 @@ struct Watch {
     prometheus: Prometheus,
     _alertmanager: Alertmanager,
     service: Service,
-    /// Whom it must have told what, in any order.
+    /// The expected receivers and messages, in any order.
     expected: Vec<Message>,
-    _folder: TempDir,
+    _directory: TempDir,
 }
 
-/// Who reads it, and what.
+/// The receiver, and the text.
 type Message = (String, String);
 
 impl Chain {
-    /// Starts on the night of a day, with the days before it in the archives, and with scrapes as
-    /// often as this.
+    /// Starts on the night of a day, with the days before it in the archives, and with this scrape
+    /// interval.
     async fn start(
         versions: &[Version],
         apps: &[App],
@@ -137,7 +137,7 @@ impl Chain {
         calendar::today(self.hand.now())
     }
 
-    /// Lets some exporters poll when it is this time in Beijing, and waits until the rules have
+    /// Lets some exporters poll at this time in Beijing, and waits until the rules have
     /// seen it.
     async fn poll_at(&mut self, time: &str, members: &[usize]) {
         let time: NaiveTime = time.parse().unwrap();
@@ -159,7 +159,7 @@ impl Chain {
         self.pass_day_after(|_| ()).await;
     }
 
-    /// The same, with something that happens before the figures come.
+    /// The same, with something that happens before the figures arrive.
     async fn pass_day_after(&mut self, event: impl FnOnce(&WeChat)) {
         self.poll_at("00:30:00", &[0, 1]).await;
         event(&self.wechat);
@@ -167,7 +167,7 @@ impl Chain {
         self.poll_at("11:30:00", &[0, 1]).await;
     }
 
-    /// Lets exporters be down for a moment, and forget everything but their archives.
+    /// Restarts exporters, which keep only their archives.
     async fn restart(&mut self, members: &[usize]) {
         for member in members {
             self.pair[*member].is_up.store(false, Ordering::Relaxed);
@@ -200,7 +200,7 @@ impl Chain {
         }
     }
 
-    /// Adds to what people must have read.
+    /// Adds an expected message.
     fn expect(&mut self, receiver: &str, words: impl Fn(Version) -> String) {
         for watch in &mut self.watches {
             let words = words(watch.version);
@@ -216,8 +216,8 @@ impl Chain {
         }
     }
 
-    /// Waits until people have read all that they must, and nothing else.
-    async fn told(&self) {
+    /// Waits until all expected messages were received, and nothing else.
+    async fn assert_received(&self) {
         for watch in &self.watches {
             let mut surplus = eventually("messages", async || {
                 let messages = watch.messages();
@@ -240,7 +240,7 @@ impl Chain {
         }
     }
 
-    /// Answers the users of an app, or of one of its platforms, on a day, and how many are usual.
+    /// Returns the users of an app, or of one of its platforms, on a day, and the baseline.
     fn users(&self, app: &App, cohort: &str, platform: Option<&str>, day: NaiveDate) -> (f64, f64) {
         let on = |day| {
             let series = self.wechat.users(app.appid, OneDay, day);
@@ -274,7 +274,7 @@ impl Member {
             if !AtomicBool::load(&serves, Ordering::Relaxed) {
                 return Err(StatusCode::BAD_GATEWAY);
             }
-            // First, as a page that is of a later time than this is read once more.
+            // First, as a page from a later time than this is read once more.
             let time = format!("simulated_time_seconds {}\n", clock.now().timestamp());
             let page = client.get(url).send().await;
             let page = page.map_err(|_| StatusCode::BAD_GATEWAY)?.text().await;
@@ -314,16 +314,16 @@ impl Member {
 
 impl Watch {
     async fn start(version: Version, exporters: &[&str], scrapes: &str) -> Self {
-        let (service, folder) = (Service::start().await, tempfile::tempdir().unwrap());
+        let (service, directory) = (Service::start().await, tempfile::tempdir().unwrap());
         let (example, program) = match version {
             Old => ("wecom.yml", PathBuf::from("prometheus")),
             New => ("robots.yml", newer("prometheus")),
         };
         let alertmanager = Alertmanager::start(version, example, |config| {
             match version {
-                Old => wecom(version, config, &service, folder.path()),
+                Old => wecom(version, config, &service, directory.path()),
                 New => {
-                    robots(config, &service, folder.path());
+                    robots(config, &service, directory.path());
                     config["templates"] = json!(["wxapp-portrait.en.tmpl"]);
                 }
             }
@@ -356,7 +356,7 @@ impl Watch {
             _alertmanager: alertmanager,
             service,
             expected: Vec::new(),
-            _folder: folder,
+            _directory: directory,
         }
     }
 
@@ -384,7 +384,7 @@ impl Watch {
         }
     }
 
-    /// Answers the values of the labels of what a query finds, if anything.
+    /// Returns the values of the labels of the result of a query.
     async fn names(&self, query: &str) -> BTreeSet<String> {
         let answer = self.prometheus.ask("query", &[("query", query)]).await;
         let found = answer["data"]["result"].as_array().unwrap().iter();
@@ -396,7 +396,7 @@ impl Watch {
         words.collect()
     }
 
-    /// Answers all that people have read.
+    /// Returns all received messages.
     fn messages(&self) -> Vec<Message> {
         let requests = self.service.requests().into_iter();
         let messages = requests.filter_map(|(path, body)| {
@@ -415,10 +415,10 @@ impl Watch {
     }
 }
 
-/// Answers the rules that people use, with nothing changed but time.
+/// Returns the bundled rules, with only durations changed.
 ///
-/// Prometheus always lives now, so the rules are told the time of the exporters. Hours of theirs
-/// pass at once: what must last some hours lasts some seconds here. What must bridge a restart is
+/// Prometheus uses the real clock, so the rules get the time of the exporters. Hours of theirs
+/// pass at once: what must last some hours lasts some seconds here. What bridges a restart is
 /// longer than one takes on a busy machine. Ranges and offsets stay: they reach from now back to
 /// the start.
 fn rules() -> String {
@@ -432,7 +432,7 @@ fn rules() -> String {
         assert!(rules.contains(theirs), "{theirs}");
         rules = rules.replace(theirs, ours);
     }
-    // What a group has begun with is seen once it is through.
+    // The input of a group is known once its evaluation has ended.
     for group in GROUPS {
         let name = format!("  - name: wxapp-portrait.{group}\n    rules:\n");
         let (before, after) = rules.split_once(&name).unwrap();
@@ -446,7 +446,7 @@ fn rules() -> String {
     rules
 }
 
-/// Lets Alertmanager wait long enough for all alerts that come together, on a busy machine too.
+/// Lets Alertmanager wait long enough for all alerts of a group, also on a busy machine.
 fn take_time(config: &mut Value) {
     fn of_route(route: &mut Value) {
         route["group_wait"] = json!("2s");
@@ -465,7 +465,7 @@ struct Line {
     en: String,
 }
 
-/// Answers what stands above the messages of an alert.
+/// Returns the heading of the messages of an alert.
 fn summary(alert: &str, version: Version) -> &'static str {
     let (zh, en) = match alert {
         "NewUsersSwing" => (
@@ -500,7 +500,7 @@ enum State {
     Resolved,
 }
 
-/// Answers the message about some alerts of an app.
+/// Returns the message about some alerts of an app.
 fn message(version: Version, state: State, app: &App, dashboard: &str, lines: &[Line]) -> String {
     let (title, section) = match (version, state) {
         (Old, State::Firing) => ("告警", "触发中"),
@@ -521,7 +521,7 @@ fn message(version: Version, state: State, app: &App, dashboard: &str, lines: &[
         )
     };
     let is_of_one_kind = lines.iter().all(|line| line.alert == lines[0].alert);
-    // What all have in common stands once.
+    // What all have in common is written once.
     let (mut title, mut end) = (format!("{title} · {}", app.name), String::new());
     if is_of_one_kind {
         title = format!("{title} · {}", summary(lines[0].alert, version));
@@ -541,7 +541,7 @@ fn message(version: Version, state: State, app: &App, dashboard: &str, lines: &[
 }
 
 impl Chain {
-    /// Answers the line about the users of an app, or of one of its platforms, on a day.
+    /// Returns the line about the users of an app, or of one of its platforms, on a day.
     fn fall(
         &self,
         alert: &'static str,
@@ -569,7 +569,7 @@ impl Chain {
         }
     }
 
-    /// Adds to what product people must have read.
+    /// Adds an expected message to the product team.
     fn expect_swings(&mut self, state: State, app: &App, lines: &[Line]) {
         let dashboard = format!("wxapp-portrait-app?var-appid={}", app.appid);
         self.expect("product", |version| {
@@ -577,8 +577,8 @@ impl Chain {
         });
     }
 
-    /// Adds to what operators must have read.
-    fn expect_trouble(&mut self, state: State, app: &App, line: Line) {
+    /// Adds an expected message to operators.
+    fn expect_operations(&mut self, state: State, app: &App, line: Line) {
         let lines = [line];
         self.expect("operators", |version| {
             message(version, state, app, "wxapp-portrait-exporter", &lines)
@@ -594,7 +594,7 @@ const TINY: App = app("wx-tiny", "小店", 30);
 
 #[expect(clippy::too_many_lines, reason = "ten days, one after the other")]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_swing_is_told_once_and_is_over_the_next_day() {
+async fn a_swing_is_reported_once_and_is_resolved_the_next_day() {
     let apps = [SHOP, GAME, NEWS, BOOKS, TINY];
     let event = |app: App, what: &str| format!("{}@2026-03-01:{what}", app.appid);
     let events = [
@@ -610,7 +610,7 @@ async fn a_swing_is_told_once_and_is_over_the_next_day() {
     chain.pass_day().await;
     chain.swing(&[]).await;
 
-    // The figures of the first are there, but may still change.
+    // The figures of the first are available, but may still change.
     chain.poll_at("00:30:00", &[0, 1]).await;
     chain.poll_at("10:30:00", &[0]).await;
     chain.swing(&[]).await;
@@ -647,14 +647,14 @@ async fn a_swing_is_told_once_and_is_over_the_next_day() {
     for (app, lines) in swings(&chain) {
         chain.expect_swings(State::Firing, &app, &lines);
     }
-    chain.told().await;
+    chain.assert_received().await;
 
     chain.restart(&[0]).await;
     chain.poll_at("12:30:00", &[1]).await;
     chain.restart(&[0, 1]).await;
     chain.poll_at("16:30:00", &[0, 1]).await;
 
-    // From now on nobody hears of one of the apps.
+    // From now on there are no new figures of one of the apps.
     chain.wechat.set_fault(BOOKS.appid, "http=502");
     chain.poll_at("00:30:00", &[0, 1]).await;
     chain
@@ -672,8 +672,8 @@ async fn a_swing_is_told_once_and_is_over_the_next_day() {
         en: "Portraits (1d) of 书店 have not arrived for two hours. The status page of the exporter tells why, and what to do.".to_owned(),
     }
     };
-    chain.expect_trouble(State::Firing, &BOOKS, failing());
-    chain.told().await;
+    chain.expect_operations(State::Firing, &BOOKS, failing());
+    chain.assert_received().await;
 
     chain.poll_at("17:30:00", &[0, 1]).await;
     let stale = || {
@@ -684,14 +684,14 @@ async fn a_swing_is_told_once_and_is_over_the_next_day() {
     }
     };
     chain.poll_at("18:30:00", &[0, 1]).await;
-    chain.expect_trouble(State::Firing, &BOOKS, stale());
-    chain.told().await;
+    chain.expect_operations(State::Firing, &BOOKS, stale());
+    chain.assert_received().await;
     chain.pass_day().await;
     chain.poll_at("12:30:00", &[0, 1]).await;
-    chain.expect_trouble(State::Critical, &BOOKS, stale());
-    chain.told().await;
+    chain.expect_operations(State::Critical, &BOOKS, stale());
+    chain.assert_received().await;
 
-    // The figures of the first are so old that they go, about which product people hear nothing: they
+    // The figures of the first are so old that they are removed, of which the product team is not notified: it
     // would before the end of the next swing of another app.
     chain.pass_day().await;
     chain.swing(&[BOOKS.appid]).await;
@@ -700,27 +700,27 @@ async fn a_swing_is_told_once_and_is_over_the_next_day() {
     chain.swing(&[SHOP.appid]).await;
     let lines = [chain.fall("NewUsersSwing", &SHOP, "new", None, day)];
     chain.expect_swings(State::Firing, &SHOP, &lines);
-    chain.told().await;
+    chain.assert_received().await;
     chain.pass_day().await;
     chain.swing(&[]).await;
     chain.expect_swings(State::Resolved, &SHOP, &lines);
-    chain.told().await;
+    chain.assert_received().await;
 
     let books = BOOKS.appid.parse().unwrap();
     chain.wechat.simulator.clear_faults(&books);
-    // And a week after the first, that is one of the days to compare with.
+    // And a week after the first, which is one of the days to compare with.
     chain.pass_day().await;
     for line in [stale(), stale(), failing()] {
-        chain.expect_trouble(State::Resolved, &BOOKS, line);
+        chain.expect_operations(State::Resolved, &BOOKS, line);
     }
-    chain.told().await;
+    chain.assert_received().await;
     chain.pass_day().await;
     chain.swing(&[]).await;
-    chain.told().await;
+    chain.assert_received().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn in_sixty_ordinary_days_nobody_is_told_anything() {
+async fn sixty_ordinary_days_cause_no_notifications() {
     let apps = [
         app("wx-a", "极小", 30),
         app("wx-b", "小", 400),
@@ -746,12 +746,12 @@ async fn in_sixty_ordinary_days_nobody_is_told_anything() {
             .await;
         assert_eq!(firing, BTreeSet::new());
     }
-    chain.told().await;
+    chain.assert_received().await;
 
-    // And then there is something to tell.
+    // And then there is something to report.
     chain.pass_day().await;
     let day = calendar::yesterday(chain.hand.now());
     let lines = [chain.fall("NewUsersSwing", &last, "new", None, day)];
     chain.expect_swings(State::Firing, &last, &lines);
-    chain.told().await;
+    chain.assert_received().await;
 }

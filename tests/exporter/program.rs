@@ -11,10 +11,10 @@ use wxapp_portrait_exporter::simulator::secret_of;
 
 use crate::harness::{
     APP, Exporter, Home, OTHER, Running, WeChat, appid, client, eventually, program, serve,
-    stand_in, yesterday,
+    fake_wechat, yesterday,
 };
 
-/// Lets a program run to its end; answers its exit code and all that it said.
+/// Lets a program run to its end; returns its exit code and all its output.
 async fn end_of(command: Command) -> (Option<i32>, String) {
     let mut running = Running::start(command);
     let (end, _) = running.ended().await;
@@ -75,7 +75,7 @@ async fn it_ends_while_a_client_does_not_read() {
         "visit_uv_new": half,
         "visit_uv": half,
     });
-    let (base_url, _stop) = stand_in(yesterday(), answer.to_string()).await;
+    let (base_url, _stop) = fake_wechat(yesterday(), answer.to_string()).await;
     let mut exporter = Home::new(&base_url, &[APP]).start().await;
     eventually("readiness", async || {
         (exporter.get("/-/ready").await.0 == 200).then_some(())
@@ -111,7 +111,7 @@ async fn a_port_in_use_is_named() {
 }
 
 #[tokio::test]
-async fn the_health_check_tells_a_living_exporter_from_everything_else() {
+async fn the_health_check_distinguishes_a_live_exporter_from_everything_else() {
     let health = async |address: &str| {
         let mut command = program();
         command.args(["healthcheck", "--web.listen-address", address]);
@@ -187,7 +187,7 @@ async fn the_demo_needs_nothing_and_leaves_nothing() {
             "debug",
         ])
         .env("TMPDIR", temporary.path())
-        // No proxy is asked for what is on this host.
+        // No proxy is used for this host.
         .env_remove("NO_PROXY")
         .env("http_proxy", "http://127.0.0.1:1")
         .current_dir(temporary.path());
@@ -285,7 +285,7 @@ async fn every_outcome_is_a_line_of_the_log_in_logfmt_or_json() {
 }
 
 #[tokio::test]
-async fn a_hangup_reads_the_configuration_again_and_ends_nothing() {
+async fn a_hangup_reads_the_configuration_again_and_does_not_end_the_program() {
     let wechat = WeChat::of(&[APP]).await;
     let home = Home::of(&wechat, &[APP]);
     let mut exporter = home.start().await;

@@ -1,4 +1,4 @@
-//! The page as the real Prometheus and promtool read it.
+//! The page as read by the real Prometheus and promtool.
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
@@ -10,7 +10,7 @@ use wxapp_portrait_exporter::calendar;
 use wxapp_portrait_exporter::portrait::Window;
 
 use crate::harness::{
-    APP, Home, Labels, OTHER, Prometheus, Series, WeChat, backfill, newer, stand_in, users,
+    APP, Home, Labels, OTHER, Prometheus, Series, WeChat, backfill, newer, fake_wechat, users,
     yesterday,
 };
 
@@ -18,7 +18,7 @@ use crate::harness::{
 const ARCHIVED: u64 = 60;
 
 #[tokio::test]
-async fn prometheus_answers_the_exact_figures_of_wechat() {
+async fn prometheus_returns_the_exact_figures_of_wechat() {
     let wechat = WeChat::of(&[APP, "wx1123456789abcdef=350"]).await;
     let exporter = Home::of(&wechat, &[APP, OTHER]).start().await;
     exporter.ready().await;
@@ -90,7 +90,7 @@ fn add_zeros(users: &mut Series, before: impl Fn(u64) -> Option<Series>) {
 }
 
 #[tokio::test]
-async fn prometheus_takes_any_name_that_wechat_may_send() {
+async fn prometheus_accepts_any_name_that_wechat_may_send() {
     let names = [
         r#"say "hi""#,
         r"back\slash\",
@@ -110,7 +110,7 @@ async fn prometheus_takes_any_name_that_wechat_may_send() {
         "visit_uv_new": {},
         "visit_uv": {"devices": rows},
     });
-    let (base_url, _stop) = stand_in(yesterday(), portrait.to_string()).await;
+    let (base_url, _stop) = fake_wechat(yesterday(), portrait.to_string()).await;
     let home = Home::new(&base_url, &[APP]);
     let exporter = home.start().await;
     exporter.ready().await;
@@ -145,7 +145,7 @@ fn check_by(promtool: &Path, page: &str) {
     let complaints = String::from_utf8_lossy(&output.stderr);
     let complaints: Vec<_> = complaints.lines().filter(|line| *line != known).collect();
     assert!(complaints.is_empty(), "{complaints:?}");
-    // 3 stands for complaints about style.
+    // 3 is the exit code for lint errors.
     assert!(
         matches!(output.status.code(), Some(0 | 3)) && output.stdout.is_empty(),
         "{output:?}"
@@ -153,7 +153,7 @@ fn check_by(promtool: &Path, page: &str) {
 }
 
 #[tokio::test]
-async fn promtool_has_no_complaint_about_the_whole_page() {
+async fn promtool_accepts_the_whole_page() {
     let wechat = WeChat::of(&[APP, OTHER]).await;
     wechat.set_fault(OTHER, "errcode=48001");
     let mut home = Home::of(&wechat, &[APP, OTHER]);

@@ -1,8 +1,8 @@
-//! Finds the selectors of a PromQL expression, what stands around each of them, and whether there is
-//! what they ask for.
+//! Finds the selectors of a PromQL expression, the context of each, and whether there are series
+//! for them.
 //!
-//! Whether an expression is right is for Prometheus to say; this reads only as much of right ones
-//! as is asked of dashboards and alert rules. Variables of Grafana may stand where a value may.
+//! Whether an expression is valid is checked by Prometheus; this parses only the subset that dashboards
+//! and alert rules use. Variables of Grafana may be in place of values.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
@@ -11,7 +11,7 @@ use regex::Regex;
 
 use crate::harness::Page;
 
-/// Words that stand where a metric could, but are none.
+/// Words in the place of a metric that are not metrics.
 const WORDS: [&str; 11] = [
     "and", "or", "unless", "atan2", "bool", "offset", "start", "end", "inf", "nan", "time",
 ];
@@ -40,7 +40,7 @@ const REDUCING: [&str; 10] = [
     "count_values",
 ];
 
-/// One metric, as an expression asks for it.
+/// One metric, as selected by an expression.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Selector {
     pub(crate) metric: String,
@@ -61,7 +61,7 @@ impl Selector {
         matchers.any(|(name, operator, _)| name == label && operator == "=")
     }
 
-    /// Answers the first aggregation that adds up, or picks from, different values of a label.
+    /// Returns the first aggregation that adds up, or picks from, different values of a label.
     pub(crate) fn mixes(&self, label: &str) -> Option<&str> {
         if self.fixes(label) {
             return None;
@@ -72,15 +72,15 @@ impl Selector {
     }
 }
 
-/// What is known of an expression.
+/// The analysis of an expression.
 #[derive(Debug, Default)]
 pub(crate) struct Expression {
     pub(crate) selectors: Vec<Selector>,
     /// The labels of all lists: what is grouped by and matched on.
     pub(crate) labels: Vec<String>,
-    /// What is asked for as of another time: the metric, and the duration with its sign.
+    /// Selectors with an offset: the metric, and the duration with its sign.
     pub(crate) offsets: Vec<(String, String)>,
-    /// Whether an aggregation names what it drops, and not what it keeps.
+    /// Whether an aggregation uses `without`.
     pub(crate) drops: bool,
 }
 
@@ -91,7 +91,7 @@ struct Open {
     aggregation: Option<(String, Vec<String>)>,
 }
 
-/// Reads an expression; fails with a sentence on what it cannot read.
+/// Reads an expression; fails with a message about what it cannot parse.
 pub(crate) fn read(text: &str) -> Result<Expression, String> {
     static TOKEN: LazyLock<Regex> = LazyLock::new(|| {
         let string = r#""(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'"#;
@@ -107,7 +107,7 @@ pub(crate) fn read(text: &str) -> Result<Expression, String> {
     let token = |at: usize| tokens.get(at).copied().unwrap_or_default();
     let is_name =
         |word: &str| word.starts_with(|c: char| c.is_ascii_alphabetic() || "_:".contains(c));
-    // Reads up to the end of a list; answers its labels and what comes after.
+    // Reads up to the end of a list; returns its labels and the rest.
     let list = |mut at: usize| {
         let mut labels = Vec::new();
         while !["", ")"].contains(&token(at)) {
@@ -141,7 +141,7 @@ pub(crate) fn read(text: &str) -> Result<Expression, String> {
             let selector = read
                 .selectors
                 .last()
-                .ok_or("`offset` stands behind nothing")?;
+                .ok_or("`offset` follows nothing")?;
             read.offsets.push((selector.metric.clone(), offset));
         } else if LISTS.contains(&word) {
             let labels;
@@ -192,7 +192,7 @@ pub(crate) fn read(text: &str) -> Result<Expression, String> {
     Ok(read)
 }
 
-/// Reads matchers up to the closing brace; answers what comes after it, too.
+/// Reads matchers up to the closing brace; returns the rest, too.
 fn matchers(tokens: &[&str], mut at: usize) -> (Vec<(String, String, String)>, usize) {
     let mut matchers = Vec::new();
     while let [label, operator, value, ..] = &tokens[at..] {
@@ -234,11 +234,11 @@ const OF_PROMETHEUS: [(&str, &[&str]); 5] = [
 
 type Values = BTreeSet<String>;
 
-/// Metrics, the labels of each, and the values of these; no value where any may be.
+/// Metrics, the labels of each, and the values of these; no values where any value is possible.
 pub(crate) struct Vocabulary(BTreeMap<String, BTreeMap<String, Values>>);
 
 impl Vocabulary {
-    /// Learns what a page has, and what Prometheus adds.
+    /// Adds the metrics of a page, and what Prometheus adds.
     pub(crate) fn of(page: &Page) -> Self {
         let mut known: BTreeMap<String, BTreeMap<String, Values>> = BTreeMap::new();
         for line in page.0.lines().filter(|line| !line.starts_with('#')) {
@@ -268,7 +268,7 @@ impl Vocabulary {
         self.0.contains_key(metric)
     }
 
-    /// Learns a metric that is recorded from others: it may have each of their labels, or lack it.
+    /// Adds a metric that is recorded from others: it may have each of their labels, or lack it.
     pub(crate) fn record(&mut self, metric: &str, from: &Expression) {
         let mut labels: BTreeMap<String, Values> = BTreeMap::new();
         for selector in &from.selectors {
@@ -283,7 +283,7 @@ impl Vocabulary {
         self.0.insert(metric.to_owned(), labels);
     }
 
-    /// Answers what an expression asks for that is not there.
+    /// Returns the parts of an expression that do not exist.
     pub(crate) fn unknown(&self, expression: &Expression) -> Vec<String> {
         let mut faults = Vec::new();
         let mut all = BTreeSet::new();
@@ -299,7 +299,7 @@ impl Vocabulary {
                     faults.push(format!("{metric} has no label {label}"));
                     continue;
                 };
-                // Of patterns that choose from words, every word must be there.
+                // In patterns with alternatives, every word must exist.
                 let plain = |c: char| c.is_alphanumeric() || "_|".contains(c);
                 let words = value.split('|').filter(|_| value.chars().all(plain));
                 for word in words.filter(|_| !values.is_empty()) {
@@ -319,7 +319,7 @@ impl Vocabulary {
 }
 
 #[test]
-fn selectors_are_found_with_all_that_stands_around_them() {
+fn selectors_are_found_with_their_context() {
     let text = "sum by (a) (rate(x_total{l=\"1, 2\", m!~\"3\"}[$__rate_interval])) \
                 / on (a) group_left (b) quantile(0.5, max by (a, c) (y)) offset -2d and z @ end()";
     let expression = read(text).unwrap();

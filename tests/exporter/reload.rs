@@ -1,4 +1,4 @@
-//! What a new configuration changes while the exporter runs, and what it leaves alone.
+//! What a new configuration changes while the exporter runs, and what it does not.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -24,7 +24,7 @@ const THIRD: &str = "wx2123456789abcdef";
 const LAST_SUCCESSFUL: &str = "wxapp_portrait_config_last_reload_successful";
 const LAST_SUCCESS_AT: &str = "wxapp_portrait_config_last_reload_success_timestamp_seconds";
 
-/// Writes an app as [`Home`] does, with other keys beside.
+/// Writes an app as [`Home`] does, with additional keys.
 fn entry(app: &str, keys: Value) -> Value {
     let mut entry = json!({"appid": app, "secret_file": app});
     let Value::Object(keys) = keys else { panic!() };
@@ -36,14 +36,14 @@ fn entries(apps: &[&str]) -> Value {
     apps.iter().map(|app| entry(app, json!({}))).collect()
 }
 
-/// A home whose apps are asked once, and then not for hours.
+/// A home whose apps are polled once, and then not for hours.
 fn calm_home(wechat: &WeChat, apps: &[&str]) -> Home {
     let mut home = Home::of(wechat, apps);
     home.config["poll"]["interval"] = json!("12h");
     home
 }
 
-/// Asks for what is in the file to be followed; answers status and text.
+/// Requests a reload; returns status and text.
 async fn post(exporter: &Exporter) -> (u16, String) {
     let answer = exporter.ask("POST", "/-/reload", "identity").await;
     let status = answer.status().as_u16();
@@ -52,13 +52,13 @@ async fn post(exporter: &Exporter) -> (u16, String) {
     (status, text)
 }
 
-/// Writes the configuration down and has it followed.
+/// Writes the configuration and reloads it.
 async fn reload(home: &Home, exporter: &Exporter) {
     home.configure();
     assert_eq!(post(exporter).await, (200, "reloaded\n".to_owned()));
 }
 
-/// Waits until nobody is to be asked before the next turn; answers the page.
+/// Waits until no app is due before the next interval; returns the page.
 async fn calm(exporter: &Exporter) -> Page {
     exporter
         .metrics_with("the end of all polls", |page| {
@@ -70,7 +70,7 @@ async fn calm(exporter: &Exporter) -> Page {
         .await
 }
 
-/// Waits until an app that failed has been asked again; answers the page.
+/// Waits until an app that failed has been polled again; returns the page.
 async fn recovered(exporter: &Exporter, app: &str) -> Page {
     let has_users = |page: &Page| {
         let has_users = !page.users(Some(app)).is_empty();
@@ -80,7 +80,7 @@ async fn recovered(exporter: &Exporter, app: &str) -> Page {
     calm(exporter).await
 }
 
-/// Answers all lines about an app.
+/// Returns all lines about an app.
 fn of_app<'a>(page: &'a Page, app: &str) -> Vec<&'a str> {
     let label = format!("appid=\"{app}\"");
     let lines = page.0.lines();
@@ -97,7 +97,7 @@ fn requests(wechat: &WeChat, app: &str) -> Requests {
     requests.get(app).copied().unwrap_or_default()
 }
 
-/// Waits until an app was asked for a portrait.
+/// Waits until a portrait of an app was requested.
 async fn asked(wechat: &WeChat, app: &str) {
     eventually("a request", async || {
         (requests(wechat, app).portrait > 0).then_some(())
@@ -105,7 +105,7 @@ async fn asked(wechat: &WeChat, app: &str) {
     .await;
 }
 
-/// Answers the users of yesterday that a page must show.
+/// Returns the users of yesterday that a page must show.
 fn expected(wechat: &WeChat, apps: &[&str], windows: &[Window]) -> Series {
     let of = |app| {
         let windows = windows.iter();
@@ -146,7 +146,7 @@ async fn an_added_app_is_shown_and_a_removed_one_is_gone_with_the_next_scrape() 
     assert_eq!([APP, OTHER].map(|app| requests(&wechat, app)), asked_before);
     assert_eq!(requests(&wechat, THIRD).token, 1);
 
-    // What was archived is there at once when the app comes back.
+    // Archived days are shown at once when the app is added again.
     home.config["apps"] = entries(&[OTHER, APP]);
     reload(&home, &exporter).await;
     let page = exporter.metrics().await;
@@ -155,12 +155,12 @@ async fn an_added_app_is_shown_and_a_removed_one_is_gone_with_the_next_scrape() 
 }
 
 #[tokio::test]
-async fn counters_go_on_and_a_removed_app_is_not_asked_for_any_more() {
+async fn counters_continue_and_a_removed_app_is_no_longer_polled() {
     let apps = [APP, OTHER, THIRD];
     let wechat = WeChat::of(&apps).await;
     let mut home = Home::of(&wechat, &apps);
     for app in apps {
-        // So that there is something to ask for at any hour.
+        // So that there is something to request at any hour.
         wechat.set_fault(app, "garbage");
     }
     let exporter = home.start().await;
@@ -192,13 +192,13 @@ async fn counters_go_on_and_a_removed_app_is_not_asked_for_any_more() {
     }
 }
 
-/// Answers the values that a label has.
+/// Returns the values that a label has.
 fn values(series: &Series, label: &str) -> BTreeSet<String> {
     series.keys().map(|labels| labels[label].clone()).collect()
 }
 
 #[tokio::test]
-async fn a_changed_app_keeps_what_it_counted_and_its_token() {
+async fn a_changed_app_keeps_its_counters_and_its_token() {
     let wechat = WeChat::of(&[APP, OTHER]).await;
     let mut home = calm_home(&wechat, &[APP, OTHER]);
     home.archive(&wechat, &[APP], 10);
@@ -269,7 +269,7 @@ async fn a_changed_app_keeps_what_it_counted_and_its_token() {
 }
 
 #[tokio::test]
-async fn a_changed_access_is_followed_at_once() {
+async fn a_changed_access_is_applied_at_once() {
     for (key, value, tokens, is_asked) in [
         ("token_url", "{wechat}/simulator/tokens/{app}", 2, true),
         ("portrait_url", "{wechat}/function/{app}", 1, true),
@@ -302,7 +302,7 @@ async fn a_changed_access_is_followed_at_once() {
 }
 
 #[tokio::test]
-async fn a_changed_way_of_polling_is_followed_and_costs_no_token() {
+async fn changed_settings_of_polling_are_applied_without_a_new_token() {
     let hanging = [OTHER, THIRD, "wx3123456789abcdef"];
     let apps = [APP, hanging[0], hanging[1], hanging[2]];
     let wechat = WeChat::of(&apps).await;
@@ -316,7 +316,7 @@ async fn a_changed_way_of_polling_is_followed_and_costs_no_token() {
     home.config["apps"] = entries(&[APP]);
     let exporter = home.start().await;
     let counted = Cell::new(polls(&calm(&exporter).await, APP, "1d"));
-    let goes_on = async || {
+    let continues = async || {
         exporter
             .metrics_with("more polls", |page| {
                 let polls = polls(page, APP, "1d");
@@ -327,7 +327,7 @@ async fn a_changed_way_of_polling_is_followed_and_costs_no_token() {
     };
     home.config["poll"]["interval"] = json!("1s");
     reload(&home, &exporter).await;
-    goes_on().await;
+    continues().await;
 
     home.config["poll"]["concurrency"] = json!(4);
     home.config["apps"] = entries(&apps);
@@ -335,7 +335,7 @@ async fn a_changed_way_of_polling_is_followed_and_costs_no_token() {
     for app in hanging {
         asked(&wechat, app).await;
     }
-    goes_on().await;
+    continues().await;
 
     home.config["wechat"]["timeout"] = json!("100ms");
     reload(&home, &exporter).await;
@@ -345,12 +345,12 @@ async fn a_changed_way_of_polling_is_followed_and_costs_no_token() {
             page.value("wxapp_portrait_api_request_failures_total", &labels)
         })
         .await;
-    goes_on().await;
+    continues().await;
     assert_eq!(apps.map(|app| requests(&wechat, app).token), [1; 4]);
 }
 
 #[tokio::test]
-async fn a_changed_age_of_what_is_shown_and_kept_is_followed() {
+async fn changed_limits_of_staleness_and_retention_are_applied() {
     let wechat = WeChat::of(&[APP]).await;
     wechat.set_fault(APP, "errcode=61503");
     let mut home = Home::of(&wechat, &[APP]);
@@ -388,18 +388,18 @@ async fn a_changed_age_of_what_is_shown_and_kept_is_followed() {
     assert_eq!(requests(&wechat, APP).token, 1);
 }
 
-/// Answers the part of the page that is about apps.
+/// Returns the part of the page that is about apps.
 async fn portraits(exporter: &Exporter) -> String {
     exporter.get("/metrics?collect[]=portrait").await.1
 }
 
-/// Answers whether the last reload was one, and when the last good one was.
+/// Returns whether the last reload succeeded, and when the last successful one was.
 async fn last_reload(exporter: &Exporter) -> [f64; 2] {
     let page = exporter.metrics().await;
     [LAST_SUCCESSFUL, LAST_SUCCESS_AT].map(|name| page.value(name, &[]).unwrap())
 }
 
-/// Answers why the last configuration is not followed, as the status tells it.
+/// Returns why the last configuration is not applied, from the status.
 async fn config_problem(exporter: &Exporter) -> Option<String> {
     let (_, text) = exporter.get("/api/v1/status").await;
     let status: Value = serde_json::from_str(&text).unwrap();
@@ -407,7 +407,7 @@ async fn config_problem(exporter: &Exporter) -> Option<String> {
 }
 
 #[tokio::test]
-async fn a_bad_configuration_is_refused_with_its_reason_and_changes_nothing() {
+async fn an_invalid_configuration_is_refused_with_its_reason_and_changes_nothing() {
     let start = f64::from(u32::try_from(now().timestamp()).unwrap());
     let wechat = WeChat::of(&[APP, OTHER]).await;
     let home = calm_home(&wechat, &[APP, OTHER]);
@@ -467,7 +467,7 @@ async fn a_bad_configuration_is_refused_with_its_reason_and_changes_nothing() {
             ["0".to_owned(), at.to_string()]
         );
     }
-    // A file that is named must be there, too.
+    // A file that is named must exist, too.
     fs::write(&file, &good).unwrap();
     fs::remove_file(home.path(OTHER)).unwrap();
     let (status, text) = post(&exporter).await;
@@ -486,7 +486,7 @@ async fn a_bad_configuration_is_refused_with_its_reason_and_changes_nothing() {
     }
     assert_eq!(portraits(&exporter).await, before);
 
-    // A calm exporter asks nobody for the sake of a reload, either.
+    // An idle exporter sends no requests because of a reload, either.
     fs::write(home.path(OTHER), secret_of(&appid(OTHER))).unwrap();
     eventually("a later second", async || {
         reload(&home, &exporter).await;
@@ -501,7 +501,7 @@ async fn a_bad_configuration_is_refused_with_its_reason_and_changes_nothing() {
 }
 
 #[tokio::test]
-async fn an_app_that_failed_is_asked_again_soon() {
+async fn an_app_that_failed_is_polled_again_soon() {
     let wechat = WeChat::of(&[APP, OTHER]).await;
     wechat.set_fault(OTHER, "garbage");
     let home = calm_home(&wechat, &[APP, OTHER]);
@@ -530,7 +530,7 @@ async fn an_app_that_failed_is_asked_again_soon() {
 }
 
 #[tokio::test]
-async fn what_a_person_must_resolve_first_is_not_asked_again_by_reloads_but_by_another_access() {
+async fn what_an_operator_must_resolve_is_not_polled_again_by_reloads_but_with_another_access() {
     let wechat = WeChat::of(&[APP, OTHER]).await;
     wechat.set_fault(OTHER, "errcode=48001");
     let mut home = calm_home(&wechat, &[APP, OTHER]);
@@ -551,7 +551,7 @@ async fn what_a_person_must_resolve_first_is_not_asked_again_by_reloads_but_by_a
     tokio::time::sleep(Duration::from_secs(6)).await;
     assert_eq!(requests(&wechat, OTHER), before);
 
-    // The same secret by another way.
+    // The same secret from another source.
     let moved = home.path("moved");
     fs::copy(home.path(OTHER), &moved).unwrap();
     home.config["apps"][1] = json!({"appid": OTHER, "secret_file": "moved"});
@@ -580,10 +580,10 @@ async fn a_secret_that_was_replaced_is_used() {
     fs::write(home.path(APP), format!("{secret}\n")).unwrap();
     reload(&home, &exporter).await;
     let page = recovered(&exporter, APP).await;
-    // Without a reload the file is looked at every minute.
+    // Without a reload the file is checked every minute.
     assert!(start.elapsed() < Duration::from_secs(30));
 
-    // A token that works is not given up for another secret.
+    // A valid token is not dropped for another secret.
     let before = requests(&wechat, APP);
     fs::write(home.path(APP), &wrong).unwrap();
     reload(&home, &exporter).await;
@@ -592,7 +592,7 @@ async fn a_secret_that_was_replaced_is_used() {
 }
 
 #[tokio::test]
-async fn an_app_that_hangs_is_removed_at_once_and_in_the_way_of_nobody_when_it_is_added() {
+async fn an_app_that_hangs_is_removed_at_once_and_does_not_delay_others_when_it_is_added() {
     for fault in ["http=502", "delay=1h", "token:delay=1h"] {
         let wechat = WeChat::of(&[APP, OTHER]).await;
         wechat.set_fault(OTHER, fault);
@@ -615,7 +615,7 @@ async fn an_app_that_hangs_is_removed_at_once_and_in_the_way_of_nobody_when_it_i
             "{fault}: it waited"
         );
         assert_eq!(of_app(&page, OTHER), [""; 0]);
-        // Ready, though nobody has asked whether it is.
+        // Ready, although no client has requested that.
         calm(&exporter).await;
 
         home.config["apps"] = entries(&[APP, OTHER]);
@@ -653,7 +653,7 @@ async fn reloads_that_come_all_at_once_are_all_answered() {
 }
 
 #[tokio::test]
-async fn a_demo_takes_a_reload_and_changes_nothing() {
+async fn a_reload_of_a_demo_changes_nothing() {
     let mut command = program();
     command.args(["demo", "--web.listen-address", "127.0.0.1:0"]);
     let exporter = Exporter::start(command, Vec::new(), None).await;
@@ -686,7 +686,7 @@ async fn end(exporter: &mut Exporter) {
 }
 
 #[tokio::test]
-async fn it_ends_well_while_it_is_reloaded_again_and_again() {
+async fn it_ends_while_it_is_reloaded_repeatedly() {
     let wechat = WeChat::of(&[APP, OTHER]).await;
     let home = Home::of(&wechat, &[APP, OTHER]);
     for _ in 0..3 {
@@ -710,7 +710,7 @@ async fn it_ends_well_while_it_is_reloaded_again_and_again() {
 }
 
 #[tokio::test]
-async fn a_reload_waits_for_no_named_pipe() {
+async fn a_reload_does_not_wait_for_a_named_pipe() {
     let wechat = WeChat::of(&[APP]).await;
     let home = calm_home(&wechat, &[APP]);
     let mut exporter = home.start().await;
@@ -732,12 +732,12 @@ async fn a_reload_waits_for_no_named_pipe() {
 /// How often the configuration is changed under load.
 const ROUNDS: usize = 24;
 
-/// Apps that are never changed, such that are, and such that come and go.
+/// Apps that are never changed, apps that are changed, and apps that are added and removed.
 const STILL: Range<usize> = 0..10;
 const CHANGED: Range<usize> = 10..18;
 const COMING: Range<usize> = 18..32;
 
-/// Those of the last that fail, and how.
+/// The last of these that fail, and their faults.
 const FAILING: [(usize, &str); 6] = [
     (26, "http=502"),
     (27, "http=502"),
@@ -747,7 +747,7 @@ const FAILING: [(usize, &str); 6] = [
     (31, "errcode=61503"),
 ];
 
-/// Answers the configuration of a round.
+/// Returns the configuration of a round.
 fn configuration(base: &Value, apps: &[&str], round: usize) -> Value {
     let mut config = base.clone();
     let either = |of: [&str; 2], every: usize| json!(of[round / every % 2]);
@@ -767,7 +767,7 @@ fn configuration(base: &Value, apps: &[&str], round: usize) -> Value {
     config
 }
 
-/// Scrapes a page, which must be whole.
+/// Scrapes a page, which must be complete.
 async fn scrape(exporter: &Exporter, path: &str, encoding: &str) -> Page {
     let answer = exporter.ask("GET", path, encoding).await;
     assert_eq!(answer.status().as_u16(), 200);
@@ -782,12 +782,12 @@ async fn scrape(exporter: &Exporter, path: &str, encoding: &str) -> Page {
     let mut series = HashSet::new();
     for line in text.lines().filter(|line| !line.starts_with('#')) {
         let (name, _) = line.rsplit_once(' ').unwrap();
-        assert!(series.insert(name), "it stands there twice: {line}");
+        assert!(series.insert(name), "it is there twice: {line}");
     }
     Page(text)
 }
 
-/// Answers the users on a page by what must not be mixed: app, window and reference date.
+/// Returns the users on a page by what must not be mixed: app, window and reference date.
 fn portraits_on(page: &Page) -> BTreeMap<(String, String, String), String> {
     let days = page.series("wxapp_portrait_reference_date_timestamp_seconds");
     let mut portraits: BTreeMap<_, String> = BTreeMap::new();
@@ -802,7 +802,7 @@ fn portraits_on(page: &Page) -> BTreeMap<(String, String, String), String> {
 }
 
 #[tokio::test]
-async fn every_scrape_is_whole_while_apps_and_settings_change_dozens_of_times() {
+async fn every_scrape_is_complete_while_apps_and_settings_change_dozens_of_times() {
     let apps = COMING.end;
     let apps: Vec<String> = (0..apps)
         .map(|index| format!("wx10ad{index:012x}=100"))
@@ -825,7 +825,7 @@ async fn every_scrape_is_whole_while_apps_and_settings_change_dozens_of_times() 
     });
     let known = RefCell::new(known.await);
 
-    // Which apps were configured in turn; two at a time when nobody can tell which of them holds.
+    // The configured apps in turn; two at a time while either may be in effect.
     let all: BTreeSet<String> = apps.iter().map(|app| (*app).to_owned()).collect();
     let configured = RefCell::new(vec![[all.clone(), all]]);
     let scrapes = [const { Cell::new(0) }; 3];

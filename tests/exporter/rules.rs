@@ -1,7 +1,7 @@
-//! The recording rules and alerts: whether both versions of Prometheus take them, whether their tests in
-//! `tests/alerts` leave none out, and whether all that they name is there.
+//! The recording rules and alerts: whether both versions of Prometheus accept them, whether their tests
+//! in `tests/alerts` cover all of them, and whether everything that they name exists.
 //!
-//! What an alert waits for is told by `tests/alerts` alone.
+//! What an alert waits for is tested in `tests/alerts` only.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -29,9 +29,9 @@ const ALERTS: [&str; 13] = [
     "WxappPortraitArchiveFailing",
 ];
 
-/// For those who care about users.
+/// For people who are interested in users.
 pub(crate) const SWINGS: &str = "wxapp-portrait.swings";
-/// For those who run the exporter.
+/// For operators of the exporter.
 pub(crate) const EXPORTER: &str = "wxapp-portrait.exporter";
 const GROUPS: [&str; 2] = [SWINGS, EXPORTER];
 
@@ -43,7 +43,7 @@ pub(crate) struct Alert {
     rule: Value,
 }
 
-/// Answers all alerts; one of two severities is there twice.
+/// Returns all alerts; one with two severities is there twice.
 pub(crate) fn alerts() -> Vec<Alert> {
     let rules = all_rules().into_iter();
     let alerts = rules.filter(|(_, rule)| !rule["alert"].is_null());
@@ -71,9 +71,9 @@ fn rules_file() -> PathBuf {
     root().join("alerts/wxapp-portrait.rules.yml")
 }
 
-/// Answers the files of a folder with this end of a name.
-fn files(folder: &str, end: &str) -> Vec<PathBuf> {
-    let files = std::fs::read_dir(root().join(folder)).unwrap();
+/// Returns the files of a directory with this suffix.
+fn files(directory: &str, end: &str) -> Vec<PathBuf> {
+    let files = std::fs::read_dir(root().join(directory)).unwrap();
     let mut files: Vec<_> = files.map(|file| file.unwrap().path()).collect();
     files.retain(|file| file.to_str().unwrap().ends_with(end));
     files.sort();
@@ -95,12 +95,12 @@ fn text(value: &Value) -> &str {
 }
 
 #[test]
-fn prometheus_2_42_takes_the_rules_and_they_do_what_they_are_to() {
+fn prometheus_2_42_accepts_the_rules_and_their_tests_pass() {
     take_and_test(Path::new("promtool"));
 }
 
 #[test]
-fn prometheus_3_takes_the_rules_and_they_do_what_they_are_to() {
+fn prometheus_3_accepts_the_rules_and_their_tests_pass() {
     take_and_test(&newer("promtool"));
 }
 
@@ -119,7 +119,7 @@ fn take_and_test(promtool: &Path) {
 }
 
 #[test]
-fn every_alert_is_seen_to_fire_and_to_be_silent() {
+fn every_alert_is_tested_to_fire_and_not_to_fire() {
     let (mut fired, mut silent) = (BTreeSet::new(), BTreeSet::new());
     for file in files("tests/alerts", ".test.yml") {
         let file = read(&file);
@@ -146,7 +146,7 @@ fn every_alert_is_seen_to_fire_and_to_be_silent() {
 }
 
 #[test]
-fn alerts_have_all_that_people_need() {
+fn alerts_have_everything_that_people_need() {
     let alerts = alerts();
     let mut names: Vec<_> = alerts.iter().map(|alert| alert.name.as_str()).collect();
     names.dedup();
@@ -168,7 +168,7 @@ fn alerts_have_all_that_people_need() {
     } in &alerts
     {
         let severities: &[&str] = match group.as_str() {
-            // Nobody is woken for a figure.
+            // No one is paged for a figure.
             SWINGS => &["warning", "info"],
             EXPORTER => &["warning", "critical"],
             _ => panic!("{name} is in the group {group}"),
@@ -220,7 +220,7 @@ fn groups_and_records_have_the_usual_names() {
         assert!(!operation.is_empty(), "{record}");
         assert!(
             everything.matches(record).count() > 1,
-            "nobody asks for {record}"
+            "{record} is not used"
         );
     }
 }
@@ -239,7 +239,7 @@ fn the_runbook_has_a_section_for_every_alert() {
 }
 
 #[test]
-fn links_of_alerts_lead_to_their_runbook_and_to_dashboards_that_are_there() {
+fn links_of_alerts_lead_to_their_runbook_and_to_existing_dashboards() {
     // The variables of each dashboard, by its uid.
     let mut dashboards = BTreeMap::new();
     for file in files("dashboards", ".json") {
@@ -276,13 +276,13 @@ fn links_of_alerts_lead_to_their_runbook_and_to_dashboards_that_are_there() {
 }
 
 #[tokio::test]
-async fn rules_ask_for_nothing_that_the_page_lacks() {
+async fn rules_use_only_what_is_on_the_page() {
     let wechat = WeChat::of(&[APP]).await;
     let home = Home::of(&wechat, &[APP]);
     home.archive(&wechat, &[APP], 30);
     let exporter = home.start().await;
     exporter.ready().await;
-    // Until then nothing is known of a poll.
+    // Until then no poll is finished.
     let page = exporter
         .metrics_with("a poll", |page| {
             let polls = page.series("wxapp_portrait_last_poll_success");
@@ -299,7 +299,7 @@ async fn rules_ask_for_nothing_that_the_page_lacks() {
         for selector in &asked.selectors {
             let mut labels = selector.matchers.iter().map(|(label, ..)| label);
             if labels.any(|label| ["job", "instance"].contains(&label.as_str())) {
-                faults.push(format!("{title}: nobody knows how jobs are called"));
+                faults.push(format!("{title}: names of jobs are up to the user"));
             }
         }
         for (metric, _) in &asked.offsets {

@@ -1,8 +1,8 @@
-//! The two sample answers of WeChat's documentation, as Prometheus is shown them.
+//! The two sample answers of WeChat's documentation, as exposed to Prometheus.
 
 use wxapp_portrait_exporter::portrait::Window;
 
-use crate::harness::{APP, Hand, Inside, stand_in};
+use crate::harness::{APP, Hand, Inside, fake_wechat};
 
 /// What both samples say: cohort, dimension, name, users.
 const FIGURES: [(&str, &str, &str, u32); 12] = [
@@ -20,10 +20,10 @@ const FIGURES: [(&str, &str, &str, u32); 12] = [
     ("active", "age", "17岁以下", 3156),
 ];
 
-/// Lets an exporter ask for a day whose sample is served; checks what comes out.
+/// Lets an exporter request a day whose sample is served; checks the result.
 async fn shown(sample: &str, window: Window, day: &str, midnight: f64) {
     let day = day.parse().unwrap();
-    let (base_url, _stop) = stand_in(day, sample.to_owned()).await;
+    let (base_url, _stop) = fake_wechat(day, sample.to_owned()).await;
     // Noon in Beijing on the next day.
     let hand = Hand::at(&format!("{}T04:00:00Z", day.succ_opt().unwrap()));
     let inside = Inside::start(&base_url, &[APP], &hand).await;
@@ -41,15 +41,15 @@ async fn shown(sample: &str, window: Window, day: &str, midnight: f64) {
 }
 
 #[tokio::test]
-async fn the_sample_of_the_https_call_comes_out_as_its_series() {
+async fn the_sample_of_the_https_call_becomes_its_series() {
     let sample = include_str!("../samples/portrait-https.json");
-    // Asked for 20170611-20170617, and dated with the first of these days.
+    // Requested for 20170611-20170617, and dated with the first of these days.
     shown(sample, Window::SevenDays, "2017-06-17", 1_497_628_800.0).await;
     shown(sample, Window::OneDay, "2017-06-11", 1_497_110_400.0).await;
 }
 
 #[tokio::test]
-async fn the_sample_of_the_cloud_call_comes_out_as_its_series() {
+async fn the_sample_of_the_cloud_call_becomes_its_series() {
     let sample = include_str!("../samples/portrait-cloud-call.json");
     shown(sample, Window::OneDay, "2017-06-11", 1_497_110_400.0).await;
 }

@@ -1,6 +1,6 @@
-//! The simulated WeChat as a client meets it: tokens, dates, errors, and every fault.
+//! The simulated WeChat as a client sees it: tokens, dates, errors, and every fault.
 //!
-//! The clock is an argument: it stands at noon in Beijing on 2026-11-22 unless a test says so.
+//! The clock is an argument: it is noon in Beijing on 2026-11-22 unless a test sets another time.
 
 use std::collections::BTreeSet;
 use std::ops::Deref;
@@ -51,7 +51,7 @@ async fn start(settings: Settings) -> WeChat {
     }
 }
 
-/// Starts one app with what the commas of `faults` part.
+/// Starts one app with these comma-separated faults.
 async fn faulty(faults: &str) -> WeChat {
     let faults = faults.split(", ").filter(|fault| !fault.is_empty());
     start(Settings {
@@ -77,7 +77,7 @@ impl WeChat {
         format!("http://{}{path}", self.address)
     }
 
-    /// Gets an address; answers its text.
+    /// Gets an address; returns its text.
     async fn text(&self, url: &str) -> String {
         let response = self.client.get(url).send().await.unwrap();
         response.text().await.unwrap()
@@ -127,13 +127,13 @@ impl WeChat {
         )
     }
 
-    /// Has the cloud function run; answers what is told of that.
+    /// Runs the cloud function; returns WeChat's response.
     async fn invoke(&self, event: Value) -> Value {
         let path = self.function_path().await;
         self.post_json(&path, event).await
     }
 
-    /// Has the cloud function run; answers what it returned.
+    /// Runs the cloud function; returns its result.
     async fn returned(&self, event: Value) -> Value {
         let answer = self.invoke(event).await;
         assert_eq!(
@@ -143,7 +143,7 @@ impl WeChat {
         serde_json::from_str(answer["resp_data"].as_str().unwrap()).unwrap()
     }
 
-    /// Asks without a client library, and answers every byte that comes back.
+    /// Sends a request without a client library, and returns every byte of the response.
     async fn bytes(&self) -> Vec<u8> {
         let path = self.portrait_path().await;
         let body = span("20261121", "20261121").to_string();
@@ -169,7 +169,7 @@ fn span(begin: &str, end: &str) -> Value {
 }
 
 #[tokio::test]
-async fn a_portrait_is_the_announced_one_in_the_order_of_the_documentation() {
+async fn a_portrait_is_the_expected_one_in_the_order_of_the_documentation() {
     let wechat = faulty("").await;
     let text = wechat.raw_portrait().await.text().await.unwrap();
     assert!(text.starts_with(r#"{"ref_date":"20261121","visit_uv_new":{"province":[{"id":"#));
@@ -219,7 +219,7 @@ async fn a_token_is_the_same_until_it_is_renewed_or_refreshed() {
 }
 
 #[tokio::test]
-async fn whoever_asks_wrongly_for_a_token_gets_an_errcode_with_a_rid_of_its_own() {
+async fn an_invalid_request_for_a_token_gets_an_errcode_with_a_unique_rid() {
     let wechat = faulty("").await;
     let secret = secret_of(&app());
     let grant = "client_credential";
@@ -251,7 +251,7 @@ async fn whoever_asks_wrongly_for_a_token_gets_an_errcode_with_a_rid_of_its_own(
 }
 
 #[tokio::test]
-async fn the_old_way_gives_another_token_every_time() {
+async fn cgi_bin_token_returns_another_token_every_time() {
     let wechat = faulty("").await;
     let url = wechat.url(&format!(
         "/cgi-bin/token?grant_type=client_credential&appid={APP}&secret={}",
@@ -264,7 +264,7 @@ async fn the_old_way_gives_another_token_every_time() {
 }
 
 #[tokio::test]
-async fn whoever_asks_wrongly_for_a_portrait_gets_an_errcode() {
+async fn an_invalid_request_for_a_portrait_gets_an_errcode() {
     let wechat = faulty("").await;
     let path = wechat.portrait_path().await;
     let good = || span("20261121", "20261121").to_string();
@@ -294,7 +294,7 @@ async fn whoever_asks_wrongly_for_a_portrait_gets_an_errcode() {
 }
 
 #[tokio::test]
-async fn yesterday_comes_late_and_changes_until_it_is_final() {
+async fn yesterday_is_available_late_and_changes_until_it_is_final() {
     let hour = |hour| NaiveTime::from_hms_opt(hour, 0, 0).unwrap();
     let settings = Settings {
         apps: [APP, "wx1", "wx2", "wx3", "wx4"]
@@ -313,7 +313,7 @@ async fn yesterday_comes_late_and_changes_until_it_is_final() {
         day_before
     );
 
-    // Every second app is refused, the others hear of nobody.
+    // Every second app is refused, the others have no users.
     let mut manners = Vec::new();
     let mut content_types = BTreeSet::new();
     for appid in [APP, "wx1", "wx2", "wx3", "wx4"] {
@@ -338,7 +338,7 @@ async fn yesterday_comes_late_and_changes_until_it_is_final() {
             answer["visit_uv"]["ages"].clone(),
         ));
     }
-    // Some apps are answered as no other API would.
+    // Some apps get an answer that no other API has.
     let expected = ["application/json; encoding=utf-8", "text/plain"];
     assert!(content_types.iter().eq(expected), "{content_types:?}");
     let (refused, empty) = ((json!(61503), Value::Null), (Value::Null, json!([])));
@@ -377,7 +377,7 @@ async fn a_token_server_shares_the_stable_token() {
     let shared: Value = serde_json::from_slice(&shared).unwrap();
     assert_eq!(shared, json!({"access_token": stable, "expires_in": 1200}));
 
-    // A careless one takes the token away from everybody else.
+    // A careless one revokes the token of all other programs.
     let other = ask("?force_refresh=true").await.text().await.unwrap();
     assert_ne!(other.trim_end(), stable);
     assert_eq!(other.trim_end(), wechat.token().await);
@@ -396,7 +396,7 @@ async fn a_token_server_shares_the_stable_token() {
 }
 
 #[tokio::test]
-async fn a_token_works_only_in_the_parameter_of_its_kind() {
+async fn a_token_is_valid_only_in_the_parameter_of_its_kind() {
     let wechat = faulty("").await;
     let ordinary = wechat.token().await;
     let url = wechat.url(&format!("/simulator/cloudbase-token/{APP}"));
@@ -413,7 +413,7 @@ async fn a_token_works_only_in_the_parameter_of_its_kind() {
         errcode("cloudbase_access_token", &ordinary).await,
         Some(40001)
     );
-    // The one before works on.
+    // The previous one stays valid.
     for token in [&first, &second] {
         assert_eq!(errcode("cloudbase_access_token", token).await, None);
         assert_eq!(errcode("access_token", token).await, Some(40001));
@@ -453,7 +453,7 @@ async fn cloud_hosting_needs_no_token_where_it_relays() {
     assert_eq!(answer["errcode"], 61501);
     assert!(first.is_some() && second.is_some() && first != second);
 
-    // Who brings a token is not relayed, even if it is a bad one.
+    // A request with a token is not relayed, even if the token is invalid.
     let (answer, id) = ask(&wechat.portrait_path().await, "20261121").await;
     assert_eq!((Some(answer), id), (expected, None));
     for (token, errcode) in [("85_no", 40001), ("", 41001)] {
@@ -476,7 +476,7 @@ async fn cloud_hosting_needs_no_token_where_it_relays() {
 }
 
 #[tokio::test]
-async fn cloud_hosting_is_of_a_simulated_app() {
+async fn cloud_hosting_belongs_to_a_simulated_app() {
     let mut simulate = harness::program();
     simulate.args(["simulate", "--app", APP, "--cloud-hosting", harness::OTHER]);
     let said = simulate.output().unwrap();
@@ -485,7 +485,7 @@ async fn cloud_hosting_is_of_a_simulated_app() {
     assert!(said.contains("is not simulated: add --app"), "{said}");
 }
 
-/// Answers a portrait of the endpoint as the cloud function returns it.
+/// Returns a portrait of the endpoint as the cloud function returns it.
 fn camel(portrait: &Value) -> Value {
     json!({
         "refDate": portrait["ref_date"],
@@ -527,7 +527,7 @@ async fn a_cloud_function_returns_the_error_that_it_caught() {
 }
 
 #[tokio::test]
-async fn whoever_runs_a_cloud_function_wrongly_gets_an_errcode() {
+async fn an_invalid_call_of_a_cloud_function_gets_an_errcode() {
     let wechat = faulty("").await;
     let token = wechat.token().await;
     let hosted = wechat.simulator.cloudbase_token(&app());
@@ -569,7 +569,7 @@ async fn whoever_runs_a_cloud_function_wrongly_gets_an_errcode() {
 }
 
 #[tokio::test]
-async fn faults_strike_around_a_cloud_function_and_inside() {
+async fn faults_apply_around_a_cloud_function_and_inside() {
     let wechat = faulty("").await;
     let asked = || span("20261121", "20261121");
     let good = wechat.portrait("20261121", "20261121").await;
@@ -579,7 +579,7 @@ async fn faults_strike_around_a_cloud_function_and_inside() {
     wechat.set_fault(APP, "function:leaky*1");
     let leaky = wechat.invoke(asked()).await["errmsg"].to_string();
     assert!(leaky.contains(&wechat.token().await) && leaky.contains(&secret_of(&app())));
-    // A function that is refused does not ask for a portrait.
+    // A function that is refused does not request a portrait.
     assert_eq!(wechat.simulator.requests()[APP].portrait, 1);
     wechat.set_fault(APP, "function:http=502*1");
     let path = wechat.function_path().await;
@@ -596,7 +596,7 @@ async fn faults_strike_around_a_cloud_function_and_inside() {
     wechat.set_fault(APP, "rows");
     let answer = wechat.invoke(asked()).await;
     assert!(answer["resp_data"].as_str().unwrap().contains("控\u{1}制"));
-    // What changes the spelling, a delay, and what befalls cloud hosting, change nothing here.
+    // Faults of the spelling, of delay and of cloud hosting change nothing here.
     for fault in ["camel", "delay=1ms", "unrelayed"] {
         wechat.set_fault(APP, fault);
         assert_eq!(wechat.returned(asked()).await, camel(&good), "{fault}");
@@ -687,7 +687,7 @@ async fn faults_break_the_address_of_a_cloud_function() {
 }
 
 #[tokio::test]
-async fn a_fault_ends_after_its_times_and_a_token_has_its_own() {
+async fn a_fault_ends_after_its_times_and_token_faults_are_separate() {
     let wechat = faulty("errcode=61503*2, token:errcode=40164*1").await;
     let refused = wechat.ask_token(false).await;
     let text = refused["errmsg"].as_str().unwrap();
@@ -702,7 +702,7 @@ async fn a_fault_ends_after_its_times_and_a_token_has_its_own() {
 }
 
 #[tokio::test]
-async fn faults_of_shape_answer_with_http_200() {
+async fn faults_of_shape_have_status_200() {
     let wechat = faulty("").await;
     let good = wechat.portrait("20261121", "20261121").await;
     let answers = async |fault: &str| {
@@ -731,7 +731,7 @@ async fn faults_of_shape_answer_with_http_200() {
 }
 
 #[tokio::test]
-async fn senseless_rows_stand_among_good_ones() {
+async fn invalid_rows_are_among_valid_ones() {
     let wechat = faulty("rows").await;
     let text = wechat.raw_portrait().await.text().await.unwrap();
     assert!(text.contains("控\u{1}制"));

@@ -1,7 +1,7 @@
-//! The source of this project, for what its comments tell.
+//! The comments in the source of this project.
 //!
-//! Reads only the form of Rust: which comments belong to what. Knows neither what they are about
-//! nor where they go.
+//! Parses only the structure of Rust: which comments belong to what. Does not depend on their contents
+//! or use.
 
 use syn::parse::{Parse, ParseStream, Parser as _};
 use syn::punctuated::Punctuated;
@@ -9,7 +9,7 @@ use syn::{Attribute, Expr, File, Ident, Item, Lit, LitStr, Meta, Token, braced};
 
 use crate::harness::root;
 
-/// Answers the text of a file of the project.
+/// Returns the text of a file of the project.
 pub(crate) fn text(path: &str) -> String {
     let path = root().join(path);
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
@@ -20,7 +20,7 @@ pub(crate) fn file(path: &str) -> File {
     syn::parse_file(&text(path)).unwrap()
 }
 
-/// Answers a doc comment as one line.
+/// Returns a doc comment as one line.
 pub(crate) fn doc(attributes: &[Attribute]) -> String {
     let lines = attributes.iter().filter_map(|attribute| {
         let Meta::NameValue(pair) = &attribute.meta else {
@@ -39,13 +39,13 @@ pub(crate) fn doc(attributes: &[Attribute]) -> String {
 
 /// An enum of which every variant has one spelling, made by the macro `string_enum`.
 pub(crate) struct Spelled {
-    /// What it is called in messages and labels.
+    /// Its name in messages and labels.
     pub(crate) what: String,
     /// Spellings and their doc comments.
     pub(crate) values: Vec<(String, String)>,
 }
 
-/// Answers all such enums of a file.
+/// Returns all such enums of a file.
 pub(crate) fn string_enum(path: &str) -> Vec<Spelled> {
     let items = file(path).items.into_iter();
     let calls = items.filter_map(|item| match item {

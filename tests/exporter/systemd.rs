@@ -1,7 +1,7 @@
-//! The unit for systemd: whether systemd takes it, how little it lets the exporter do, and whether
-//! the exporter starts as it says.
+//! The unit for systemd: whether systemd accepts it, how little it permits, and whether the exporter
+//! starts as it defines.
 //!
-//! Needs no running systemd; what its restrictions do is not seen.
+//! Needs no running systemd; the effect of the restrictions is not tested.
 
 use std::process::Command;
 
@@ -11,15 +11,15 @@ use crate::harness::{Running, program, root};
 
 const NAME: &str = "wxapp-portrait-exporter.service";
 
-/// Where the unit has the program.
+/// The path of the program in the unit.
 const PROGRAM: &str = "/usr/local/bin/wxapp-portrait-exporter";
 
 fn read(name: &str) -> String {
-    let folder = root().join("deploy/systemd");
-    std::fs::read_to_string(folder.join(name)).unwrap()
+    let directory = root().join("deploy/systemd");
+    std::fs::read_to_string(directory.join(name)).unwrap()
 }
 
-/// Answers what the unit sets a key to, which it does once.
+/// Returns the value of a key in the unit, which is set once.
 fn setting(key: &str) -> String {
     let unit = read(NAME).replace("\\\n", "");
     let lines = unit.lines().filter_map(|line| line.split_once('='));
@@ -28,11 +28,11 @@ fn setting(key: &str) -> String {
     values[0].1.to_owned()
 }
 
-/// Lets systemd-analyze look at the unit with the program where it is here; answers whether it is
-/// content, and what it says.
+/// Lets systemd-analyze check the unit with the real path of the program; returns whether it is valid,
+/// and the output.
 fn analyze(arguments: &[&str]) -> (bool, String) {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join(NAME);
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join(NAME);
     let here = program().get_program().to_str().unwrap().to_owned();
     std::fs::write(&file, read(NAME).replace(PROGRAM, &here)).unwrap();
     let mut command = Command::new("systemd-analyze");
@@ -46,10 +46,10 @@ fn analyze(arguments: &[&str]) -> (bool, String) {
 }
 
 #[test]
-fn systemd_takes_the_unit() {
-    // Of what else is installed here, nothing is told.
+fn systemd_accepts_the_unit() {
+    // Other installed units are not reported.
     let (good, said) = analyze(&["--man=no", "--recursive-errors=no", "verify"]);
-    // An unknown key is told, and taken.
+    // An unknown key is reported, and accepted.
     assert!(good && said.is_empty(), "{said}");
 }
 
@@ -60,11 +60,11 @@ fn systemd_rates_the_exposure_of_the_exporter_below_two() {
 }
 
 /// Runs what the unit starts, up to the check of the sample configuration, with everything in a
-/// folder; answers the exit code and what was said.
-async fn check_in(folder: &TempDir) -> (Option<i32>, String) {
+/// directory; returns the exit code and the output.
+async fn check_in(directory: &TempDir) -> (Option<i32>, String) {
     let start = setting("ExecStart");
     let words = start.strip_prefix(PROGRAM).unwrap().split_whitespace();
-    let root = folder.path().to_str().unwrap();
+    let root = directory.path().to_str().unwrap();
     let mut command = program();
     for word in words {
         let state = format!("{root}/var/lib/{}", setting("StateDirectory"));
@@ -80,16 +80,16 @@ async fn check_in(folder: &TempDir) -> (Option<i32>, String) {
 }
 
 #[tokio::test]
-async fn the_exporter_starts_as_the_unit_says_with_the_sample_configuration() {
-    let folder = tempfile::tempdir().unwrap();
+async fn the_exporter_starts_as_in_the_unit_with_the_sample_configuration() {
+    let directory = tempfile::tempdir().unwrap();
     let sample = read("wxapp-portrait.yml");
-    let etc = folder.path().join("etc/wxapp-portrait");
-    let credentials = folder.path().join("credentials");
-    for folder in [&etc, &credentials] {
-        std::fs::create_dir_all(folder).unwrap();
+    let etc = directory.path().join("etc/wxapp-portrait");
+    let credentials = directory.path().join("credentials");
+    for directory in [&etc, &credentials] {
+        std::fs::create_dir_all(directory).unwrap();
     }
 
-    // systemd names the copy of every file in a folder after the credential and the file.
+    // systemd names the copy of every file in a directory after the credential and the file.
     let credential = setting("LoadCredential");
     let (prefix, secrets) = credential.split_once(':').unwrap();
     assert!(sample.contains(&format!("{secrets}/shop")), "{sample}");
@@ -103,15 +103,15 @@ async fn the_exporter_starts_as_the_unit_says_with_the_sample_configuration() {
     let sample = sample.replace(&given, &format!("{}/", credentials.display()));
     std::fs::write(etc.join("wxapp-portrait.yml"), sample).unwrap();
 
-    let (code, said) = check_in(&folder).await;
+    let (code, said) = check_in(&directory).await;
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("good, apps: 1"), "{said}");
 }
 
 #[tokio::test]
-async fn a_wrong_configuration_is_not_tried_again_and_again() {
-    let folder = tempfile::tempdir().unwrap();
-    let (code, said) = check_in(&folder).await;
+async fn an_invalid_configuration_does_not_cause_restarts() {
+    let directory = tempfile::tempdir().unwrap();
+    let (code, said) = check_in(&directory).await;
     let code = code.map(|code| code.to_string());
     assert_eq!(code, Some(setting("RestartPreventExitStatus")), "{said}");
 }

@@ -1,4 +1,4 @@
-//! What `export` writes and `import` takes, as those see it who call the program.
+//! What `export` writes and `import` reads, on the command line.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -16,7 +16,7 @@ fn export(home: &Home, arguments: &[&str]) -> Output {
     home.command_of("export").args(arguments).output().unwrap()
 }
 
-/// Answers what an export writes that goes well.
+/// Returns the output of a successful export.
 fn exported(home: &Home, arguments: &[&str]) -> String {
     let output = export(home, arguments);
     assert!(output.status.success(), "{output:?}");
@@ -28,7 +28,7 @@ fn import(home: &Home, arguments: &[&str], path: &Path) -> Output {
     command.args(arguments).arg(path).output().unwrap()
 }
 
-/// Answers what a command told that had to fail, and its exit code.
+/// Returns the message of a command that must fail with this exit code.
 #[track_caller]
 fn failed(output: &Output, code: i32) -> String {
     assert_eq!(output.status.code(), Some(code), "{output:?}");
@@ -40,7 +40,7 @@ fn days_ago(days: u64) -> String {
 }
 
 #[tokio::test]
-async fn what_is_exported_and_imported_is_exported_as_the_same_bytes() {
+async fn an_imported_export_is_exported_as_the_same_bytes() {
     let wechat = WeChat::of(&["wx0123456789abcdef=60", "wx1123456789abcdef=300"]).await;
     let home = Home::of(&wechat, &[]);
     home.archive(&wechat, &[APP, OTHER], 12);
@@ -49,10 +49,10 @@ async fn what_is_exported_and_imported_is_exported_as_the_same_bytes() {
     let file = other.path("history.jsonl");
     fs::write(&file, &lines).unwrap();
     let output = import(&other, &[], &file);
-    let told = String::from_utf8(output.stdout).unwrap();
+    let message = String::from_utf8(output.stdout).unwrap();
     assert!(
-        told.starts_with("Imported 72 of 72 days of 2 apps in 1 file into "),
-        "{told}"
+        message.starts_with("Imported 72 of 72 days of 2 apps in 1 file into "),
+        "{message}"
     );
     assert!(exported(&other, &["--format", "jsonl"]) == lines);
     // Samples end now, unless the last day is over.
@@ -66,9 +66,9 @@ async fn what_is_exported_and_imported_is_exported_as_the_same_bytes() {
     }
 
     let output = import(&other, &[], &file);
-    let told = String::from_utf8(output.stdout).unwrap();
-    assert!(told.starts_with("Imported 0 of 72 days"), "{told}");
-    assert!(told.contains("already has the others"), "{told}");
+    let message = String::from_utf8(output.stdout).unwrap();
+    assert!(message.starts_with("Imported 0 of 72 days"), "{message}");
+    assert!(message.contains("already has the others"), "{message}");
     assert!(exported(&other, &["--format", "jsonl"]) == lines);
 }
 
@@ -86,14 +86,14 @@ async fn rows_are_imported_from_standard_input() {
         command.arg("-").stdin(fs::File::open(&file).unwrap());
         command.output().unwrap()
     };
-    let told = failed(&import(&lines.replacen("new", "old", 1)), 1);
-    assert!(told.contains("-:1: not a row of an export"), "{told}");
+    let message = failed(&import(&lines.replacen("new", "old", 1)), 1);
+    assert!(message.contains("-:1: not a row of an export"), "{message}");
     assert!(import(&lines).status.success());
     assert!(exported(&other, &["--format", "jsonl"]) == lines);
 }
 
 #[tokio::test]
-async fn an_export_has_what_was_selected_and_no_more() {
+async fn an_export_has_exactly_what_was_selected() {
     let wechat = WeChat::of(&[APP, OTHER]).await;
     let home = Home::of(&wechat, &[]);
     home.archive(&wechat, &[APP, OTHER], 10);
@@ -154,7 +154,7 @@ async fn both_work_while_the_exporter_runs() {
     let source = Home::of(&wechat, &[]);
     source.archive(&wechat, &[APP], 30);
     let mut home = Home::of(&wechat, &[APP]);
-    // The window of past users is not the first that is looked after.
+    // The window of past users is not the first that is maintained.
     home.config["windows"] = json!(["7d", "1d"]);
     let exporter = home.start().await;
     let page = exporter.ready().await;
@@ -202,7 +202,7 @@ async fn both_work_while_the_exporter_runs() {
 }
 
 #[tokio::test]
-async fn an_export_that_fails_leaves_the_file_of_the_last_one() {
+async fn an_export_that_fails_does_not_change_the_file_of_the_last_one() {
     let wechat = WeChat::of(&[APP]).await;
     let home = Home::of(&wechat, &[]);
     let output = export(&home, &["--format", "csv"]);
@@ -235,7 +235,7 @@ async fn an_export_that_fails_leaves_the_file_of_the_last_one() {
         failed(&output, 1).contains("it is the archive"),
         "{output:?}"
     );
-    // One answer that can't be read does not keep the others.
+    // One answer that can't be read does not prevent the export of others.
     let archive = Connection::open(home.archive_file()).unwrap();
     let day = days_ago(1);
     archive
@@ -248,10 +248,10 @@ async fn an_export_that_fails_leaves_the_file_of_the_last_one() {
         &home,
         &["--format", "csv", "--window", "1d", "--output", &name],
     );
-    let told = failed(&output, 1);
+    let message = failed(&output, 1);
     assert!(
-        told.contains("1 archived answers cannot be read") && told.contains(&day),
-        "{told}"
+        message.contains("1 archived answers cannot be read") && message.contains(&day),
+        "{message}"
     );
     let rest: String = whole
         .lines()
@@ -274,7 +274,7 @@ async fn an_export_that_fails_leaves_the_file_of_the_last_one() {
 }
 
 #[tokio::test]
-async fn wrong_flags_and_outputs_are_told() {
+async fn invalid_flags_and_outputs_are_reported() {
     let wechat = WeChat::of(&[APP]).await;
     let home = Home::of(&wechat, &[]);
     home.archive(&wechat, &[APP], 3);
@@ -317,22 +317,22 @@ async fn wrong_flags_and_outputs_are_told() {
             "cannot write /dev/null: not a regular file",
         ),
         (
-            &["--format", "csv", "--output", "no/such/folder"],
+            &["--format", "csv", "--output", "no/such/directory"],
             1,
-            "cannot write no/such/folder: no such directory: no/such",
+            "cannot write no/such/directory: no such directory: no/such",
         ),
     ] {
-        let told = failed(&export(&home, arguments), code);
-        assert!(told.contains(expected), "{told}");
+        let message = failed(&export(&home, arguments), code);
+        assert!(message.contains(expected), "{message}");
     }
     let output = export(&home, &["--format", "csv", "--appid", OTHER]);
     assert_eq!(output.status.code(), Some(0));
-    let told = String::from_utf8(output.stderr).unwrap();
-    assert!(told.contains("no archived days match these apps"), "{told}");
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(message.contains("no archived days match these apps"), "{message}");
 }
 
 #[tokio::test]
-async fn an_export_ends_with_its_reader_or_when_it_is_told_to() {
+async fn an_export_ends_with_its_reader_or_on_a_signal() {
     let wechat = WeChat::of(&[APP]).await;
     let home = Home::of(&wechat, &[]);
     home.archive(&wechat, &[APP], 20);
@@ -361,8 +361,8 @@ async fn an_export_ends_with_its_reader_or_when_it_is_told_to() {
     reader.read_line(&mut String::new()).unwrap();
     let mut kill = Command::new("kill");
     assert!(kill.arg(child.id().to_string()).status().unwrap().success());
-    let told = failed(&child.wait_with_output().unwrap(), 1);
-    assert!(told.contains("interrupted before it was done"), "{told}");
+    let message = failed(&child.wait_with_output().unwrap(), 1);
+    assert!(message.contains("interrupted before it was done"), "{message}");
 }
 
 #[tokio::test]
@@ -386,21 +386,21 @@ async fn progress_is_shown_on_a_terminal() {
     };
     let mut command = home.command_of("export");
     command.args(["--format", "jsonl", "--output"]).arg(&file);
-    let told = on_terminal(&command);
-    assert!(told.contains("/9 days"), "{told}");
+    let message = on_terminal(&command);
+    assert!(message.contains("/9 days"), "{message}");
     let other = Home::of(&wechat, &[]);
     let mut command = other.command_of("import");
     command.arg(&file);
-    let told = on_terminal(&command);
-    assert!(told.contains(" bytes"), "{told}");
-    assert!(told.contains("Imported 9 of 9 days"), "{told}");
+    let message = on_terminal(&command);
+    assert!(message.contains(" bytes"), "{message}");
+    assert!(message.contains("Imported 9 of 9 days"), "{message}");
 }
 
 #[tokio::test]
 async fn answers_saved_by_scripts_become_history() {
     let wechat = WeChat::of(&[APP]).await;
     let home = Home::of(&wechat, &[]);
-    let folder = home.path("saved");
+    let directory = home.path("saved");
     let answer = |days| {
         let day = calendar::days_before(yesterday(), days);
         wechat
@@ -409,7 +409,7 @@ async fn answers_saved_by_scripts_become_history() {
             .unwrap()
     };
     let write = |name: &str, text: String| {
-        let path = folder.join(name);
+        let path = directory.join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
     };
@@ -428,24 +428,24 @@ async fn answers_saved_by_scripts_become_history() {
     );
     write("notes.txt", "not read".to_owned());
 
-    let output = import(&home, &[], &folder);
-    let told = failed(&output, 1);
+    let output = import(&home, &[], &directory);
+    let message = failed(&output, 1);
     assert!(
-        told.contains(
+        message.contains(
             "a-10.json:1: this is a response of WeChat, which does not contain its appid: add --appid"
         ),
-        "{told}"
+        "{message}"
     );
-    assert!(told.contains("nothing was imported"), "{told}");
+    assert!(message.contains("nothing was imported"), "{message}");
     assert!(!home.archive_file().exists());
 
-    let output = import(&home, &["--appid", APP], &folder);
-    let told = String::from_utf8(output.stdout).unwrap();
+    let output = import(&home, &["--appid", APP], &directory);
+    let message = String::from_utf8(output.stdout).unwrap();
     assert!(
-        told.starts_with("Imported 3 of 3 days of 1 app in 4 files into "),
-        "{told}"
+        message.starts_with("Imported 3 of 3 days of 1 app in 4 files into "),
+        "{message}"
     );
-    assert!(told.contains("1 response had no portrait"), "{told}");
+    assert!(message.contains("1 response had no portrait"), "{message}");
     let log = String::from_utf8(output.stderr).unwrap();
     assert!(
         log.contains("empty.json:1: no portrait: WeChat answered errcode 61503"),
@@ -466,51 +466,51 @@ async fn answers_saved_by_scripts_become_history() {
 }
 
 #[tokio::test]
-async fn wrong_files_change_nothing() {
+async fn invalid_files_change_nothing() {
     let wechat = WeChat::of(&[APP]).await;
     let home = Home::of(&wechat, &[]);
     home.archive(&wechat, &[APP], 3);
     let before = exported(&home, &["--format", "jsonl"]);
-    let folder = home.path("saved");
-    fs::create_dir(&folder).unwrap();
+    let directory = home.path("saved");
+    fs::create_dir(&directory).unwrap();
     let good = wechat.simulator.answer(
         &APP.parse().unwrap(),
         Window::OneDay,
         calendar::days_before(yesterday(), 9),
     );
-    fs::write(folder.join("1.json"), good.unwrap().to_string()).unwrap();
+    fs::write(directory.join("1.json"), good.unwrap().to_string()).unwrap();
     let retain = json!({"ref_date": "20260101", "visit_uv": [{"key": 0, "value": 3}]});
-    fs::write(folder.join("2.json"), retain.to_string()).unwrap();
-    fs::write(folder.join("3.json"), "<html>Bad Gateway</html>").unwrap();
+    fs::write(directory.join("2.json"), retain.to_string()).unwrap();
+    fs::write(directory.join("3.json"), "<html>Bad Gateway</html>").unwrap();
     let lines = format!(
         "{}{{\"appid\":\"{APP}\",\"cohort\":\"new\"}}\n",
         &before[..=before.find('\n').unwrap()]
     );
-    fs::write(folder.join("4.jsonl"), lines).unwrap();
+    fs::write(directory.join("4.jsonl"), lines).unwrap();
 
-    let told = failed(&import(&home, &["--appid", APP], &folder), 1);
+    let message = failed(&import(&home, &["--appid", APP], &directory), 1);
     for expected in [
         "2.json:1: unreadable answer: visit_uv is a list",
         "3.json:1: unreadable answer: 24 bytes that are not JSON",
         "4.jsonl:2: not a row of an export: missing field `window`",
         "nothing was imported: fix these files, or leave them out",
     ] {
-        assert!(told.contains(expected), "{expected}: {told}");
+        assert!(message.contains(expected), "{expected}: {message}");
     }
     assert!(exported(&home, &["--format", "jsonl"]) == before);
-    let told = failed(&import(&home, &[], &home.path("none.json")), 1);
-    assert!(told.contains("none.json: No such file"), "{told}");
+    let message = failed(&import(&home, &[], &home.path("none.json")), 1);
+    assert!(message.contains("none.json: No such file"), "{message}");
     let many = home.path("many.jsonl");
     fs::write(&many, "{}\n{\"cohort\":1}\n".repeat(50)).unwrap();
-    let told = failed(&import(&home, &[], &many), 1);
-    assert_eq!(told.matches("not a row of an export").count(), 20);
-    assert!(told.contains("and 30 problems more"), "{told}");
+    let message = failed(&import(&home, &[], &many), 1);
+    assert_eq!(message.matches("not a row of an export").count(), 20);
+    assert!(message.contains("and 30 problems more"), "{message}");
     let mut command = home.command_of("import");
     command.arg("/dev/stdin").stdin(Stdio::piped());
-    let told = failed(&command.output().unwrap(), 1);
+    let message = failed(&command.output().unwrap(), 1);
     assert!(
-        told.contains("/dev/stdin: not a regular file, which it must be as it is read twice"),
-        "{told}"
+        message.contains("/dev/stdin: not a regular file, which it must be as it is read twice"),
+        "{message}"
     );
     let given = [
         "--appid",
@@ -520,6 +520,6 @@ async fn wrong_files_change_nothing() {
         "--reference-date",
         "2026-01-01",
     ];
-    let told = failed(&import(&home, &given, &folder), 2);
-    assert!(told.contains("are for a single file"), "{told}");
+    let message = failed(&import(&home, &given, &directory), 2);
+    assert!(message.contains("are for a single file"), "{message}");
 }

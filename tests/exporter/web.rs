@@ -20,7 +20,7 @@ pub(crate) fn inflate(gzip: &[u8]) -> String {
     text
 }
 
-/// Answers what stands before the values, which differ from scrape to scrape.
+/// Returns the lines without the values, which differ from scrape to scrape.
 fn without_values(page: &str) -> Vec<&str> {
     let lines = page.lines();
     lines
@@ -66,7 +66,7 @@ async fn gzip_and_plain_are_the_same_page_and_gzip_is_a_single_member() {
 }
 
 #[tokio::test]
-async fn the_page_comes_whole_or_in_parts() {
+async fn the_page_is_served_as_a_whole_or_in_parts() {
     let wechat = WeChat::of(&[APP, OTHER]).await;
     let exporter = Home::of(&wechat, &[APP, OTHER]).start().await;
     let whole = exporter.ready().await;
@@ -89,7 +89,7 @@ async fn the_page_comes_whole_or_in_parts() {
 }
 
 #[tokio::test]
-async fn other_requests_are_answered_in_words() {
+async fn other_requests_get_a_text() {
     let wechat = WeChat::of(&[APP]).await;
     let exporter = Home::of(&wechat, &[APP]).start().await;
     for (method, path, status, words) in [
@@ -124,7 +124,7 @@ async fn other_requests_are_answered_in_words() {
 }
 
 #[tokio::test]
-async fn it_is_ready_when_every_app_was_asked_once() {
+async fn it_is_ready_when_every_app_was_polled_once() {
     let wechat = WeChat::of(&[APP, OTHER]).await;
     wechat.set_fault(OTHER, "delay=1s");
     let exporter = Home::of(&wechat, &[APP, OTHER]).start().await;
@@ -176,7 +176,7 @@ async fn people_and_programs_read_the_same_state_of_every_app() {
     let info = exporter.metrics().await;
     let named = [("appid", APP), ("app", "<b>&\"商城")];
     assert_eq!(info.value("wxapp_portrait_app_info", &named), Some(1.0));
-    // It waits for a human, and so for five minutes and more.
+    // It waits for an operator, and so for at least five minutes.
     let next = &status["apps"][1]["next_poll"];
     let next: DateTime<Utc> = next.as_str().unwrap().parse().unwrap();
     let pause = (next - now()).num_seconds();
@@ -184,14 +184,14 @@ async fn people_and_programs_read_the_same_state_of_every_app() {
 }
 
 #[tokio::test]
-async fn a_browser_shows_every_app_and_its_trouble() {
+async fn a_browser_shows_every_app_and_its_problem() {
     let wechat = WeChat::of(&[APP, OTHER]).await;
     wechat.set_fault(OTHER, "errcode=40164");
     let mut home = Home::of(&wechat, &[APP, OTHER]);
     home.config["apps"][0]["name"] = json!("商城 <b>");
     let exporter = home.start().await;
     exporter.ready().await;
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let output = tokio::process::Command::new("chromium")
         .args([
             "--headless",
@@ -203,7 +203,7 @@ async fn a_browser_shows_every_app_and_its_trouble() {
             "--disable-background-networking",
             "--disable-component-update",
         ])
-        .arg(format!("--user-data-dir={}", folder.path().display()))
+        .arg(format!("--user-data-dir={}", directory.path().display()))
         .args(["--dump-dom", &format!("{}/", exporter.url)])
         .output();
     let output = output.await.unwrap();
@@ -215,6 +215,6 @@ async fn a_browser_shows_every_app_and_its_trouble() {
         dom.contains("add 61.183.89.14 to the IP allow-list of the app"),
         "{dom}"
     );
-    // A head, two apps, and what is wrong with one of them.
+    // A head, two apps, and the problem of one of them.
     assert_eq!(dom.matches("<tr>").count(), 4, "{dom}");
 }

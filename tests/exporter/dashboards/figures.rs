@@ -1,6 +1,6 @@
-//! The figures that the main panels must show, put together from the answers of WeChat alone.
+//! The figures that the main panels must show, computed from the answers of WeChat alone.
 //!
-//! Panels are found by their titles, or how those begin, and asked with their own expressions.
+//! Panels are found by their titles, or the beginnings of these, and queried with their own expressions.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -23,7 +23,7 @@ const OF_APP: &str = "wxapp-portrait-app";
 /// The days of the range of the dashboards, in days before yesterday.
 const SHOWN: RangeInclusive<u64> = 0..=29;
 
-/// Figures by what they are of, such as `iPhone 2026-11-21`.
+/// Figures by their subject, such as `iPhone 2026-11-21`.
 type Figures = BTreeMap<String, f64>;
 
 /// The figures of an answer, by cohort and dimension and then by name.
@@ -32,16 +32,16 @@ type Named = HashMap<[String; 2], Figures>;
 /// Answers, by app, window and days before yesterday.
 type Answers = HashMap<(&'static str, Window, u64), Rc<Named>>;
 
-/// The figures of WeChat, put together without Prometheus.
+/// The figures of WeChat, computed without Prometheus.
 struct Truth<'a> {
     wechat: &'a WeChat,
     yesterday: NaiveDate,
-    /// An answer takes its time, and each is asked for again and again.
+    /// An answer takes some time, and each is needed repeatedly.
     answers: RefCell<Answers>,
 }
 
 impl Truth<'_> {
-    /// Answers the people with a name, by cohort and dimension.
+    /// Returns the users with a name, by cohort and dimension.
     fn named(&self, app: &'static str, window: Window, days_ago: u64) -> Rc<Named> {
         let mut answers = self.answers.borrow_mut();
         let answer = answers.entry((app, window, days_ago)).or_insert_with(|| {
@@ -60,12 +60,12 @@ impl Truth<'_> {
         Rc::clone(answer)
     }
 
-    /// Answers the people of a dimension, by name.
+    /// Returns the users of a dimension, by name.
     fn people(&self, of: &Of, days_ago: u64) -> Figures {
         let key = [of.cohort, of.dimension].map(str::to_owned);
         let mut people = self.named(of.app, of.window, days_ago)[&key].clone();
         if ["platform", "gender", "age"].contains(&of.dimension) {
-            // Whatever was there in the four weeks before is known to be nobody.
+            // Names of the four weeks before are known to have no users.
             for days_ago in days_ago + 1..ARCHIVED.min(days_ago + 29) {
                 for name in self.named(of.app, of.window, days_ago)[&key].keys() {
                     if !people.contains_key(name) {
@@ -81,7 +81,7 @@ impl Truth<'_> {
         self.people(of, days_ago).values().sum()
     }
 
-    /// Answers a figure of many days, each on the day that it counts.
+    /// Returns a figure for many days, each on the day that it counts.
     fn days(
         &self,
         name: &str,
@@ -96,14 +96,14 @@ impl Truth<'_> {
     }
 }
 
-/// Answers the median of the same weekdays of four weeks.
+/// Returns the median of the same weekdays of four weeks.
 fn usual_of(figure: impl Fn(u64) -> f64) -> f64 {
     let mut figures = [7, 14, 21, 28].map(figure);
     figures.sort_by(f64::total_cmp);
     f64::midpoint(figures[1], figures[2])
 }
 
-/// Whose people.
+/// The app.
 #[derive(Clone)]
 struct Of {
     app: &'static str,
@@ -112,7 +112,7 @@ struct Of {
     dimension: &'static str,
 }
 
-/// Writes an answer as figures, by the values of labels, and by days if it has many. A table has a
+/// Converts an answer to figures, by the values of labels, and by days if it has many. A table has a
 /// column for every label, and so must have no others.
 fn figures(answer: &Answer, target: &Value, wanted: &[&str]) -> Result<Figures, String> {
     let (table, days) = (target["format"] == "table", target["range"] == true);
@@ -156,14 +156,14 @@ struct Case {
     query: &'static str,
     labels: &'static [&'static str],
     expected: Figures,
-    /// Names of a list that is cut, of which only some may be on it.
+    /// Names for a truncated list, of which only some may be on it.
     optional: BTreeSet<String>,
-    /// The length of a list that is cut.
+    /// The length of a truncated list.
     length: Option<usize>,
 }
 
 impl World {
-    /// Compares what the main panels show with the figures of WeChat; answers the differences.
+    /// Compares what the main panels show with the figures of WeChat; returns the differences.
     pub(super) async fn wrong_figures(&self, dashboards: &[Dashboard]) -> Vec<String> {
         let truth = Truth {
             wechat: &self.wechat,
@@ -173,12 +173,12 @@ impl World {
         let none = Choices::new();
         let cases = of_all_apps(&truth);
         let mut faults = self.compare(now(), dashboards, &none, cases).await;
-        // Whoever looks at a range of the past must see it whole, whatever the hour.
+        // A range of the past must be shown completely, at any hour.
         let today = calendar::today(now());
         for hour in [9, 23] {
             let day = calendar::midnight(calendar::days_before(today, 3));
             let mut cases = days_of_all_apps(&truth, &(2..=32));
-            // The archive of these tests knows a day from 10:20 of the next one on.
+            // The archive of these tests has a day from 10:20 of the next one on.
             let arrived = if hour < 10 { 0.0 } else { 1.0 };
             cases.push(overview("昨日已到", "A", &[], one(arrived)));
             let at = day + TimeDelta::hours(hour);
@@ -206,7 +206,7 @@ impl World {
         faults
     }
 
-    /// The event of these tests must stand first among what moved most, and the lists be full.
+    /// The event of these tests must be the first of the largest changes, and the lists be full.
     async fn movers(&self, dashboards: &[Dashboard]) -> Vec<String> {
         let [_, viewer] = self.viewers();
         let dashboard = dashboards
@@ -279,7 +279,7 @@ impl World {
                 .iter()
                 .find(|target| target["refId"] == case.query)
                 .unwrap_or_else(|| panic!("{} has no query {}", case.panel, case.query));
-            // What is wrong with the options is told where all choices are tried.
+            // Problems with the options are reported where all choices are tried.
             let options = viewer.options(dashboard, chosen).await.unwrap_or_default();
             let choices = options.into_iter().map(|(name, options)| {
                 let choice = chosen.get(&name).unwrap_or(&options[0]).clone();
@@ -305,11 +305,11 @@ impl World {
     }
 }
 
-/// Says what is wrong with figures, if anything is.
+/// Returns the differences of figures, if there are any.
 fn difference(shown: &Figures, case: &Case) -> Option<String> {
     let expected = &case.expected;
     let keys: BTreeSet<_> = shown.keys().chain(expected.keys()).collect();
-    let mut told = Vec::new();
+    let mut problems = Vec::new();
     for key in keys {
         let [shown, expected] = [shown, expected].map(|figures| figures.get(key));
         let right = match (shown, expected) {
@@ -318,23 +318,23 @@ fn difference(shown: &Figures, case: &Case) -> Option<String> {
             (Some(_), None) => false,
         };
         if !right {
-            told.push(format!("{key:?} is {shown:?} instead of {expected:?}"));
+            problems.push(format!("{key:?} is {shown:?} instead of {expected:?}"));
         }
     }
     if let Some(length) = case.length
         && shown.len() != length
     {
-        told.push(format!("it lists {} instead of {length}", shown.len()));
+        problems.push(format!("it lists {} instead of {length}", shown.len()));
     }
-    let first: Vec<_> = told.iter().take(3).map(String::as_str).collect();
-    (!told.is_empty()).then(|| format!("{} figures are wrong: {}", told.len(), first.join(", ")))
+    let first: Vec<_> = problems.iter().take(3).map(String::as_str).collect();
+    (!problems.is_empty()).then(|| format!("{} figures are wrong: {}", problems.len(), first.join(", ")))
 }
 
 fn one(figure: f64) -> Figures {
     Figures::from([(String::new(), figure)])
 }
 
-/// Answers what the charts of the overview must show.
+/// Returns what the charts of the overview must show.
 fn days_of_all_apps(truth: &Truth<'_>, days: &RangeInclusive<u64>) -> Vec<Case> {
     let mut cases = Vec::new();
     for (all, each, cohort) in [
@@ -443,7 +443,7 @@ fn of_all_apps(truth: &Truth<'_>) -> Vec<Case> {
         overview(list, "H", &["appid"], by_app(&|_| 1.0)),
     ]);
 
-    // What moved most: all apps, as there are no more than the list takes, and ten platforms.
+    // The largest changes: all apps, as they fit into the list, and ten platforms.
     let mut apps = [const { Figures::new() }; 3];
     let mut platforms: Vec<[(String, f64); 3]> = Vec::new();
     for (app, ..) in APPS {
@@ -475,7 +475,7 @@ fn of_all_apps(truth: &Truth<'_>) -> Vec<Case> {
             .map(|figures| figures[at].clone())
             .collect();
         cases.push(Case {
-            // How to weigh small against large is the dashboard's to say.
+            // How to weigh small against large is up to the dashboard.
             optional: figures.keys().cloned().collect(),
             length: Some(10),
             ..overview("变化最大的平台", query, labels, figures)
@@ -484,7 +484,7 @@ fn of_all_apps(truth: &Truth<'_>) -> Vec<Case> {
     cases
 }
 
-/// Answers a day as Grafana wants to have it, in milliseconds.
+/// Returns a day as Grafana expects it, in milliseconds.
 #[expect(
     clippy::cast_precision_loss,
     reason = "times of our days are far below 2^53"
@@ -519,7 +519,7 @@ fn of_one_app(
             .map(|(name, users)| (name, users / all))
             .collect()
     };
-    // How many of the active people with a name are new.
+    // How many of the active users with a name are new.
     let new_of_active = |dimension| -> Figures {
         let new = people("new", dimension);
         let active = people("active", dimension).into_iter();
@@ -596,7 +596,7 @@ fn of_one_app(
     cases
 }
 
-/// Answers the columns of the table that compares a day with a week ago and the usual.
+/// Returns the columns of the table that compares a day with a week ago and the baseline.
 fn against_the_past(truth: &Truth<'_>, app: &'static str, cohort: &'static str) -> Vec<Case> {
     let mut table = [const { Figures::new() }; 5];
     for dimension in ["platform", "gender", "age"] {

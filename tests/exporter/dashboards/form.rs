@@ -1,4 +1,4 @@
-//! Rules for how a dashboard is made, to be judged from its JSON alone.
+//! Rules about the form of a dashboard, checked on its JSON alone.
 //!
 //! Those of Grafana's dashboard-linter, and our own. Of the linter's, these do not apply:
 //! `template-job-rule`, `template-instance-rule`, `target-job-rule` and `target-instance-rule` to
@@ -19,7 +19,7 @@ use crate::promql;
 /// The one that is about exporters, and not about portraits.
 pub(super) const OF_EXPORTERS: &str = "wxapp-portrait-exporter";
 
-/// Those of Grafana's units that fit what is shown here; `panel-units-rule` wants known ones.
+/// Those of Grafana's units that fit the figures here; `panel-units-rule` requires known ones.
 const UNITS: [&str; 12] = [
     "locale",
     "short",
@@ -35,7 +35,7 @@ const UNITS: [&str; 12] = [
     "cpm",
 ];
 
-/// Answers every breach of a rule, in sentences that name the dashboard, the panel and the rule.
+/// Returns every violation of a rule, in sentences that name the dashboard, the panel and the rule.
 pub(super) fn breaches(dashboard: &Dashboard) -> Vec<String> {
     let mut breaches = of_the_whole(dashboard);
     breaches.extend(of_variables(dashboard));
@@ -55,7 +55,7 @@ pub(super) fn breaches(dashboard: &Dashboard) -> Vec<String> {
     breaches.map(|breach| format!("{name}: {breach}")).collect()
 }
 
-/// Collects the sentences of those rules that do not hold.
+/// Collects the violations.
 fn unless_all(rules: &[(bool, &str)]) -> Vec<String> {
     let broken = rules.iter().filter(|(holds, _)| !holds);
     broken.map(|(_, rule)| (*rule).to_owned()).collect()
@@ -167,13 +167,13 @@ fn of_variables(dashboard: &Dashboard) -> Vec<String> {
     breaches
 }
 
-/// Whether a data source is the one that the reader chose.
+/// Whether a data source is the one that the user chose.
 fn of_the_variable(source: &Value) -> bool {
     source["type"] == "prometheus"
         && ["$datasource", "${datasource}"].contains(&text(&source["uid"]))
 }
 
-/// Panels in a row that is closed have a grid of their own.
+/// Panels in a row that is collapsed have a grid of their own.
 fn of_the_grid(panels: &Value) -> Vec<String> {
     let mut breaches = Vec::new();
     let mut placed: Vec<([u64; 4], &str)> = Vec::new();
@@ -257,7 +257,7 @@ fn of_target(dashboard: &Dashboard, panel: &Value, target: &Value) -> Vec<String
         ),
         (
             !expression.drops,
-            "`without` keeps labels that nobody knows: write `by`",
+            "`without` keeps unknown labels: write `by`",
         ),
         (
             of_exporters
@@ -265,7 +265,7 @@ fn of_target(dashboard: &Dashboard, panel: &Value, target: &Value) -> Vec<String
                     .offsets
                     .iter()
                     .all(|(_, duration)| duration.starts_with('-')),
-            "it looks back by offset: days arrive at any minute; ask for past users, or stand on the day axis",
+            "it looks back by offset: days arrive at any minute; ask for past users, or use the day axis",
         ),
     ];
     if asked.contains("$__rate_interval") {
@@ -309,7 +309,7 @@ fn of_selector(selector: &promql::Selector, of_exporters: bool) -> Vec<String> {
     let mut rules = vec![
         (
             !metric.contains(':'),
-            "it stands on a recording rule, which need not be there",
+            "it depends on a recording rule, which may not exist",
         ),
         (
             counts == rises,

@@ -1,8 +1,8 @@
-//! Asks Prometheus what Grafana would ask when somebody opens a dashboard.
+//! Sends the queries to Prometheus that Grafana sends when a user opens a dashboard.
 //!
 //! Variables, the range of time, its step and their alignment to days follow Grafana's Prometheus
-//! data source with its defaults. Whatever is met that is not known here is an error, so that
-//! nothing passes untried.
+//! data source with its defaults. Anything unknown here is an error, so that
+//! nothing remains untested.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -14,13 +14,13 @@ use wxapp_portrait_exporter::calendar;
 
 use crate::harness::{Labels, Prometheus};
 
-/// What the data source takes for the interval of scrapes unless it is told.
+/// The data source's default for the scrape interval.
 const SCRAPE_INTERVAL: i64 = 15;
 
-/// What Beijing is ahead of UTC, in seconds: the dashboards' time zone.
+/// The offset of Beijing from UTC, in seconds: the dashboards' time zone.
 const AHEAD: i64 = 8 * 3600;
 
-/// A dashboard as it stands in its file.
+/// A dashboard as in its file.
 #[derive(Clone)]
 pub(super) struct Dashboard {
     /// The name of the file, without its extension.
@@ -46,18 +46,18 @@ pub(super) fn all() -> Vec<Dashboard> {
     dashboards
 }
 
-/// Answers a text, or nothing where there is none.
+/// Returns a text, or nothing if there is none.
 pub(super) fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
-/// Answers the members of a list, or none where there is no list.
+/// Returns the members of a list, or none if there is no list.
 pub(super) fn values(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
 
 impl Dashboard {
-    /// Answers rows and panels, those in closed rows, too.
+    /// Returns rows and panels, including those in collapsed rows.
     pub(super) fn all_panels(&self) -> Vec<&Value> {
         let panels = values(&self.json["panels"]).iter();
         panels
@@ -65,14 +65,14 @@ impl Dashboard {
             .collect()
     }
 
-    /// Answers what shows something.
+    /// Returns the panels with content.
     pub(super) fn panels(&self) -> Vec<&Value> {
         let mut panels = self.all_panels();
         panels.retain(|panel| panel["type"] != "row");
         panels
     }
 
-    /// Finds the panel with this title, or else the only one whose title starts so.
+    /// Finds the panel with this title, or else the only one whose title starts with it.
     pub(super) fn panel(&self, title: &str) -> Option<&Value> {
         let panels = self.panels();
         let whole = panels.iter().find(|panel| panel["title"] == title);
@@ -91,11 +91,11 @@ impl Dashboard {
 /// What is chosen for a variable.
 #[derive(Debug, Clone)]
 pub(super) enum Choice {
-    /// Of a variable that takes one value.
+    /// For a variable with one value.
     One(String),
-    /// Of a variable that takes several.
+    /// For a variable with several values.
     Several(Vec<String>),
-    /// What "all" stands for, put in as it is.
+    /// The value of "all", inserted unchanged.
     All(String),
 }
 
@@ -105,15 +105,15 @@ pub(super) type Choices = BTreeMap<String, Choice>;
 /// The series of an answer, each with its points: seconds and values.
 pub(super) type Answer = Vec<(Labels, BTreeMap<i64, f64>)>;
 
-/// Somebody who looks at dashboards.
+/// A user of dashboards.
 pub(super) struct Viewer<'a> {
     pub(super) prometheus: &'a Prometheus,
     pub(super) now: DateTime<Utc>,
 }
 
 impl Viewer<'_> {
-    /// Answers what can be chosen for every variable, the default first, while `chosen` decides
-    /// about those that others depend on.
+    /// Returns the options of every variable, the default first, where `chosen` decides about those that
+    /// others depend on.
     pub(super) async fn options(
         &self,
         dashboard: &Dashboard,
@@ -162,7 +162,7 @@ impl Viewer<'_> {
         Ok(options)
     }
 
-    /// Answers what Prometheus has to offer for a variable.
+    /// Returns the options of a variable from Prometheus.
     async fn query_variable(
         &self,
         variable: &Value,
@@ -178,7 +178,7 @@ impl Viewer<'_> {
         let mut found: Vec<String> = if let Some(arguments) = argument("label_values") {
             let (series, label) = arguments
                 .rsplit_once(',')
-                .ok_or_else(|| format!("{asks} does not tell a metric"))?;
+                .ok_or_else(|| format!("{asks} does not name a metric"))?;
             let parameters = [
                 ("match[]", series),
                 ("start", &from.to_string()),
@@ -219,7 +219,7 @@ impl Viewer<'_> {
         Ok(found)
     }
 
-    /// Answers the range of time that a dashboard opens with, in seconds.
+    /// Returns the range of time that a dashboard opens with, in seconds.
     fn range_of(&self, dashboard: &Dashboard) -> (i64, i64) {
         let time = &dashboard.json["time"];
         (self.time(text(&time["from"])), self.time(text(&time["to"])))
@@ -238,7 +238,7 @@ impl Viewer<'_> {
         }
     }
 
-    /// Asks what a query of a panel asks.
+    /// Sends a query of a panel.
     pub(super) async fn ask(
         &self,
         dashboard: &Dashboard,
@@ -272,7 +272,7 @@ impl Viewer<'_> {
         }
     }
 
-    /// Asks what an annotation asks.
+    /// Sends the query of an annotation.
     pub(super) async fn ask_annotation(
         &self,
         dashboard: &Dashboard,
@@ -296,7 +296,7 @@ impl Viewer<'_> {
         step: i64,
     ) -> Result<Answer, String> {
         let aligned = |time: i64| ((time + AHEAD).div_euclid(step) * step - AHEAD).to_string();
-        // A short step ends when nothing has been scraped yet; the next one is what people wait for.
+        // A short step ends before the next scrape; the next step has its samples.
         let to = if step <= 300 { to + step } else { to };
         let parameters = [
             ("query", query),
@@ -308,7 +308,7 @@ impl Viewer<'_> {
     }
 }
 
-/// Puts values in for variables, and for those of Grafana's own that are given.
+/// Replaces variables by values, including Grafana's own if given.
 pub(super) fn fill(
     asked: &str,
     choices: &Choices,
@@ -338,7 +338,7 @@ pub(super) fn fill(
 }
 
 impl Choice {
-    /// Writes it in a format, or as the data source does by itself.
+    /// Formats it as specified, or as the data source does by default.
     fn written(&self, format: Option<&str>) -> Option<String> {
         // In a string of PromQL the regular expression is escaped once more.
         let escaped = |value: &String| regex::escape(value).replace('\\', r"\\");
@@ -362,7 +362,7 @@ impl Choice {
 /// Reads a vector or a matrix.
 fn read(answer: &Value) -> Result<Answer, String> {
     if answer["status"] != "success" {
-        return Err(format!("Prometheus says {}", answer["error"]));
+        return Err(format!("Prometheus reports {}", answer["error"]));
     }
     let result = &answer["data"]["result"];
     if answer["data"]["resultType"] == "scalar" {

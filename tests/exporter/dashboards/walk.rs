@@ -1,8 +1,8 @@
 //! Opens every panel of a dashboard, with every choice of every variable.
 //!
-//! Tells what shows nothing, what asks for metrics and labels that no page has, what names a field
-//! or a dashboard that is not there, and what shows other figures because two exporters serve the
-//! same apps. Knows no right figures.
+//! Reports panels that show nothing, queries for metrics and labels that no page has, references to
+//! fields or dashboards that do not exist, and panels with other figures because two exporters serve the
+//! same apps. Does not know the right figures.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -13,7 +13,7 @@ use super::{World, close, form};
 use crate::promql::{self, Vocabulary};
 
 impl World {
-    /// Answers the metrics and labels of expressions that no page has, and the values of labels.
+    /// Returns the metrics and labels of expressions that no page has, and the values of labels.
     pub(super) async fn unknown_names(&self, dashboards: &[Dashboard]) -> Vec<String> {
         let vocabulary = Vocabulary::of(&self.exporters[0].metrics().await);
         let mut faults = Vec::new();
@@ -30,8 +30,8 @@ impl World {
         faults
     }
 
-    /// Opens a dashboard with every choice of every variable, once in the eyes of each Prometheus;
-    /// answers what shows nothing, what names a thing that is not there, and what differs.
+    /// Opens a dashboard with every choice of every variable, once for each Prometheus; returns what shows
+    /// nothing, what refers to a thing that does not exist, and what differs.
     pub(super) async fn walk(
         &self,
         dashboard: &Dashboard,
@@ -75,7 +75,7 @@ impl World {
                             if let Some(missing) = names.take_in(panel, target, one) {
                                 fault(&format!("its legend names {missing}, which is not there"));
                             }
-                            // Each exporter asks at another moment.
+                            // Each exporter polls at another time.
                             let timely = text(&target["expr"]).contains("_last_success_timestamp_");
                             let differs = !timely && !alike(one, both);
                             if dashboard.name != form::OF_EXPORTERS && differs {
@@ -111,7 +111,7 @@ impl World {
     }
 }
 
-/// Answers what a dashboard asks Prometheus, and where.
+/// Returns the queries of a dashboard, and their places.
 fn expressions(dashboard: &Dashboard) -> Vec<(String, String)> {
     let mut found = Vec::new();
     for panel in dashboard.panels() {
@@ -146,7 +146,7 @@ fn expressions(dashboard: &Dashboard) -> Vec<(String, String)> {
     found
 }
 
-/// Answers the defaults of all variables, then each other option of each, one at a time.
+/// Returns the defaults of all variables, then each other option of each, one at a time.
 async fn every_choice(viewer: &Viewer<'_>, dashboard: &Dashboard) -> Result<Vec<Choices>, String> {
     let first = |options: Vec<(String, Vec<Choice>)>| -> Choices {
         let options = options.into_iter();
@@ -200,7 +200,7 @@ struct Names {
 }
 
 impl Names {
-    /// Learns the names in an answer; answers a label that the legend wants in vain.
+    /// Adds the names in an answer; returns a label of the legend that is missing.
     fn take_in(&mut self, panel: &Value, target: &Value, answer: &Answer) -> Option<String> {
         if target["format"] == "table" {
             let labels = answer.iter().flat_map(|(labels, _)| labels.keys().cloned());
@@ -229,7 +229,7 @@ impl Names {
         None
     }
 
-    /// Answers what a panel's transformations, overrides and links call for and nothing is named.
+    /// Returns the names in a panel's transformations, overrides and links that do not exist.
     fn unknown(&self, panel: &Value, dashboards: &[Dashboard]) -> Vec<String> {
         let mut fields = self.fields.clone();
         let mut faults = Vec::new();
@@ -296,8 +296,8 @@ impl Names {
     }
 }
 
-/// Checks that a link leads to a dashboard of ours and sets variables that it has, from fields that
-/// there are.
+/// Checks that a link leads to one of our dashboards and sets variables that it has, from fields that
+/// exist.
 fn follow(url: &str, fields: &BTreeSet<String>, dashboards: &[Dashboard]) -> Result<(), String> {
     let rest = url
         .strip_prefix("/d/")

@@ -1,8 +1,8 @@
-//! The host of a reader, on which the commands of a document are run: a folder with the project, an
+//! The host of a reader, on which the commands of a document are run: a directory with the project, an
 //! exporter's files, and no network but [`World`].
 //!
-//! Only programs that are named here are found, and the stand-ins of `tests/documents/bin`, each of
-//! which says what it does in the place of the real one.
+//! Only programs that are named here are found, and the stubs in `tests/documents/bin`, each of which
+//! documents what it does instead of the real one.
 
 use std::collections::BTreeSet;
 use std::fs::Permissions;
@@ -31,14 +31,14 @@ use crate::harness::{
     APP, Home, OTHER, WeChat, appid, client, free_port, newer, serve_over_tls, yesterday,
 };
 
-/// What the commands may use of the system.
+/// The programs of the system that commands may use.
 const PROGRAMS: &str = "amtool awk bash cat chmod chown cp curl cut date dirname grep install journalctl ln mkdir \
     mktemp mv node prometheus promtool rm sed sleep sqlite3 systemd-analyze tail";
 
-/// Folders other than that of the project in which a document says to be.
+/// Working directories of documents other than that of the project.
 const FOLDERS: [(&str, &str); 1] = [("deploy/compose/README.md", "deploy/compose")];
 
-/// Places that are the reader's own here, or that nobody can spoil.
+/// Paths that are the reader's own here, or that can't be damaged.
 const KNOWN_PLACES: [&str; 8] = [
     "/data", "/dev", "/etc", "/opt", "/own", "/run", "/usr", "/var",
 ];
@@ -46,17 +46,17 @@ const KNOWN_PLACES: [&str; 8] = [
 /// How many days are in the archive of the reader's exporter.
 const ARCHIVED: u64 = 5;
 
-/// What is outside a reader's host: WeChat, a cloud function, a proxy that knows the way to these
-/// two alone, and an Alertmanager.
+/// Everything outside a reader's host: WeChat, a cloud function, a proxy that only reaches these two,
+/// and an Alertmanager.
 pub(crate) struct World {
     wechat: WeChat,
     home: Home,
     proxy: String,
     /// Who signed the certificates of WeChat and of the cloud function.
     ca: String,
-    /// Where the reader's exporter and simulated WeChat listen, instead of where they do by default.
+    /// Where the reader's exporter and simulated WeChat listen, instead of the default addresses.
     ports: [String; 2],
-    /// What a reader puts in the place of what stands in a document, or what is done here instead of it.
+    /// Placeholders of documents with their values, and commands with their replacements here.
     instead: Vec<(&'static str, String)>,
     used: Mutex<BTreeSet<&'static str>>,
     _function: CloudFunction,
@@ -88,7 +88,7 @@ impl World {
         let token = function.token.clone();
         let ports = [(); 2].map(|()| free_port().to_string());
         let instead = vec![
-            // It would run this very test.
+            // It would run this test.
             ("bash tests/run", "bash -n tests/run".to_owned()),
             ("10690", ports[0].clone()),
             ("10691", ports[1].clone()),
@@ -118,7 +118,7 @@ impl World {
         }
     }
 
-    /// Answers a block as the reader fills it in.
+    /// Returns a block with its placeholders filled in.
     pub(crate) fn filled_in(&self, text: &str) -> String {
         let mut text = text.to_owned();
         for (from, to) in &self.instead {
@@ -130,7 +130,7 @@ impl World {
         text
     }
 
-    /// Answers what no document has any more.
+    /// Returns replacements that no document uses any more.
     pub(crate) fn unused(&self) -> Vec<String> {
         let used = self.used.lock().unwrap();
         let unused = self.instead.iter().filter(|(from, _)| !used.contains(from));
@@ -140,7 +140,7 @@ impl World {
     }
 }
 
-/// Leads to some hosts, all at one address, and to no other; answers where it is.
+/// Runs a proxy to some hosts, all at one address, and to no other; returns its address.
 async fn proxy(hosts: &[&str], address: String) -> (String, DropGuard) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -177,24 +177,24 @@ async fn proxy(hosts: &[&str], address: String) -> (String, DropGuard) {
 pub(crate) struct Host<'a> {
     world: &'a World,
     root: TempDir,
-    /// Where the reader is, and has the files of an exporter.
-    folder: PathBuf,
+    /// The working directory of the reader, with the files of an exporter.
+    directory: PathBuf,
 }
 
 impl<'a> Host<'a> {
-    /// Prepares one for the reader of a document, with these files of the project, and with the files of
-    /// an exporter and whatever else readers already have.
+    /// Prepares one for the reader of a document, with these files of the project, the files of an
+    /// exporter and other files that readers already have.
     pub(crate) fn new(world: &'a World, document: &str, files: &[String]) -> Self {
         let root = tempfile::tempdir().unwrap();
         let project = root.path().join("wxapp-portrait-exporter");
         let other = FOLDERS.iter().find(|(path, _)| *path == document);
-        let folder = project.join(other.map_or("", |(_, folder)| folder));
+        let directory = project.join(other.map_or("", |(_, directory)| directory));
         let host = Self {
             world,
             root,
-            folder,
+            directory,
         };
-        for folder in [
+        for directory in [
             "bin",
             "etc/prometheus",
             "etc/systemd/system",
@@ -203,21 +203,21 @@ impl<'a> Host<'a> {
             "usr/local/bin",
             "var/backups",
         ] {
-            std::fs::create_dir_all(host.root.path().join(folder)).unwrap();
+            std::fs::create_dir_all(host.root.path().join(directory)).unwrap();
         }
         for file in files {
             let copy = project.join(file);
             std::fs::create_dir_all(copy.parent().unwrap()).unwrap();
             std::fs::copy(super::root().join(file), &copy).unwrap();
             if file.starts_with("deploy/systemd/wxapp-portrait") {
-                // These are read where the reader puts them, and name other places of the host.
+                // These are read where the reader puts them, and contain other paths of the host.
                 let text = std::fs::read_to_string(&copy).unwrap();
                 std::fs::write(&copy, host.here(&text)).unwrap();
             }
         }
         host.link_programs();
         host.write("/ca.pem", &world.ca);
-        // Else it is content with any status.
+        // Otherwise it accepts any status.
         host.write(".curlrc", "fail");
 
         let config = json!({"apps": [{"appid": APP, "secret_file": "secrets/shop"}]});
@@ -245,7 +245,7 @@ impl<'a> Host<'a> {
         host
     }
 
-    /// Fills the one folder in which programs are found.
+    /// Fills the only directory of `PATH`.
     fn link_programs(&self) {
         let mut bash = std::process::Command::new("bash");
         let found = bash.args(["-c", &format!("type -P {PROGRAMS}")]).output();
@@ -256,32 +256,32 @@ impl<'a> Host<'a> {
         for (name, program) in names.iter().zip(found.lines()) {
             symlink(program, self.path("/bin").join(name)).unwrap();
         }
-        for stand_in in std::fs::read_dir(super::root().join("tests/documents/bin")).unwrap() {
-            let stand_in = stand_in.unwrap();
+        for stub in std::fs::read_dir(super::root().join("tests/documents/bin")).unwrap() {
+            let stub = stub.unwrap();
             symlink(
-                stand_in.path(),
-                self.path("/bin").join(stand_in.file_name()),
+                stub.path(),
+                self.path("/bin").join(stub.file_name()),
             )
             .unwrap();
         }
     }
 
-    /// Answers where a file of the reader's host is.
+    /// Returns the real path of a file of the reader's host.
     fn path(&self, path: &str) -> PathBuf {
         path.strip_prefix('/').map_or_else(
-            || self.folder.join(path),
+            || self.directory.join(path),
             |path| self.root.path().join(path),
         )
     }
 
-    /// Leads what a text says of places of the host to these places.
+    /// Replaces paths of the host in a text by the real paths.
     pub(crate) fn here(&self, text: &str) -> String {
         let place = Regex::new(r#"(?m)(^|[\s'"=\[:])/(data|etc|opt|own|run|usr|var)\b"#).unwrap();
         let here = format!("${{1}}{}/$2", self.root.path().display());
         place.replace_all(text, here).into_owned()
     }
 
-    /// Writes a file; answers where.
+    /// Writes a file; returns its path.
     pub(crate) fn write(&self, path: &str, text: &str) -> String {
         let file = self.path(path);
         std::fs::create_dir_all(file.parent().unwrap()).unwrap();
@@ -312,8 +312,8 @@ impl<'a> Host<'a> {
         }
     }
 
-    /// Runs commands where the reader is, who types the AppSecret when asked for something; answers what
-    /// they said, or what went wrong.
+    /// Runs commands where the reader is, who types the AppSecret when prompted; returns their output, or
+    /// what failed.
     pub(crate) async fn run(&self, commands: &str) -> Result<String, String> {
         let elsewhere = Regex::new(r#"(?m)(?:^|[\s'"=:>])(/\w+)"#).unwrap();
         let root = self.root.path().to_str().unwrap();
@@ -323,7 +323,7 @@ impl<'a> Host<'a> {
                 return Err(format!("no test may touch {}", &place[1]));
             }
         }
-        // Who asks the exporter something has started it.
+        // A reader who sends requests to the exporter has started it.
         let [exporter, simulator] = &self.world.ports;
         let asks = commands.contains(&format!("localhost:{exporter}")) && self.started().is_empty();
         let start = if asks {
@@ -334,17 +334,17 @@ impl<'a> Host<'a> {
         let mut command = Command::new("bash");
         command
             .args(["-euo", "pipefail", "-c", &format!("{start}{commands}")])
-            .current_dir(&self.folder)
+            .current_dir(&self.directory)
             .env_clear()
             .env("PATH", self.path("/bin"))
-            .env("HOME", &self.folder)
+            .env("HOME", &self.directory)
             .env("TMPDIR", self.path("/temporary"))
             .env("LANG", "C.UTF-8")
             .env("SSL_CERT_FILE", self.path("/ca.pem"))
             .env("CURL_CA_BUNDLE", self.path("/ca.pem"))
             .env("NO_PROXY", "localhost,127.0.0.1")
             .envs(["http_proxy", "https_proxy"].map(|name| (name, &self.world.proxy)))
-            // For stand-ins.
+            // For stubs.
             .env("BUILT", env!("CARGO_BIN_EXE_wxapp-portrait-exporter"))
             .env("CARGO", env!("CARGO"))
             .env("NEWER", newer(""))
@@ -361,7 +361,7 @@ impl<'a> Host<'a> {
             .stderr(Stdio::piped());
         let mut running = command.spawn().unwrap();
         let mut input = running.stdin.take().unwrap();
-        // Most don't read it.
+        // Most commands don't read it.
         let _ = input.write_all(secret_of(&appid(APP)).as_bytes()).await;
         drop(input);
         let output = running.wait_with_output().await.unwrap();
@@ -379,7 +379,7 @@ impl<'a> Host<'a> {
         }
     }
 
-    /// Lets systemd look at the unit with what the reader edits.
+    /// Lets systemd verify the unit with the reader's edits.
     pub(crate) async fn edit_unit(&self, text: &str) -> Result<(), String> {
         let unit = "/etc/systemd/system/wxapp-portrait-exporter.service";
         self.write(&format!("{unit}.d/override.conf"), &self.here(text));
@@ -390,7 +390,7 @@ impl<'a> Host<'a> {
         }
     }
 
-    /// Answers what the programs in the background complained of.
+    /// Returns the errors of the programs in the background.
     pub(crate) fn complaints(&self) -> Vec<String> {
         let started = self.started();
         let lines = started.iter().flat_map(|(_, text)| text.lines());
@@ -398,8 +398,8 @@ impl<'a> Host<'a> {
         bad.map(str::to_owned).collect()
     }
 
-    /// Answers the files that the stand-in of the exporter has written: its process IDs, in files that
-    /// are called as the port, and logs.
+    /// Returns the files that the stub of the exporter has written: its process IDs, in files named by the
+    /// port, and logs.
     fn started(&self) -> Vec<(String, String)> {
         let files = std::fs::read_dir(self.path("/started")).unwrap();
         let read = |file: std::fs::DirEntry| {
@@ -417,7 +417,7 @@ impl Drop for Host<'_> {
                 continue;
             };
             let mut kill = std::process::Command::new("kill");
-            // One that has ended by itself has told why in its log.
+            // One that has ended by itself has logged why.
             let _ = kill.arg(text.trim()).status();
             while std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() {
                 std::thread::sleep(Duration::from_millis(10));

@@ -1,12 +1,12 @@
-//! What stands in a document: headings, blocks, links and code, each with its line.
+//! The contents of a document: headings, blocks, links and code, each with its line.
 //!
-//! Knows Markdown and the anchors of headings as GitHub makes them; does not know what a block is for.
+//! Knows Markdown and the anchors of headings as GitHub generates them; does not depend on the purpose of a block.
 
 use pulldown_cmark::{CodeBlockKind, Event, Options, Parser, Tag, TagEnd};
 use regex::Regex;
 use url::Url;
 
-/// Where links to what stands here begin that must work anywhere.
+/// The prefix of links to this project that must work anywhere.
 const HERE: &str = "https://example.com/wxapp-portrait-exporter/";
 
 #[derive(Debug, Default)]
@@ -17,7 +17,7 @@ pub(crate) struct Document {
     pub(crate) blocks: Vec<Block>,
     /// Links and images.
     pub(crate) links: Vec<(usize, String)>,
-    /// What stands in a line as code.
+    /// Inline code.
     pub(crate) code: Vec<(usize, String)>,
 }
 
@@ -29,7 +29,7 @@ pub(crate) struct Block {
 }
 
 impl Block {
-    /// Answers its language and text without the comments of YAML and of shells.
+    /// Returns its language and text without the comments of YAML and of shells.
     pub(crate) fn without_comments(&self) -> String {
         let comment = Regex::new(r"(?m)(^|\s+)# .*$").unwrap();
         format!("{}\n{}", self.language, comment.replace_all(&self.text, ""))
@@ -82,7 +82,7 @@ impl Document {
         document
     }
 
-    /// Answers the anchors of all headings, in their order.
+    /// Returns the anchors of all headings, in their order.
     pub(crate) fn anchors(&self) -> Vec<String> {
         let mut anchors: Vec<String> = Vec::new();
         for (_, heading) in &self.headings {
@@ -96,8 +96,8 @@ impl Document {
         anchors
     }
 
-    /// Answers the path, seen from the root of the project, and the anchor that a link leads to;
-    /// nothing for a link to somebody else.
+    /// Returns the path, relative to the root of the project, and the anchor of a link;
+    /// nothing for a link to another site.
     pub(crate) fn path_of(&self, target: &str) -> Option<(String, Option<String>)> {
         let here = Url::parse(HERE).unwrap();
         let url = here.join(&self.path).unwrap().join(target).unwrap();
@@ -112,7 +112,7 @@ impl Document {
         Some((path, anchor))
     }
 
-    /// Answers where all links lead, sorted, in a form that is the same in all translations.
+    /// Returns the targets of all links, sorted, in a form that is the same in all translations.
     pub(crate) fn links_in_any_language(&self) -> Vec<String> {
         let any = |target: &str| target.replace(".zh-CN.", ".");
         let anchors = self.anchors();

@@ -1,6 +1,6 @@
-//! What is done with the YAML of documents: the program that it is for reads it.
+//! Checks the YAML of documents with the program that it is for.
 //!
-//! Tells by the keys which program that is, and completes what is only a part.
+//! Recognizes the program by the keys, and completes fragments.
 
 use std::collections::BTreeSet;
 
@@ -26,7 +26,7 @@ const EXPORTER: [&str; 11] = [
 const PROMETHEUS: [&str; 4] = ["alerting", "global", "rule_files", "scrape_configs"];
 const ALERTMANAGER: [&str; 5] = ["global", "inhibit_rules", "receivers", "route", "templates"];
 
-/// A file by which Grafana is told of folders with dashboards.
+/// A file that provisions directories of dashboards in Grafana.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct Provisioning {
@@ -48,7 +48,7 @@ struct ProviderOptions {
     path: String,
 }
 
-/// Lets whoever it is for check a YAML block, or tells why it cannot be.
+/// Checks a YAML block with its program, or returns why that is not possible.
 pub(crate) async fn check(host: &Host<'_>, text: &str) -> Result<(), String> {
     let value: Value = serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
     let keys = value.as_object().into_iter().flatten();
@@ -82,13 +82,13 @@ pub(crate) async fn check(host: &Host<'_>, text: &str) -> Result<(), String> {
             Some("Kustomization") => "kustomization",
             _ => "part",
         };
-        // Beside the folder of the project, with a configuration of its own.
+        // Next to the directory of the project, with a configuration of its own.
         host.write("/own/kustomization.yaml", "resources: [part.yaml]");
         host.write("/own/wxapp-portrait.yml", "");
         host.write(&format!("/own/{name}.yaml"), text);
         "kubectl kustomize /own/"
     } else if keys.contains("providers") {
-        // Grafana itself is not there to be asked.
+        // Grafana itself is not available.
         let file: Provisioning = serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
         let good = file.providers.iter().all(|provider| {
             let kind = provider.r#type.as_str();
@@ -99,13 +99,13 @@ pub(crate) async fn check(host: &Host<'_>, text: &str) -> Result<(), String> {
             .then_some(())
             .ok_or("Grafana would not take it".to_owned());
     } else {
-        return Err("nobody knows which program this is for".to_owned());
+        return Err("unknown program for this block".to_owned());
     };
     host.run(checks).await.map(drop)
 }
 
-/// Lets the exporter check a configuration, with and without what is commented out in it. A whole one
-/// is kept for what follows, and its apps are asked for.
+/// Checks a configuration with the exporter, with and without its commented lines. A complete one is
+/// kept for later blocks, and its apps are polled.
 async fn exporter(host: &Host<'_>, text: &str, is_whole: bool) -> Result<(), String> {
     let complete = |text: &str| {
         if text.contains("\napps:") || text.starts_with("apps:") {
