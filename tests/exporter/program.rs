@@ -285,6 +285,31 @@ async fn every_outcome_is_a_line_of_the_log_in_logfmt_or_json() {
 }
 
 #[tokio::test]
+async fn a_second_exporter_on_the_same_archive_is_refused() {
+    let wechat = WeChat::of(&[APP]).await;
+    let home = Home::of(&wechat, &[APP]);
+    let exporter = home.start().await;
+    exporter.ready().await;
+    let data = home.path("data");
+    let words = format!(
+        "another exporter uses the archive in {}: stop it, or use another --storage.path",
+        data.display()
+    );
+    let mut demo = program();
+    demo.arg("demo").arg("--storage.path").arg(&data);
+    demo.args(["--web.listen-address", "127.0.0.1:0"]);
+    for command in [home.command(), demo] {
+        let (code, said) = end_of(command).await;
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains(&words), "{said}");
+    }
+    let mut export = home.command_of("export");
+    export.args(["--format", "csv"]);
+    let (code, said) = end_of(export).await;
+    assert_eq!(code, Some(0), "{said}");
+}
+
+#[tokio::test]
 async fn a_hangup_reads_the_configuration_again_and_does_not_end_the_program() {
     let wechat = WeChat::of(&[APP]).await;
     let home = Home::of(&wechat, &[APP]);
