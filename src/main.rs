@@ -1,6 +1,8 @@
 //! The program: arguments, log, exit code. Reads the clock and the environment for all other modules,
 //! and listens to signals.
 
+mod logging;
+
 use std::error::Error as _;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -9,10 +11,7 @@ use std::time::Duration;
 use clap::Parser as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
-use tracing_subscriber::filter::{LevelFilter, Targets};
-use tracing_subscriber::layer::SubscriberExt as _;
-use tracing_subscriber::util::SubscriberInitExt as _;
-use wxapp_portrait_exporter::cli::{Cli, Command, Log, LogFormat, LogLevel};
+use wxapp_portrait_exporter::cli::{Cli, Command};
 use wxapp_portrait_exporter::commands::{self, Error, ProcessContext};
 use wxapp_portrait_exporter::wechat;
 
@@ -27,16 +26,12 @@ const MOST_BLOCKING: usize = 12;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    start_log(cli.command.as_ref().map_or(cli.serve.log, Command::log));
+    let _log = logging::start(cli.command.as_ref().map_or(cli.serve.log, Command::log));
     wechat::install_crypto_provider();
     std::panic::set_hook(Box::new(|panic| {
         // In the format of the log; the default hook writes plain text.
         let place = panic.location().map(ToString::to_string);
-        tracing::error!(
-            place,
-            "panicked: {}",
-            panic.payload_as_str().unwrap_or_default()
-        );
+        tracing::error!(place, problem = panic.payload_as_str(), "panicked");
     }));
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let runtime = match tokio::runtime::Builder::new_multi_thread()
@@ -47,7 +42,7 @@ fn main() -> ExitCode {
     {
         Ok(runtime) => runtime,
         Err(error) => {
-            tracing::error!("cannot start the async runtime: {error}");
+            tracing::error!(%error, "cannot start the async runtime");
             return ExitCode::FAILURE;
         }
     };
@@ -56,17 +51,22 @@ fn main() -> ExitCode {
     runtime.shutdown_timeout(GRACE);
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error @ (Error::Config(_) | Error::NotSimulated(_) | Error::Usage(_))) => {
+        Err(Error::Reported) => ExitCode::from(2),
+        Err(Error::Config(error)) => {
             for problem in error.to_string().lines() {
-                tracing::error!("{problem}");
+                tracing::error!(problem, "invalid configuration");
             }
+            ExitCode::from(2)
+        }
+        Err(error @ (Error::NotSimulated(_) | Error::Usage(_))) => {
+            tracing::error!(problem = %error, "invalid flags");
             ExitCode::from(2)
         }
         Err(error) => {
             let source = error
                 .source()
                 .map_or(String::new(), |source| format!(": {source}"));
-            tracing::error!("{error}{source}");
+            tracing::error!(problem = format!("{error}{source}"), "failed");
             ExitCode::FAILURE
         }
     }
@@ -98,36 +98,4 @@ fn process_context(is_serving: bool) -> Result<ProcessContext, Error> {
         }),
         hangup,
     })
-}
-
-/// Sends the log to standard error. Other crates are silenced, as some of them would log addresses,
-/// and addresses contain tokens.
-fn start_log(log: Log) {
-    let level = match log.level {
-        LogLevel::Debug => LevelFilter::DEBUG,
-        LogLevel::Info => LevelFilter::INFO,
-        LogLevel::Warn => LevelFilter::WARN,
-        LogLevel::Error => LevelFilter::ERROR,
-    };
-    let targets = Targets::new().with_target("wxapp_portrait_exporter", level);
-    let registry = tracing_subscriber::registry().with(targets);
-    match log.format {
-        LogFormat::Logfmt => registry
-            .with(
-                tracing_logfmt::builder()
-                    .with_target(false)
-                    .layer()
-                    .with_writer(std::io::stderr),
-            )
-            .init(),
-        LogFormat::Json => registry
-            .with(
-                tracing_subscriber::fmt::layer()
-                    .json()
-                    .flatten_event(true)
-                    .with_target(false)
-                    .with_writer(std::io::stderr),
-            )
-            .init(),
-    }
 }

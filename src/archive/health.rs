@@ -53,7 +53,7 @@ impl Health {
             failing.problem == problem && failing.logged_at.elapsed() < REMINDER
         });
         if !is_logged {
-            tracing::error!("{problem}");
+            tracing::error!(%operation, problem, "archive failed");
         }
         // These are over as soon as they are detected.
         if let Error::Damaged { .. } | Error::Replaced { .. } = error {
@@ -75,7 +75,7 @@ impl Health {
             is_over |= state.failing[operation as usize].take().is_some();
         }
         if is_over {
-            tracing::info!(%operation, "the archive works again");
+            tracing::info!(%operation, "archive works again");
         }
     }
 }

@@ -12,6 +12,9 @@ pub enum Error {
     /// The configuration is invalid.
     #[error(transparent)]
     Config(#[from] config::Error),
+    /// The configuration is invalid; its problems were printed.
+    #[error("the configuration is invalid")]
+    Reported,
     /// Another program listens there, or the address is not one of this host.
     #[error("cannot listen on {address}, choose another --web.listen-address")]
     Listen {

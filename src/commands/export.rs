@@ -188,7 +188,7 @@ fn write(
         match portrait {
             Ok(portrait) => writer.add(record, portrait, &dimensions),
             Err(error) => {
-                tracing::error!(appid = %record.key.appid, %window, %day, "skipped an archived response: {error}");
+                tracing::error!(appid = %record.key.appid, %window, %day, %error, "skipped an archived answer");
                 unreadable += 1;
                 writer.pass_over(record, None)
             }

@@ -76,20 +76,20 @@ pub(super) fn run(
                 place += 1;
             }
             Ok(Item::NoPortrait(problem)) => {
-                tracing::info!("{}:{line}: no portrait: {problem}", file.display());
+                tracing::info!(file = %file.display(), line, problem, "no portrait");
                 without_portrait += 1;
             }
             Err(problem) => {
                 problems += 1;
                 if problems <= PROBLEMS {
-                    tracing::error!("{}:{line}: {problem}", file.display());
+                    tracing::error!(file = %file.display(), line, problem, "cannot import");
                 }
             }
         }
         Ok(())
     })?;
     if problems > PROBLEMS {
-        tracing::error!("and {} more", counted(problems - PROBLEMS, "problem"));
+        tracing::error!(problems = problems - PROBLEMS, "further problems");
     }
     if problems > 0 {
         return Err(Error::Import);
@@ -181,10 +181,10 @@ fn files_in(path: &Path) -> Result<Vec<PathBuf>, Error> {
     }
     if skipped > 0 {
         tracing::warn!(
+            directory = %path.display(),
             read = files.len(),
             skipped,
-            "{}: only .json and .jsonl files are imported",
-            path.display()
+            "only .json and .jsonl files are imported"
         );
     }
     Ok(files)

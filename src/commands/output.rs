@@ -11,7 +11,15 @@ use crate::config;
 /// Logs what is allowed in a configuration but looks like a mistake.
 pub(super) fn log_warnings(config: &config::Config) {
     for warning in &config.warnings {
-        tracing::warn!("{warning}");
+        tracing::warn!(problem = warning, "questionable configuration");
+    }
+}
+
+/// Writes lines to standard error, where the log would not do.
+pub(super) fn print_stderr(text: &str) {
+    if !text.is_empty() {
+        // There is no other place to report that.
+        let _ = writeln!(io::stderr().lock(), "{text}");
     }
 }
 

@@ -11,7 +11,9 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{Error, GRACE, Hangup, ProcessContext, listen, log_warnings, print_stdout};
+use super::{
+    Error, GRACE, Hangup, ProcessContext, listen, log_warnings, print_stderr, print_stdout,
+};
 use crate::archive::Archive;
 use crate::calendar::Clock;
 use crate::cli;
@@ -35,15 +37,11 @@ pub async fn run(flags: &cli::Serve, context: ProcessContext) -> Result<(), Erro
     } = context;
     let file = flags.config.path.clone();
     let load = move || config::load(&file, &environment);
+    if flags.config_check {
+        return check_config(&flags.config.path, load());
+    }
     let config = load()?;
     log_warnings(&config);
-    if flags.config_check {
-        return print_stdout(&format!(
-            "{}: good, apps: {}\n",
-            flags.config.path.display(),
-            config.apps.len()
-        ));
-    }
     let mut shutdown = pin!(shutdown);
     let start = Exporter::start(config, &flags.storage_path, &flags.web, clock);
     let exporter = tokio::select! {
@@ -51,6 +49,24 @@ pub async fn run(flags: &cli::Serve, context: ProcessContext) -> Result<(), Erro
         () = &mut shutdown => return Ok(()),
     };
     exporter.run(load, hangup, shutdown).await
+}
+
+/// Prints what is wrong with a configuration, or that nothing is.
+fn check_config(path: &Path, config: Result<Config, config::Error>) -> Result<(), Error> {
+    match config {
+        Ok(config) => {
+            print_stderr(&config.warnings.join("\n"));
+            print_stdout(&format!(
+                "{}: valid, apps: {}\n",
+                path.display(),
+                config.apps.len()
+            ))
+        }
+        Err(error) => {
+            print_stderr(&error.to_string());
+            Err(Error::Reported)
+        }
+    }
 }
 
 /// Everything that is needed to serve, assembled and listening.
@@ -225,9 +241,8 @@ impl Exporter {
         self.state.set_config_problem(result.clone().err());
         if let Err(problems) = &result {
             self.context.telemetry.reload_failed();
-            tracing::error!("the configuration is not reloaded, nothing has changed");
             for problem in problems.lines() {
-                tracing::error!("{problem}");
+                tracing::error!(problem, "configuration not reloaded");
             }
         }
         result

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::backlog::{Backlog, Budget};
 use super::due::{self, Change};
+use super::log::{self, Activity};
 use super::window::{RESTORED_DAYS, WindowPoller};
 use crate::archive::{Archive, DayState, Key, Row};
 use crate::calendar::{self, Clock};
@@ -63,6 +64,7 @@ pub struct Context {
     pub clock: Clock,
     /// When and how apps are polled.
     pub settings: Settings,
+    pub(super) activity: Activity,
     budget: Budget,
     /// Bounds how much is rendered and compressed at once.
     processors: Arc<Semaphore>,
@@ -89,6 +91,7 @@ impl Context {
             telemetry,
             clock,
             settings,
+            activity: Activity::default(),
             budget: Budget::default(),
             processors: Arc::new(Semaphore::new(processors.min(4))),
         }
@@ -146,6 +149,8 @@ struct Plan {
     planned_at: DateTime<Utc>,
     /// When the last poll began, if any since the start.
     polled_at: Option<DateTime<Utc>>,
+    /// Whether a portrait arrived since the start: WeChat has one for these days only.
+    is_answered: bool,
     hold: Option<Hold>,
 }
 
@@ -167,13 +172,15 @@ struct View {
     was_read: bool,
     /// See [`Archive::version`].
     version: u64,
-    /// Lost days before this one were reported.
-    lost_days_reported_until: Option<NaiveDate>,
+    /// Days before this one that are lost are known.
+    lost_days_known_until: Option<NaiveDate>,
+    /// Those that were not reported yet.
+    lost_days: Vec<String>,
 }
 
 /// Why a request did not return an answer.
 enum Unanswered {
-    Failed(Diagnosis),
+    Failed(NaiveDate, Diagnosis),
     /// The task should stop.
     Stopped,
 }
@@ -198,6 +205,7 @@ impl AppPoller {
                 next_poll_at: now,
                 planned_at: now,
                 polled_at: None,
+                is_answered: false,
                 hold: None,
             },
             archive: View::default(),
@@ -333,19 +341,19 @@ impl AppPoller {
 
     /// Reports what is lost of an app that is no longer configured.
     pub(super) fn on_removed(self) {
-        self.report_unstored("an app was removed before the archive took its last answers");
+        self.report_unstored("the app was removed");
     }
 
     /// Reports what is lost when the program shuts down.
     pub(super) fn on_shutdown(self) {
-        self.report_unstored("the exporter shut down before the archive took the last answers");
+        self.report_unstored("the exporter shut down");
     }
 
     fn report_unstored(&self, why: &str) {
         if self.backlog.len() > 0 {
-            tracing::error!(
-                appid = %self.app.appid, answers = self.backlog.len(), "{why}, which are lost"
-            );
+            let App { appid, name, .. } = &*self.app;
+            let answers = self.backlog.len();
+            tracing::error!(%appid, app = name, answers, why, "lost answers that were not archived");
         }
     }
 
@@ -372,11 +380,17 @@ impl AppPoller {
             }
             // This window may take long.
             self.publish();
-            let diagnosis = match self.ask_for_days(index, due, stop).await {
+            let failed = match self.ask_for_days(index, due, stop).await {
                 Ok(()) => None,
-                Err(Unanswered::Failed(diagnosis)) => Some(diagnosis),
+                Err(Unanswered::Failed(day, diagnosis)) => Some((day, diagnosis)),
                 Err(Unanswered::Stopped) => return,
             };
+            let window = &mut self.windows[index];
+            let now = self.context.now();
+            window
+                .failure_log
+                .record(&self.app, window.snapshot.window, failed.as_ref(), now);
+            let diagnosis = failed.map(|(_, diagnosis)| diagnosis);
             let blocks_app = diagnosis
                 .as_ref()
                 .is_some_and(|diagnosis| diagnosis.scope == Scope::App);
@@ -430,20 +444,23 @@ impl AppPoller {
         days: Vec<NaiveDate>,
         stop: &CancellationToken,
     ) -> Result<(), Unanswered> {
-        let mut result: Result<(), Diagnosis> = Ok(());
+        let mut worst: Option<(NaiveDate, Diagnosis)> = None;
         for day in days {
             match self.ask(index, day, stop).await {
                 Ok(()) => {}
-                Err(Unanswered::Failed(diagnosis)) if diagnosis.scope == Scope::Day => {
+                Err(Unanswered::Failed(day, diagnosis)) if diagnosis.scope == Scope::Day => {
                     // A day that is not ready yet must not hide a failure of the other day.
-                    if result.as_ref().err().is_none_or(Diagnosis::is_not_ready) {
-                        result = Err(diagnosis);
+                    if worst.as_ref().is_none_or(|(_, worst)| worst.is_not_ready()) {
+                        worst = Some((day, diagnosis));
                     }
                 }
                 Err(end) => return Err(end),
             }
         }
-        result.map_err(Unanswered::Failed)
+        match worst {
+            Some((day, diagnosis)) => Err(Unanswered::Failed(day, diagnosis)),
+            None => Ok(()),
+        }
     }
 
     /// Requests one day, and stores the answer.
@@ -468,22 +485,16 @@ impl AppPoller {
             }
             Err(diagnosis) => diagnosis,
         };
-        let Diagnosis {
-            reason, message, ..
-        } = &diagnosis;
-        let window_poller = &mut self.windows[index];
-        window_poller.snapshot.failures[*reason] += 1;
+        self.context.activity.failed(&diagnosis);
+        let poller = &mut self.windows[index];
+        poller.snapshot.failures[diagnosis.reason] += 1;
         if diagnosis.retry == Retry::OtherDay {
-            window_poller.days.refuse(day, now);
+            poller.days.refuse(day, now);
         }
-        let appid = &self.app.appid;
         if diagnosis.is_not_ready() {
-            window_poller.days.not_ready(day, now);
-            tracing::info!(%appid, %window, %day, %reason, "{message}");
-        } else {
-            tracing::warn!(%appid, %window, %day, %reason, "{message}");
+            poller.days.not_ready(day, now);
         }
-        Err(Unanswered::Failed(diagnosis))
+        Err(Unanswered::Failed(day, diagnosis))
     }
 
     /// Stores an answer, and then publishes it.
@@ -498,6 +509,7 @@ impl AppPoller {
         let window = &mut self.windows[index];
         let (change, state) = window.days.record(day, digest, now);
         window.snapshot.last_success_at = Some(now);
+        self.plan.is_answered = true;
         let key = Key {
             appid: self.app.appid.clone(),
             window: window.window(),
@@ -539,10 +551,8 @@ impl AppPoller {
         } else {
             self.show_answer(index, portrait, state).await;
         }
-        tracing::info!(
-            appid = %self.app.appid, window = %key.window, %day,
-            change = change.as_str(), settled = state.settled, "portrait arrived"
-        );
+        self.context.activity.arrived(change);
+        log::portrait_arrived(&self.app, &key, change, state);
     }
 
     /// Records in the archive, or in the row that waits for it, that the same figures arrived again. Returns
@@ -559,10 +569,9 @@ impl AppPoller {
 
     fn add_to_backlog(&mut self, row: Row) {
         for row in self.backlog.push(Arc::new(row)) {
-            tracing::error!(
-                appid = %self.app.appid, window = %row.key.window, day = %row.key.reference_date,
-                "an answer that waited for the archive is dropped, as too many wait"
-            );
+            let App { appid, name, .. } = &*self.app;
+            let (window, day) = (row.key.window, row.key.reference_date);
+            tracing::error!(%appid, app = name, %window, %day, "dropped an answer, as too many wait for the archive");
             let mut windows = self.windows.iter_mut();
             if let Some(window) = windows.find(|window| window.window() == row.key.window) {
                 window.days.forget(row.key.reference_date);
@@ -779,31 +788,37 @@ impl AppPoller {
             }
             let is_stale = window.stale_at(stale_after).is_some_and(|at| now >= at);
             if is_stale && window.hide() {
-                tracing::warn!(
-                    appid = %self.app.appid, window = %window.window(),
-                    day = window.snapshot.reference_date.map(tracing::field::display),
-                    "the newest portrait is too old to be shown"
-                );
+                let App { appid, name, .. } = &*self.app;
+                let day = window.snapshot.reference_date.map(tracing::field::display);
+                let window = window.window();
+                tracing::warn!(%appid, app = name, %window, day, "hid a stale portrait");
             }
         }
     }
 
-    /// Reports, once, the days that WeChat deleted before they were archived.
+    /// Reports, once, the days that WeChat deleted before they were archived; not before WeChat has
+    /// answered, as the clock may be wrong.
     fn report_lost_days(&mut self) {
         // The archived days are not known.
         if !self.archive.is_restored || self.backlog.len() > 0 {
             return;
         }
         let end = due::oldest_due(self.context.now());
-        let begin = self.archive.lost_days_reported_until.replace(end);
+        let begin = self.archive.lost_days_known_until.replace(end);
+        if begin > Some(end) {
+            // The clock was set back.
+            self.archive.lost_days.clear();
+        }
         let windows = self.windows.iter();
-        let lost: Vec<_> = windows
-            .flat_map(|window| window.lost_days(begin, end))
-            .collect();
-        if !lost.is_empty() {
+        let lost = windows.flat_map(|window| window.lost_days(begin, end));
+        self.archive.lost_days.extend(lost);
+        if self.plan.is_answered && !self.archive.lost_days.is_empty() {
+            let App { appid, name, .. } = &*self.app;
+            let days = std::mem::take(&mut self.archive.lost_days).join(", ");
             tracing::error!(
-                appid = %self.app.appid, days = lost.join(", "),
-                "days are lost for good: WeChat no longer returns them, and they are not in the archive"
+                %appid, app = name, days,
+                hint = "WeChat no longer returns them, and they are not in the archive",
+                "days are lost for good"
             );
         }
     }

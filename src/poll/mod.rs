@@ -2,11 +2,12 @@
 //!
 //! `due` decides when and for which days, `window` holds the days of one app and window, `app` polls one
 //! app step by step, `backlog` holds what the archive did not accept, and `supervisor` runs a task for
-//! every app. `wechat` sends the requests, `archive` stores the days.
+//! every app. `log` is what the log says of all that. `wechat` sends the requests, `archive` stores the days.
 
 mod app;
 mod backlog;
 pub mod due;
+mod log;
 mod supervisor;
 mod window;
 

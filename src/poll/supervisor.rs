@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::{StreamExt as _, stream};
+use futures_util::{StreamExt as _, future, stream};
 use tokio::sync::Semaphore;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -97,7 +97,7 @@ impl Supervisor {
     /// Polls these apps from now on; `context` differs if settings of all apps changed.
     pub async fn apply_config(&mut self, context: Option<Context>, apps: Vec<App>) -> Changes {
         let is_other = context.is_some();
-        let retention_before = self.context.settings.retention;
+        let settings_before = self.context.settings;
         if let Some(context) = context {
             self.context = context;
         }
@@ -115,7 +115,7 @@ impl Supervisor {
         let mut ending = HashSet::new();
         for (id, running) in &self.running {
             let continues = match &running.kind {
-                Kind::Maintain => retention_before == self.context.settings.retention,
+                Kind::Maintain => settings_before == self.context.settings,
                 Kind::Poll(app) => {
                     !is_other
                         && wanted.get(&app.appid) == Some(app)
@@ -225,16 +225,22 @@ impl Supervisor {
 
     fn log_panic(&self, error: &JoinError) {
         let running = self.running.get(&error.id());
-        let appid = running.and_then(|running| match &running.kind {
-            Kind::Poll(app) => Some(app.appid.as_str()),
+        let app = running.and_then(|running| match &running.kind {
+            Kind::Poll(app) => Some(app),
             Kind::Maintain => None,
         });
         self.context.telemetry.task_panicked();
-        tracing::error!(appid, %error, "task panicked, which is a bug; it is started again from the configuration");
+        tracing::error!(
+            appid = app.map(|app| app.appid.as_str()),
+            app = app.map(|app| app.name.as_str()),
+            %error,
+            hint = "this is a bug; the task is started again",
+            "task panicked"
+        );
     }
 
     /// Deletes days beyond the retention, now and after every midnight in Beijing; after a start
-    /// the archive is checked before.
+    /// the archive is checked before. Logs a summary of the polls for every interval.
     fn maintain(&mut self, is_start: bool) {
         let stop = CancellationToken::new();
         let (context, stopped) = (self.context.clone(), stop.clone());
@@ -255,7 +261,15 @@ impl Supervisor {
                     sleep_until(&context.clock, midnight, &stopped).await;
                 }
             };
-            stopped.run_until_cancelled(maintenance).await;
+            let summaries = async {
+                loop {
+                    tokio::time::sleep(context.settings.interval).await;
+                    context.activity.summarize(&context.registry.all());
+                }
+            };
+            stopped
+                .run_until_cancelled(future::join(maintenance, summaries))
+                .await;
             None
         });
         let kind = Kind::Maintain;

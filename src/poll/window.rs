@@ -5,6 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, NaiveDate, Utc};
 
 use super::due::{self, KnownDay, OpenDays};
+use super::log::FailureLog;
 use crate::archive::{Coverage, Restored};
 use crate::calendar;
 use crate::config::App;
@@ -31,6 +32,8 @@ pub(super) struct WindowPoller {
     pub(super) past: PastDays,
     /// Its rendered lines.
     pub(super) lines: WindowLines,
+    /// What was logged about failures.
+    pub(super) failure_log: FailureLog,
 }
 
 impl WindowPoller {
@@ -41,6 +44,7 @@ impl WindowPoller {
             days: OpenDays::default(),
             past: PastDays::new(window, past_dimensions(window, app)),
             lines: WindowLines::default(),
+            failure_log: FailureLog::default(),
         }
     }
 
@@ -72,10 +76,8 @@ impl WindowPoller {
             let portrait = decode::archived(answer, window, day);
             portrait
                 .inspect_err(|error| {
-                    tracing::error!(
-                        appid = %app.appid, %window, %day,
-                        "an archived answer cannot be read and is left as it is: {error}"
-                    );
+                    let App { appid, name, .. } = app;
+                    tracing::error!(%appid, app = name, %window, %day, %error, "cannot read an archived answer");
                 })
                 .ok()
         };

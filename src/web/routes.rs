@@ -125,7 +125,7 @@ async fn metrics(
         state.telemetry.archive_size(state.archive.size());
         match state.telemetry.encode() {
             Ok(text) => member.push(Piece::new(&text)),
-            Err(error) => tracing::error!("{error}"),
+            Err(error) => tracing::error!(%error, "cannot render the exporter's own metrics"),
         }
     }
     send(member, &headers)

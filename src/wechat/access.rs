@@ -44,6 +44,8 @@ pub(super) struct CredentialFile {
     text: Option<SecretString>,
     /// The last AppSecret that could be read.
     secret: Option<SecretString>,
+    /// Whether it was logged that the file can't be read.
+    is_unreadable: bool,
 }
 
 /// A token and how long to use it.
@@ -168,6 +170,7 @@ impl CredentialFile {
         };
         match self.read(path).await {
             Ok(text) => {
+                self.is_unreadable = false;
                 let found = trim_secret(text.expose_secret()).map_err(|problem| {
                     let problem = format!("{}: {problem}", path.display());
                     Error::Unusable(Endpoint::Token, Reason::Credentials, problem)
@@ -175,7 +178,10 @@ impl CredentialFile {
                 Ok(self.secret.insert(found).clone())
             }
             Err(problem) => {
-                tracing::warn!(%appid, problem, "cannot read the AppSecret, using the last one");
+                // Once while it lasts: the status and the check of the configuration report it, too.
+                if !std::mem::replace(&mut self.is_unreadable, true) {
+                    tracing::warn!(%appid, problem, "cannot read the AppSecret, using the last one");
+                }
                 Ok(self.secret.as_ref().unwrap_or(&secret.value).clone())
             }
         }

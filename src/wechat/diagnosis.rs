@@ -26,9 +26,11 @@ pub struct Diagnosis {
     pub endpoint: Endpoint,
     /// WeChat's error code, if it returned one.
     pub errcode: Option<i64>,
+    /// WeChat's number for this answer, which its support asks for.
+    pub rid: Option<String>,
     /// How the request is counted; `None` if no request failed.
     pub failure: Option<RequestFailure>,
-    /// What happened to which app, what to do about it and where, in one line.
+    /// What happened, what to do about it and where, in one line.
     pub message: String,
 }
 
@@ -58,7 +60,6 @@ impl fmt::Display for Diagnosis {
 impl Error {
     /// Decides what a failure means for the app that the request was for.
     pub(super) fn diagnose(&self, caller: &Caller) -> Diagnosis {
-        let appid = &caller.appid;
         match self {
             Self::Decode(DecodeError::Refused(refusal)) => refusal.diagnose(caller),
             Self::Decode(DecodeError::Empty) => Diagnosis {
@@ -67,10 +68,9 @@ impl Error {
                 scope: Scope::Day,
                 endpoint: Endpoint::Portrait,
                 errcode: None,
+                rid: None,
                 failure: None,
-                message: format!(
-                    "{appid}: not computed yet, the portrait is empty; normal before 10:00, possible until 15:00 Beijing time"
-                ),
+                message: errcodes::NOT_COMPUTED.to_owned(),
             },
             Self::Decode(DecodeError::Unreadable(endpoint, problem)) => {
                 let wanted = match endpoint {
@@ -89,8 +89,9 @@ impl Error {
                     scope: scope(*endpoint, Retry::NextPoll),
                     endpoint: *endpoint,
                     errcode: None,
+                    rid: None,
                     failure: Some(RequestFailure::Unreadable),
-                    message: format!("{appid}: the answer is not a {wanted}: {problem}; {check}"),
+                    message: format!("the answer is not a {wanted}: {problem}; {check}"),
                 }
             }
             Self::Transport {
@@ -125,8 +126,9 @@ impl Error {
                     scope,
                     endpoint: *endpoint,
                     errcode: None,
+                    rid: None,
                     failure: Some(RequestFailure::Transport(*failure)),
-                    message: format!("{appid}: {}{detail}", failure.advice(&peer, key)),
+                    message: format!("{}{detail}", failure.advice(&peer, key)),
                 }
             }
             Self::Unusable(endpoint, reason, problem) => Diagnosis {
@@ -136,8 +138,9 @@ impl Error {
                 scope: Scope::App,
                 endpoint: *endpoint,
                 errcode: None,
+                rid: None,
                 failure: None,
-                message: format!("{appid}: {problem}"),
+                message: problem.clone(),
             },
             Self::NotRelayed(error) => {
                 let mut diagnosis = error.diagnose(caller);
@@ -191,7 +194,7 @@ impl Refusal {
             errcode,
             errmsg,
         } = self;
-        let (appid, credential) = (&caller.appid, caller.credential(*endpoint));
+        let credential = caller.credential(*endpoint);
         let rule = errcodes::rule(credential, *errcode);
         let (peer, _) = caller.peer(*endpoint);
         let diagnosis = Diagnosis {
@@ -200,6 +203,7 @@ impl Refusal {
             scope: scope(*endpoint, rule.retry),
             endpoint: *endpoint,
             errcode: Some(*errcode),
+            rid: self.rid().map(str::to_owned),
             failure: Some(RequestFailure::Errcode(*errcode)),
             message: String::new(),
         };
@@ -213,7 +217,7 @@ impl Refusal {
                 } else {
                     Retry::NextPoll
                 },
-                message: format!("{appid}: {}", self.instead_of_token(&peer)),
+                message: self.instead_of_token(&peer),
                 ..diagnosis
             };
         }
@@ -242,7 +246,7 @@ impl Refusal {
                 Retry::NewToken if !has_token => Retry::NextPoll,
                 retry => retry,
             },
-            message: format!("{appid}: {advice}{page} (errcode {errcode}{detail})"),
+            message: format!("{advice}{page} (errcode {errcode}{detail})"),
             ..diagnosis
         }
     }
@@ -344,7 +348,7 @@ mod tests {
             format!("invalid ip 61.183.89.14 ipv6 ::ffff:61.183.89.14, not in whitelist {RID}");
         assert_eq!(
             sentence(Endpoint::Token, 40164, &errmsg),
-            "wx0123456789abcdef: add 61.183.89.14 to the IP allow-list of the app; see mp.weixin.qq.com › 开发管理 › 开发设置 (errcode 40164, rid 61b7f9e0-66c14e21-3f647b7e)"
+            "add 61.183.89.14 to the IP allow-list of the app; see mp.weixin.qq.com › 开发管理 › 开发设置 (errcode 40164, rid 61b7f9e0-66c14e21-3f647b7e)"
         );
         assert_eq!(
             sentence(
@@ -352,7 +356,7 @@ mod tests {
                 89503,
                 "reject invoke IP 2001:db8::1, please contact"
             ),
-            "wx0123456789abcdef: the administrator of the app must confirm 2001:db8::1: WeChat has sent them a message (errcode 89503)"
+            "the administrator of the app must confirm 2001:db8::1: WeChat has sent them a message (errcode 89503)"
         );
         assert_eq!(
             sentence(
@@ -360,7 +364,7 @@ mod tests {
                 61004,
                 "access clientip is not registered"
             ),
-            "wx0123456789abcdef: add the address of this exporter to the IP allow-list of the app; see mp.weixin.qq.com › 开发管理 › 开发设置 (errcode 61004)"
+            "add the address of this exporter to the IP allow-list of the app; see mp.weixin.qq.com › 开发管理 › 开发设置 (errcode 61004)"
         );
     }
 
@@ -369,11 +373,11 @@ mod tests {
         let errmsg = format!("invalid credential, access_token is invalid or not latest {RID}");
         assert_eq!(
             sentence(Endpoint::Token, 40001, &errmsg),
-            "wx0123456789abcdef: WeChat refuses the AppSecret: set the one shown in its console; see mp.weixin.qq.com › 开发管理 › 开发设置 (errcode 40001, rid 61b7f9e0-66c14e21-3f647b7e)"
+            "WeChat refuses the AppSecret: set the one shown in its console; see mp.weixin.qq.com › 开发管理 › 开发设置 (errcode 40001, rid 61b7f9e0-66c14e21-3f647b7e)"
         );
         assert_eq!(
             sentence(Endpoint::Portrait, 40001, &errmsg),
-            "wx0123456789abcdef: WeChat refuses even a new token: another program fetches tokens with cgi-bin/token or force_refresh, or the secret is of another app (errcode 40001, rid 61b7f9e0-66c14e21-3f647b7e)"
+            "WeChat refuses even a new token: another program fetches tokens with cgi-bin/token or force_refresh, or the secret is of another app (errcode 40001, rid 61b7f9e0-66c14e21-3f647b7e)"
         );
     }
 
@@ -387,11 +391,11 @@ mod tests {
                 12345,
                 &format!("no {secret}\nlevel=error {token} {RID}")
             ),
-            "wx0123456789abcdef: WeChat refuses for a reason that this exporter does not know (errcode 12345, it says: no [redacted] level=error [redacted] rid: 61b7f9e0-66c14e21-3f647b7e)"
+            "WeChat refuses for a reason that this exporter does not know (errcode 12345, it says: no [redacted] level=error [redacted] rid: 61b7f9e0-66c14e21-3f647b7e)"
         );
         assert_eq!(
             sentence(Endpoint::Portrait, 12345, ""),
-            "wx0123456789abcdef: WeChat refuses for a reason that this exporter does not know (errcode 12345)"
+            "WeChat refuses for a reason that this exporter does not know (errcode 12345)"
         );
     }
 
@@ -405,7 +409,7 @@ mod tests {
         ] {
             assert_eq!(
                 sentence(Endpoint::Token, 40125, errmsg),
-                "wx0123456789abcdef: the AppSecret is wrong or was reset: set the new one; a changed secret_file is noticed within a minute; see mp.weixin.qq.com › 开发管理 › 开发设置 (errcode 40125)",
+                "the AppSecret is wrong or was reset: set the new one; a changed secret_file is noticed within a minute; see mp.weixin.qq.com › 开发管理 › 开发设置 (errcode 40125)",
                 "{errmsg}"
             );
         }
@@ -419,19 +423,19 @@ mod tests {
         };
         assert_eq!(
             diagnose(&DecodeError::Empty.into()).message,
-            "wx0123456789abcdef: not computed yet, the portrait is empty; normal before 10:00, possible until 15:00 Beijing time"
+            "not computed yet, the portrait is empty; normal before 10:00, possible until 15:00 Beijing time"
         );
         assert_eq!(
             status(502),
-            "wx0123456789abcdef: HTTP status 502, which WeChat itself never sends; check proxy and wechat.base_url, or wait if it passes"
+            "HTTP status 502, which WeChat itself never sends; check proxy and wechat.base_url, or wait if it passes"
         );
         assert_eq!(
             status(429),
-            "wx0123456789abcdef: too many requests, says a gateway in between or WeChat itself; raise poll.interval"
+            "too many requests, says a gateway in between or WeChat itself; raise poll.interval"
         );
         assert_eq!(
             diagnose(&unreadable("it is JSON, but not an object")).message,
-            "wx0123456789abcdef: the answer is not a portrait of the day asked for: it is JSON, but not an object; check what is between here and WeChat"
+            "the answer is not a portrait of the day asked for: it is JSON, but not an object; check what is between here and WeChat"
         );
     }
 
@@ -581,7 +585,7 @@ mod tests {
             let _ = writeln!(
                 table,
                 "| | {} | `{}` | {} | |",
-                diagnosis.message.trim_start_matches("wx0123456789abcdef: "),
+                diagnosis.message.trim_start_matches(""),
                 diagnosis.reason,
                 retry(diagnosis.retry),
             );

@@ -179,6 +179,10 @@ const fn minutes(minutes: u64) -> Retry {
     Retry::After(Duration::from_mins(minutes))
 }
 
+/// What an operator reads of a day without figures.
+pub const NOT_COMPUTED: &str = "not computed yet: the portrait of yesterday is computed by 10:00, sometimes 15:00 Beijing time; \
+     that of an older day stays empty if the app had no users";
+
 /// The rules for all known error codes.
 pub const RULES: &[Rule] = &[
     Rule::new(
@@ -191,7 +195,7 @@ pub const RULES: &[Rule] = &[
         &[61503],
         Reason::NotReady,
         Retry::NextPoll,
-        "not computed yet; normal before 10:00, possible until 15:00 Beijing time",
+        NOT_COMPUTED,
     ),
     Rule::new(
         &[61501],

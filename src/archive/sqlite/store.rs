@@ -277,7 +277,7 @@ impl Store {
                 let (Some(reference_date), Some(state)) =
                     (rows::date(row, 0)?, rows::state(row, 1)?)
                 else {
-                    tracing::error!(%appid, %window, "an archived row has values out of range and is left as it is");
+                    tracing::error!(%appid, %window, "cannot read an archived row, its values are out of range");
                     continue;
                 };
                 days.push((reference_date, state.revisions));
@@ -311,10 +311,7 @@ impl Store {
                     ),
                 };
                 if figures.is_none() {
-                    tracing::error!(
-                        %appid, %window, day = %reference_date,
-                        "an archived answer cannot be read and is left as it is"
-                    );
+                    tracing::error!(%appid, %window, day = %reference_date, "cannot read an archived answer");
                 } else if is_newest {
                     restored.newest = answer.map(|answer| (reference_date, answer));
                 }
@@ -386,7 +383,7 @@ impl Store {
             let mut rows = query.query(values(selection))?;
             while let Some(row) = rows.next()? {
                 let Some(record) = rows::record(row)? else {
-                    tracing::error!("an archived row has values out of range and is left out");
+                    tracing::error!("cannot read an archived row, its values are out of range");
                     continue;
                 };
                 if let ControlFlow::Break(end) = each(record) {
@@ -537,10 +534,7 @@ impl Store {
                 .iter()
                 .any(|end| name.ends_with(end));
             if is_aside && !is_done {
-                tracing::warn!(
-                    file = name,
-                    "copying what could be read of an older archive"
-                );
+                tracing::warn!(file = name, "copying the readable days of an older archive");
                 self.work
                     .push_back(Work::Rescue(Rescue::of_file(file.path())));
             }

@@ -179,7 +179,7 @@ impl Store {
                 match row {
                     Ok(row) => drop(insert(&transaction, row, "NOTHING")?),
                     Err(error) => {
-                        tracing::error!("an archived row stays in the table {UNREADABLE}: {error}");
+                        tracing::error!(%error, table = UNREADABLE, "cannot convert an archived row, it is kept as it is");
                         keep_unreadable(&transaction, *rowid)?;
                     }
                 }
@@ -197,7 +197,7 @@ impl Store {
         })?;
         if let Slice::Done = slice {
             self.work.push_back(Work::Vacuum);
-            tracing::info!("the archive was converted to the format of this version");
+            tracing::info!(schema = schema::SCHEMA_VERSION, "converted the archive");
         }
         Ok(slice)
     }
@@ -218,7 +218,7 @@ impl Store {
             let Rescue { copied, lost, .. } = rescue;
             let notice = self.notice.take();
             let notice = notice.unwrap_or_else(|| "an older archive was found".to_owned());
-            tracing::warn!(copied, lost, "copied what could be read of the archive");
+            tracing::warn!(copied, lost, "copied the readable days of an older archive");
             self.notice = Some(format!(
                 "{notice}: {copied} days were copied, {lost} could not be read"
             ));
@@ -457,7 +457,7 @@ impl Table {
             match row {
                 Ok(row) => copied.push(row),
                 Err(error) => {
-                    tracing::error!("an archived row is not copied: {error}");
+                    tracing::error!(%error, "cannot copy an archived row");
                     *lost += 1;
                 }
             }
