@@ -2,7 +2,7 @@
 ARG RUST_IMAGE=docker.io/library/rust:1.95-trixie
 ARG BASE_IMAGE=gcr.io/distroless/cc-debian13:nonroot
 
-# Runs on the platform of the builder and compiles for the one that is asked for.
+# Runs on the platform of the builder and compiles for the requested one.
 FROM --platform=$BUILDPLATFORM $RUST_IMAGE AS build
 ARG BUILDARCH
 ARG TARGETARCH
@@ -29,7 +29,7 @@ RUN set -eu; \
     mkdir /data
 
 # The dependencies alone: they stay as they are while only the sources change. Cargo.toml names the
-# benches, so they have to be there.
+# benches, so they have to exist.
 COPY Cargo.toml Cargo.lock ./
 COPY benches benches
 RUN mkdir src && touch src/lib.rs \
@@ -40,7 +40,7 @@ COPY build.rs ./
 COPY templates templates
 COPY src src
 ARG REVISION=unknown
-# Cargo goes by time, and the stand-ins above are younger than the sources.
+# Cargo compares times, and the stubs above are newer than the sources.
 RUN touch build.rs src/lib.rs src/main.rs \
     && BUILD_REVISION="$REVISION" cargo --config /config.toml build --release --locked \
     && cp target/*/release/wxapp-portrait-exporter /
@@ -60,7 +60,7 @@ WORKDIR /etc/wxapp-portrait
 USER 65532:65532
 VOLUME /data
 EXPOSE 10690
-# It answers once it has read the archive.
+# It responds once it has read the archive.
 HEALTHCHECK --interval=30s --timeout=5s --start-period=5m CMD ["/usr/bin/wxapp-portrait-exporter", "healthcheck"]
 ENTRYPOINT ["/usr/bin/wxapp-portrait-exporter"]
 CMD ["--storage.path=/data"]

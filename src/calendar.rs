@@ -44,7 +44,7 @@ pub fn yesterday(now: DateTime<Utc>) -> NaiveDate {
     days_before(today(now), 1)
 }
 
-/// A new day is asked for this long after midnight: WeChat has nothing before the morning, and would
+/// A new day is requested this long after midnight: WeChat has nothing before the morning, and would
 /// refuse the day if the clock of this host were ahead of its own.
 pub const CLOCK_TOLERANCE: TimeDelta = TimeDelta::minutes(10);
 
@@ -76,8 +76,8 @@ pub fn days_before(day: NaiveDate, days: u64) -> NaiveDate {
 
 /// Returns the instant when `day` begins in Beijing.
 ///
-/// A day outside of the years 1 to 9999 counts as the first or the last of the years 1 to 9999, so that hours and
-/// days can be added to the result.
+/// A day outside of the years 1 to 9999 counts as the first or the last day of these, so that hours
+/// and days can be added to the result.
 #[must_use]
 pub fn midnight(day: NaiveDate) -> DateTime<Utc> {
     (day.clamp(FIRST_DAY, LAST_DAY).and_time(NaiveTime::MIN) - beijing()).and_utc()

@@ -99,9 +99,9 @@ async function ask(prometheus, path, parameters) {
   try {
     body = JSON.parse(text);
   } catch {
-    throw new Error(`Prometheus answers ${answer.status}: ${text.slice(0, 200)}`);
+    throw new Error(`Prometheus returned ${answer.status}: ${text.slice(0, 200)}`);
   }
-  if (body.status !== 'success') throw new Error(body.error ?? `Prometheus answers ${answer.status}`);
+  if (body.status !== 'success') throw new Error(body.error ?? `Prometheus returned ${answer.status}`);
   return body.data;
 }
 
@@ -154,9 +154,9 @@ try {
     await page.exposeFunction('ask', (path, parameters) => ask(args.prometheus, path, parameters));
     await page.goto(`file://${document}`);
     const settings = { theme: args.theme, variables, from: args.from, to: args.to };
-    const told = await page.evaluate((...all) => window.preview(...all), json, settings);
-    for (const line of told) console.error(`${name}: ${line}`);
-    faults += told.length;
+    const problems = await page.evaluate((...all) => window.preview(...all), json, settings);
+    for (const line of problems) console.error(`${name}: ${line}`);
+    faults += problems.length;
     const picture = join(args.out, `${name}.png`);
     // With a palette the file is a third as large.
     await sharp(await page.screenshot({ fullPage: true }))

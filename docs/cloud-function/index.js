@@ -1,4 +1,4 @@
-// Answers for the portrait of the mini program whose cloud this runs in. No AppSecret is needed
+// Returns the portrait of the mini program whose cloud this runs in. No AppSecret is needed
 // there. It is called by WeChat's invokecloudfunction, or through an HTTP URL of its own.
 
 const crypto = require('crypto')

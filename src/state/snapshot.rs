@@ -51,7 +51,7 @@ pub struct WindowSnapshot {
     pub polls: u64,
     /// How often that did not return a portrait.
     pub failures: Failures,
-    /// How often a day already held came back with other figures.
+    /// How often an archived day arrived with other figures.
     pub revisions: u64,
     /// The archived days.
     pub coverage: Coverage,

@@ -1,6 +1,6 @@
 // Serves the cloud function of docs/cloud-function on a port of its own. POST /invoke hands it the
 // body as it is, as invokecloudfunction does; the headers x-openid and x-source make it a call of
-// somebody else. Any other path is its HTTP URL.
+// another user. Any other path is its HTTP URL.
 
 const http = require('http')
 const Module = require('module')

@@ -1,5 +1,5 @@
-// Stands in for wx-server-sdk: asks the WeChat of the tests, with a token, what the SDK asks
-// without one from inside the cloud. Answers and throws as the SDK does.
+// Replaces wx-server-sdk: requests from the WeChat of the tests, with a token, what the SDK requests
+// without one from inside the cloud. Returns and throws as the SDK does.
 
 const API = 'openapi.analysis.getUserPortrait'
 

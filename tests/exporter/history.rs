@@ -417,7 +417,7 @@ impl Year {
         let read = life.inside.store().read(&of_app, |record| {
             let day = record.key.reference_date;
             assert_eq!(Some(day), days.next(), "seed {seed}");
-            // The fault `camel` spells it otherwise.
+            // The fault `camel` spells it differently.
             let answer = record.answer.replace("visitUvNew", "visit_uv_new");
             let answer = answer.replace("visitUv", "visit_uv").parse().unwrap();
             let figures = life.wechat.users(life.app, OneDay, day);

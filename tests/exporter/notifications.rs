@@ -691,8 +691,8 @@ async fn a_swing_is_reported_once_and_is_resolved_the_next_day() {
     chain.expect_operations(State::Critical, &BOOKS, stale());
     chain.assert_received().await;
 
-    // The figures of the first are so old that they are removed, of which the product team is not notified: it
-    // would before the end of the next swing of another app.
+    // The figures of the first are so old that they are removed, without a message to the product team: that
+    // would come before the end of the next swing of another app.
     chain.pass_day().await;
     chain.swing(&[BOOKS.appid]).await;
     let day = chain.today();

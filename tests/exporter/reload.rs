@@ -675,7 +675,7 @@ async fn a_reload_of_a_demo_changes_nothing() {
     }
 }
 
-/// Ends an exporter that was asked to reload; it must not wait for anything.
+/// Ends an exporter during a reload; it must not wait for anything.
 async fn end(exporter: &mut Exporter) {
     exporter.running.signal("TERM");
     let (end, duration) = exporter.running.ended().await;

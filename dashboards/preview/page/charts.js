@@ -304,7 +304,7 @@ export function barchart({ panel, body, frames, theme }) {
   const along = across ? plot.height : plot.width;
   const far = across ? plot.width : plot.height;
   const at = (value) => ((value - min) / (max - min)) * far;
-  // Of a box along the categories and across the values, where it stands in the picture.
+  // Of a box along the categories and across the values, its position in the picture.
   const box = (start, size, low, high) =>
     across
       ? { x: plot.left + low, y: plot.top + start, width: high - low, height: size }

@@ -12,7 +12,7 @@ import {
 } from '@grafana/data';
 import { scope, timeRange } from './variables.js';
 
-// Some stand in the list under two names.
+// Some are in the list under two names.
 standardTransformersRegistry.setInit(() =>
   [...new Set(Object.values(standardTransformers))].map((transformation) => ({
     id: transformation.id,
@@ -37,7 +37,7 @@ const STANDARD = [
   'filterable',
   'actions',
 ];
-const SCRAPE_INTERVAL = '15s'; // What Grafana takes where the data source tells none.
+const SCRAPE_INTERVAL = '15s'; // Grafana's default if the data source has none.
 
 /** Runs the queries of a panel, transforms what comes and gives it its field configuration. */
 export async function panelData({ panel, variables, scoped, width, theme, timeZone, range, ask }) {
@@ -181,7 +181,7 @@ export function configOf(panel) {
   return { defaults, overrides };
 }
 
-/** Grafana's plugins tell which properties they take; here, those are taken that this panel sets. */
+/** Grafana's plugins define which properties they accept; here, those are accepted that this panel sets. */
 function registry({ defaults, overrides }) {
   const item = (id, path, isCustom) => ({ id, path, isCustom, name: id, process: (value) => value, shouldApply: () => true });
   const custom = new Set([

@@ -1,4 +1,4 @@
-// Lays a dashboard out in the page, panel by panel, and tells what is wrong with it.
+// Lays a dashboard out in the page, panel by panel, and reports its problems.
 
 import '@fontsource/inter/latin-400.css';
 import '@fontsource/inter/latin-500.css';

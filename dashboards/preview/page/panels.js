@@ -35,7 +35,7 @@ function displayValues({ panel, frames, theme, timeZone, fieldConfig, replace },
   });
 }
 
-/** Places `count` cells in a row or a column, as Grafana repeats one visualization; tells how large each is. */
+/** Places `count` cells in a row or a column, as Grafana repeats one visualization; returns the size of each. */
 function repeater(body, count, orientation, gap, draw, { least = 0, most = Infinity } = {}) {
   const { clientWidth: width, clientHeight: height } = body;
   const column = orientation === 'horizontal' || (orientation !== 'vertical' && height >= width);

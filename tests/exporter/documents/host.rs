@@ -36,7 +36,7 @@ const PROGRAMS: &str = "amtool awk bash cat chmod chown cp curl cut date dirname
     mktemp mv node prometheus promtool rm sed sleep sqlite3 systemd-analyze tail";
 
 /// Working directories of documents other than that of the project.
-const FOLDERS: [(&str, &str); 1] = [("deploy/compose/README.md", "deploy/compose")];
+const DIRECTORIES: [(&str, &str); 1] = [("deploy/compose/README.md", "deploy/compose")];
 
 /// Paths that are the reader's own here, or that can't be damaged.
 const KNOWN_PLACES: [&str; 8] = [
@@ -187,7 +187,7 @@ impl<'a> Host<'a> {
     pub(crate) fn new(world: &'a World, document: &str, files: &[String]) -> Self {
         let root = tempfile::tempdir().unwrap();
         let project = root.path().join("wxapp-portrait-exporter");
-        let other = FOLDERS.iter().find(|(path, _)| *path == document);
+        let other = DIRECTORIES.iter().find(|(path, _)| *path == document);
         let directory = project.join(other.map_or("", |(_, directory)| directory));
         let host = Self {
             world,
