@@ -37,7 +37,7 @@ pub enum Error {
     },
     /// An operator or a program removed or replaced the file while it was in use.
     #[error(
-        "the archive {} was {what} while it was in use; what the exporter still has of it is copied into the file that is there now",
+        "the archive {} was {what} while it was in use; what the exporter still has of it is copied into the file at its place, a new one if there is none",
         path.display()
     )]
     Replaced {

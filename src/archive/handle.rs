@@ -3,7 +3,6 @@
 //! SQLite waits for the disk; no app's task does. Jobs go through a bounded channel and are processed
 //! one after the other; between them, long work is done in slices.
 
-use std::fs::{File, TryLockError};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -33,9 +32,6 @@ const LAST_COPIES: Duration = Duration::from_secs(2);
 /// How long work in slices pauses after a failure.
 const RETRY_COOLDOWN: Duration = Duration::from_secs(5);
 
-/// The holder of the lock on this file owns the archive next to it.
-const LOCK_NAME: &str = "portraits.db.lock";
-
 type Job = Box<dyn FnOnce(&mut Worker) + Send>;
 
 /// The archive of an exporter.
@@ -44,8 +40,6 @@ pub struct Archive {
     shared: Arc<Shared>,
     jobs: Mutex<Option<mpsc::Sender<Job>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
-    /// Held as long as the archive is open; `None` where the directory does not support one.
-    _lock: Option<File>,
 }
 
 /// What can be read without waiting.
@@ -76,8 +70,8 @@ impl Archive {
         clock: Clock,
         observe: impl Fn(Operation) + Send + 'static,
     ) -> Result<Self, Error> {
-        let lock = lock(directory)?;
-        let store = Store::of_owner(directory, clock);
+        let mut store = Store::of_owner(directory, clock);
+        store.lock()?;
         let shared = Arc::new(Shared {
             path: store.path().to_owned(),
             size: AtomicU64::new(0),
@@ -107,7 +101,6 @@ impl Archive {
             shared,
             jobs: Mutex::new(Some(jobs)),
             thread: Mutex::new(Some(thread)),
-            _lock: lock,
         })
     }
 
@@ -345,6 +338,8 @@ impl Worker {
         });
         let shared = &self.shared;
         match &result {
+            // A check that could not open the file says nothing.
+            Ok(_) if !self.store.is_open() => {}
             Ok(_) => shared.health.succeeded(operation),
             Err(error) => {
                 (self.observe)(error.operation());
@@ -357,30 +352,5 @@ impl Worker {
             .version
             .store(self.store.version(), Ordering::Relaxed);
         result
-    }
-}
-
-/// Locks a directory. One that does not support locks, as it is read-only or on a network, is used
-/// without a lock.
-fn lock(directory: &Path) -> Result<Option<File>, Error> {
-    // Problems with the directory are reported when the file is opened.
-    let _ = std::fs::create_dir_all(directory);
-    let Ok(file) = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(directory.join(LOCK_NAME))
-    else {
-        return Ok(None);
-    };
-    match file.try_lock() {
-        Ok(()) => Ok(Some(file)),
-        Err(TryLockError::WouldBlock) => Err(Error::InUse {
-            directory: directory.to_owned(),
-        }),
-        Err(TryLockError::Error(error)) => {
-            tracing::warn!(%error, "the archive cannot be locked against another exporter");
-            Ok(None)
-        }
     }
 }

@@ -3,13 +3,15 @@
 //! WeChat deletes a day after two days; what is written here is the only record that remains. Answers
 //! are stored as WeChat sent them, compressed, so that `sqlite3` can query them and a later version can
 //! decode them better. `handle` is the thread that owns the file, `sqlite` the file, `record` its
-//! contents, `figures` what past days need of an answer, `health` its current problem. When to request a
+//! contents, `figures` what past days need of an answer, `health` its current problem, `lock` keeps other
+//! exporters away. When to request a
 //! day, and whether it has changed, is decided in `poll`.
 
 mod error;
 mod figures;
 mod handle;
 mod health;
+mod lock;
 mod record;
 mod sqlite;
 

@@ -694,8 +694,13 @@ impl AppPoller {
         let poller = &mut self.windows[index];
         let backlog = &self.backlog;
         let is_waiting = |day| backlog.get(window, day).is_some();
-        poller.days.forget_missing(&coverage, is_waiting);
-        poller.set_coverage(coverage)
+        let has_forgotten = poller.days.forget_missing(&coverage, is_waiting);
+        let has_changed = poller.set_coverage(coverage);
+        if has_forgotten {
+            // Before WeChat deletes them.
+            self.plan_next(self.context.now());
+        }
+        has_changed
     }
 
     /// Reads the app's archived days.

@@ -128,10 +128,16 @@ impl OpenDays {
     }
 
     /// Forgets days that the archive does not hold and that do not wait for it (`is_waiting`), so that they
-    /// are requested again.
-    pub fn forget_missing(&mut self, held: &Coverage, is_waiting: impl Fn(NaiveDate) -> bool) {
+    /// are requested again; returns `true` if there were any.
+    pub fn forget_missing(
+        &mut self,
+        held: &Coverage,
+        is_waiting: impl Fn(NaiveDate) -> bool,
+    ) -> bool {
+        let before = self.known.len();
         self.known
             .retain(|day, _| held.has(*day) || is_waiting(*day));
+        self.known.len() < before
     }
 
     /// Returns the days to request now, the one that WeChat deletes first in front. While nothing can

@@ -423,7 +423,7 @@ mod tests {
         };
         assert_eq!(
             diagnose(&DecodeError::Empty.into()).message,
-            "not computed yet, the portrait is empty; normal before 10:00, possible until 15:00 Beijing time"
+            errcodes::NOT_COMPUTED
         );
         assert_eq!(
             status(502),

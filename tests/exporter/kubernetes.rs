@@ -291,7 +291,7 @@ fn the_program_accepts_its_arguments_and_the_configuration() {
     let arguments = list(&objects.container()["args"]).iter();
     let arguments = arguments.map(|argument| text(argument).replace(config, here));
     let said = printed(program().args(arguments).arg("--config.check"));
-    assert!(said.contains("good, apps: 1"), "{said}");
+    assert!(said.contains("valid, apps: 1"), "{said}");
 }
 
 /// Requires what the Pod Security Standard *restricted* requires, and more.

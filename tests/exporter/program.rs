@@ -10,8 +10,8 @@ use tokio::net::{TcpListener, TcpSocket};
 use wxapp_portrait_exporter::simulator::secret_of;
 
 use crate::harness::{
-    APP, Exporter, Home, OTHER, Running, WeChat, appid, client, eventually, fake_wechat, program,
-    serve, yesterday,
+    APP, Exporter, Home, OTHER, Page, Running, WeChat, appid, client, eventually, fake_wechat,
+    program, serve, yesterday,
 };
 
 /// Lets a program run to its end; returns its exit code and all its output.
@@ -156,7 +156,10 @@ async fn a_configuration_is_checked() {
     };
     let (code, said) = check(&home).await;
     assert_eq!(code, Some(0), "{said}");
-    assert!(said.contains("wxapp-portrait.yml: good, apps: 1"), "{said}");
+    assert!(
+        said.contains("wxapp-portrait.yml: valid, apps: 1"),
+        "{said}"
+    );
     assert!(!home.path("data").exists());
 
     home.config["poll"]["interval"] = json!("soon");
@@ -253,13 +256,17 @@ async fn every_outcome_is_a_line_of_the_log_in_logfmt_or_json() {
     let exporter = home.start().await;
     exporter.ready().await;
     let said = exporter.running.output();
-    let arrived = format!("appid={APP} window=1d day={day} change=first settled=false");
+    let arrived = format!(
+        "message=\"portrait arrived\" appid={APP} app={APP} window=1d day={day} settled=false"
+    );
     assert_eq!(said.matches(&arrived).count(), 1, "{said}");
     let failed = said.lines().find(|line| line.contains("reason=permission"));
     let failed = failed.unwrap();
     assert!(
         failed.contains(" level=warn ")
-            && failed.contains(&format!("appid={OTHER} window=1d day="))
+            && failed.contains(&format!(
+                "message=\"poll failed\" appid={OTHER} app={OTHER} window=1d day="
+            ))
     );
     drop(exporter);
 
@@ -277,11 +284,69 @@ async fn every_outcome_is_a_line_of_the_log_in_logfmt_or_json() {
         .iter()
         .find(|line| line["reason"] == "permission")
         .unwrap();
-    assert_eq!(failed["level"], "WARN");
-    assert_eq!(
-        (&failed["appid"], &failed["window"]),
-        (&json!(OTHER), &json!("1d"))
-    );
+    assert_eq!(failed["level"], "warn");
+    assert_eq!(failed["message"], "poll failed");
+    assert_eq!(failed["errcode"], 48001);
+    let keys: Vec<&String> = failed.as_object().unwrap().keys().collect();
+    for key in ["ts", "appid", "app", "window", "day", "rid", "hint"] {
+        assert!(keys.contains(&&key.to_owned()), "{key}: {failed}");
+    }
+}
+
+#[tokio::test]
+async fn a_failure_that_lasts_is_logged_when_it_begins_and_when_it_ends() {
+    let wechat = WeChat::of(&[APP]).await;
+    wechat.set_fault(APP, "errcode=61504");
+    let mut home = Home::of(&wechat, &[APP]);
+    home.config["poll"]["interval"] = json!("1s");
+    let exporter = home.start().await;
+    let polls = async |more: f64| {
+        let polls = |page: &Page| page.value("wxapp_portrait_polls_total", &[]);
+        let before = polls(&exporter.metrics().await).unwrap_or_default();
+        exporter
+            .metrics_with("more polls", |page| {
+                (polls(page)? >= before + more).then_some(())
+            })
+            .await;
+    };
+    polls(4.0).await;
+    wechat.simulator.clear_faults(&appid(APP));
+    polls(4.0).await;
+    let said = exporter.running.output();
+    let lines = |message: &str| said.matches(&format!("message=\"{message}\"")).count();
+    assert_eq!(lines("poll failed"), 1, "{said}");
+    assert_eq!(lines("polls succeed again"), 1, "{said}");
+    assert!(lines("polls since the last summary") >= 1, "{said}");
+}
+
+#[tokio::test]
+async fn a_reader_of_the_log_that_stops_reading_stops_nothing_else() {
+    let wechat = WeChat::of(&[APP]).await;
+    let mut home = Home::of(&wechat, &[APP]);
+    home.config["poll"]["interval"] = json!("1s");
+    let mut command = home.command();
+    let port = {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        listener.local_addr().unwrap().port()
+    };
+    command.arg(format!("--web.listen-address=127.0.0.1:{port}"));
+    // Nobody reads the pipe, which is full before the first line.
+    let (_reader, mut writer) = std::io::pipe().unwrap();
+    let full = writer.try_clone().unwrap();
+    std::thread::spawn(move || {
+        use std::io::Write as _;
+        let _ = writer.write_all(&vec![b'\n'; 1 << 20]);
+    });
+    command.stderr(full);
+    let mut exporter = command.spawn().unwrap();
+    eventually("readiness", async || {
+        let url = format!("http://127.0.0.1:{port}/-/ready");
+        let response = client().get(url).send().await.ok()?;
+        response.status().is_success().then_some(())
+    })
+    .await;
+    exporter.kill().unwrap();
+    exporter.wait().unwrap();
 }
 
 #[tokio::test]
@@ -307,6 +372,17 @@ async fn a_second_exporter_on_the_same_archive_is_refused() {
     export.args(["--format", "csv"]);
     let (code, said) = end_of(export).await;
     assert_eq!(code, Some(0), "{said}");
+
+    // Whoever empties the directory takes the lock away, too.
+    for file in std::fs::read_dir(&data).unwrap() {
+        std::fs::remove_file(file.unwrap().path()).unwrap();
+    }
+    eventually("another lock", async || {
+        data.join("portraits.db.lock").is_file().then_some(())
+    })
+    .await;
+    let (code, said) = end_of(home.command()).await;
+    assert_eq!(code, Some(1), "{said}");
 }
 
 #[tokio::test]

@@ -105,7 +105,7 @@ async fn the_exporter_starts_as_in_the_unit_with_the_sample_configuration() {
 
     let (code, said) = check_in(&directory).await;
     assert_eq!(code, Some(0), "{said}");
-    assert!(said.contains("good, apps: 1"), "{said}");
+    assert!(said.contains("valid, apps: 1"), "{said}");
 }
 
 #[tokio::test]

@@ -87,7 +87,10 @@ async fn rows_are_imported_from_standard_input() {
         command.output().unwrap()
     };
     let message = failed(&import(&lines.replacen("new", "old", 1)), 1);
-    assert!(message.contains("-:1: not a row of an export"), "{message}");
+    assert!(
+        message.contains("file=- line=1 problem=\"not a row of an export"),
+        "{message}"
+    );
     assert!(import(&lines).status.success());
     assert!(exported(&other, &["--format", "jsonl"]) == lines);
 }
@@ -438,7 +441,7 @@ async fn answers_saved_by_scripts_become_history() {
     let message = failed(&output, 1);
     assert!(
         message.contains(
-            "a-10.json:1: this is a response of WeChat, which does not contain its appid: add --appid"
+            "a-10.json line=1 problem=\"this is a response of WeChat, which does not contain its appid: add --appid"
         ),
         "{message}"
     );
@@ -454,7 +457,7 @@ async fn answers_saved_by_scripts_become_history() {
     assert!(message.contains("1 response had no portrait"), "{message}");
     let log = String::from_utf8(output.stderr).unwrap();
     assert!(
-        log.contains("empty.json:1: no portrait: WeChat answered errcode 61503"),
+        log.contains("empty.json line=1 problem=\"WeChat answered errcode 61503"),
         "{log}"
     );
     assert!(log.contains("skipped=1"), "{log}");
@@ -496,9 +499,9 @@ async fn invalid_files_change_nothing() {
 
     let message = failed(&import(&home, &["--appid", APP], &directory), 1);
     for expected in [
-        "2.json:1: unreadable answer: visit_uv is a list",
-        "3.json:1: unreadable answer: 24 bytes that are not JSON",
-        "4.jsonl:2: not a row of an export: missing field `window`",
+        "2.json line=1 problem=\"unreadable answer: visit_uv is a list",
+        "3.json line=1 problem=\"unreadable answer: 24 bytes that are not JSON",
+        "4.jsonl line=2 problem=\"not a row of an export: missing field `window`",
         "nothing was imported: fix these files, or leave them out",
     ] {
         assert!(message.contains(expected), "{expected}: {message}");

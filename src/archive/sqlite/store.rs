@@ -21,6 +21,7 @@ use super::schema::{self, OLD_TABLE, Owner, SCHEMA_VERSION};
 use super::work::{Rescue, Work};
 use crate::archive::error::{Error, Operation, describe, is_damage};
 use crate::archive::figures;
+use crate::archive::lock::Lock;
 use crate::archive::record::{
     Coverage, DayState, Key, Record, Restored, RestoredDay, Row, Selection, uncompress,
 };
@@ -55,6 +56,7 @@ pub struct Store {
     path: PathBuf,
     role: Role,
     clock: Clock,
+    lock: Option<Lock>,
     pub(super) open: Option<Open>,
     pub(super) work: VecDeque<Work>,
     /// A number that changes when other programs may have changed rows.
@@ -107,6 +109,7 @@ impl Store {
             path: directory.join(FILE_NAME),
             role,
             clock,
+            lock: None,
             open: None,
             work: VecDeque::new(),
             version: 0,
@@ -119,6 +122,17 @@ impl Store {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Locks the directory against other exporters.
+    ///
+    /// # Errors
+    ///
+    /// Another one holds the lock.
+    pub(in crate::archive) fn lock(&mut self) -> Result<(), Error> {
+        let directory = self.path.parent().unwrap_or(Path::new("."));
+        self.lock = Some(Lock::take(directory)?);
+        Ok(())
     }
 
     /// Returns the size of the file and its log, in bytes; 0 for what is not there.
@@ -433,6 +447,9 @@ impl Store {
         operation: Operation,
         action: impl FnOnce(&mut Open) -> rusqlite::Result<T>,
     ) -> Result<T, Error> {
+        if let Some(lock) = &mut self.lock {
+            lock.renew()?;
+        }
         if self.role == Role::Owner
             && let Some(open) = &mut self.open
             && let Some(loss) = open.identity.loss()

@@ -219,9 +219,11 @@ impl Store {
             let notice = self.notice.take();
             let notice = notice.unwrap_or_else(|| "an older archive was found".to_owned());
             tracing::warn!(copied, lost, "copied the readable days of an older archive");
-            self.notice = Some(format!(
-                "{notice}: {copied} days were copied, {lost} could not be read"
-            ));
+            self.notice = Some(if *copied + *lost == 0 {
+                format!("{notice}: no day in it could be read")
+            } else {
+                format!("{notice}: {copied} days were copied, {lost} could not be read")
+            });
             self.version += 1;
             return Ok(Slice::Done);
         };
