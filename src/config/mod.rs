@@ -596,7 +596,8 @@ c.yml:1: expected a list: one line with `- ` for each, or [a, b]"
             directory.problems(),
             format!("{MAIN}: cannot read it: not a regular file")
         );
-        let directory = Directory::new(&[(MAIN, "apps_files: [apps.d/*.yml]"), ("apps.d/a.yml/x", "")]);
+        let directory =
+            Directory::new(&[(MAIN, "apps_files: [apps.d/*.yml]"), ("apps.d/a.yml/x", "")]);
         assert_eq!(
             directory.problems(),
             "apps.d/a.yml: cannot read it: not a regular file"

@@ -506,7 +506,8 @@ impl Check<'_> {
         let whole = beside(&self.file, &pattern.value);
         let directory = self.file.parent().unwrap_or(Path::new(""));
         let directory = glob::Pattern::escape(&directory.to_string_lossy());
-        let files = match glob::glob(&Path::new(&directory).join(&pattern.value).to_string_lossy()) {
+        let files = match glob::glob(&Path::new(&directory).join(&pattern.value).to_string_lossy())
+        {
             Ok(files) => files.filter_map(Result::ok).collect::<Vec<_>>(),
             Err(error) => {
                 self.problem(

@@ -542,7 +542,8 @@ mod tests {
             r#""errCode":0,"errMsg":"openapi.analysis.getUserPortrait:ok""#,
             r#""errcode":null,"code":1,"x":{"y":[1]}"#,
         ] {
-            let body = cities(r#"{"name":"a","value":1}"#).replacen('{', &format!("{{{success},"), 1);
+            let body =
+                cities(r#"{"name":"a","value":1}"#).replacen('{', &format!("{{{success},"), 1);
             assert!(read(&body).is_ok(), "{body}");
         }
     }

@@ -276,12 +276,15 @@ async fn a_table_shows_the_result_and_the_advice_for_every_app() {
     let all = cases.len();
     assert_eq!(outcome.code, Some(1));
     assert!(
-        outcome.log.contains(&format!("{failed} of {all} apps failed")),
+        outcome
+            .log
+            .contains(&format!("{failed} of {all} apps failed")),
         "{}",
         outcome.log
     );
     assert!(
-        outcome.log
+        outcome
+            .log
             .contains("token_endpoint: every token that is fetched takes away")
     );
     assert!(
@@ -420,7 +423,9 @@ async fn apps_are_selected_and_invalid_usage_is_distinguished_from_failure() {
     let outcome = checked(&home, &[]).await;
     assert_eq!((outcome.code, &*outcome.output), (Some(2), ""));
     assert!(
-        outcome.log.contains("poll.interval: `soon` is not a duration"),
+        outcome
+            .log
+            .contains("poll.interval: `soon` is not a duration"),
         "{}",
         outcome.log
     );
@@ -526,7 +531,10 @@ async fn progress_is_shown_on_a_terminal_next_to_complete_rows() {
     assert_eq!(outcome.code, Some(0), "{}", outcome.output);
     assert!(outcome.output.contains("6/12 apps"), "{}", outcome.output);
     // Rows begin where the bar was removed.
-    let shown = outcome.output.replace("\r\u{1b}[2K", "\n").replace('\r', "");
+    let shown = outcome
+        .output
+        .replace("\r\u{1b}[2K", "\n")
+        .replace('\r', "");
     let shown: Vec<&str> = shown.lines().collect();
     for row in plain.output.lines() {
         assert!(shown.contains(&row), "{row}: {shown:?}");

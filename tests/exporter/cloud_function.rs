@@ -255,7 +255,8 @@ async fn an_invalid_request_is_answered_with_the_expected_form() {
 
 #[test]
 fn the_function_has_permission_for_what_it_calls_and_nothing_else() {
-    let read = |name: &str| fs::read_to_string(directory("docs/cloud-function").join(name)).unwrap();
+    let read =
+        |name: &str| fs::read_to_string(directory("docs/cloud-function").join(name)).unwrap();
     let config: Value = serde_json::from_str(&read("config.json")).unwrap();
     let code = read("index.js");
     let calls = code.split("cloud.openapi.").skip(1);

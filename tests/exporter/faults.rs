@@ -187,7 +187,11 @@ fn reasons(page: &Page, app: &str) -> Vec<String> {
 }
 
 /// Waits until the reason and the message are reported, and checks everything that is reported with them.
-async fn assert_reported(reader: &Reader, app: &str, (fault, reason, words): &(String, &str, &str)) {
+async fn assert_reported(
+    reader: &Reader,
+    app: &str,
+    (fault, reason, words): &(String, &str, &str),
+) {
     let page = eventually(fault, async || {
         let page = reader.metrics().await;
         (!reasons(&page, app).is_empty()).then_some(page)

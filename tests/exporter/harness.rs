@@ -769,7 +769,10 @@ impl Prometheus {
         let mut command = Command::new(program);
         command
             .arg(format!("--config.file={}", file.display()))
-            .arg(format!("--storage.tsdb.path={}", directory.path().display()))
+            .arg(format!(
+                "--storage.tsdb.path={}",
+                directory.path().display()
+            ))
             .arg("--storage.tsdb.retention.time=100y")
             .arg(format!("--web.listen-address={address}"));
         Self {

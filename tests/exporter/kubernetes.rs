@@ -47,7 +47,11 @@ struct Objects(Vec<Value>);
 
 impl Objects {
     fn of(directory: &Path) -> Self {
-        let printed = printed(Command::new(newer("kubectl")).arg("kustomize").arg(directory));
+        let printed = printed(
+            Command::new(newer("kubectl"))
+                .arg("kustomize")
+                .arg(directory),
+        );
         Self(serde_saphyr::from_multiple(&printed).unwrap())
     }
 

@@ -66,7 +66,10 @@ fn the_document_of_metrics_has_every_endpoint() {
     let document = source::text("docs/metrics.md");
     for path in RESERVED_PATHS {
         let is_documented = |end| document.contains(&format!("\n| `{path}{end}"));
-        assert!(is_documented("` |") || is_documented("?"), "{path} is missing");
+        assert!(
+            is_documented("` |") || is_documented("?"),
+            "{path} is missing"
+        );
     }
 }
 

@@ -10,8 +10,8 @@ use tokio::net::{TcpListener, TcpSocket};
 use wxapp_portrait_exporter::simulator::secret_of;
 
 use crate::harness::{
-    APP, Exporter, Home, OTHER, Running, WeChat, appid, client, eventually, program, serve,
-    fake_wechat, yesterday,
+    APP, Exporter, Home, OTHER, Running, WeChat, appid, client, eventually, fake_wechat, program,
+    serve, yesterday,
 };
 
 /// Lets a program run to its end; returns its exit code and all its output.

@@ -10,7 +10,7 @@ use wxapp_portrait_exporter::calendar;
 use wxapp_portrait_exporter::portrait::Window;
 
 use crate::harness::{
-    APP, Home, Labels, OTHER, Prometheus, Series, WeChat, backfill, newer, fake_wechat, users,
+    APP, Home, Labels, OTHER, Prometheus, Series, WeChat, backfill, fake_wechat, newer, users,
     yesterday,
 };
 

@@ -138,10 +138,7 @@ pub(crate) fn read(text: &str) -> Result<Expression, String> {
             } else {
                 sign.into()
             };
-            let selector = read
-                .selectors
-                .last()
-                .ok_or("`offset` follows nothing")?;
+            let selector = read.selectors.last().ok_or("`offset` follows nothing")?;
             read.offsets.push((selector.metric.clone(), offset));
         } else if LISTS.contains(&word) {
             let labels;

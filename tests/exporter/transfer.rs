@@ -328,7 +328,10 @@ async fn invalid_flags_and_outputs_are_reported() {
     let output = export(&home, &["--format", "csv", "--appid", OTHER]);
     assert_eq!(output.status.code(), Some(0));
     let message = String::from_utf8(output.stderr).unwrap();
-    assert!(message.contains("no archived days match these apps"), "{message}");
+    assert!(
+        message.contains("no archived days match these apps"),
+        "{message}"
+    );
 }
 
 #[tokio::test]
@@ -362,7 +365,10 @@ async fn an_export_ends_with_its_reader_or_on_a_signal() {
     let mut kill = Command::new("kill");
     assert!(kill.arg(child.id().to_string()).status().unwrap().success());
     let message = failed(&child.wait_with_output().unwrap(), 1);
-    assert!(message.contains("interrupted before it was done"), "{message}");
+    assert!(
+        message.contains("interrupted before it was done"),
+        "{message}"
+    );
 }
 
 #[tokio::test]

@@ -327,7 +327,8 @@ fn difference(shown: &Figures, case: &Case) -> Option<String> {
         problems.push(format!("it lists {} instead of {length}", shown.len()));
     }
     let first: Vec<_> = problems.iter().take(3).map(String::as_str).collect();
-    (!problems.is_empty()).then(|| format!("{} figures are wrong: {}", problems.len(), first.join(", ")))
+    (!problems.is_empty())
+        .then(|| format!("{} figures are wrong: {}", problems.len(), first.join(", ")))
 }
 
 fn one(figure: f64) -> Figures {

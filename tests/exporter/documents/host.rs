@@ -258,11 +258,7 @@ impl<'a> Host<'a> {
         }
         for stub in std::fs::read_dir(super::root().join("tests/documents/bin")).unwrap() {
             let stub = stub.unwrap();
-            symlink(
-                stub.path(),
-                self.path("/bin").join(stub.file_name()),
-            )
-            .unwrap();
+            symlink(stub.path(), self.path("/bin").join(stub.file_name())).unwrap();
         }
     }
 
