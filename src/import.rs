@@ -497,7 +497,7 @@ mod tests {
         let cases = [
             (String::new(), 1, "file is empty"),
             ("not JSON".to_owned(), 1, "8 bytes that are not JSON"),
-            (format!("{good}\n{{\"ref"), 2, "no JSON"),
+            (format!("{good}\n{{\"ref"), 2, "not JSON"),
             (
                 lines(&[good.clone(), good.clone()]),
                 2,
