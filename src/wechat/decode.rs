@@ -170,7 +170,7 @@ pub(super) fn innermost<'a>(
             })?
         };
         let Some(layer) = layer else {
-            let problem = "it is JSON, but no object".to_owned();
+            let problem = "it is JSON, but not an object".to_owned();
             return Err(DecodeError::Unreadable(endpoint, problem));
         };
         layer.check(endpoint, redactor)?;
@@ -688,9 +688,12 @@ mod tests {
                 r#"{"ref_date":"#,
                 "unreadable answer: 12 bytes that are not JSON, from line 1 column 12",
             ),
-            ("[]", "unreadable answer: it is JSON, but no object"),
-            ("\"secret\"", "unreadable answer: it is JSON, but no object"),
-            ("null", "unreadable answer: it is JSON, but no object"),
+            ("[]", "unreadable answer: it is JSON, but not an object"),
+            (
+                "\"secret\"",
+                "unreadable answer: it is JSON, but not an object",
+            ),
+            ("null", "unreadable answer: it is JSON, but not an object"),
         ]);
         for open in ["[", "{\"a\":"] {
             let deep = message(read(open.repeat(100_000)));

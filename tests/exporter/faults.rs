@@ -130,8 +130,8 @@ const OTHERS: &[Case] = &[
     ("huge", "decode", "larger than 8 MiB"),
     ("wrong-date", "decode", "its ref_date is "),
     ("retain", "decode", "getweanalysisappiddailyretaininfo"),
-    ("empty", "empty", "the portrait is empty"),
-    ("halves", "empty", "the portrait is empty"),
+    ("empty", "empty", "not computed yet"),
+    ("halves", "empty", "not computed yet"),
     (
         "token:errcode=40164",
         "ip_not_allowed",

@@ -513,7 +513,10 @@ async fn invalid_files_change_nothing() {
     fs::write(&many, "{}\n{\"cohort\":1}\n".repeat(50)).unwrap();
     let message = failed(&import(&home, &[], &many), 1);
     assert_eq!(message.matches("not a row of an export").count(), 20);
-    assert!(message.contains("and 30 problems more"), "{message}");
+    assert!(
+        message.contains("message=\"further problems\" problems=30"),
+        "{message}"
+    );
     let mut command = home.command_of("import");
     command.arg("/dev/stdin").stdin(Stdio::piped());
     let message = failed(&command.output().unwrap(), 1);
