@@ -689,7 +689,10 @@ mod tests {
                 "unreadable answer: 12 bytes that are not JSON, from line 1 column 12",
             ),
             ("[]", "unreadable answer: it is JSON, but not an object"),
-            ("\"secret\"", "unreadable answer: it is JSON, but not an object"),
+            (
+                "\"secret\"",
+                "unreadable answer: it is JSON, but not an object",
+            ),
             ("null", "unreadable answer: it is JSON, but not an object"),
         ]);
         for open in ["[", "{\"a\":"] {
