@@ -188,5 +188,6 @@ fn config(base_url: &str) -> config::Config {
         stale_after: config::STALE_AFTER,
         apps: apps.collect(),
         warnings: Vec::new(),
+        missing_secrets: Vec::new(),
     }
 }

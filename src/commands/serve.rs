@@ -56,6 +56,10 @@ fn check_config(path: &Path, config: Result<Config, config::Error>) -> Result<()
     match config {
         Ok(config) => {
             print_stderr(&config.warnings.join("\n"));
+            if !config.missing_secrets.is_empty() {
+                print_stderr(&config.missing_secrets.join("\n"));
+                return Err(Error::Reported);
+            }
             print_stdout(&format!(
                 "{}: valid, apps: {}\n",
                 path.display(),

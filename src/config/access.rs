@@ -54,8 +54,8 @@ pub enum TokenSource {
 /// An AppSecret.
 #[derive(Debug, Clone)]
 pub struct Secret {
-    /// Its value when the configuration was loaded.
-    pub value: SecretString,
+    /// Its value when the configuration was loaded, or why it could not be read then.
+    pub value: Result<SecretString, String>,
     /// The file that it was read from, which may have changed since.
     pub file: Option<PathBuf>,
 }
@@ -96,7 +96,7 @@ impl AccessMethod {
     #[must_use]
     pub fn of_secret(secret: SecretString) -> Self {
         let secret = Secret {
-            value: secret,
+            value: Ok(secret),
             file: None,
         };
         Self::Token(TokenAccess {
@@ -150,8 +150,11 @@ impl fmt::Display for AccessMethod {
 impl PartialEq for Secret {
     /// Secrets in the same file are equal, whatever the file contains at the time.
     fn eq(&self, other: &Self) -> bool {
-        let is_same = || self.value.expose_secret() == other.value.expose_secret();
-        self.file == other.file && (self.file.is_some() || is_same())
+        let value = |secret: &Self| {
+            let value = secret.value.as_ref().ok();
+            value.map(|value| value.expose_secret().to_owned())
+        };
+        self.file == other.file && (self.file.is_some() || value(self) == value(other))
     }
 }
 
@@ -436,27 +439,26 @@ impl Check<'_> {
             (None, variable) => ("secret_env", variable?),
         };
         let key = format!("{key}.{name}");
-        let (path, found) = if file.is_some() {
+        let line = source.referenced.line();
+        let (file, value) = if file.is_some() {
             let path = self.named_file(&key, source)?;
-            let found = read_text(&path).and_then(|text| {
+            let value = read_text(&path).and_then(|text| {
                 trim_secret(&text).map_err(|problem| format!("{}: {problem}", path.display()))
             });
-            (Some(path), found)
+            (Some(path), value)
         } else if is_secret(&source.value) {
             let problem = "this looks like the AppSecret itself: put it into the environment and name the variable here";
-            (None, Err(problem.to_owned()))
+            self.problem(line, key, problem);
+            return None;
         } else {
-            let found = (self.environment)(&source.value)
+            let value = (self.environment)(&source.value)
                 .ok_or_else(|| format!("the environment has no variable {}", source.value));
-            (None, found.and_then(|text| trim_secret(&text)))
+            (None, value.and_then(|text| trim_secret(&text)))
         };
-        match found {
-            Ok(value) => Some(Secret { value, file: path }),
-            Err(problem) => {
-                self.problem(source.referenced.line(), key, problem);
-                None
-            }
+        if let Err(problem) = &value {
+            self.missing_secret(line, key, problem);
         }
+        Some(Secret { value, file })
     }
 
     /// Returns the path of a file, unless the value is what should be in the file.

@@ -25,6 +25,8 @@ pub struct Config {
     pub apps: Vec<App>,
     /// Sentences about what is allowed but looks like a mistake.
     pub warnings: Vec<String>,
+    /// Sentences about secrets that could not be read: their apps fail, the others are served.
+    pub missing_secrets: Vec<String>,
 }
 
 /// How WeChat is reached.

@@ -75,6 +75,7 @@ pub(super) fn load(
         first_sources: HashMap::new(),
         problems: Vec::new(),
         warnings: Vec::new(),
+        missing_secrets: Vec::new(),
     };
     let Some(file) = check.read::<RawFile>() else {
         return Err(Error(check.problems));
@@ -83,9 +84,17 @@ pub(super) fn load(
     if check.problems.is_empty() {
         Ok(Config {
             warnings: check.warnings,
+            missing_secrets: check
+                .missing_secrets
+                .into_iter()
+                .map(|(_, text)| text)
+                .collect(),
             ..config
         })
     } else {
+        for (place, text) in check.missing_secrets.into_iter().rev() {
+            check.problems.insert(place, text);
+        }
         Err(Error(check.problems))
     }
 }
@@ -114,6 +123,8 @@ pub(super) struct Check<'a> {
     pub(super) first_sources: HashMap<String, String>,
     problems: Vec<String>,
     warnings: Vec<String>,
+    /// Each with the number of problems that were found before it.
+    missing_secrets: Vec<(usize, String)>,
 }
 
 impl Check<'_> {
@@ -177,6 +188,17 @@ impl Check<'_> {
             .push(format!("{}:{line}: {key}: {warning}", self.file.display()));
     }
 
+    /// Notes an AppSecret that can't be read now; it may be written later.
+    pub(super) fn missing_secret(
+        &mut self,
+        line: u64,
+        key: impl fmt::Display,
+        problem: impl fmt::Display,
+    ) {
+        let text = format!("{}:{line}: {key}: {problem}", self.file.display());
+        self.missing_secrets.push((self.problems.len(), text));
+    }
+
     fn config(&mut self, file: RawFile) -> Config {
         let wechat = file.wechat.unwrap_or_default();
         let poll = file.poll.unwrap_or_default();
@@ -228,6 +250,7 @@ impl Check<'_> {
                 .unwrap_or(STALE_AFTER),
             apps: self.apps(file.apps.unwrap_or_default(), &apps_files, &inherited),
             warnings: Vec::new(),
+            missing_secrets: Vec::new(),
         }
     }
 

@@ -421,7 +421,12 @@ impl AppPoller {
     }
 
     fn hold(&self, diagnosis: &Diagnosis, now: DateTime<Utc>) -> Hold {
-        let is_of_file = matches!(diagnosis.reason, Reason::Credentials | Reason::Token);
+        let is_of_file = match diagnosis.reason {
+            Reason::Credentials | Reason::Token => true,
+            // A secret that can't be read, and not what WeChat says about the app.
+            Reason::Configuration => diagnosis.errcode.is_none(),
+            _ => false,
+        };
         Hold {
             until: due::hold_until(diagnosis.retry, now),
             watches_credentials: is_of_file && self.access.file().is_some(),

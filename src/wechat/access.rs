@@ -139,7 +139,7 @@ impl Access {
         };
         match &token.source {
             TokenSource::Secret(secret, _) => {
-                Some(self.file.secret.as_ref().unwrap_or(&secret.value))
+                self.file.secret.as_ref().or(secret.value.as_ref().ok())
             }
             _ => None,
         }
@@ -165,8 +165,9 @@ impl CredentialFile {
         appid: &AppId,
         secret: &Secret,
     ) -> Result<SecretString, Error> {
+        let missing = |problem| Error::Unusable(Endpoint::Token, Reason::Configuration, problem);
         let Some(path) = &secret.file else {
-            return Ok(secret.value.clone());
+            return secret.value.clone().map_err(missing);
         };
         match self.read(path).await {
             Ok(text) => {
@@ -178,11 +179,15 @@ impl CredentialFile {
                 Ok(self.secret.insert(found).clone())
             }
             Err(problem) => {
+                let last = self.secret.as_ref().or(secret.value.as_ref().ok());
+                let Some(last) = last else {
+                    return Err(missing(problem));
+                };
                 // Once while it lasts: the status and the check of the configuration report it, too.
                 if !std::mem::replace(&mut self.is_unreadable, true) {
                     tracing::warn!(%appid, problem, "cannot read the AppSecret, using the last one");
                 }
-                Ok(self.secret.as_ref().unwrap_or(&secret.value).clone())
+                Ok(last.clone())
             }
         }
     }

@@ -453,7 +453,7 @@ mod tests {
             })
         };
         let secret = || {
-            let (value, file) = (SecretString::from("secret"), None);
+            let (value, file) = (Ok(SecretString::from("secret")), None);
             TokenSource::Secret(Secret { value, file }, TokenEndpoint::Stable)
         };
         let method = match key {
