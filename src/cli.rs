@@ -224,6 +224,16 @@ pub struct Export {
     /// Output file, written as a whole or not at all; standard output by default and for `-`.
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+    /// Compress the output with gzip; also done for an output file that ends in .gz.
+    #[arg(long)]
+    pub gzip: bool,
+    /// Begin csv with a byte order mark, so that Excel reads it as UTF-8.
+    #[arg(long)]
+    pub bom: bool,
+    /// Configuration with the names of apps, for csv, and `stale_after`, for openmetrics; without it
+    /// there are appids, and the default.
+    #[arg(long = "config.file", value_name = "FILE")]
+    pub config: Option<PathBuf>,
     /// Archive directory.
     #[arg(
         long = "storage.path",

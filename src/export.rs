@@ -4,14 +4,15 @@
 //! Holds one day at a time, however long the history is. Does not depend on flags, files or the archive.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::io::{self, Write};
+use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::archive::Record;
 use crate::calendar;
-use crate::config::STALE_AFTER;
 use crate::exposition::page::{self, Series};
 use crate::past::RecentNames;
 use crate::poll::due;
@@ -47,9 +48,13 @@ pub struct Row<'a> {
     pub revisions: u32,
 }
 
-/// The fields of a [`Row`], in order.
-const FIELDS: [&str; 11] = [
+/// Makes Excel read a file as UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// The columns of CSV: the fields of a [`Row`] in order, and the configured name of the app.
+const COLUMNS: [&str; 12] = [
     "appid",
+    "app",
     "window",
     "reference_date",
     "cohort",
@@ -68,9 +73,16 @@ pub enum Writer<W: Write> {
     /// For `promtool tsdb create-blocks-from openmetrics`.
     OpenMetrics(OpenMetrics<W>),
     /// One row per series and day, below a header.
-    Csv(Box<csv::Writer<W>>),
+    Csv(Box<Csv<W>>),
     /// One object per series and day.
     JsonLines(W),
+}
+
+/// Writes rows below a header.
+pub struct Csv<W: Write> {
+    writer: csv::Writer<W>,
+    /// The configured names of apps; others have their appid there.
+    app_names: HashMap<AppId, String>,
 }
 
 /// Writes every day as samples at the times at which the page would have shown it.
@@ -78,6 +90,8 @@ pub struct OpenMetrics<W> {
     output: W,
     /// The time between samples, which are at its multiples.
     step: TimeDelta,
+    /// How far a day may lie behind yesterday until it was hidden.
+    stale_after: Duration,
     /// There are no samples of the future.
     now: DateTime<Utc>,
     /// The last day, which ends when the next one becomes known.
@@ -113,11 +127,17 @@ impl<W: Write> Writer<W> {
     /// # Errors
     ///
     /// The output can't be written.
-    pub fn open_metrics(mut output: W, step: TimeDelta, now: DateTime<Utc>) -> io::Result<Self> {
+    pub fn open_metrics(
+        mut output: W,
+        step: TimeDelta,
+        stale_after: Duration,
+        now: DateTime<Utc>,
+    ) -> io::Result<Self> {
         write_header(&mut output, Series::USERS)?;
         Ok(Self::OpenMetrics(OpenMetrics {
             output,
             step,
+            stale_after,
             now,
             pending: None,
             names: RecentNames::default(),
@@ -126,18 +146,25 @@ impl<W: Write> Writer<W> {
         }))
     }
 
-    /// Starts CSV.
+    /// Starts CSV, with a byte order mark if Excel is to read it as UTF-8.
     ///
     /// # Errors
     ///
     /// The output can't be written.
-    pub fn csv(output: W) -> io::Result<Self> {
+    pub fn csv(
+        mut output: W,
+        app_names: HashMap<AppId, String>,
+        has_byte_order_mark: bool,
+    ) -> io::Result<Self> {
+        if has_byte_order_mark {
+            output.write_all(BYTE_ORDER_MARK)?;
+        }
         // The header is written even if no row follows.
         let mut writer = csv::WriterBuilder::new()
             .has_headers(false)
             .from_writer(output);
-        writer.write_record(FIELDS).map_err(io_error)?;
-        Ok(Self::Csv(Box::new(writer)))
+        writer.write_record(COLUMNS).map_err(io_error)?;
+        Ok(Self::Csv(Box::new(Csv { writer, app_names })))
     }
 
     /// Starts JSON lines.
@@ -168,9 +195,26 @@ impl<W: Write> Writer<W> {
                     dimensions: dimensions.to_vec(),
                 }));
             }
-            Self::Csv(writer) => {
+            Self::Csv(csv) => {
+                let Csv { writer, app_names } = &mut **csv;
+                let appid = &record.key.appid;
+                let app = app_names.get(appid).map_or(appid.as_str(), String::as_str);
                 for row in rows(record, &portrait, dimensions) {
-                    writer.serialize(row).map_err(io_error)?;
+                    let columns = (
+                        row.appid,
+                        app,
+                        row.window,
+                        row.reference_date,
+                        row.cohort,
+                        row.dimension,
+                        row.name,
+                        row.users,
+                        row.first_answered_at,
+                        row.answered_at,
+                        row.settled,
+                        row.revisions,
+                    );
+                    writer.serialize(columns).map_err(io_error)?;
                 }
             }
             Self::JsonLines(output) => {
@@ -199,21 +243,24 @@ impl<W: Write> Writer<W> {
         Ok(())
     }
 
-    /// Ends the output.
+    /// Ends the output, and returns it; some of it may still be buffered there.
     ///
     /// # Errors
     ///
     /// The output can't be written.
-    pub fn finish(self) -> io::Result<()> {
+    pub fn finish(self) -> io::Result<W> {
         match self {
             Self::OpenMetrics(mut writer) => {
                 writer.write_pending(None)?;
                 writer.write_reference_dates()?;
                 writer.output.write_all(b"# EOF\n")?;
-                writer.output.flush()
+                Ok(writer.output)
             }
-            Self::Csv(mut writer) => writer.flush(),
-            Self::JsonLines(mut output) => output.flush(),
+            Self::Csv(csv) => csv
+                .writer
+                .into_inner()
+                .map_err(csv::IntoInnerError::into_error),
+            Self::JsonLines(output) => Ok(output),
         }
     }
 }
@@ -274,7 +321,7 @@ impl<W: Write> OpenMetrics<W> {
             reference_date,
             ..
         } = day.portrait;
-        let stale_at = due::stale_at(reference_date, STALE_AFTER);
+        let stale_at = due::stale_at(reference_date, self.stale_after);
         let mut end = stale_at.min(self.now + TimeDelta::seconds(1));
         if let Some(next) =
             next.filter(|next| next.key.appid == day.appid && next.key.window == window)
@@ -339,6 +386,7 @@ fn known_at(record: &Record) -> DateTime<Utc> {
 mod tests {
     use super::*;
     use crate::archive::{DayState, Key};
+    use crate::config::STALE_AFTER;
 
     fn utc(text: &str) -> DateTime<Utc> {
         text.parse().unwrap()
@@ -385,7 +433,7 @@ mod tests {
     fn samples(step: TimeDelta, now: &str, records: &[Record]) -> Vec<(String, u64)> {
         let mut output = Vec::new();
         feed(
-            Writer::open_metrics(&mut output, step, utc(now)).unwrap(),
+            Writer::open_metrics(&mut output, step, STALE_AFTER, utc(now)).unwrap(),
             records,
         );
         let text = String::from_utf8(output).unwrap();
@@ -482,12 +530,13 @@ mod tests {
                     open.write_pending(None).unwrap();
                     open.output
                 }
-                Writer::Csv(csv) => csv.into_inner().unwrap(),
+                Writer::Csv(csv) => csv.writer.into_inner().unwrap(),
                 Writer::JsonLines(lines) => lines,
             }
         };
         let now = utc("2026-11-24T00:00:00Z");
-        let metrics = || Writer::open_metrics(Vec::new(), TimeDelta::days(1), now).unwrap();
+        let metrics =
+            || Writer::open_metrics(Vec::new(), TimeDelta::days(1), STALE_AFTER, now).unwrap();
         for (is_first_wanted, expected) in [
             (
                 true,
@@ -507,7 +556,7 @@ mod tests {
             assert_eq!(samples.collect::<Vec<_>>(), expected);
         }
         for writer in [
-            Writer::csv(Vec::new()).unwrap(),
+            Writer::csv(Vec::new(), HashMap::new(), false).unwrap(),
             Writer::json_lines(Vec::new()),
         ] {
             let text = String::from_utf8(write(writer, true)).unwrap();
@@ -525,7 +574,7 @@ mod tests {
         ];
         let now = utc("2026-11-22T07:30:00Z");
         feed(
-            Writer::open_metrics(&mut output, TimeDelta::hours(12), now).unwrap(),
+            Writer::open_metrics(&mut output, TimeDelta::hours(12), STALE_AFTER, now).unwrap(),
             &records,
         );
         let text = String::from_utf8(output).unwrap();
@@ -547,10 +596,16 @@ mod tests {
     fn csv_has_a_header_and_quotes_where_it_must() {
         let mut output = Vec::new();
         let day = record("2026-11-20", "2026-11-21T02:03:04Z");
-        feed(Writer::csv(&mut output).unwrap(), &[day]);
+        feed(
+            Writer::csv(&mut output, HashMap::new(), false).unwrap(),
+            &[day],
+        );
         insta::assert_snapshot!(String::from_utf8(output).unwrap());
         let mut output = Vec::new();
-        feed(Writer::csv(&mut output).unwrap(), &[]);
+        feed(
+            Writer::csv(&mut output, HashMap::new(), false).unwrap(),
+            &[],
+        );
         assert_eq!(String::from_utf8(output).unwrap().lines().count(), 1);
     }
 

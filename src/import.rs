@@ -4,7 +4,7 @@
 //! its line.
 
 use std::collections::HashSet;
-use std::io::{self, BufRead};
+use std::io::{self, BufRead, Read as _};
 use std::ops::ControlFlow;
 
 use chrono::{DateTime, NaiveDate, Utc};
@@ -22,6 +22,16 @@ const FIRST_DAY: NaiveDate = match NaiveDate::from_ymd_opt(2017, 1, 9) {
     Some(day) => day,
     None => NaiveDate::MAX,
 };
+
+/// No line and no response is longer; one of WeChat has some 40 KB.
+const MAX_BYTES: u64 = 8 << 20;
+
+fn too_long() -> String {
+    format!(
+        "longer than {} MiB, which no response of WeChat is",
+        MAX_BYTES >> 20
+    )
+}
 
 /// What a response of WeChat does not contain.
 #[derive(Debug, Clone, Default)]
@@ -71,11 +81,16 @@ pub fn read(
     while reading.flow.is_continue() {
         line.clear();
         number += 1;
-        if file.read_until(b'\n', &mut line)? == 0 {
+        let mut limited = (&mut file).take(MAX_BYTES + 1);
+        if limited.read_until(b'\n', &mut line)? == 0 {
             if is_first {
                 reading.pass_on(number, Err("file is empty".to_owned()));
             }
             reading.finish_rows();
+            break;
+        }
+        if line.len() as u64 > MAX_BYTES {
+            reading.pass_on(number, Err(too_long()));
             break;
         }
         let text = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&line);
@@ -83,8 +98,13 @@ pub fn read(
             continue;
         }
         if is_first && serde_json::from_slice::<IgnoredAny>(text).is_err() {
-            file.read_to_end(&mut line)?;
-            let item = reading.answer(&line);
+            let rest = (MAX_BYTES + 1).saturating_sub(line.len() as u64);
+            (&mut file).take(rest).read_to_end(&mut line)?;
+            let item = if line.len() as u64 > MAX_BYTES {
+                Err(too_long())
+            } else {
+                reading.answer(&line)
+            };
             reading.pass_on(number, item);
             break;
         }

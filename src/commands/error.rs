@@ -35,6 +35,9 @@ pub enum Error {
     /// There is no archive to read.
     #[error("there is no archive {}: name its directory with --storage.path", .0.display())]
     NoArchive(PathBuf),
+    /// An app has no day in the archive.
+    #[error("the archive has no day of {0}: check the appid")]
+    NotArchived(AppId),
     /// The output can't be written.
     #[error("cannot write {}", .0.display())]
     Output(PathBuf, #[source] io::Error),

@@ -5,12 +5,13 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File};
-use std::io::{self, BufReader, Seek as _};
+use std::io::{self, BufRead, BufReader, Seek as _};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use flate2::bufread::MultiGzDecoder;
 use indicatif::ProgressBar;
 use tokio_util::sync::CancellationToken;
 use walkdir::WalkDir;
@@ -24,6 +25,9 @@ use crate::portrait::AppId;
 
 /// Means standard input among the paths.
 const STANDARD_INPUT: &str = "-";
+
+/// What a file begins with that is compressed with gzip.
+const GZIP_MAGIC: &[u8] = b"\x1f\x8b";
 
 /// How many problems are logged one by one.
 const PROBLEMS: usize = 20;
@@ -168,15 +172,19 @@ fn files_in(path: &Path) -> Result<Vec<PathBuf>, Error> {
     let mut skipped = 0;
     for entry in WalkDir::new(path).sort_by_file_name() {
         let entry = entry.map_err(|error| failed(error.into()))?;
-        let ending = entry.path().extension().unwrap_or_default();
-        if entry.file_type().is_file() && (ending == "json" || ending == "jsonl") {
+        let name = entry.file_name().to_string_lossy();
+        let name = name.strip_suffix(".gz").unwrap_or(&name);
+        let is_json = [".json", ".jsonl"]
+            .iter()
+            .any(|ending| name.ends_with(ending));
+        if entry.file_type().is_file() && is_json {
             files.push(entry.into_path());
         } else if !entry.file_type().is_dir() {
             skipped += 1;
         }
     }
     if files.is_empty() {
-        let problem = "no .json or .jsonl file in this directory";
+        let problem = "no .json or .jsonl file in this directory, compressed with gzip or not";
         return Err(failed(io::Error::other(problem)));
     }
     if skipped > 0 {
@@ -188,6 +196,15 @@ fn files_in(path: &Path) -> Result<Vec<PathBuf>, Error> {
         );
     }
     Ok(files)
+}
+
+/// Returns what is in a file, be it compressed with gzip or not.
+fn decompressed<'a>(mut file: impl BufRead + 'a) -> io::Result<Box<dyn BufRead + 'a>> {
+    Ok(if file.fill_buf()?.starts_with(GZIP_MAGIC) {
+        Box::new(BufReader::new(MultiGzDecoder::new(file)))
+    } else {
+        Box::new(file)
+    })
 }
 
 /// Returns an unnamed file with all of standard input, if that is among the files.
@@ -245,7 +262,7 @@ impl Source<'_> {
                 _ => File::open(file),
             };
             opened
-                .map(|open| BufReader::new(self.progress.wrap_read(open)))
+                .and_then(|open| decompressed(BufReader::new(self.progress.wrap_read(open))))
                 .and_then(|open| import::read(open, &self.defaults, self.now, pass_on))
                 .map_err(|source| Error::Input(file.clone(), source))?;
             end?;

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Error, ProcessContext};
 use crate::calendar::Clock;
 use crate::cli::{Cli, Command};
+use crate::config;
 
 /// How long requests in flight may take when the program shuts down.
 pub(super) const GRACE: Duration = Duration::from_secs(3);
@@ -25,8 +26,11 @@ pub async fn run(cli: Cli, context: ProcessContext) -> Result<(), Error> {
         Command::Check(flags) => super::check::run(&flags, context).await,
         Command::Healthcheck(flags) => super::healthcheck::run(&flags, context).await,
         Command::Export(flags) => {
+            let config = flags.config.as_deref();
+            let config = config.map(|path| config::load(path, &context.environment));
+            let config = config.transpose()?;
             blocking(context, move |clock, ending| {
-                super::export::run(&flags, &clock, &ending)
+                super::export::run(&flags, config.as_ref(), &clock, &ending)
             })
             .await
         }

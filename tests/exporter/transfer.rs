@@ -124,7 +124,7 @@ async fn an_export_has_exactly_what_was_selected() {
     assert_eq!(
         lines.next(),
         Some(
-            "appid,window,reference_date,cohort,dimension,name,users,first_answered_at,answered_at,settled,revisions"
+            "appid,app,window,reference_date,cohort,dimension,name,users,first_answered_at,answered_at,settled,revisions"
         )
     );
     let mut expected = Vec::new();
@@ -135,7 +135,7 @@ async fn an_export_has_exactly_what_was_selected() {
                 let [cohort, dimension, name] =
                     ["cohort", "dimension", "name"].map(|label| &labels[label]);
                 expected.push(format!(
-                    "{OTHER},7d,{day},{cohort},{dimension},{name},{users},"
+                    "{OTHER},{OTHER},7d,{day},{cohort},{dimension},{name},{users},"
                 ));
             }
         }
@@ -149,6 +149,69 @@ async fn an_export_has_exactly_what_was_selected() {
     }
     let to_the_end = exported(&home, &["--format", "openmetrics", "--to", "9999-12-31"]);
     assert!(to_the_end.contains(OTHER), "all days are before that one");
+}
+
+#[tokio::test]
+async fn an_export_has_the_names_of_apps_and_is_read_by_excel() {
+    let wechat = WeChat::of(&[APP]).await;
+    let mut home = Home::of(&wechat, &[APP]);
+    home.archive(&wechat, &[APP], 2);
+    home.config["apps"][0]["name"] = json!("商城");
+    let config = home.configure();
+    let config = config.to_str().unwrap();
+    let csv = exported(
+        &home,
+        &["--format", "csv", "--bom", "--config.file", config],
+    );
+    let lines = csv.strip_prefix('\u{feff}').unwrap();
+    assert!(lines.starts_with("appid,app,window,"), "{lines}");
+    let start = format!("{APP},商城,");
+    assert!(lines.lines().skip(1).all(|line| line.starts_with(&start)));
+    let output = export(&home, &["--format", "jsonl", "--bom"]);
+    let message = failed(&output, 2);
+    assert!(
+        message.contains("--bom is for --format csv only"),
+        "{message}"
+    );
+    let output = export(&home, &["--format", "csv", "--appid", OTHER]);
+    let message = failed(&output, 1);
+    let words = format!("the archive has no day of {OTHER}: check the appid");
+    assert!(message.contains(&words), "{message}");
+}
+
+#[tokio::test]
+async fn a_compressed_export_is_imported() {
+    let wechat = WeChat::of(&[APP]).await;
+    let (home, other) = (Home::of(&wechat, &[]), Home::of(&wechat, &[]));
+    home.archive(&wechat, &[APP], 3);
+    fs::create_dir(other.path("data")).unwrap();
+    let lines = exported(&home, &["--format", "jsonl"]);
+    let directory = home.path("compressed");
+    fs::create_dir(&directory).unwrap();
+    let file = directory.join("days.jsonl.gz");
+    exported(&home, &["--format", "jsonl", "-o", file.to_str().unwrap()]);
+    assert!(fs::read(&file).unwrap().starts_with(b"\x1f\x8b"));
+    let output = import(&other, &[], &directory);
+    assert!(output.status.success(), "{output:?}");
+    assert!(exported(&other, &["--format", "jsonl"]) == lines);
+
+    let output = export(&home, &["--format", "jsonl", "--gzip"]);
+    let mut text = String::new();
+    let mut decoder = flate2::read::GzDecoder::new(&*output.stdout);
+    std::io::Read::read_to_string(&mut decoder, &mut text).unwrap();
+    assert!(text == lines);
+}
+
+#[tokio::test]
+async fn a_line_that_is_too_long_is_not_read() {
+    let wechat = WeChat::of(&[APP]).await;
+    let home = Home::of(&wechat, &[]);
+    for (name, end) in [("long.jsonl", "\"}"), ("long.json", "")] {
+        let file = home.path(name);
+        fs::write(&file, format!("{{\"a\":\"{}{end}", "x".repeat(9 << 20))).unwrap();
+        let message = failed(&import(&home, &["--appid", APP], &file), 1);
+        assert!(message.contains("longer than 8 MiB"), "{message}");
+    }
 }
 
 #[tokio::test]
@@ -328,7 +391,7 @@ async fn invalid_flags_and_outputs_are_reported() {
         let message = failed(&export(&home, arguments), code);
         assert!(message.contains(expected), "{message}");
     }
-    let output = export(&home, &["--format", "csv", "--appid", OTHER]);
+    let output = export(&home, &["--format", "csv", "--to", "2017-02-01"]);
     assert_eq!(output.status.code(), Some(0));
     let message = String::from_utf8(output.stderr).unwrap();
     assert!(
