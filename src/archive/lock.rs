@@ -5,7 +5,7 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use super::error::Error;
@@ -60,6 +60,7 @@ fn try_lock(path: &Path) -> Result<Option<File>, Error> {
             .create(true)
             .truncate(false)
             .write(true)
+            .mode(0o600)
             .open(path)
     };
     // A problem of the directory is reported when the archive is opened.

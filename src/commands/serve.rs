@@ -122,6 +122,12 @@ impl Exporter {
         web: &cli::Web,
         clock: Clock,
     ) -> Result<Self, Error> {
+        if storage_path.exists() && !storage_path.is_dir() {
+            return Err(Error::Usage(format!(
+                "--storage.path {}: it is a file, name a directory",
+                storage_path.display()
+            )));
+        }
         let telemetry = Arc::new(Telemetry::new()?);
         telemetry.reloaded(clock());
         let counter = Arc::clone(&telemetry);

@@ -17,8 +17,12 @@ pub(super) fn describe(file: &Path, key: &serde_path_to_error::Path, error: &Yam
         cause = error;
     }
     let problem = match cause {
-        Yaml::SerdeUnknownField { expected, .. } => {
-            format!("unknown key: expected one of {}", expected.join(", "))
+        Yaml::SerdeUnknownField {
+            field, expected, ..
+        } => {
+            let hint = suggestion(field, expected);
+            let hint = hint.map_or(String::new(), |key| format!(", did you mean `{key}`"));
+            format!("unknown key{hint}: expected one of {}", expected.join(", "))
         }
         Yaml::SerdeMissingField { field, .. } => format!("the key `{field}` is missing"),
         Yaml::DuplicateMappingKey { key: Some(key), .. } if is_short(key) => {
@@ -51,6 +55,27 @@ pub(super) fn describe(file: &Path, key: &serde_path_to_error::Path, error: &Yam
     let key = key_path(key);
     let separator = if key.is_empty() { "" } else { ": " };
     format!("{place}: {key}{separator}{problem}")
+}
+
+/// From this similarity on a key is taken for a misspelling of another.
+const ALIKE: f64 = 0.85;
+
+/// What people write instead of `secret_file`: the secret has no place in the configuration.
+const SECRETS: [&str; 3] = ["secret", "app_secret", "appsecret"];
+
+/// Returns the key that is probably meant.
+fn suggestion<'a>(field: &str, expected: &[&'a str]) -> Option<&'a str> {
+    let field = field.to_ascii_lowercase();
+    let alike = |key: &str| strsim::jaro_winkler(&field, key);
+    let keys = expected.iter().map(|key| (*key, alike(key)));
+    let secret_file = expected.iter().filter(|key| **key == "secret_file");
+    let secrets = secret_file.flat_map(|key| SECRETS.map(|secret| (*key, alike(secret))));
+    let nearest = keys
+        .chain(secrets)
+        .max_by(|one, other| one.1.total_cmp(&other.1));
+    nearest
+        .filter(|(_, similarity)| *similarity >= ALIKE)
+        .map(|(key, _)| key)
 }
 
 /// Returns the path of a key in the form of all other problems.
@@ -92,7 +117,7 @@ mod tests {
         assert_problems(&[
             (
                 "Apps: []",
-                &format!("1: Apps: unknown key: expected one of {FILE}"),
+                &format!("1: Apps: unknown key, did you mean `apps`: expected one of {FILE}"),
             ),
             (
                 "\n\ntimeout: 10s",
@@ -100,11 +125,11 @@ mod tests {
             ),
             (
                 "poll:\n  intervall: 3",
-                "2: poll.intervall: unknown key: expected one of interval, concurrency",
+                "2: poll.intervall: unknown key, did you mean `interval`: expected one of interval, concurrency",
             ),
             (
                 "wechat: {base: x}",
-                "1: wechat.base: unknown key: expected one of base_url, timeout, proxy_url, ca_file",
+                "1: wechat.base: unknown key, did you mean `base_url`: expected one of base_url, timeout, proxy_url, ca_file",
             ),
             (
                 "archive: {days: 3}",
@@ -112,13 +137,23 @@ mod tests {
             ),
             (
                 "apps:\n- {appid: a, secret_env: A}\n- {appid: b, scret: x}",
-                &format!("3: apps[1].scret: unknown key: expected one of {APP}"),
+                &format!(
+                    "3: apps[1].scret: unknown key, did you mean `secret_file`: expected one of {APP}"
+                ),
             ),
         ]);
         assert_app_problems(&[(
             "wondows: [1d]",
-            &format!("3: apps[0].wondows: unknown key: expected one of {APP}"),
+            &format!(
+                "3: apps[0].wondows: unknown key, did you mean `windows`: expected one of {APP}"
+            ),
         )]);
+        for key in ["secret", "AppSecret", "app_secret"] {
+            let expected = format!(
+                "3: apps[0].{key}: unknown key, did you mean `secret_file`: expected one of {APP}"
+            );
+            assert_app_problems(&[(&format!("{key}: x"), &expected)]);
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The contents of the archive survive the process, and its failures do not stop the exporter.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -69,6 +70,14 @@ async fn without_an_archive_it_serves_from_memory_and_says_so() {
     let wechat = WeChat::of(&[APP]).await;
     let home = Home::of(&wechat, &[APP]);
     std::fs::write(home.path("data"), "a file where a directory should be").unwrap();
+    let output = home.command().output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("it is a file, name a directory"), "{said}");
+
+    // As one that is not mounted yet.
+    std::fs::remove_file(home.path("data")).unwrap();
+    std::os::unix::fs::symlink(home.path("later/data"), home.path("data")).unwrap();
     let exporter = home.start().await;
     let page = exporter.ready().await;
     assert!(!page.users(Some(APP)).is_empty());
@@ -181,6 +190,11 @@ async fn a_copy_made_while_the_exporter_runs_is_complete() {
     let home = Home::of(&wechat, &[APP]);
     let exporter = home.start().await;
     let before = exporter.ready().await;
+    for file in std::fs::read_dir(home.path("data")).unwrap() {
+        let file = file.unwrap();
+        let mode = file.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600, "{:?}", file.path());
+    }
     let mut restored = Home::of(&wechat, &[APP]);
     restored.config["wechat"]["base_url"] = json!("http://127.0.0.1:1");
     std::fs::create_dir(restored.path("data")).unwrap();

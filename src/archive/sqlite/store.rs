@@ -6,7 +6,9 @@
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
+use std::fs::File;
 use std::ops::ControlFlow;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -570,6 +572,12 @@ impl Store {
                 problem: format!("{error}; check {}", directory.display()),
             })?;
         }
+        // SQLite gives its log the permissions of the file. Where it can't be made, it reports why.
+        let _ = File::options()
+            .create_new(true)
+            .write(true)
+            .mode(0o600)
+            .open(&self.path);
         let role = self.role;
         let opened = Connection::open(&self.path).and_then(|mut connection| {
             connection.busy_timeout(match role {
