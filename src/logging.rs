@@ -24,8 +24,9 @@ use wxapp_portrait_exporter::cli::{Log, LogFormat, LogLevel};
 /// So many lines may wait to be written; further ones are dropped.
 const WAITING_LINES: usize = 4096;
 
-/// Starts the log; what waits is written when the guard is dropped.
-pub(crate) fn start(log: Log) -> WorkerGuard {
+/// Starts the log; what waits is written when the guard is dropped. A program that serves goes on
+/// without a reader of its log; a command waits for it, as its last line says how it ended.
+pub(crate) fn start(log: Log, is_serving: bool) -> WorkerGuard {
     let level = match log.level {
         LogLevel::Debug => LevelFilter::DEBUG,
         LogLevel::Info => LevelFilter::INFO,
@@ -36,6 +37,7 @@ pub(crate) fn start(log: Log) -> WorkerGuard {
     let registry = tracing_subscriber::registry().with(targets);
     let (writer, guard) = NonBlockingBuilder::default()
         .buffered_lines_limit(WAITING_LINES)
+        .lossy(is_serving)
         .thread_name("log")
         .finish(std::io::stderr());
     match log.format {

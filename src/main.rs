@@ -26,7 +26,12 @@ const MOST_BLOCKING: usize = 12;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let _log = logging::start(cli.command.as_ref().map_or(cli.serve.log, Command::log));
+    let is_service = matches!(
+        cli.command,
+        None | Some(Command::Serve(_) | Command::Demo(_) | Command::Simulate(_))
+    );
+    let log = cli.command.as_ref().map_or(cli.serve.log, Command::log);
+    let _log = logging::start(log, is_service);
     wechat::install_crypto_provider();
     std::panic::set_hook(Box::new(|panic| {
         // In the format of the log; the default hook writes plain text.

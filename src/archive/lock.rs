@@ -30,6 +30,9 @@ impl Lock {
     pub(super) fn take(directory: &Path) -> Result<Self, Error> {
         let path = directory.join(NAME);
         let file = try_lock(&path)?;
+        if file.is_none() {
+            tracing::warn!(file = %path.display(), "cannot lock the archive against another exporter");
+        }
         Ok(Self { path, file })
     }
 
@@ -40,9 +43,12 @@ impl Lock {
     /// Another exporter was faster.
     pub(super) fn renew(&mut self) -> Result<(), Error> {
         let is_held = self.file.as_ref().is_some_and(|file| {
-            let inode = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
-            let at_path = fs::metadata(&self.path).map(inode);
-            matches!((at_path, file.metadata().map(inode)), (Ok(there), Ok(held)) if there == held)
+            match (fs::metadata(&self.path), file.metadata()) {
+                (Ok(there), Ok(held)) => (there.dev(), there.ino()) == (held.dev(), held.ino()),
+                (Err(error), _) => error.kind() != io::ErrorKind::NotFound,
+                // Nothing is known about it now.
+                (Ok(_), Err(_)) => true,
+            }
         });
         if !is_held && let Some(file) = try_lock(&self.path)? {
             self.file = Some(file);

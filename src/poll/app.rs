@@ -433,6 +433,13 @@ impl AppPoller {
         }
     }
 
+    /// Plans again, as more days are due than before; what was planned is not put off.
+    fn plan_earlier(&mut self) {
+        let before = self.plan.next_poll_at;
+        self.plan_next(self.context.now());
+        self.plan.next_poll_at = self.plan.next_poll_at.min(before);
+    }
+
     fn plan_next(&mut self, now: DateTime<Utc>) {
         let settings = self.context.settings;
         let next_due = |window: &WindowPoller| window.days.next_due(settings.quiet_interval, now);
@@ -573,14 +580,10 @@ impl AppPoller {
     }
 
     fn add_to_backlog(&mut self, row: Row) {
-        for row in self.backlog.push(Arc::new(row)) {
+        for key in self.backlog.push(Arc::new(row)) {
             let App { appid, name, .. } = &*self.app;
-            let (window, day) = (row.key.window, row.key.reference_date);
+            let (window, day) = (key.window, key.reference_date);
             tracing::error!(%appid, app = name, %window, %day, "dropped an answer, as too many wait for the archive");
-            let mut windows = self.windows.iter_mut();
-            if let Some(window) = windows.find(|window| window.window() == row.key.window) {
-                window.days.forget(row.key.reference_date);
-            }
         }
     }
 
@@ -598,6 +601,25 @@ impl AppPoller {
                 let coverage = &mut window.snapshot.coverage;
                 coverage.add(row.key.reference_date, row.state.revisions);
             }
+        }
+        // There is room again for what had to go.
+        let dropped = self.backlog.take_dropped();
+        for Key {
+            window,
+            reference_date,
+            ..
+        } in &dropped
+        {
+            let mut windows = self.windows.iter_mut();
+            let poller = windows.find(|poller| poller.window() == *window);
+            if let Some(poller) = poller
+                && !poller.snapshot.coverage.has(*reference_date)
+            {
+                poller.days.forget(*reference_date);
+            }
+        }
+        if !dropped.is_empty() {
+            self.plan_earlier();
         }
     }
 
@@ -702,8 +724,7 @@ impl AppPoller {
         let has_forgotten = poller.days.forget_missing(&coverage, is_waiting);
         let has_changed = poller.set_coverage(coverage);
         if has_forgotten {
-            // Before WeChat deletes them.
-            self.plan_next(self.context.now());
+            self.plan_earlier();
         }
         has_changed
     }
@@ -729,6 +750,13 @@ impl AppPoller {
             self.archive.is_restored = false;
             return;
         };
+        let backlog = &self.backlog;
+        let is_waiting = |day| backlog.get(window, day).is_some();
+        let days = &mut self.windows[index].days;
+        if days.forget_missing(&restored.coverage, is_waiting) {
+            self.plan_earlier();
+        }
+        let archive = &self.context.archive;
         let mut answers = Vec::new();
         if !self.windows[index].needs_figures_only() {
             for day in &restored.days {
@@ -814,10 +842,11 @@ impl AppPoller {
             return;
         }
         let end = due::oldest_due(self.context.now());
-        let begin = self.archive.lost_days_known_until.replace(end);
+        let mut begin = self.archive.lost_days_known_until.replace(end);
         if begin > Some(end) {
             // The clock was set back.
             self.archive.lost_days.clear();
+            begin = None;
         }
         let windows = self.windows.iter();
         let lost = windows.flat_map(|window| window.lost_days(begin, end));

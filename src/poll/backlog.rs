@@ -3,6 +3,7 @@
 //! While the archive can't be written, answers wait in memory; WeChat deletes them after two days. The
 //! memory of all apps together is limited.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -22,6 +23,8 @@ pub(super) struct Budget(Arc<AtomicUsize>);
 #[derive(Debug)]
 pub(super) struct Backlog {
     rows: Vec<Arc<Row>>,
+    /// The days whose rows had to go since the archive took rows last.
+    dropped: BTreeSet<Key>,
     budget: Budget,
 }
 
@@ -29,13 +32,14 @@ impl Backlog {
     pub(super) fn new(budget: Budget) -> Self {
         Self {
             rows: Vec::new(),
+            dropped: BTreeSet::new(),
             budget,
         }
     }
 
-    /// Adds a row, replacing an older one of its day; returns the rows that were dropped, as there is no
-    /// room for them.
-    pub(super) fn push(&mut self, row: Arc<Row>) -> Vec<Arc<Row>> {
+    /// Adds a row, replacing an older one of its day; returns the days whose rows were dropped for the
+    /// first time since the archive took rows last, as there is no room for them.
+    pub(super) fn push(&mut self, row: Arc<Row>) -> Vec<Key> {
         self.remove(&row.key);
         self.budget.0.fetch_add(row.memory(), Ordering::Relaxed);
         self.rows.push(row);
@@ -43,9 +47,16 @@ impl Backlog {
         while self.budget.0.load(Ordering::Relaxed) > MOST_BYTES && self.rows.len() > 1 {
             let oldest = self.rows.remove(0);
             self.release(&oldest);
-            dropped.push(oldest);
+            if self.dropped.insert(oldest.key.clone()) {
+                dropped.push(oldest.key.clone());
+            }
         }
         dropped
+    }
+
+    /// Returns the days whose rows were dropped, once.
+    pub(super) fn take_dropped(&mut self) -> BTreeSet<Key> {
+        std::mem::take(&mut self.dropped)
     }
 
     /// Removes the row of a day, if it waits.

@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, future, stream};
@@ -33,6 +34,8 @@ pub struct Supervisor {
     running: HashMap<Id, Running>,
     /// Limits how many apps are restored at once.
     restoring: Arc<Semaphore>,
+    /// Whether the archive was checked since the start.
+    is_checked: Arc<AtomicBool>,
 }
 
 struct Running {
@@ -67,13 +70,15 @@ impl Supervisor {
             tasks: JoinSet::new(),
             running: HashMap::new(),
             restoring: Arc::new(Semaphore::new(RESTORED_AT_ONCE)),
+            is_checked: Arc::default(),
         };
-        supervisor.maintain(true);
         // Every app is on the page before the first is restored.
         let pollers = apps
             .into_iter()
             .map(|app| AppPoller::new(supervisor.context.clone(), app));
-        for poller in pollers.collect::<Vec<_>>() {
+        let pollers: Vec<_> = pollers.collect();
+        supervisor.maintain();
+        for poller in pollers {
             supervisor.poll(poller, Duration::ZERO);
         }
         supervisor
@@ -138,7 +143,7 @@ impl Supervisor {
         }
         let is_maintained = |running: &Running| matches!(running.kind, Kind::Maintain);
         if !self.running.values().any(is_maintained) {
-            self.maintain(false);
+            self.maintain();
         }
 
         let mut changes = Changes {
@@ -213,7 +218,7 @@ impl Supervisor {
             && !stop.is_cancelled()
         {
             match kind {
-                Kind::Maintain => self.maintain(false),
+                Kind::Maintain => self.maintain(),
                 Kind::Poll(app) => {
                     let poller = AppPoller::new(self.context.clone(), *app);
                     self.poll(poller, RESTART_PAUSE);
@@ -241,17 +246,19 @@ impl Supervisor {
 
     /// Deletes days beyond the retention, now and after every midnight in Beijing; after a start
     /// the archive is checked before. Logs a summary of the polls for every interval.
-    fn maintain(&mut self, is_start: bool) {
+    fn maintain(&mut self) {
         let stop = CancellationToken::new();
         let (context, stopped) = (self.context.clone(), stop.clone());
+        let is_checked = Arc::clone(&self.is_checked);
         let task = self.tasks.spawn(async move {
             let maintenance = async {
-                if is_start {
+                if !is_checked.load(Ordering::Relaxed) {
                     // Serving the page has priority.
                     while context.registry.progress().is_restoring() {
                         tokio::time::sleep(CHECK_PAUSE).await;
                     }
                     context.archive.check().await;
+                    is_checked.store(true, Ordering::Relaxed);
                 }
                 loop {
                     let now = context.now();

@@ -476,7 +476,7 @@ async fn an_invalid_configuration_is_refused_with_its_reason_and_changes_nothing
         ),
         (
             good.replace("\"poll\"", "\"pull\""),
-            format!("{place}:1: pull: unknown key: expected one of "),
+            format!("{place}:1: pull: unknown key, did you mean `poll`: expected one of "),
         ),
         (
             good.replace(OTHER, APP),
