@@ -173,19 +173,23 @@ impl Check<'_> {
         }
     }
 
+    fn sentence(&self, line: u64, key: impl fmt::Display, text: impl fmt::Display) -> String {
+        format!("{}:{line}: {key}: {text}", self.file.display())
+    }
+
     pub(super) fn problem(
         &mut self,
         line: u64,
         key: impl fmt::Display,
         problem: impl fmt::Display,
     ) {
-        self.problems
-            .push(format!("{}:{line}: {key}: {problem}", self.file.display()));
+        let text = self.sentence(line, key, problem);
+        self.problems.push(text);
     }
 
     pub(super) fn warn(&mut self, line: u64, key: impl fmt::Display, warning: impl fmt::Display) {
-        self.warnings
-            .push(format!("{}:{line}: {key}: {warning}", self.file.display()));
+        let text = self.sentence(line, key, warning);
+        self.warnings.push(text);
     }
 
     /// Notes an AppSecret that can't be read now; it may be written later.
@@ -195,7 +199,7 @@ impl Check<'_> {
         key: impl fmt::Display,
         problem: impl fmt::Display,
     ) {
-        let text = format!("{}:{line}: {key}: {problem}", self.file.display());
+        let text = self.sentence(line, key, problem);
         self.missing_secrets.push((self.problems.len(), text));
     }
 

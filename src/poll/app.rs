@@ -16,7 +16,7 @@ use super::backlog::{Backlog, Budget};
 use super::due::{self, Change};
 use super::log::{self, Activity};
 use super::window::{RESTORED_DAYS, WindowPoller};
-use crate::archive::{Archive, DayState, Key, Row};
+use crate::archive::{Archive, Coverage, DayState, Key, Row};
 use crate::calendar::{self, Clock};
 use crate::config::App;
 use crate::exposition::page::{Page, WindowLines};
@@ -433,11 +433,17 @@ impl AppPoller {
         }
     }
 
-    /// Plans again, as more days are due than before; what was planned is not put off.
-    fn plan_earlier(&mut self) {
-        let before = self.plan.next_poll_at;
-        self.plan_next(self.context.now());
-        self.plan.next_poll_at = self.plan.next_poll_at.min(before);
+    /// Forgets the days of a window that the archive does not hold, and plans to request them again;
+    /// what was planned is not put off.
+    fn forget_missing(&mut self, index: usize, held: &Coverage) {
+        let (backlog, poller) = (&self.backlog, &mut self.windows[index]);
+        let window = poller.window();
+        let is_waiting = |day| backlog.get(window, day).is_some();
+        if poller.days.forget_missing(held, is_waiting) {
+            let before = self.plan.next_poll_at;
+            self.plan_next(self.context.now());
+            self.plan.next_poll_at = self.plan.next_poll_at.min(before);
+        }
     }
 
     fn plan_next(&mut self, now: DateTime<Utc>) {
@@ -603,23 +609,11 @@ impl AppPoller {
             }
         }
         // There is room again for what had to go.
-        let dropped = self.backlog.take_dropped();
-        for Key {
-            window,
-            reference_date,
-            ..
-        } in &dropped
-        {
-            let mut windows = self.windows.iter_mut();
-            let poller = windows.find(|poller| poller.window() == *window);
-            if let Some(poller) = poller
-                && !poller.snapshot.coverage.has(*reference_date)
-            {
-                poller.days.forget(*reference_date);
+        if self.backlog.take_dropped() {
+            for index in 0..self.windows.len() {
+                let held = self.windows[index].snapshot.coverage.clone();
+                self.forget_missing(index, &held);
             }
-        }
-        if !dropped.is_empty() {
-            self.plan_earlier();
         }
     }
 
@@ -718,15 +712,8 @@ impl AppPoller {
             self.archive.is_restored = false;
             return false;
         };
-        let poller = &mut self.windows[index];
-        let backlog = &self.backlog;
-        let is_waiting = |day| backlog.get(window, day).is_some();
-        let has_forgotten = poller.days.forget_missing(&coverage, is_waiting);
-        let has_changed = poller.set_coverage(coverage);
-        if has_forgotten {
-            self.plan_earlier();
-        }
-        has_changed
+        self.forget_missing(index, &coverage);
+        self.windows[index].set_coverage(coverage)
     }
 
     /// Reads the app's archived days.
@@ -750,12 +737,7 @@ impl AppPoller {
             self.archive.is_restored = false;
             return;
         };
-        let backlog = &self.backlog;
-        let is_waiting = |day| backlog.get(window, day).is_some();
-        let days = &mut self.windows[index].days;
-        if days.forget_missing(&restored.coverage, is_waiting) {
-            self.plan_earlier();
-        }
+        self.forget_missing(index, &restored.coverage);
         let archive = &self.context.archive;
         let mut answers = Vec::new();
         if !self.windows[index].needs_figures_only() {

@@ -54,9 +54,9 @@ impl Backlog {
         dropped
     }
 
-    /// Returns the days whose rows were dropped, once.
-    pub(super) fn take_dropped(&mut self) -> BTreeSet<Key> {
-        std::mem::take(&mut self.dropped)
+    /// Returns `true`, once, if rows were dropped.
+    pub(super) fn take_dropped(&mut self) -> bool {
+        !std::mem::take(&mut self.dropped).is_empty()
     }
 
     /// Removes the row of a day, if it waits.

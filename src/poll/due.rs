@@ -122,11 +122,6 @@ impl OpenDays {
         self.not_ready.insert(day, now);
     }
 
-    /// Forgets what is known about a day, so that it is requested again.
-    pub fn forget(&mut self, day: NaiveDate) {
-        self.known.remove(&day);
-    }
-
     /// Forgets days that the archive does not hold and that do not wait for it (`is_waiting`), so that they
     /// are requested again; returns `true` if there were any.
     pub fn forget_missing(
