@@ -1,10 +1,12 @@
 //! The command line: which flags there are and what they accept. Does not depend on what is done with
 //! them.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use chrono::{Datelike as _, NaiveDate, NaiveTime};
+use clap::error::{ContextKind, ContextValue};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::portrait::{AppId, Dimension, Window};
@@ -59,6 +61,36 @@ pub enum Command {
     /// Checks that a running exporter is healthy; for containers without curl.
     Healthcheck(Healthcheck),
 }
+
+/// Parses the arguments of the program, its name first.
+///
+/// # Errors
+///
+/// What is printed instead: the help, the version, or what is wrong with the arguments.
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
+    Cli::try_parse_from(arguments).map_err(|mut error| {
+        let text = |kind| match error.get(kind) {
+            Some(ContextValue::String(text)) => Some(text.clone()),
+            _ => None,
+        };
+        let (given, suggested) = (
+            text(ContextKind::InvalidArg),
+            text(ContextKind::SuggestedArg),
+        );
+        if let Some((given, suggested)) = given.zip(suggested)
+            && !suggested.starts_with(&given)
+            && strsim::osa_distance(&given, &suggested) > MOST_TYPOS
+        {
+            // It is another flag, such as one of Prometheus.
+            error.remove(ContextKind::SuggestedArg);
+            error.remove(ContextKind::Usage);
+        }
+        error
+    })
+}
+
+/// A flag that differs by more is not taken for a misspelling.
+const MOST_TYPOS: usize = 2;
 
 impl Command {
     /// Returns the flags of the log.
@@ -436,6 +468,33 @@ mod tests {
         assert!(cli.command.is_none());
         assert_eq!(cli.serve.config.path, PathBuf::from("a.yml"));
         assert_eq!(cli.serve.web.listen_address, [":10690"]);
+    }
+
+    #[test]
+    fn only_a_misspelled_flag_gets_a_suggestion() {
+        let output = |flag: &str| {
+            let arguments = ["wxapp-portrait-exporter", flag].map(OsString::from);
+            parse(arguments).unwrap_err().to_string()
+        };
+        for (flag, suggested) in [
+            ("--web.listen-adress=:1", "'--web.listen-address'"),
+            ("--stroage.path=x", "'--storage.path'"),
+            ("--config=x", "'--config.file'"),
+        ] {
+            assert!(output(flag).contains(suggested), "{flag}");
+        }
+        for flag in [
+            "--storage.tsdb.path=x",
+            "--config.reload",
+            "--web.enable-lifecycle",
+            "--web.read-timeout=5m",
+        ] {
+            let output = output(flag);
+            let name = flag.split('=').next().unwrap();
+            let flags = output.split_whitespace().filter(|word| word.contains("--"));
+            let flags: Vec<&str> = flags.collect();
+            assert_eq!(flags, [&format!("'{name}'"), "'--help'."], "{output}");
+        }
     }
 
     #[test]

@@ -8,10 +8,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::Parser as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
-use wxapp_portrait_exporter::cli::{Cli, Command};
+use wxapp_portrait_exporter::cli::{self, Command};
 use wxapp_portrait_exporter::commands::{self, Error, ProcessContext};
 use wxapp_portrait_exporter::wechat;
 
@@ -25,7 +24,7 @@ const MOST_WORKERS: usize = 4;
 const MOST_BLOCKING: usize = 12;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = cli::parse(std::env::args_os()).unwrap_or_else(|error| error.exit());
     let is_service = matches!(
         cli.command,
         None | Some(Command::Serve(_) | Command::Demo(_) | Command::Simulate(_))

@@ -42,6 +42,7 @@ pub(super) async fn run(flags: &cli::Check, context: ProcessContext) -> Result<(
         wechat: config.wechat,
         concurrency: config.poll.concurrency,
         backoff: wechat::BACKOFF,
+        secret_variables: config.secret_variables,
     };
     let client = Client::new(settings, Arc::clone(&context.clock), |_| {})?;
 
@@ -118,7 +119,7 @@ impl Users {
 impl<'a> Finding<'a> {
     /// Requests yesterday, or the day before while yesterday is not computed.
     async fn of(client: &Client, app: &'a App, now: DateTime<Utc>) -> Self {
-        let mut access = Access::new(app.appid.clone(), app.access.clone());
+        let mut access = Access::new(app);
         let window = app.windows[0];
         let day = calendar::yesterday(now);
         let mut result = client.portrait(&mut access, window, day).await;

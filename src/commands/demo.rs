@@ -85,7 +85,7 @@ pub async fn run(flags: &cli::Demo, context: ProcessContext) -> Result<(), Error
 Ctrl-C ends the demo.\n",
         swing[1], swing[0]
     ))?;
-    let load = move || Ok(config.clone());
+    let load = Arc::new(move || Ok(config.clone()));
     let result = exporter.run(load, hangup, shutdown).await;
     ending.cancel();
     result
@@ -188,6 +188,7 @@ fn config(base_url: &str) -> config::Config {
         stale_after: config::STALE_AFTER,
         apps: apps.collect(),
         warnings: Vec::new(),
-        missing_secrets: Vec::new(),
+        app_problems: Vec::new(),
+        secret_variables: Vec::new(),
     }
 }

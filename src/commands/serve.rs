@@ -5,9 +5,10 @@ use std::io;
 use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -36,19 +37,35 @@ pub async fn run(flags: &cli::Serve, context: ProcessContext) -> Result<(), Erro
         hangup,
     } = context;
     let file = flags.config.path.clone();
-    let load = move || config::load(&file, &environment);
-    if flags.config_check {
-        return check_config(&flags.config.path, load());
-    }
-    let config = load()?;
-    log_warnings(&config);
+    let load = Arc::new(move || config::load(&file, &environment));
     let mut shutdown = pin!(shutdown);
-    let start = Exporter::start(config, &flags.storage_path, &flags.web, clock);
+    let start = async {
+        let config = without_blocking({
+            let load = Arc::clone(&load);
+            move || load()
+        });
+        if flags.config_check {
+            return check_config(&flags.config.path, config.await).map(|()| None);
+        }
+        let config = config.await?;
+        log_warnings(&config);
+        let exporter = Exporter::start(config, &flags.storage_path, &flags.web, clock);
+        exporter.await.map(Some)
+    };
     let exporter = tokio::select! {
         exporter = start => exporter?,
         () = &mut shutdown => return Ok(()),
     };
-    exporter.run(load, hangup, shutdown).await
+    match exporter {
+        Some(exporter) => exporter.run(load, hangup, shutdown).await,
+        None => Ok(()),
+    }
+}
+
+/// Runs what may wait for a disk or a share, so that signals are handled meanwhile.
+async fn without_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let result = tokio::task::spawn_blocking(work).await;
+    result.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
 }
 
 /// Prints what is wrong with a configuration, or that nothing is.
@@ -56,8 +73,8 @@ fn check_config(path: &Path, config: Result<Config, config::Error>) -> Result<()
     match config {
         Ok(config) => {
             print_stderr(&config.warnings.join("\n"));
-            if !config.missing_secrets.is_empty() {
-                print_stderr(&config.missing_secrets.join("\n"));
+            if !config.app_problems.is_empty() {
+                print_stderr(&config.app_problems.join("\n"));
                 return Err(Error::Reported);
             }
             print_stdout(&format!(
@@ -98,6 +115,7 @@ impl Settings {
                 wechat: config.wechat.clone(),
                 concurrency: config.poll.concurrency,
                 backoff: wechat::BACKOFF,
+                secret_variables: config.secret_variables.clone(),
             },
             poll: poll::Settings {
                 interval: config.poll.interval,
@@ -122,18 +140,22 @@ impl Exporter {
         web: &cli::Web,
         clock: Clock,
     ) -> Result<Self, Error> {
-        if storage_path.exists() && !storage_path.is_dir() {
-            return Err(Error::Usage(format!(
-                "--storage.path {}: it is a file, name a directory",
-                storage_path.display()
-            )));
-        }
         let telemetry = Arc::new(Telemetry::new()?);
         telemetry.reloaded(clock());
-        let counter = Arc::clone(&telemetry);
-        let archive = Archive::open(storage_path, Arc::clone(&clock), move |operation| {
-            counter.archive_failure(operation);
-        })?;
+        let archive = without_blocking({
+            let (path, clock) = (storage_path.to_owned(), Arc::clone(&clock));
+            let telemetry = Arc::clone(&telemetry);
+            move || {
+                if path.exists() && !path.is_dir() {
+                    let path = path.display();
+                    let problem = format!("--storage.path {path}: it is a file, name a directory");
+                    return Err(Error::Usage(problem));
+                }
+                let failed = move |operation| telemetry.archive_failure(operation);
+                Archive::open(&path, clock, failed).map_err(Error::from)
+            }
+        })
+        .await?;
         let settings = Settings::of(&config);
         let context = Context::new(
             settings.client(&telemetry, &clock)?,
@@ -172,11 +194,11 @@ impl Exporter {
     /// again when a reload is requested.
     pub(super) async fn run(
         mut self,
-        load: impl Fn() -> Result<Config, config::Error> + Send + Sync + 'static,
+        load: Arc<impl Fn() -> Result<Config, config::Error> + Send + Sync + 'static>,
         mut hangup: Hangup,
         shutdown: impl Future<Output = ()>,
     ) -> Result<(), Error> {
-        let load = Arc::new(load);
+        let loader = Loader::new(load, LOAD_TIMEOUT);
         let ending = CancellationToken::new();
         let mut servers = JoinSet::new();
         // The page lists every app from the first moment.
@@ -213,7 +235,7 @@ impl Exporter {
             while hangup.try_recv().is_ok() {}
             tokio::select! {
                 () = &mut shutdown => break,
-                result = self.reload(&mut supervisor, &load) => {
+                result = self.reload(&mut supervisor, &loader) => {
                     for reply in waiting.drain(..) {
                         // The client may have disconnected.
                         let _ = reply.send(result.clone());
@@ -237,16 +259,17 @@ impl Exporter {
     }
 
     /// Reads the configuration again and applies it; if it is invalid, reports why and changes nothing.
-    async fn reload<L>(&mut self, supervisor: &mut Supervisor, load: &Arc<L>) -> Result<(), String>
+    async fn reload<L>(
+        &mut self,
+        supervisor: &mut Supervisor,
+        loader: &Loader<L>,
+    ) -> Result<(), String>
     where
         L: Fn() -> Result<Config, config::Error> + Send + Sync + 'static,
     {
-        let load = Arc::clone(load);
-        let loaded = tokio::task::spawn_blocking(move || load()).await;
-        let result = match loaded {
-            Ok(Ok(config)) => self.apply(supervisor, config).await,
-            Ok(Err(error)) => Err(error.to_string()),
-            Err(error) => Err(error.to_string()),
+        let result = match loader.load().await {
+            Ok(config) => self.apply(supervisor, config).await,
+            Err(problem) => Err(problem),
         };
         self.state.set_config_problem(result.clone().err());
         if let Err(problems) = &result {
@@ -281,5 +304,100 @@ impl Exporter {
         } = changes;
         tracing::info!(added, removed, changed, retried, "configuration reloaded");
         Ok(())
+    }
+}
+
+/// How long reading the configuration again may take.
+const LOAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How many reads that took longer may still be under way: each occupies a thread.
+const MOST_HANGING: usize = 3;
+
+/// Reads the configuration again, which may hang on a disk or a share that does not answer.
+struct Loader<L> {
+    load: Arc<L>,
+    timeout: Duration,
+    permits: Arc<Semaphore>,
+}
+
+impl<L> Loader<L>
+where
+    L: Fn() -> Result<Config, config::Error> + Send + Sync + 'static,
+{
+    fn new(load: Arc<L>, timeout: Duration) -> Self {
+        let permits = Arc::new(Semaphore::new(MOST_HANGING));
+        Self {
+            load,
+            timeout,
+            permits,
+        }
+    }
+
+    async fn load(&self) -> Result<Config, String> {
+        let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
+            return Err(format!(
+                "{MOST_HANGING} earlier reloads still wait for a file of the configuration: restart the exporter"
+            ));
+        };
+        let load = Arc::clone(&self.load);
+        let loading = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            load()
+        });
+        match tokio::time::timeout(self.timeout, loading).await {
+            Ok(Ok(config)) => config.map_err(|error| error.to_string()),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err(format!(
+                "reading the configuration took longer than {:?}: check the disks and shares that its files are on",
+                self.timeout
+            )),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+    use std::sync::mpsc::channel;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_read_that_hangs_fails_and_the_next_one_works() {
+        let (release, hang) = channel::<()>();
+        let hang = Mutex::new(Some(hang));
+        let load = move || {
+            let hang = hang.lock().unwrap().take();
+            hang.map(|hang| hang.recv());
+            config::load(Path::new("gone.yml"), |_| None)
+        };
+        let loader = Loader::new(Arc::new(load), Duration::from_secs(2));
+        let problem = async || loader.load().await.err().unwrap();
+        assert_eq!(
+            problem().await,
+            "reading the configuration took longer than 2s: check the disks and shares that its files are on"
+        );
+        let next = problem().await;
+        assert!(next.contains("gone.yml: cannot read it"), "{next}");
+        drop(release);
+    }
+
+    #[tokio::test]
+    async fn reads_that_hang_do_not_use_up_the_threads() {
+        let (release, hang) = channel::<()>();
+        let hang = Mutex::new(hang);
+        let load = move || {
+            let _ = hang.lock().unwrap().recv();
+            config::load(Path::new("gone.yml"), |_| None)
+        };
+        let loader = Loader::new(Arc::new(load), Duration::from_millis(20));
+        let problem = async || loader.load().await.err().unwrap();
+        for _ in 0..MOST_HANGING {
+            let hanging = problem().await;
+            assert!(hanging.contains("took longer"), "{hanging}");
+        }
+        let refused = problem().await;
+        assert!(refused.contains("earlier reloads still wait"), "{refused}");
+        drop(release);
     }
 }

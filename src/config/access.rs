@@ -5,15 +5,14 @@
 
 use std::fmt;
 use std::io;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use secrecy::{ExposeSecret as _, SecretString};
-use serde_saphyr::Spanned;
 use url::Url;
 
 use super::files;
-use super::raw::{RawApp, Text, Texts};
+use super::raw::RawApp;
+use super::read::{Located, Text, Texts};
 use super::validate::{Check, beside, is_secret};
 
 /// How an app is authenticated, and who requests its portraits.
@@ -224,6 +223,9 @@ pub fn read_text(path: &Path) -> Result<String, String> {
     String::from_utf8(bytes).map_err(|_| failed(io::Error::other("not valid UTF-8")))
 }
 
+/// What to do about a file with a token that can't be read.
+pub const WRITER_OF_TOKENS: &str = "start the program that writes it, or correct the path";
+
 /// How many bytes of a file are read; no secret and no list of certificates is larger.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
@@ -275,8 +277,8 @@ const DEPENDENT_KEYS: [(&str, &[&str]); 5] = [
 impl RawApp {
     /// Returns the keys about the access that are set, and their lines.
     fn access_keys(&self) -> Vec<(&'static str, u64)> {
-        fn key<T>(name: &'static str, value: Option<&Spanned<T>>) -> Option<(&'static str, u64)> {
-            value.map(|value| (name, value.referenced.line()))
+        fn key<T>(name: &'static str, value: Option<&Located<T>>) -> Option<(&'static str, u64)> {
+            value.map(|value| (name, value.line))
         }
         let keys = [
             key("secret_file", self.secret_file.as_ref()),
@@ -369,7 +371,7 @@ impl Check<'_> {
     }
 
     fn cloud_hosting(&mut self, key: &str, access: &Text) -> Option<AccessMethod> {
-        let line = access.referenced.line();
+        let line = access.line;
         if access.value != "cloud_hosting" {
             self.problem(line, key, "no such access: expected cloud_hosting");
             return None;
@@ -412,7 +414,7 @@ impl Check<'_> {
             let mut word = |name: &str, text: &Text| {
                 if text.value.trim().is_empty() {
                     let key = format!("{key}.cloud_function.{name}");
-                    self.problem(text.referenced.line(), key, "is blank");
+                    self.problem(text.line, key, "is blank");
                 }
                 text.value.trim().to_owned()
             };
@@ -439,7 +441,7 @@ impl Check<'_> {
             (None, variable) => ("secret_env", variable?),
         };
         let key = format!("{key}.{name}");
-        let line = source.referenced.line();
+        let line = source.line;
         let (file, value) = if file.is_some() {
             let path = self.named_file(&key, source)?;
             let value = read_text(&path).and_then(|text| {
@@ -451,12 +453,13 @@ impl Check<'_> {
             self.problem(line, key, problem);
             return None;
         } else {
+            self.secret_variables.insert(source.value.clone());
             let value = (self.environment)(&source.value)
                 .ok_or_else(|| format!("the environment has no variable {}", source.value));
             (None, value.and_then(|text| trim_secret(&text)))
         };
         if let Err(problem) = &value {
-            self.missing_secret(line, key, problem);
+            self.app_problem(line, key, problem);
         }
         Some(Secret { value, file })
     }
@@ -466,17 +469,21 @@ impl Check<'_> {
         if is_secret(&name.value) {
             let problem =
                 "this looks like the secret itself: write it into a file and name that file here";
-            self.problem(name.referenced.line(), key, problem);
+            self.problem(name.line, key, problem);
             return None;
         }
-        Some(beside(&self.file, &name.value))
+        let path = beside(&self.file, &name.value);
+        if files::is_world_readable(&path) {
+            self.world_readable.insert(path.clone());
+        }
+        Some(path)
     }
 
     fn token_endpoint(&mut self, key: &str, text: Option<&Text>) -> TokenEndpoint {
         let Some(text) = text else {
             return TokenEndpoint::Stable;
         };
-        let line = text.referenced.line();
+        let line = text.line;
         match text.value.as_str() {
             "stable_token" => {}
             "token" => {
@@ -495,50 +502,34 @@ impl Check<'_> {
     }
 
     fn token_file(&mut self, key: &str, text: &Text) -> Option<TokenSource> {
-        let line = text.referenced.line();
         let path = self.named_file(key, text)?;
-        match std::fs::metadata(&path) {
-            Ok(file) if !file.is_file() => {
-                let problem = format!("{} is not a regular file", path.display());
-                self.problem(line, key, problem);
-                return None;
-            }
-            Ok(_) => {}
-            // The program that writes it may start after the exporter.
-            Err(error) => self.warn(line, key, format!("{}: {error}", path.display())),
+        if let Err(problem) = read_text(&path) {
+            self.app_problem(text.line, key, format!("{problem}; {WRITER_OF_TOKENS}"));
         }
         Some(TokenSource::File(path))
     }
 
     fn token_command(&mut self, key: &str, words: &Texts) -> Option<TokenSource> {
         let mut words_of = words.value.iter().map(|word| word.value.clone());
-        let line = words.referenced.line();
-        let Some(program) = words_of.next().filter(|program| !program.is_empty()) else {
+        let line = words.line;
+        let Some(mut program) = words_of.next().filter(|program| !program.is_empty()) else {
             self.problem(line, key, "is empty: expected [PROGRAM, ARGUMENT, ...]");
             return None;
         };
-        let program = if program.contains('/') {
+        let problem = if program.contains('/') {
             let path = beside(&self.file, &program);
-            let problem = match std::fs::metadata(&path) {
-                Err(error) => Some(error.to_string()),
-                Ok(file) if !file.is_file() => Some("not a regular file".to_owned()),
-                Ok(file) if file.permissions().mode() & 0o111 == 0 => {
-                    Some("it is not executable".to_owned())
-                }
-                Ok(_) => None,
-            };
-            if let Some(problem) = problem {
-                self.problem(
-                    line,
-                    key,
-                    format!("cannot run {}: {problem}", path.display()),
-                );
-                return None;
-            }
-            path.to_string_lossy().into_owned()
+            program = path.to_string_lossy().into_owned();
+            files::check_executable(&path).err()
         } else {
-            program
+            let found = (self.environment)("PATH").is_none_or(|path| {
+                std::env::split_paths(&path)
+                    .any(|directory| files::check_executable(&directory.join(&program)).is_ok())
+            });
+            (!found).then(|| "no such program in PATH".to_owned())
         };
+        if let Some(problem) = problem {
+            self.app_problem(line, key, format!("cannot run {program}: {problem}"));
+        }
         Some(TokenSource::Command(
             std::iter::once(program).chain(words_of).collect(),
         ))
@@ -551,7 +542,7 @@ impl Check<'_> {
         let is_of_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
         if text.value.is_empty() || !text.value.bytes().all(is_of_name) {
             let problem = "is not a query parameter: expected one such as cloudbase_access_token";
-            self.problem(text.referenced.line(), key, problem);
+            self.problem(text.line, key, problem);
         }
         text.value.clone()
     }
@@ -568,7 +559,7 @@ impl Check<'_> {
             let key = format!("{key}.{headers_name}");
             let path = self.named_file(&key, text)?;
             if let Err(problem) = headers(&path) {
-                self.problem(text.referenced.line(), key, problem);
+                self.app_problem(text.line, key, problem);
             }
             Some(path)
         });
@@ -591,7 +582,7 @@ impl Check<'_> {
         if url.is_none() {
             let schemes = schemes.join(" or ");
             let problem = format!("not a URL: expected one that begins with {schemes}");
-            self.problem(text.referenced.line(), key, problem);
+            self.problem(text.line, key, problem);
         }
         url.map(PrivateUrl::from)
     }

@@ -1,14 +1,17 @@
 //! The configuration: YAML files in, validated settings out.
 //!
-//! `raw` is the shape of the files and stays private, so that nothing unchecked leaves this module;
-//! `validate` turns it into `settings`, and [`access`] does so for the keys of an app's access;
-//! `yaml_errors` describes the errors of the YAML reader, and `files` reads files. Opens no archive and
+//! A file is read by `files`, becomes a `tree`, is `read` into the `raw` values of the keys, and
+//! `validate` turns these into `settings`; [`access`] does so for the keys of an app's access, and
+//! `yaml_errors` describes the errors of the YAML reader. Raw values stay private, so that nothing
+//! unchecked leaves this module. Opens no archive and
 //! sends no requests; the environment is a function that is passed in.
 
 pub mod access;
 mod files;
 mod raw;
+mod read;
 mod settings;
+mod tree;
 mod validate;
 mod yaml_errors;
 
@@ -34,6 +37,8 @@ pub fn load(path: &Path, environment: impl Fn(&str) -> Option<String>) -> Result
 mod tests {
     use std::collections::BTreeMap;
     use std::fmt::Write as _;
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt as _;
     use std::process::Command;
     use std::time::Duration;
 
@@ -78,7 +83,7 @@ mod tests {
         /// Loads the main file and returns its problems, without the directory.
         pub(super) fn problems(&self) -> String {
             let problems = match self.load() {
-                Ok(config) => config.missing_secrets.join("\n"),
+                Ok(config) => config.app_problems.join("\n"),
                 Err(error) => error.to_string(),
             };
             assert_ne!(problems, "");
@@ -465,7 +470,7 @@ apps:
                 "3: apps[0].token_command: cannot run ./wxapp-portrait.yml: it is not executable",
             ),
             (
-                "token_file: a\n    token_parameter: a&b",
+                "token_url: http://a\n    token_parameter: a&b",
                 "4: apps[0].token_parameter: is not a query parameter: expected one such as cloudbase_access_token",
             ),
         ]);
@@ -507,11 +512,58 @@ apps:
             warnings.contains("wxapp-portrait.yml:3: apps[1].token_url: is the same as that of the app at wxapp-portrait.yml:2: what comes from it belongs to one app only"),
             "{warnings}"
         );
-        let directory = Directory::new(&[(MAIN, &app("token_file: later"))]);
-        let warnings = directory.warnings();
-        assert!(
-            warnings.contains("apps[0].token_file: later: No such file"),
-            "{warnings}"
+    }
+
+    #[test]
+    fn what_makes_one_app_fail_is_reported_without_affecting_others() {
+        let text = "apps:
+- {appid: wx0123456789abcdef, secret_file: gone}
+- {appid: wx1123456789abcdef, token_file: later}
+- {appid: wx2123456789abcdef, token_file: .}
+- {appid: wx3123456789abcdef, token_command: [gone]}
+- {appid: wx4123456789abcdef, token_command: [sh]}
+- {appid: wx5123456789abcdef, token_url: 'http://a', token_url_headers_file: gone}
+";
+        let directory = Directory::new(&[(MAIN, text)]);
+        let config = load(&directory.0.path().join(MAIN), |name| {
+            (name == "PATH").then(|| "/usr/bin:/bin".to_owned())
+        });
+        let config = config.unwrap();
+        assert_eq!(config.apps.len(), 6);
+        assert_eq!(
+            directory.without_directory(&config.app_problems.join("\n")),
+            "\
+wxapp-portrait.yml:2: apps[0].secret_file: cannot read gone: No such file or directory (os error 2)
+wxapp-portrait.yml:3: apps[1].token_file: cannot read later: No such file or directory (os error 2); start the program that writes it, or correct the path
+wxapp-portrait.yml:4: apps[2].token_file: cannot read .: not a regular file; start the program that writes it, or correct the path
+wxapp-portrait.yml:5: apps[3].token_command: cannot run gone: no such program in PATH
+wxapp-portrait.yml:7: apps[5].token_url_headers_file: cannot read gone: No such file or directory (os error 2)"
+        );
+    }
+
+    #[test]
+    fn secrets_that_every_user_can_read_cause_one_warning() {
+        let text = "apps:
+- {appid: wx0123456789abcdef, secret_file: one}
+- {appid: wx1123456789abcdef, secret_file: two}
+- {appid: wx2123456789abcdef, secret_file: private}
+";
+        let directory = Directory::new(&[(MAIN, text)]);
+        let open = |name: &str, mode| {
+            let path = directory.0.path().join(name);
+            std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+        };
+        for (name, mode) in [("one", 0o644), ("two", 0o444), ("private", 0o640)] {
+            directory.write(name, SECRET);
+            open(name, mode);
+        }
+        // Nobody else can reach them.
+        open("", 0o700);
+        assert_eq!(directory.load().unwrap().warnings, [""; 0]);
+        open("", 0o755);
+        assert_eq!(
+            directory.warnings(),
+            "wxapp-portrait.yml: every user of this host can read 2 files with secrets, such as one: `chmod o-r` takes that away"
         );
     }
 

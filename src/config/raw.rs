@@ -1,59 +1,13 @@
-//! The raw shape of the configuration files, as serde reads it.
+//! The raw shape of the configuration files.
 //!
-//! Every value keeps its line, and nothing is validated yet. A test reads this file for the tables of
-//! docs/configuration.md: the comments of the fields are for operators, and the keys of an app that
+//! Every value keeps its line, and nothing but its shape is checked. A test reads this file for the tables
+//! of docs/configuration.md: the comments of the fields are for operators, and the keys of an app that
 //! are also allowed at the top have theirs there.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
-use serde::Deserialize;
-use serde::de::{Deserializer, SeqAccess, Visitor};
-use serde_saphyr::Spanned;
-
-/// A value of the file, and its line.
-pub(super) type Text = Spanned<String>;
-
-/// A list of the file, and its line.
-pub(super) type Texts = Spanned<Vec<Text>>;
-
-/// The main file.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct RawFile {
-    pub(super) wechat: Option<RawWeChat>,
-    pub(super) poll: Option<RawPoll>,
-    /// How many days a portrait covers.
-    pub(super) windows: Option<Texts>,
-    /// Which dimensions are exposed; the archive keeps all.
-    pub(super) dimensions: Option<Texts>,
-    /// How many names of a dimension are exposed, such as `{city: 100}`; the rest is added up under the
-    /// name `(other)`. No limit by default.
-    pub(super) top_names: Option<BTreeMap<String, Text>>,
-    pub(super) past: Option<RawPast>,
-    pub(super) swing: Option<RawSwing>,
-    pub(super) archive: Option<RawArchive>,
-    /// How far the newest portrait may lie behind yesterday before its `wxapp_portrait_users` are
-    /// removed; its timestamps stay.
-    pub(super) stale_after: Option<Text>,
-    /// Files with further apps, each a list as under `apps`; `*`, `?` and `[a-z]` match parts of a
-    /// name, `**` any directories.
-    pub(super) apps_files: Option<Vec<Text>>,
-    pub(super) apps: Option<Vec<RawApp>>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields)]
-pub(super) struct RawWeChat {
-    /// WeChat's URL; of a list, the next one is used while one cannot be reached.
-    pub(super) base_url: Option<Spanned<OneOrMore>>,
-    /// Of one request, from the connection to the last byte.
-    pub(super) timeout: Option<Text>,
-    /// A proxy for requests to WeChat, instead of those of the environment.
-    pub(super) proxy_url: Option<Text>,
-    /// A file of certificates (PEM) that are trusted in addition to those of the system.
-    pub(super) ca_file: Option<Text>,
-}
+use super::read::{Located, Partial, Problems, Read, Text, Texts};
+use super::tree::{Content, Node};
 
 /// A text, or a list of them.
 pub(super) enum OneOrMore {
@@ -61,109 +15,147 @@ pub(super) enum OneOrMore {
     More(Vec<Text>),
 }
 
-impl<'de> Deserialize<'de> for OneOrMore {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Reader;
-        impl<'de> Visitor<'de> for Reader {
-            type Value = OneOrMore;
-
-            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str("a single value or a list")
-            }
-
-            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<OneOrMore, E> {
-                Ok(OneOrMore::One(text.to_owned()))
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<OneOrMore, A::Error> {
-                let list = serde::de::value::SeqAccessDeserializer::new(list);
-                Vec::deserialize(list).map(OneOrMore::More)
-            }
+impl Read for OneOrMore {
+    fn read(node: Node, key: &str, problems: &mut Problems) -> Option<Self> {
+        match &node.content {
+            Content::List(_) => Vec::read(node, key, problems).map(Self::More),
+            _ => String::read(node, key, problems).map(Self::One),
         }
-        deserializer.deserialize_any(Reader)
     }
 }
 
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields)]
-pub(super) struct RawPoll {
-    /// The time between two polls of an app while a day is missing or not final; less than a minute
-    /// causes a warning.
-    pub(super) interval: Option<Text>,
-    /// How many requests may be in flight at once to WeChat, and to each other host.
-    pub(super) concurrency: Option<Text>,
+/// Defines structs whose fields are the keys of a mapping.
+macro_rules! mappings {
+    ($($(#[$attribute:meta])* $visibility:vis struct $name:ident {
+        $($(#[$doc:meta])* $field_visibility:vis $field:ident: $type:ty,)*
+    })*) => {$(
+        $(#[$attribute])*
+        $visibility struct $name {
+            $($(#[$doc])* $field_visibility $field: $type,)*
+        }
+
+        impl Read for $name {
+            fn read(node: Node, key: &str, problems: &mut Problems) -> Option<Self> {
+                let keys = [$(stringify!($field)),*];
+                let mut values = node.values_of(&keys, key, problems)?;
+                // All are read before one that is missing ends it, for their problems.
+                $(let $field = values.read(stringify!($field), problems);)*
+                Some(Self { $($field: $field?,)* })
+            }
+        }
+    )*};
 }
 
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields)]
-pub(super) struct RawArchive {
-    /// Older days are deleted: at the start, after midnight in Beijing, and when this
-    /// changes.
-    pub(super) retention: Option<Text>,
-}
+mappings! {
+    /// The main file.
+    #[derive(Default)]
+    pub(super) struct RawFile {
+        pub(super) wechat: Option<RawWeChat>,
+        pub(super) poll: Option<RawPoll>,
+        /// How many days a portrait covers.
+        pub(super) windows: Option<Texts>,
+        /// Which dimensions are exposed; the archive keeps all.
+        pub(super) dimensions: Option<Texts>,
+        /// How many names of a dimension are exposed, such as `{city: 100}`; the rest is added up under the
+        /// name `(other)`. No limit by default.
+        pub(super) top_names: Option<BTreeMap<String, Text>>,
+        pub(super) past: Option<RawPast>,
+        pub(super) swing: Option<RawSwing>,
+        pub(super) archive: Option<RawArchive>,
+        /// How far the newest portrait may lie behind yesterday before its `wxapp_portrait_users` are
+        /// removed; its timestamps stay.
+        pub(super) stale_after: Option<Text>,
+        /// Files with further apps, each a list as under `apps`; `*`, `?` and `[a-z]` match parts of a
+        /// name, `**` any directories.
+        pub(super) apps_files: Option<Vec<Text>>,
+        pub(super) apps: Option<Vec<Partial<RawApp>>>,
+    }
 
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields)]
-pub(super) struct RawPast {
-    /// The dimensions of `wxapp_portrait_past_users`, as far as they are exposed.
-    pub(super) dimensions: Option<Texts>,
-    /// The days before the reference date, by their distance; `[]` for none.
-    pub(super) days_ago: Option<Vec<Text>>,
-}
+    #[derive(Default)]
+    pub(super) struct RawWeChat {
+        /// WeChat's URL; of a list, the next one is used while one cannot be reached.
+        pub(super) base_url: Option<Located<OneOrMore>>,
+        /// Of one request, from the connection to the last byte.
+        pub(super) timeout: Option<Text>,
+        /// A proxy for requests to WeChat, instead of those of the environment.
+        pub(super) proxy_url: Option<Text>,
+        /// A file of certificates (PEM) that are trusted in addition to those of the system.
+        pub(super) ca_file: Option<Text>,
+    }
 
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields)]
-pub(super) struct RawSwing {
-    /// Which changes alerts call a swing: by which share users fall, or rise so that such a fall would
-    /// undo it.
-    pub(super) threshold_ratio: Option<Text>,
-    /// How many users the app or platform must have, in the baseline or on the day.
-    pub(super) min_users: Option<Text>,
-}
+    #[derive(Default)]
+    pub(super) struct RawPoll {
+        /// The time between two polls of an app while a day is missing or not final; less than a minute
+        /// causes a warning.
+        pub(super) interval: Option<Text>,
+        /// How many requests may be in flight at once to WeChat, and to each other host.
+        pub(super) concurrency: Option<Text>,
+    }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct RawApp {
-    /// The mini program's identifier at WeChat; unique across all files.
-    pub(super) appid: Text,
-    /// Its name for people, one line; the label `app` of `wxapp_portrait_app_info`.
-    pub(super) name: Option<Text>,
-    /// A file with the AppSecret and nothing else; it is read again for every new token.
-    pub(super) secret_file: Option<Text>,
-    /// An environment variable with the AppSecret.
-    pub(super) secret_env: Option<Text>,
-    pub(super) windows: Option<Texts>,
-    pub(super) dimensions: Option<Texts>,
-    pub(super) top_names: Option<BTreeMap<String, Text>>,
-    pub(super) past: Option<RawPast>,
-    pub(super) swing: Option<RawSwing>,
-    /// A file with an access token, which another program renews.
-    pub(super) token_file: Option<Text>,
-    /// The query parameter that carries the token.
-    pub(super) token_parameter: Option<Text>,
-    /// A URL that returns an access token for GET.
-    pub(super) token_url: Option<Text>,
-    /// A file of headers for that URL, one `Name: value` per line.
-    pub(super) token_url_headers_file: Option<Text>,
-    /// A program and its arguments; it writes an access token to its standard output.
-    pub(super) token_command: Option<Texts>,
-    /// The sidecar of WeChat's cloud hosting adds the token.
-    pub(super) access: Option<Text>,
-    pub(super) cloud_function: Option<Spanned<RawCloudFunction>>,
-    /// A URL that returns portraits for POST.
-    pub(super) portrait_url: Option<Text>,
-    /// A file of headers for that URL, one `Name: value` per line.
-    pub(super) portrait_url_headers_file: Option<Text>,
-    /// Which endpoint of WeChat issues tokens for the AppSecret; `token` invalidates those of other
-    /// programs.
-    pub(super) token_endpoint: Option<Text>,
-}
+    #[derive(Default)]
+    pub(super) struct RawArchive {
+        /// Older days are deleted: at the start, after midnight in Beijing, and when this
+        /// changes.
+        pub(super) retention: Option<Text>,
+    }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct RawCloudFunction {
-    /// The environment of a cloud function that requests the portrait.
-    pub(super) env: Text,
-    /// The name of that function.
-    pub(super) name: Text,
+    #[derive(Default)]
+    pub(super) struct RawPast {
+        /// The dimensions of `wxapp_portrait_past_users`, as far as they are exposed.
+        pub(super) dimensions: Option<Texts>,
+        /// The days before the reference date, by their distance; `[]` for none.
+        pub(super) days_ago: Option<Vec<Text>>,
+    }
+
+    #[derive(Default)]
+    pub(super) struct RawSwing {
+        /// Which changes alerts call a swing: by which share users fall, or rise so that such a fall would
+        /// undo it.
+        pub(super) threshold_ratio: Option<Text>,
+        /// How many users the app or platform must have, in the baseline or on the day.
+        pub(super) min_users: Option<Text>,
+    }
+
+    pub(super) struct RawApp {
+        /// The mini program's identifier at WeChat; unique across all files.
+        pub(super) appid: Text,
+        /// Its name for people, one line; the label `app` of `wxapp_portrait_app_info`.
+        pub(super) name: Option<Text>,
+        /// A file with the AppSecret and nothing else; it is read again for every new token.
+        pub(super) secret_file: Option<Text>,
+        /// An environment variable with the AppSecret.
+        pub(super) secret_env: Option<Text>,
+        pub(super) windows: Option<Texts>,
+        pub(super) dimensions: Option<Texts>,
+        pub(super) top_names: Option<BTreeMap<String, Text>>,
+        pub(super) past: Option<RawPast>,
+        pub(super) swing: Option<RawSwing>,
+        /// A file with an access token, which another program renews.
+        pub(super) token_file: Option<Text>,
+        /// The query parameter that carries the token.
+        pub(super) token_parameter: Option<Text>,
+        /// A URL that returns an access token for GET.
+        pub(super) token_url: Option<Text>,
+        /// A file of headers for that URL, one `Name: value` per line.
+        pub(super) token_url_headers_file: Option<Text>,
+        /// A program and its arguments; it writes an access token to its standard output.
+        pub(super) token_command: Option<Texts>,
+        /// The sidecar of WeChat's cloud hosting adds the token.
+        pub(super) access: Option<Text>,
+        pub(super) cloud_function: Option<Located<RawCloudFunction>>,
+        /// A URL that returns portraits for POST.
+        pub(super) portrait_url: Option<Text>,
+        /// A file of headers for that URL, one `Name: value` per line.
+        pub(super) portrait_url_headers_file: Option<Text>,
+        /// Which endpoint of WeChat issues tokens for the AppSecret; `token` invalidates those of other
+        /// programs.
+        pub(super) token_endpoint: Option<Text>,
+    }
+
+    pub(super) struct RawCloudFunction {
+        /// The environment of a cloud function that requests the portrait.
+        pub(super) env: Text,
+        /// The name of that function.
+        pub(super) name: Text,
+    }
 }

@@ -25,8 +25,11 @@ pub struct Config {
     pub apps: Vec<App>,
     /// Sentences about what is allowed but looks like a mistake.
     pub warnings: Vec<String>,
-    /// Sentences about secrets that could not be read: their apps fail, the others are served.
-    pub missing_secrets: Vec<String>,
+    /// Sentences about secrets, files and programs that can't be used now: their apps fail, the others
+    /// are served.
+    pub app_problems: Vec<String>,
+    /// The variables of the environment that `secret_env` names.
+    pub secret_variables: Vec<String>,
 }
 
 /// How WeChat is reached.

@@ -1,10 +1,10 @@
 //! Validates raw values: turns them into settings, or reports their problems.
 //!
 //! Every problem names the file, the line, the key, and the valid values. All of them are reported
-//! at once, except that a file of the wrong shape is not read beyond its first problem. The keys of an
+//! at once, except that a file that is not YAML is not read beyond its first problem. The keys of an
 //! app's access are checked in `access`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::io::ErrorKind;
 use std::ops::RangeInclusive;
@@ -15,14 +15,12 @@ use std::time::Duration;
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
-use serde::Deserialize;
-use serde_path_to_error::Track;
-use serde_saphyr::Spanned;
 use url::{Host, Url};
 
-use super::raw::{OneOrMore, RawApp, RawFile, RawPast, RawSwing, Text, Texts};
+use super::raw::{OneOrMore, RawApp, RawFile, RawPast, RawSwing};
+use super::read::{Located, Partial, Read, Text, Texts};
 use super::settings::{App, Config, Past, Poll, RETENTION, STALE_AFTER, Swing, WeChat};
-use super::{access, files, yaml_errors};
+use super::{access, files, tree, yaml_errors};
 use crate::past::PAST_DAYS;
 use crate::portrait::{AppId, Dimension, Window};
 
@@ -32,7 +30,10 @@ use crate::portrait::{AppId, Dimension, Window};
 pub struct Error(Vec<String>);
 
 /// No configuration file is larger: a list of 10,000 apps has some 2 MiB.
-const LARGEST_FILE: u64 = 64 << 20;
+const LARGEST_FILE: u64 = 16 << 20;
+
+/// How many files and directories are searched for those of `apps_files`.
+const MOST_ENTRIES: usize = 100_000;
 
 /// What `wechat.timeout` may be.
 const TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_mins(5);
@@ -75,27 +76,52 @@ pub(super) fn load(
         first_sources: HashMap::new(),
         problems: Vec::new(),
         warnings: Vec::new(),
-        missing_secrets: Vec::new(),
+        app_problems: Vec::new(),
+        secret_variables: BTreeSet::new(),
+        world_readable: BTreeSet::new(),
     };
-    let Some(file) = check.read::<RawFile>() else {
-        return Err(Error(check.problems));
+    let file = check.read::<Option<RawFile>>();
+    let config = check.config(file.flatten().unwrap_or_default());
+    check.warn_of_world_readable();
+    let sentences = |mut problems: Vec<Problem>| {
+        // The main file is first; the others are in the order of their names.
+        problems.sort_by(|one, other| one.place(path).cmp(&other.place(path)));
+        let sentences = problems.iter().map(Problem::to_string);
+        sentences.collect::<Vec<_>>()
     };
-    let config = check.config(file);
     if check.problems.is_empty() {
-        Ok(Config {
-            warnings: check.warnings,
-            missing_secrets: check
-                .missing_secrets
-                .into_iter()
-                .map(|(_, text)| text)
-                .collect(),
+        return Ok(Config {
+            warnings: sentences(check.warnings),
+            app_problems: sentences(check.app_problems),
+            secret_variables: check.secret_variables.into_iter().collect(),
             ..config
-        })
-    } else {
-        for (place, text) in check.missing_secrets.into_iter().rev() {
-            check.problems.insert(place, text);
+        });
+    }
+    check.problems.extend(check.app_problems);
+    Err(Error(sentences(check.problems)))
+}
+
+/// What is wrong, or looks so, and where.
+struct Problem {
+    file: PathBuf,
+    line: Option<u64>,
+    /// Begins with the key.
+    text: String,
+}
+
+impl Problem {
+    fn place(&self, main_file: &Path) -> (bool, &Path, Option<u64>) {
+        (self.file != main_file, &self.file, self.line)
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let file = self.file.display();
+        match self.line {
+            Some(line) => write!(formatter, "{file}:{line}: {}", self.text),
+            None => write!(formatter, "{file}: {}", self.text),
         }
-        Err(Error(check.problems))
     }
 }
 
@@ -121,14 +147,17 @@ pub(super) struct Check<'a> {
     pub(super) cloud_hosting: Option<String>,
     /// File and line of the app that first uses a source of tokens or portraits.
     pub(super) first_sources: HashMap<String, String>,
-    problems: Vec<String>,
-    warnings: Vec<String>,
-    /// Each with the number of problems that were found before it.
-    missing_secrets: Vec<(usize, String)>,
+    problems: Vec<Problem>,
+    warnings: Vec<Problem>,
+    app_problems: Vec<Problem>,
+    pub(super) secret_variables: BTreeSet<String>,
+    /// Files with secrets that every user of the host can read.
+    pub(super) world_readable: BTreeSet<PathBuf>,
 }
 
 impl Check<'_> {
-    fn read<T: for<'de> Deserialize<'de>>(&mut self) -> Option<T> {
+    /// Reads the file as far as it has the expected shape.
+    fn read<T: Read>(&mut self) -> Option<T> {
         let bytes = match files::read(&self.file, LARGEST_FILE) {
             Ok(bytes) => bytes,
             Err(error) => {
@@ -136,10 +165,7 @@ impl Check<'_> {
                     ErrorKind::NotFound => "; write it, or name another with --config.file",
                     _ => "",
                 };
-                self.problems.push(format!(
-                    "{}: cannot read it: {error}{hint}",
-                    self.file.display()
-                ));
+                self.problem_of_file(None, format!("cannot read it: {error}{hint}"));
                 return None;
             }
         };
@@ -147,34 +173,39 @@ impl Check<'_> {
             Ok(text) => text,
             Err(error) => {
                 let before = &bytes[..error.valid_up_to()];
-                let line = before.split(|byte| *byte == b'\n').count();
-                self.problems.push(format!(
-                    "{}:{line}: not valid UTF-8: save the file as UTF-8",
-                    self.file.display()
-                ));
+                let line = before.split(|byte| *byte == b'\n').count() as u64;
+                let problem = "not valid UTF-8: save the file as UTF-8".to_owned();
+                self.problem_of_file(Some(line), problem);
                 return None;
             }
         };
-        // The default limits on the size of a document are below a list of thousands of apps.
-        let options = serde_saphyr::options! {
-            budget: serde_saphyr::budget! { max_events: usize::MAX, max_nodes: usize::MAX },
-        };
-        let mut track = Track::new();
-        let value = serde_saphyr::with_deserializer_from_str_with_options(text, options, |yaml| {
-            T::deserialize(serde_path_to_error::Deserializer::new(yaml, &mut track))
-        });
-        match value {
-            Ok(value) => Some(value),
+        let node = match tree::parse(text) {
+            Ok(node) => node,
             Err(error) => {
-                let problem = yaml_errors::describe(&self.file, &track.path(), &error);
-                self.problems.push(problem);
-                None
+                let (line, problem) = yaml_errors::describe(&error);
+                self.problem_of_file(line, problem);
+                return None;
             }
+        };
+        let mut problems = Vec::new();
+        let value = T::read(node, "", &mut problems);
+        for (line, problem) in problems {
+            self.problem_of_file(Some(line), problem);
         }
+        value
     }
 
-    fn sentence(&self, line: u64, key: impl fmt::Display, text: impl fmt::Display) -> String {
-        format!("{}:{line}: {key}: {text}", self.file.display())
+    fn problem_of_file(&mut self, line: Option<u64>, text: String) {
+        let file = self.file.clone();
+        self.problems.push(Problem { file, line, text });
+    }
+
+    fn at(&self, line: u64, key: impl fmt::Display, text: impl fmt::Display) -> Problem {
+        Problem {
+            file: self.file.clone(),
+            line: Some(line),
+            text: format!("{key}: {text}"),
+        }
     }
 
     pub(super) fn problem(
@@ -183,24 +214,40 @@ impl Check<'_> {
         key: impl fmt::Display,
         problem: impl fmt::Display,
     ) {
-        let text = self.sentence(line, key, problem);
-        self.problems.push(text);
+        self.problems.push(self.at(line, key, problem));
     }
 
     pub(super) fn warn(&mut self, line: u64, key: impl fmt::Display, warning: impl fmt::Display) {
-        let text = self.sentence(line, key, warning);
-        self.warnings.push(text);
+        self.warnings.push(self.at(line, key, warning));
     }
 
-    /// Notes an AppSecret that can't be read now; it may be written later.
-    pub(super) fn missing_secret(
+    /// Notes what only makes one app fail, and may be right later.
+    pub(super) fn app_problem(
         &mut self,
         line: u64,
         key: impl fmt::Display,
         problem: impl fmt::Display,
     ) {
-        let text = self.sentence(line, key, problem);
-        self.missing_secrets.push((self.problems.len(), text));
+        self.app_problems.push(self.at(line, key, problem));
+    }
+
+    fn warn_of_world_readable(&mut self) {
+        if let Some(first) = self.world_readable.first() {
+            let text = format!(
+                "every user of this host can read {} with secrets, such as {}: `chmod o-r` takes that away",
+                match self.world_readable.len() {
+                    1 => "a file".to_owned(),
+                    number => format!("{number} files"),
+                },
+                first.display()
+            );
+            let file = self.file.clone();
+            self.warnings.push(Problem {
+                file,
+                line: None,
+                text,
+            });
+        }
     }
 
     fn config(&mut self, file: RawFile) -> Config {
@@ -254,27 +301,23 @@ impl Check<'_> {
                 .unwrap_or(STALE_AFTER),
             apps: self.apps(file.apps.unwrap_or_default(), &apps_files, &inherited),
             warnings: Vec::new(),
-            missing_secrets: Vec::new(),
+            app_problems: Vec::new(),
+            secret_variables: Vec::new(),
         }
     }
 
-    fn base_urls(&mut self, texts: Option<Spanned<OneOrMore>>) -> Option<Vec<Url>> {
-        let Spanned {
-            value, referenced, ..
-        } = texts?;
+    fn base_urls(&mut self, texts: Option<Located<OneOrMore>>) -> Option<Vec<Url>> {
+        let Located { line, value } = texts?;
         let urls: Vec<Url> = match value {
-            OneOrMore::One(text) => self
-                .base_url(referenced.line(), &text)
-                .into_iter()
-                .collect(),
+            OneOrMore::One(text) => self.base_url(line, &text).into_iter().collect(),
             OneOrMore::More(texts) => texts
                 .iter()
-                .filter_map(|text| self.base_url(text.referenced.line(), &text.value))
+                .filter_map(|text| self.base_url(text.line, &text.value))
                 .collect(),
         };
         if urls.is_empty() && self.problems.is_empty() {
             let problem = "the list is empty: leave the key out for the default";
-            self.problem(referenced.line(), "wechat.base_url", problem);
+            self.problem(line, "wechat.base_url", problem);
         }
         (!urls.is_empty()).then_some(urls)
     }
@@ -304,7 +347,7 @@ impl Check<'_> {
             Ok(text.into_bytes())
         });
         found
-            .map_err(|problem| self.problem(file.referenced.line(), "wechat.ca_file", problem))
+            .map_err(|problem| self.problem(file.line, "wechat.ca_file", problem))
             .ok()
     }
 
@@ -344,7 +387,7 @@ impl Check<'_> {
     }
 
     fn interval(&mut self, text: Option<Text>) -> Option<Duration> {
-        let line = text.as_ref().map_or(0, |text| text.referenced.line());
+        let line = text.as_ref().map_or(0, |text| text.line);
         let interval = self.duration("poll.interval", text, &INTERVALS)?;
         if interval < Duration::from_mins(1) {
             let warning = "less than a minute uses up the daily quota of WeChat for figures that change once a day";
@@ -365,7 +408,7 @@ impl Check<'_> {
                 return Some(duration);
             }
             Ok(_) => self.problem(
-                text.referenced.line(),
+                text.line,
                 key,
                 format!(
                     "`{}` is out of range: expected {} to {}",
@@ -375,7 +418,7 @@ impl Check<'_> {
                 ),
             ),
             Err(_) => self.problem(
-                text.referenced.line(),
+                text.line,
                 key,
                 format!(
                     "`{}` is not a duration: expected a number and a unit, such as 10s, 30m or 400d",
@@ -397,7 +440,7 @@ impl Check<'_> {
             return Some(number);
         }
         let problem = format!("`{}` is not a whole number from 1 to {most}", text.value);
-        self.problem(text.referenced.line(), key, problem);
+        self.problem(text.line, key, problem);
         None
     }
 
@@ -412,18 +455,18 @@ impl Check<'_> {
             match text.value.parse() {
                 Ok(name) if names.contains(&name) => {
                     self.problem(
-                        text.referenced.line(),
+                        text.line,
                         key,
                         format!("duplicate `{}`: remove one", text.value),
                     );
                 }
                 Ok(name) => names.push(name),
-                Err(problem) => self.problem(text.referenced.line(), key, problem),
+                Err(problem) => self.problem(text.line, key, problem),
             }
         }
         if texts.value.is_empty() {
             let problem = "the list is empty: leave the key out for the default";
-            self.problem(texts.referenced.line(), key, problem);
+            self.problem(texts.line, key, problem);
         }
         Some(names)
     }
@@ -435,7 +478,7 @@ impl Check<'_> {
     ) -> Option<BTreeMap<Dimension, usize>> {
         let mut top_names = BTreeMap::new();
         for (name, limit) in limits? {
-            let line = limit.referenced.line();
+            let line = limit.line;
             match name.parse::<Dimension>() {
                 Ok(dimension) => {
                     let limit = self.number(&format!("{key}.{name}"), Some(limit), TOP_NAMES);
@@ -453,7 +496,7 @@ impl Check<'_> {
         let days_ago = raw.days_ago.map(|texts| {
             let mut days_ago = Vec::new();
             for text in texts {
-                let line = text.referenced.line();
+                let line = text.line;
                 match self.number(&key_of_days, Some(text), PAST_DAYS) {
                     Some(days) if days_ago.contains(&days) => {
                         let problem = format!("duplicate `{days}`: remove one");
@@ -482,7 +525,7 @@ impl Check<'_> {
                     "`{}` is not a share from 0.01 to 0.99, such as 0.35 for a fall by 35%",
                     text.value
                 );
-                let line = text.referenced.line();
+                let line = text.line;
                 self.problem(line, format!("{key}.threshold_ratio"), problem);
             }
             ratio
@@ -496,7 +539,12 @@ impl Check<'_> {
         }
     }
 
-    fn apps(&mut self, apps: Vec<RawApp>, patterns: &[Text], inherited: &Inherited) -> Vec<App> {
+    fn apps(
+        &mut self,
+        apps: Vec<Partial<RawApp>>,
+        patterns: &[Text],
+        inherited: &Inherited,
+    ) -> Vec<App> {
         let files: Vec<PathBuf> = patterns
             .iter()
             .flat_map(|pattern| self.matching(pattern))
@@ -506,69 +554,70 @@ impl Check<'_> {
         for file in files {
             self.file = file;
             // A file without a list in it, perhaps with comments only, is one without apps.
-            if let Some(apps) = self.read::<Option<Vec<RawApp>>>() {
-                checked.extend(self.app_list("", apps.unwrap_or_default(), inherited));
-            }
+            let apps = self.read::<Option<Vec<_>>>().flatten().unwrap_or_default();
+            checked.extend(self.app_list("", apps, inherited));
         }
         self.file = main_file;
         if checked.is_empty() && self.problems.is_empty() {
             let problem = "apps: none is configured: add one with its `appid` and `secret_file`";
-            self.problems
-                .push(format!("{}: {problem}", self.file.display()));
+            self.problem_of_file(None, problem.to_owned());
         }
         checked
     }
 
-    fn app_list(&mut self, prefix: &str, apps: Vec<RawApp>, inherited: &Inherited) -> Vec<App> {
+    fn app_list(
+        &mut self,
+        prefix: &str,
+        apps: Vec<Partial<RawApp>>,
+        inherited: &Inherited,
+    ) -> Vec<App> {
         let mut checked = Vec::with_capacity(apps.len());
-        for (index, raw) in apps.into_iter().enumerate() {
-            checked.extend(self.app(&format!("{prefix}[{index}]"), raw, inherited));
+        for (index, app) in apps.into_iter().enumerate() {
+            let Partial { value, is_complete } = app;
+            if let Some(raw) = value {
+                let key = format!("{prefix}[{index}]");
+                checked.extend(self.app(&key, raw, is_complete, inherited));
+            }
         }
         checked
     }
 
     /// Returns the files that a pattern of `apps_files` matches, sorted.
     fn matching(&mut self, pattern: &Text) -> Vec<PathBuf> {
-        let line = pattern.referenced.line();
+        let line = pattern.line;
         let whole = beside(&self.file, &pattern.value);
         let directory = self.file.parent().unwrap_or(Path::new(""));
-        let directory = glob::Pattern::escape(&directory.to_string_lossy());
-        let files = match glob::glob(&Path::new(&directory).join(&pattern.value).to_string_lossy())
-        {
-            Ok(files) => files.filter_map(Result::ok).collect::<Vec<_>>(),
-            Err(error) => {
-                self.problem(
-                    line,
-                    "apps_files",
-                    format!("`{}` is not a pattern: {}", pattern.value, error.msg),
-                );
-                return Vec::new();
-            }
-        };
-        if files.is_empty() {
-            if pattern.value.contains(['*', '?', '[']) {
+        let found = files::matching(directory, &pattern.value, MOST_ENTRIES);
+        let problem = match found {
+            Ok(files) if !files.is_empty() => return files,
+            Ok(_) if pattern.value.contains(['*', '?', '[']) => {
                 self.warn(
                     line,
                     "apps_files",
                     format!("no file matches {}", whole.display()),
                 );
-            } else {
-                self.problem(
-                    line,
-                    "apps_files",
-                    format!("no such file: {}", whole.display()),
-                );
+                return Vec::new();
             }
-        }
-        files
+            Ok(_) => format!("no such file: {}", whole.display()),
+            Err(problem) => format!("`{}` {problem}", pattern.value),
+        };
+        self.problem(line, "apps_files", problem);
+        Vec::new()
     }
 
-    fn app(&mut self, key: &str, raw: RawApp, inherited: &Inherited) -> Option<App> {
+    /// Validates an app; only if it `is_complete`, its access is checked.
+    fn app(
+        &mut self,
+        key: &str,
+        raw: RawApp,
+        is_complete: bool,
+        inherited: &Inherited,
+    ) -> Option<App> {
         let of = |name: &str| format!("{key}.{name}");
-        let line = raw.appid.referenced.line();
+        let line = raw.appid.line;
         let appid = self.appid(&of("appid"), &raw.appid);
         if let Some(name) = &raw.name {
-            let line = name.referenced.line();
+            let line = name.line;
             if name.value.trim().is_empty() {
                 let problem = "is blank: leave the key out to show the appid";
                 self.problem(line, of("name"), problem);
@@ -577,7 +626,8 @@ impl Check<'_> {
                 self.problem(line, of("name"), problem);
             }
         }
-        let access = self.access(line, key, &raw);
+        // What is missing may only be misspelled.
+        let access = is_complete.then(|| self.access(line, key, &raw)).flatten();
         let windows = self.names(&of("windows"), raw.windows);
         let dimensions = self.names(&of("dimensions"), raw.dimensions);
         let top_names = self.top_names(&of("top_names"), raw.top_names);
@@ -599,7 +649,7 @@ impl Check<'_> {
     }
 
     fn appid(&mut self, key: &str, text: &Text) -> Option<AppId> {
-        let line = text.referenced.line();
+        let line = text.line;
         if is_secret(&text.value) {
             let problem = "this is not an appid, but looks like an AppSecret: \
                            write it into a file of its own and name that as `secret_file`";
@@ -995,7 +1045,7 @@ wxapp-portrait.yml:5: apps[0].appid: wx0123456789ABCDEF does not look like an ap
             ),
             (
                 "wechat: {base_url: {a: b}}",
-                "1: wechat.base_url: invalid YAML at column 20: invalid type: map, expected a single value or a list",
+                "1: wechat.base_url: expected a single value",
             ),
             (
                 "wechat: {proxy_url: 'ftp://secret@x'}",

@@ -193,7 +193,7 @@ impl AppPoller {
         let now = context.now();
         let app = Arc::new(app);
         let mut poller = Self {
-            access: Access::new(app.appid.clone(), app.access.clone()),
+            access: Access::new(&app),
             windows: app
                 .windows
                 .iter()
@@ -291,7 +291,7 @@ impl AppPoller {
         let before = std::mem::replace(&mut self.app, Arc::new(app));
         let mut is_new = false;
         if self.app.access != before.access {
-            self.access = Access::new(self.app.appid.clone(), self.app.access.clone());
+            self.access = Access::new(&self.app);
             self.plan.hold = None;
             is_new = true;
         }

@@ -13,6 +13,7 @@ use super::errcodes::{Credential, Reason};
 use super::error::Error;
 use super::requests::Endpoint;
 use super::tokens::Token;
+use crate::config::App;
 use crate::config::access::{self, AccessMethod, Secret, TokenAccess, TokenSource, trim_secret};
 use crate::portrait::AppId;
 
@@ -28,12 +29,16 @@ pub struct Access {
     pub(super) caller: Caller,
     lease: Option<TokenLease>,
     pub(super) file: CredentialFile,
+    /// What the token command last wrote to standard error when it failed.
+    pub(super) command_stderr: String,
 }
 
 /// Which app a request is for, and how it is authenticated.
 #[derive(Debug)]
 pub(super) struct Caller {
     pub(super) appid: AppId,
+    /// The configured name, for the log.
+    pub(super) name: String,
     pub(super) method: AccessMethod,
 }
 
@@ -59,11 +64,16 @@ struct TokenLease {
 impl Access {
     /// Starts without a token; the first request obtains one.
     #[must_use]
-    pub fn new(appid: AppId, method: AccessMethod) -> Self {
+    pub fn new(app: &App) -> Self {
         Self {
-            caller: Caller { appid, method },
+            caller: Caller {
+                appid: app.appid.clone(),
+                name: app.name.clone(),
+                method: app.access.clone(),
+            },
             lease: None,
             file: CredentialFile::default(),
+            command_stderr: String::new(),
         }
     }
 
@@ -162,7 +172,7 @@ impl CredentialFile {
     /// Returns the current AppSecret, or the last one that could be read.
     pub(super) async fn secret(
         &mut self,
-        appid: &AppId,
+        caller: &Caller,
         secret: &Secret,
     ) -> Result<SecretString, Error> {
         let missing = |problem| Error::Unusable(Endpoint::Token, Reason::Configuration, problem);
@@ -185,7 +195,8 @@ impl CredentialFile {
                 };
                 // Once while it lasts: the status and the check of the configuration report it, too.
                 if !std::mem::replace(&mut self.is_unreadable, true) {
-                    tracing::warn!(%appid, problem, "cannot read the AppSecret, using the last one");
+                    let Caller { appid, name, .. } = caller;
+                    tracing::warn!(%appid, app = name, problem, "cannot read the AppSecret, using the last one");
                 }
                 Ok(last.clone())
             }
@@ -261,7 +272,8 @@ mod tests {
             (None, [1, 1, 1]),
         ] {
             let method = AccessMethod::of_secret(SecretString::from("secret"));
-            let mut access = Access::new("wx0123456789abcdef".parse().unwrap(), method);
+            let app = App::new("wx0123456789abcdef".parse().unwrap(), method);
+            let mut access = Access::new(&app);
             for (minutes, expected) in [0, 30, 115].into_iter().zip(requested_in_each_poll) {
                 access.begin_poll();
                 let now = now + TimeDelta::minutes(minutes);
@@ -282,7 +294,8 @@ mod tests {
     fn a_refused_token_is_not_used_again() {
         let now: DateTime<Utc> = "2026-11-22T02:00:00Z".parse().unwrap();
         let method = AccessMethod::of_secret(SecretString::from("secret"));
-        let mut access = Access::new("wx0123456789abcdef".parse().unwrap(), method);
+        let app = App::new("wx0123456789abcdef".parse().unwrap(), method);
+        let mut access = Access::new(&app);
         let value = "token".to_owned();
         access.renew(
             Token {

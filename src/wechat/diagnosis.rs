@@ -467,7 +467,12 @@ mod tests {
             _ => token(secret(), None),
         };
         let appid = "wx0123456789abcdef".parse().unwrap();
-        Caller { appid, method }
+        let name = "shop".to_owned();
+        Caller {
+            appid,
+            name,
+            method,
+        }
     }
 
     /// Failures without an errcode, and their access.
@@ -475,13 +480,16 @@ mod tests {
         const PORTRAIT: Endpoint = Endpoint::Portrait;
         const TOKEN: Endpoint = Endpoint::Token;
         let failed = Error::failed;
-        let given_by = |source, output| tokens::given_by(source, output).err().unwrap();
-        let appid = "wx0123456789abcdef".parse().unwrap();
+        let caller = caller_by("token_command");
         let run = async |program: &str| {
-            let token = tokens::by_command(&appid, &[program.to_owned()]).await;
+            let words = [program.to_owned()];
+            let token = tokens::by_command(&caller, &words, &[], &mut String::new()).await;
             token.err().unwrap()
         };
-        let file = |text: &[u8]| given_by("token_file /run/tokens/shop", Ok(text.to_owned()));
+        let file = |text: &[u8]| {
+            let token = tokens::given_by("token_file /run/tokens/shop", text);
+            token.err().unwrap()
+        };
         let missing = |name: &str| read_text(name.as_ref()).unwrap_err();
         let unusable = |reason, name| Error::Unusable(PORTRAIT, reason, missing(name));
         let unreadable = |body| response(body, Endpoint::Function);
@@ -500,7 +508,7 @@ mod tests {
                 Error::NotRelayed(Box::new(failed(PORTRAIT, Failure::Status(502)))),
             ),
             ("", unusable(Reason::Configuration, "secrets/headers")),
-            ("", given_by("", Err(missing("/run/tokens/shop")))),
+            ("", tokens::missing_file(&missing("/run/tokens/shop"))),
             ("", file(b"")),
             ("", file(b"<html>")),
             (

@@ -47,6 +47,8 @@ pub struct Settings {
     pub concurrency: usize,
     /// The pause before the first repetition; it doubles with each, and varies by half.
     pub backoff: Duration,
+    /// Variables of the environment that token commands do not inherit, as they have secrets of apps.
+    pub secret_variables: Vec<String>,
 }
 
 /// One request that was sent, whether or not it succeeded.
@@ -88,7 +90,7 @@ pub(super) struct Transport {
     others: reqwest::Client,
     /// Uses no proxy.
     direct: reqwest::Client,
-    settings: Settings,
+    pub(super) settings: Settings,
     preferred: PreferredHost,
     permits: Permits,
     clock: Clock,
@@ -429,6 +431,7 @@ impl Transport {
         let failure = result.as_ref().err().and_then(|failed| failed.failure);
         tracing::debug!(
             appid = %caller.appid,
+            app = caller.name,
             window = %wanted.window,
             day = %wanted.day,
             %endpoint,

@@ -557,7 +557,7 @@ async fn a_fixed_token_file_is_noticed_within_a_minute() {
     let file =
         |_: &str| json!({"token_file": "token", "token_parameter": "cloudbase_access_token"});
     let mut scene = Scene::with(settings(), &[Window::OneDay], 30, file).await;
-    scene.fails(0, "token", "cannot read ").await;
+    scene.fails(0, "configuration", "cannot read ").await;
     assert_eq!(scene.poll(1).await.asked, (0, 0));
     scene.write("token", "refused");
     assert_eq!(scene.fails(1, "token", GIVEN).await.asked, (0, 2));
@@ -572,7 +572,7 @@ async fn a_token_file_is_read_for_every_poll() {
         |_| json!({"token_file": "token", "token_parameter": "cloudbase_access_token"}),
     )
     .await;
-    scene.fails(0, "token", "cannot read ").await;
+    scene.fails(0, "configuration", "cannot read ").await;
     scene.keeps = Some(Keeps::Cloudbase(None));
     let first = scene.arrives(1, &[]).await;
     assert_eq!(first.asked, (0, 6));

@@ -97,7 +97,12 @@ enum Shape {
 /// Returns the keys that a raw struct accepts, and those under them.
 fn keys(name: &str) -> Vec<Key> {
     let source = source::file("src/config/raw.rs");
-    let mut items = source.items.into_iter();
+    let mut items = source.items.into_iter().flat_map(|item| match item {
+        Item::Macro(mappings) if mappings.mac.path.is_ident("mappings") => {
+            mappings.mac.parse_body::<syn::File>().unwrap().items
+        }
+        item => vec![item],
+    });
     let raw = items.find_map(|item| match item {
         Item::Struct(raw) if raw.ident == name => Some(raw),
         _ => None,
@@ -129,7 +134,7 @@ fn shape(of: &Type) -> Shape {
         (name, _) if name == "Texts" => Shape::List,
         (name, _) if name == "OneOrMore" => Shape::OneOrList,
         (name, _) if name == "BTreeMap" => Shape::ByDimension,
-        (name, Some(of)) if name == "Option" || name == "Spanned" => shape(of),
+        (name, Some(of)) if ["Option", "Located", "Partial"].contains(&name.as_str()) => shape(of),
         (name, Some(of)) if name == "Vec" => match shape(of) {
             Shape::One => Shape::List,
             Shape::Keys(raw) if raw == "RawApp" => Shape::Apps,

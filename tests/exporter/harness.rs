@@ -936,6 +936,7 @@ impl Inside {
             },
             concurrency: 8,
             backoff: Duration::from_millis(1),
+            secret_variables: Vec::new(),
         };
         let observe = move |request: &wechat::Request| observer.request(request);
         let counter = Arc::clone(&telemetry);

@@ -472,7 +472,7 @@ async fn an_invalid_configuration_is_refused_with_its_reason_and_changes_nothing
         ),
         (
             "apps: [".to_owned(),
-            format!("{place}:1: apps: invalid YAML at column 7: "),
+            format!("{place}:1: invalid YAML at column 7: "),
         ),
         (
             good.replace("\"poll\"", "\"pull\""),

@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::{Child, Command};
 
 use super::read;
-use crate::portrait::AppId;
+use crate::wechat::access::Caller;
 use crate::wechat::redact::Redactor;
 
 /// How long a program may take before it is killed.
@@ -27,17 +27,29 @@ const MAX_OUTPUT_BYTES: usize = 64 << 10;
 /// How many lines of standard error are logged, the last ones.
 const MAX_LOGGED_LINES: usize = 20;
 
-/// Runs a program and returns what it wrote to its standard output.
+/// Runs a program without the hidden variables of the environment, and returns what it wrote to its standard
+/// output.
+///
+/// What it wrote to standard error when it failed goes to the log, unless that equals `last_stderr`.
 ///
 /// # Errors
 ///
 /// A sentence that names the program: it can't be run, takes too long, or fails.
-pub(super) async fn run(appid: &AppId, words: &[String]) -> Result<Vec<u8>, String> {
+pub(super) async fn run(
+    caller: &Caller,
+    words: &[String],
+    hidden_variables: &[String],
+    last_stderr: &mut String,
+) -> Result<Vec<u8>, String> {
     let [program, arguments @ ..] = words else {
         return Err("token_command is empty".to_owned());
     };
     let failed = |error| format!("cannot run token_command {program}: {error}");
-    let mut child = Command::new(program)
+    let mut command = Command::new(program);
+    for variable in hidden_variables {
+        command.env_remove(variable);
+    }
+    let mut child = command
         .args(arguments)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -67,7 +79,12 @@ pub(super) async fn run(appid: &AppId, words: &[String]) -> Result<Vec<u8>, Stri
     };
     let ended = tokio::time::timeout(TIMEOUT, work).await;
     drop(group);
-    log(appid, program, &stdout, &stderr);
+    let succeeded = matches!(&ended, Ok(Ok(status)) if status.success());
+    let stderr = logged(&stdout, &stderr);
+    if succeeded || stderr != *last_stderr {
+        log(caller, program, &stderr, succeeded);
+    }
+    *last_stderr = if succeeded { String::new() } else { stderr };
     match ended {
         Err(_) => Err(format!(
             "token_command {program} took longer than {} seconds and was ended; what it wrote to standard error is in the log",
@@ -103,17 +120,27 @@ async fn drain(pipe: Option<impl AsyncRead + Unpin>, output: &mut Vec<u8>, kept:
     }
 }
 
-fn log(appid: &AppId, program: &str, stdout: &[u8], stderr: &[u8]) {
+/// Returns the last lines of standard error, without the token.
+fn logged(stdout: &[u8], stderr: &[u8]) -> String {
     let mut redactor = Redactor::default();
     if let Ok(token) = read::given(stdout, &redactor) {
         redactor.add(&token.value);
     }
     let stderr = String::from_utf8_lossy(stderr);
     let lines = stderr.lines().filter(|line| !line.trim().is_empty());
-    let lines: Vec<&str> = lines.collect();
-    for line in &lines[lines.len().saturating_sub(MAX_LOGGED_LINES)..] {
-        let line = redactor.redact(line);
-        tracing::warn!(%appid, program, line, "token_command wrote to standard error");
+    let lines: Vec<String> = lines.map(|line| redactor.redact(line)).collect();
+    lines[lines.len().saturating_sub(MAX_LOGGED_LINES)..].join("\n")
+}
+
+fn log(caller: &Caller, program: &str, stderr: &str, succeeded: bool) {
+    const MESSAGE: &str = "token_command wrote to standard error";
+    let Caller { appid, name, .. } = caller;
+    for line in stderr.lines() {
+        if succeeded {
+            tracing::debug!(%appid, app = name, program, line, "{MESSAGE}");
+        } else {
+            tracing::warn!(%appid, app = name, program, line, "{MESSAGE}");
+        }
     }
 }
 
@@ -142,10 +169,22 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
+    use crate::config::access::AccessMethod;
 
     async fn output_of(script: &str) -> Result<Vec<u8>, String> {
         let words = ["sh", "-c", script].map(str::to_owned);
-        run(&"wx0123456789abcdef".parse().unwrap(), &words).await
+        let caller = Caller {
+            appid: "wx0123456789abcdef".parse().unwrap(),
+            name: "商城".to_owned(),
+            method: AccessMethod::CloudHosting,
+        };
+        run(&caller, &words, &["HOME".to_owned()], &mut String::new()).await
+    }
+
+    #[tokio::test]
+    async fn hidden_variables_are_not_inherited() {
+        let output = output_of("echo ${HOME-hidden} ${PATH:+visible}").await;
+        assert_eq!(output.unwrap(), b"hidden visible\n");
     }
 
     #[tokio::test]

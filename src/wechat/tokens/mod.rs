@@ -9,4 +9,4 @@ mod source;
 
 pub(super) use read::Token;
 #[cfg(test)]
-pub(super) use {read::given, source::by_command, source::given_by};
+pub(super) use {read::given, source::by_command, source::given_by, source::missing_file};

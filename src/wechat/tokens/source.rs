@@ -6,9 +6,8 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use super::command;
 use super::read::{self, Token};
-use crate::config::access::{AccessMethod, TokenEndpoint, TokenSource};
-use crate::portrait::AppId;
-use crate::wechat::access::Access;
+use crate::config::access::{AccessMethod, TokenEndpoint, TokenSource, WRITER_OF_TOKENS};
+use crate::wechat::access::{Access, Caller};
 use crate::wechat::client::Client;
 use crate::wechat::diagnosis::Diagnosis;
 use crate::wechat::errcodes::Reason;
@@ -33,7 +32,12 @@ impl Client {
     }
 
     async fn request_token(&self, access: &mut Access, wanted: Wanted) -> Result<Token, Diagnosis> {
-        let Access { caller, file, .. } = access;
+        let Access {
+            caller,
+            file,
+            command_stderr,
+            ..
+        } = access;
         let caller = &*caller;
         let transport = &self.transport;
         let purpose = Purpose { caller, wanted };
@@ -48,7 +52,7 @@ impl Client {
         };
         match &token.source {
             TokenSource::Secret(secret, endpoint) => {
-                let secret = file.secret(&caller.appid, secret).await;
+                let secret = file.secret(caller, secret).await;
                 let secret = secret.map_err(diagnose)?;
                 let (appid, secret) = (&caller.appid, secret.expose_secret());
                 let mut request = match endpoint {
@@ -80,9 +84,13 @@ impl Client {
                 let source = format!("token_file {}", path.display());
                 let mut retries = 0;
                 loop {
-                    let text = file.read(path).await;
-                    let text = text.map(|text| text.expose_secret().as_bytes().to_owned());
-                    match given_by(&source, text) {
+                    let token = file
+                        .read(path)
+                        .await
+                        .map_err(|problem| missing_file(&problem));
+                    let token =
+                        token.and_then(|text| given_by(&source, text.expose_secret().as_bytes()));
+                    match token {
                         // Another program may be about to write it.
                         Err(_) if transport.backoff(&mut retries).await => {}
                         // It may be written again at any time, whatever the token's lifetime.
@@ -99,7 +107,8 @@ impl Client {
             TokenSource::Command(words) => {
                 let program = words.first().cloned().unwrap_or_default();
                 let permit = transport.permit(&Upstream::Program(program)).await;
-                let token = by_command(&caller.appid, words).await;
+                let hidden = &transport.settings.secret_variables;
+                let token = by_command(caller, words, hidden, command_stderr).await;
                 drop(permit);
                 token.map_err(diagnose)
             }
@@ -108,19 +117,23 @@ impl Client {
 }
 
 /// Runs a program that prints a token.
-pub(in crate::wechat) async fn by_command(appid: &AppId, words: &[String]) -> Result<Token, Error> {
-    let output = command::run(appid, words).await;
+pub(in crate::wechat) async fn by_command(
+    caller: &Caller,
+    words: &[String],
+    hidden_variables: &[String],
+    last_stderr: &mut String,
+) -> Result<Token, Error> {
+    let output = command::run(caller, words, hidden_variables, last_stderr).await;
     let program = words.first().map_or("", String::as_str);
-    given_by(&format!("token_command {program}"), output)
+    given_by(
+        &format!("token_command {program}"),
+        &output.map_err(as_token_error)?,
+    )
 }
 
 /// Reads the token of a file or a program.
-pub(in crate::wechat) fn given_by(
-    source: &str,
-    output: Result<Vec<u8>, String>,
-) -> Result<Token, Error> {
-    let output = output.map_err(as_token_error)?;
-    read::given(&output, &Redactor::default()).map_err(|error| {
+pub(in crate::wechat) fn given_by(source: &str, output: &[u8]) -> Result<Token, Error> {
+    read::given(output, &Redactor::default()).map_err(|error| {
         as_token_error(match error {
             DecodeError::Unreadable(_, problem) => format!("{source} gave no token: {problem}"),
             // WeChat sent it to another program, which may have a token at any time.
@@ -128,6 +141,12 @@ pub(in crate::wechat) fn given_by(
             DecodeError::Empty => format!("{source} gave no token"),
         })
     })
+}
+
+/// Describes a file with a token that cannot be read.
+pub(in crate::wechat) fn missing_file(problem: &str) -> Error {
+    let problem = format!("{problem}; {WRITER_OF_TOKENS}");
+    Error::Unusable(Endpoint::Token, Reason::Configuration, problem)
 }
 
 fn as_token_error(problem: String) -> Error {

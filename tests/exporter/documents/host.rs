@@ -272,7 +272,9 @@ impl<'a> Host<'a> {
 
     /// Replaces paths of the host in a text by the real paths.
     pub(crate) fn here(&self, text: &str) -> String {
-        let place = Regex::new(r#"(?m)(^|[\s'"=\[:])/(data|etc|opt|own|run|usr|var)\b"#).unwrap();
+        let place =
+            Regex::new(r#"(?m)(^|[\s'"=\[:])/(data|etc|opt|own|run|usr|var|\.tencentcloudbase)\b"#)
+                .unwrap();
         let here = format!("${{1}}{}/$2", self.root.path().display());
         place.replace_all(text, here).into_owned()
     }
@@ -299,6 +301,7 @@ impl<'a> Host<'a> {
         for app in config["apps"].as_array().into_iter().flatten() {
             let secret = secret_of(&appid(app["appid"].as_str().unwrap()));
             write(&app["secret_file"], &secret);
+            write(&app["token_file"], "a-token");
             let header = format!("Authorization: Bearer {KEY}");
             write(&app["token_url_headers_file"], &header);
             write(&app["portrait_url_headers_file"], &header);
