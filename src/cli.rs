@@ -263,7 +263,7 @@ pub enum ExportFormat {
 #[derive(Debug, Clone, Args)]
 pub struct Import {
     /// JSON lines of `export`, responses of WeChat (one in a file, or one in a line), or directories of
-    /// such files, whose names end in .json or .jsonl; `-` is standard input.
+    /// such files, whose names end in .json or .jsonl; `-` is standard input. Pipes are read as well.
     #[arg(required = true, value_name = "PATH")]
     pub paths: Vec<PathBuf>,
     /// The app of responses; lines of `export` contain it.
@@ -275,6 +275,10 @@ pub struct Import {
     /// The last day of that response; with --window, for a single file.
     #[arg(long, value_name = "DAY", requires = "window", value_parser = parse_day)]
     pub reference_date: Option<NaiveDate>,
+    /// Configuration with `archive.retention`: days beyond it are imported with a warning, as the exporter
+    /// deletes them; without it the default counts.
+    #[arg(long = "config.file", value_name = "FILE")]
+    pub config: Option<PathBuf>,
     /// Archive directory; created if missing.
     #[arg(
         long = "storage.path",

@@ -3,7 +3,7 @@
 //! Does not depend on flags, files or the archive: lines in, entries or problems out, each with the number of
 //! its line.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::io::{self, BufRead, Read as _};
 use std::ops::ControlFlow;
 
@@ -11,7 +11,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use crate::archive::{DayState, Key, Record};
+use crate::archive::{Coverage, DayState, Key, Record};
 use crate::calendar;
 use crate::export::Row;
 use crate::portrait::{AppId, Cohort, Dimension, Portrait, Window};
@@ -73,7 +73,7 @@ pub fn read(
         each,
         flow: ControlFlow::Continue(()),
         rows: None,
-        finished: HashSet::new(),
+        finished: HashMap::new(),
     };
     let mut line = Vec::new();
     let mut number = 0;
@@ -122,8 +122,8 @@ struct Reading<'a, F> {
     flow: ControlFlow<()>,
     /// The day whose rows are being read.
     rows: Option<Rows>,
-    /// Days whose rows are complete.
-    finished: HashSet<Key>,
+    /// Days whose rows are complete; stretches of days, as a file may have any number.
+    finished: HashMap<(AppId, Window), Coverage>,
 }
 
 struct Rows {
@@ -235,7 +235,8 @@ impl<F: FnMut(usize, Result<Item, String>) -> ControlFlow<()>> Reading<'_, F> {
         };
         if self.rows.as_ref().is_none_or(|rows| rows.key != key) {
             self.finish_rows();
-            if self.finished.contains(&key) {
+            let finished = self.finished.get(&(key.appid.clone(), key.window));
+            if finished.is_some_and(|days| days.has(key.reference_date)) {
                 return Err(format!(
                     "further rows of {} {} {}: keep the rows of a day together",
                     row.appid, row.window, row.reference_date
@@ -279,7 +280,9 @@ impl<F: FnMut(usize, Result<Item, String>) -> ControlFlow<()>> Reading<'_, F> {
     /// Passes on the day whose rows are complete.
     fn finish_rows(&mut self) {
         if let Some(rows) = self.rows.take() {
-            self.finished.insert(rows.key.clone());
+            let of_window = (rows.key.appid.clone(), rows.key.window);
+            let finished = self.finished.entry(of_window).or_default();
+            finished.add(rows.key.reference_date, 0);
             let is_whole = |dimension: &Dimension| {
                 let of_cohort =
                     |cohort: &Cohort| !rows.portrait.breakdown(*cohort, *dimension).is_empty();

@@ -43,3 +43,9 @@ pub(super) fn progress(total: u64, what: &str) -> ProgressBar {
     let style = ProgressStyle::with_template(&template);
     ProgressBar::new(total).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
+
+/// Shows how much was done, if standard error is a terminal and the end is unknown.
+pub(super) fn progress_without_end(what: &str) -> ProgressBar {
+    let style = ProgressStyle::with_template(&format!("{{spinner}} {{human_pos}} {what}"));
+    ProgressBar::no_length().with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()))
+}

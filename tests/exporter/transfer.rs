@@ -1,7 +1,7 @@
 //! What `export` writes and `import` reads, on the command line.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -580,13 +580,6 @@ async fn invalid_files_change_nothing() {
         message.contains("message=\"further problems\" problems=30"),
         "{message}"
     );
-    let mut command = home.command_of("import");
-    command.arg("/dev/stdin").stdin(Stdio::piped());
-    let message = failed(&command.output().unwrap(), 1);
-    assert!(
-        message.contains("/dev/stdin: not a regular file, which it must be as it is read twice"),
-        "{message}"
-    );
     let given = [
         "--appid",
         APP,
@@ -597,4 +590,127 @@ async fn invalid_files_change_nothing() {
     ];
     let message = failed(&import(&home, &given, &directory), 2);
     assert!(message.contains("are for a single file"), "{message}");
+}
+
+#[tokio::test]
+async fn pipes_are_read_once_and_nothing_is_copied() {
+    let wechat = WeChat::of(&[APP]).await;
+    let home = Home::of(&wechat, &[]);
+    home.archive(&wechat, &[APP], 6);
+    let lines = exported(&home, &["--format", "jsonl"]);
+    let file = home.path("days.jsonl");
+    fs::write(&file, &lines).unwrap();
+    let pipe = home.path("pipe");
+    let made = Command::new("mkfifo").arg(&pipe).status().unwrap();
+    assert!(made.success());
+    let file = file.to_str().unwrap();
+    for (start, path) in [
+        (format!("cat '{file}' |"), "-".to_owned()),
+        (format!("gzip < '{file}' |"), "/dev/stdin".to_owned()),
+        (
+            format!("cat '{file}' > '{0}' &", pipe.display()),
+            pipe.display().to_string(),
+        ),
+    ] {
+        let other = Home::of(&wechat, &[]);
+        let mut command = other.command_of("import");
+        command.arg(path);
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("{start} {}", quoted(&command))]);
+        let output = shell.stdin(Stdio::null()).output().unwrap();
+        assert!(output.status.success(), "{start} {output:?}");
+        assert!(exported(&other, &["--format", "jsonl"]) == lines, "{start}");
+    }
+    let mut command = home.command_of("import");
+    command.args(["-", "-"]).stdin(Stdio::null());
+    let message = failed(&command.output().unwrap(), 2);
+    assert!(message.contains("`-` can be given once"), "{message}");
+    let mut command = home.command_of("import");
+    let message = failed(&command.arg("/dev/null").output().unwrap(), 1);
+    assert!(message.contains("file is empty"), "{message}");
+}
+
+#[tokio::test]
+async fn an_import_that_is_interrupted_leaves_nothing() {
+    let wechat = WeChat::of(&[APP]).await;
+    let home = Home::of(&wechat, &[]);
+    home.archive(&wechat, &[APP], 9);
+    let lines = exported(&home, &["--format", "jsonl"]);
+    assert!(lines.len() > 200_000, "more than a pipe holds");
+    let other = Home::of(&wechat, &[]);
+    fs::create_dir(other.path("data")).unwrap();
+    let mut command = other.command_of("import");
+    command.arg("-").stdin(Stdio::piped());
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    let mut input = child.stdin.take().unwrap();
+    input.write_all(lines.as_bytes()).unwrap();
+    let files = || fs::read_dir(other.path("data")).unwrap().count();
+    assert_eq!(
+        files(),
+        0,
+        "it is being read, without a copy that has a name"
+    );
+    let mut kill = Command::new("kill");
+    assert!(kill.arg(child.id().to_string()).status().unwrap().success());
+    let message = failed(&child.wait_with_output().unwrap(), 1);
+    assert!(
+        message.contains("interrupted before it was done"),
+        "{message}"
+    );
+    assert_eq!(files(), 0);
+    drop(input);
+}
+
+#[tokio::test]
+async fn an_import_of_days_beyond_the_retention_warns() {
+    let wechat = WeChat::of(&[APP]).await;
+    let mut home = Home::of(&wechat, &[APP]);
+    let answer = |days| {
+        let day = calendar::days_before(yesterday(), days);
+        let answer = wechat
+            .simulator
+            .answer(&APP.parse().unwrap(), Window::OneDay, day);
+        answer.unwrap().to_string()
+    };
+    let file = home.path("saved.jsonl");
+    fs::write(&file, [3, 450, 500].map(answer).join("\n")).unwrap();
+    let config = home.configure();
+    let config = config.to_str().unwrap().to_owned();
+    let warning = "message=\"days beyond archive.retention will be deleted by the exporter\"";
+    for (retention, arguments, expected) in [
+        (
+            None,
+            &["--appid", APP][..],
+            Some(
+                "of=3 retention_days=400 hint=\"raise archive.retention first, or name the configuration with --config.file",
+            ),
+        ),
+        (
+            Some("475d"),
+            &["--appid", APP, "--config.file", &config],
+            Some("of=3 retention_days=475 hint=\"raise archive.retention first\""),
+        ),
+        (
+            Some("600d"),
+            &["--appid", APP, "--config.file", &config],
+            None,
+        ),
+    ] {
+        if let Some(retention) = retention {
+            home.config["archive"] = json!({"retention": retention});
+        }
+        home.configure();
+        let output = import(&home, arguments, &file);
+        assert!(output.status.success(), "{output:?}");
+        let log = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(
+            log.matches(warning).count(),
+            usize::from(expected.is_some()),
+            "{log}"
+        );
+        assert!(log.contains(expected.unwrap_or_default()), "{log}");
+    }
+    let output = import(&home, &["--config.file", "none.yml"], &file);
+    let message = failed(&output, 2);
+    assert!(message.contains("none.yml"), "{message}");
 }
