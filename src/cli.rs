@@ -221,7 +221,11 @@ pub struct Export {
     /// for less than that may have none.
     #[arg(long, value_name = "TIME", value_parser = parse_step)]
     pub step: Option<Duration>,
-    /// Output file, written as a whole or not at all; standard output by default and for `-`.
+    /// Output file, written as a whole or not at all; standard output, which must not be closed, by default
+    /// and for `-`.
+    ///
+    /// With all windows and dimensions an app and day takes about 280 KB as csv, 560 KB as jsonl and
+    /// 6500 KB as openmetrics with hourly samples; compressed about 18 KB, 20 KB and 250 KB.
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
     /// Compress the output with gzip; also done for an output file that ends in .gz.

@@ -60,6 +60,11 @@ pub enum Error {
         /// What was imported before.
         imported: String,
     },
+    /// Standard output is closed, or can't be told from that.
+    #[error(
+        "standard output is closed or leads nowhere, so that the export would be lost: name a file with --output"
+    )]
+    NoOutput,
     /// Archived answers can't be read; each was logged.
     #[error("{0} archived answers cannot be read and were left out")]
     Unreadable(usize),

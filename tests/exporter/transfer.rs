@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use wxapp_portrait_exporter::calendar;
 use wxapp_portrait_exporter::portrait::Window;
 
-use crate::harness::{APP, Home, OTHER, WeChat, quoted, yesterday};
+use crate::harness::{APP, Home, OTHER, WeChat, quoted, root, yesterday};
 
 fn export(home: &Home, arguments: &[&str]) -> Output {
     home.command_of("export").args(arguments).output().unwrap()
@@ -713,4 +713,82 @@ async fn an_import_of_days_beyond_the_retention_warns() {
     let output = import(&home, &["--config.file", "none.yml"], &file);
     let message = failed(&output, 2);
     assert!(message.contains("none.yml"), "{message}");
+}
+
+#[tokio::test]
+async fn an_export_to_a_closed_output_fails() {
+    let wechat = WeChat::of(&[APP]).await;
+    let (home, empty) = (Home::of(&wechat, &[]), Home::of(&wechat, &[]));
+    home.archive(&wechat, &[APP], 1);
+    let archive = Connection::open(home.archive_file()).unwrap();
+    fs::create_dir_all(empty.path("data")).unwrap();
+    archive
+        .execute("VACUUM INTO ?1", [empty.archive_file().to_str().unwrap()])
+        .unwrap();
+    let copy = Connection::open(empty.archive_file()).unwrap();
+    copy.execute("DELETE FROM portraits", []).unwrap();
+    drop(copy);
+    for home in [&home, &empty] {
+        for format in ["csv", "jsonl", "openmetrics"] {
+            for gzip in [&[][..], &["--gzip"]] {
+                let mut command = home.command_of("export");
+                command.args(["--format", format]).args(gzip);
+                let to = |end: &str| {
+                    let mut shell = Command::new("sh");
+                    shell.args(["-c", &format!("{} {end}", quoted(&command))]);
+                    shell.output().unwrap()
+                };
+                // The second can't be told from the first, which the runtime of Rust makes it.
+                for end in [">&-", "1<>/dev/null"] {
+                    let message = failed(&to(end), 1);
+                    assert!(
+                        message.contains("standard output is closed")
+                            && message.contains("--output"),
+                        "{format} {message}"
+                    );
+                }
+                for end in [">/dev/null", "</dev/null | cat", "<&- | cat"] {
+                    assert!(to(end).status.success(), "{format} {end}");
+                }
+            }
+        }
+        let file = home.path("days.csv");
+        let mut command = home.command_of("export");
+        command.args(["--format", "csv", "--output"]).arg(&file);
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("{} >&-", quoted(&command))]);
+        assert!(shell.status().unwrap().success());
+        assert!(file.is_file());
+    }
+}
+
+#[tokio::test]
+async fn the_help_says_how_large_an_export_gets() {
+    let wechat = WeChat::of(&[&format!("{APP}=10000")]).await;
+    let home = Home::of(&wechat, &[]);
+    home.archive(&wechat, &[APP], 8);
+    let help = String::from_utf8(export(&home, &["--help"]).stdout).unwrap();
+    let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+    let document = fs::read_to_string(root().join("docs/archive.md")).unwrap();
+    // Days whose samples do not end now.
+    let to = days_ago(4);
+    for (format, plain, compressed) in [
+        ("csv", 280, 18),
+        ("jsonl", 560, 20),
+        ("openmetrics", 6500, 250),
+    ] {
+        for (kilobytes, gzip) in [(plain, &[][..]), (compressed, &["--gzip"])] {
+            let arguments = [&["--format", format, "--to", &to][..], gzip].concat();
+            let output = export(&home, &arguments);
+            assert!(output.status.success(), "{output:?}");
+            let found = output.stdout.len() / 4 / 1000;
+            assert!(
+                (kilobytes / 2..kilobytes * 2).contains(&found),
+                "{format} {gzip:?}: {found} KB, not {kilobytes} KB"
+            );
+            let words = format!("{kilobytes} KB");
+            assert!(help.contains(&words), "{words}: {help}");
+            assert!(document.contains(&words), "{words}");
+        }
+    }
 }
