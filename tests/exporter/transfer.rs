@@ -763,6 +763,53 @@ async fn an_export_to_a_closed_output_fails() {
 }
 
 #[tokio::test]
+async fn no_date_whatever_stops_an_export() {
+    let wechat = WeChat::of(&[APP]).await;
+    let home = Home::of(&wechat, &[]);
+    home.archive(&wechat, &[APP], 8);
+    let archive = Connection::open(home.archive_file()).unwrap();
+    let dates = [
+        "",
+        "no day",
+        "0000-01-01",
+        "-0001-12-31",
+        "-262143-01-01",
+        "+262142-12-31",
+        "9999-12-31",
+    ];
+    for (date, days) in dates.iter().zip(1..) {
+        archive
+            .execute(
+                "UPDATE portraits SET reference_date = ?1, first_answered_at = ?2, answered_at = ?3 WHERE reference_date = ?4",
+                (date, i64::MIN / days, 8_210_266_876_799 / days, days_ago(days.unsigned_abs())),
+            )
+            .unwrap();
+    }
+    archive
+        .execute(
+            "UPDATE portraits SET first_answered_at = ?1, answered_at = ?2 WHERE window = '1d'",
+            [-8_334_601_228_800_i64, 8_210_266_876_799],
+        )
+        .unwrap();
+    drop(archive);
+    for format in ["csv", "jsonl", "openmetrics"] {
+        for (from, to) in [
+            ("0000-01-01", "0000-01-01"),
+            ("0000-01-01", "9999-12-31"),
+            ("9999-12-31", "9999-12-31"),
+            ("0000-12-31", "0001-01-01"),
+        ] {
+            let output = export(&home, &["--format", format, "--from", from, "--to", to]);
+            let log = String::from_utf8(output.stderr).unwrap();
+            assert!(output.status.success(), "{format} {from} {to}: {log}");
+            assert!(!log.contains("panicked"), "{log}");
+        }
+        let log = String::from_utf8(export(&home, &["--format", format]).stderr).unwrap();
+        assert!(!log.contains("panicked"), "{log}");
+    }
+}
+
+#[tokio::test]
 async fn the_help_says_how_large_an_export_gets() {
     let wechat = WeChat::of(&[&format!("{APP}=10000")]).await;
     let home = Home::of(&wechat, &[]);
