@@ -253,7 +253,11 @@ pub struct Export {
     /// for less than that may have none.
     #[arg(long, value_name = "TIME", value_parser = parse_step)]
     pub step: Option<Duration>,
-    /// Output file, written as a whole or not at all; standard output by default and for `-`.
+    /// Output file, written as a whole or not at all; standard output, which must not be closed, by default
+    /// and for `-`.
+    ///
+    /// With all windows and dimensions an app and day takes about 280 KB as csv, 560 KB as jsonl and
+    /// 6500 KB as openmetrics with hourly samples; compressed about 18 KB, 20 KB and 250 KB.
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
     /// Compress the output with gzip; also done for an output file that ends in .gz.
@@ -295,7 +299,7 @@ pub enum ExportFormat {
 #[derive(Debug, Clone, Args)]
 pub struct Import {
     /// JSON lines of `export`, responses of WeChat (one in a file, or one in a line), or directories of
-    /// such files, whose names end in .json or .jsonl; `-` is standard input.
+    /// such files, whose names end in .json or .jsonl; `-` is standard input. Pipes are read as well.
     #[arg(required = true, value_name = "PATH")]
     pub paths: Vec<PathBuf>,
     /// The app of responses; lines of `export` contain it.
@@ -307,6 +311,10 @@ pub struct Import {
     /// The last day of that response; with --window, for a single file.
     #[arg(long, value_name = "DAY", requires = "window", value_parser = parse_day)]
     pub reference_date: Option<NaiveDate>,
+    /// Configuration with `archive.retention`: days beyond it are imported with a warning, as the exporter
+    /// deletes them; without it the default counts.
+    #[arg(long = "config.file", value_name = "FILE")]
+    pub config: Option<PathBuf>,
     /// Archive directory; created if missing.
     #[arg(
         long = "storage.path",

@@ -384,6 +384,8 @@ fn known_at(record: &Record) -> DateTime<Utc> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::archive::{DayState, Key};
     use crate::config::STALE_AFTER;
@@ -619,6 +621,45 @@ mod tests {
         for line in text.lines() {
             let row: Row<'_> = serde_json::from_str(line).unwrap();
             assert_eq!(serde_json::to_string(&row).unwrap(), line);
+        }
+    }
+
+    /// Whatever integers and texts the archive may contain as days and times.
+    fn records() -> impl Strategy<Value = Vec<Record>> {
+        let day = prop_oneof![
+            Just(NaiveDate::MIN),
+            Just(NaiveDate::MAX),
+            (-800_000..3_700_000).prop_filter_map("a day", NaiveDate::from_num_days_from_ce_opt),
+            any::<i32>().prop_filter_map("a day", NaiveDate::from_num_days_from_ce_opt),
+        ];
+        let time = || {
+            prop_oneof![
+                Just(DateTime::<Utc>::MIN_UTC),
+                Just(DateTime::<Utc>::MAX_UTC),
+                (-9_000_000_000_000_i64..9_000_000_000_000)
+                    .prop_filter_map("a time", |time| DateTime::from_timestamp(time, 0)),
+            ]
+        };
+        let window = proptest::sample::select(Window::ALL.to_vec());
+        let record = (day, time(), time(), window).prop_map(|(day, first, last, window)| {
+            let mut record = record("2026-11-20", "2026-11-21T02:00:00Z");
+            record.key.reference_date = day;
+            record.key.window = window;
+            record.state.first_answered_at = first;
+            record.state.answered_at = last;
+            record
+        });
+        proptest::collection::vec(record, 0..4)
+    }
+
+    proptest! {
+        #[test]
+        fn no_archived_date_whatever_panics(records in records(), stale_days in 1_u64..=400) {
+            let stale_after = Duration::from_hours(24 * stale_days);
+            let now = utc("2026-11-22T00:00:00Z");
+            feed(Writer::open_metrics(io::sink(), TimeDelta::days(1), stale_after, now).unwrap(), &records);
+            feed(Writer::csv(io::sink(), HashMap::new(), false).unwrap(), &records);
+            feed(Writer::json_lines(io::sink()), &records);
         }
     }
 }

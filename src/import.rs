@@ -3,7 +3,7 @@
 //! Does not depend on flags, files or the archive: lines in, entries or problems out, each with the number of
 //! its line.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::io::{self, BufRead, Read as _};
 use std::ops::ControlFlow;
 
@@ -11,7 +11,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use crate::archive::{DayState, Key, Record};
+use crate::archive::{Coverage, DayState, Key, Record};
 use crate::calendar;
 use crate::export::Row;
 use crate::portrait::{AppId, Cohort, Dimension, Portrait, Window};
@@ -73,7 +73,7 @@ pub fn read(
         each,
         flow: ControlFlow::Continue(()),
         rows: None,
-        finished: HashSet::new(),
+        finished: HashMap::new(),
     };
     let mut line = Vec::new();
     let mut number = 0;
@@ -122,8 +122,8 @@ struct Reading<'a, F> {
     flow: ControlFlow<()>,
     /// The day whose rows are being read.
     rows: Option<Rows>,
-    /// Days whose rows are complete.
-    finished: HashSet<Key>,
+    /// Days whose rows are complete; stretches of days, as a file may have any number.
+    finished: HashMap<(AppId, Window), Coverage>,
 }
 
 struct Rows {
@@ -235,7 +235,8 @@ impl<F: FnMut(usize, Result<Item, String>) -> ControlFlow<()>> Reading<'_, F> {
         };
         if self.rows.as_ref().is_none_or(|rows| rows.key != key) {
             self.finish_rows();
-            if self.finished.contains(&key) {
+            let finished = self.finished.get(&(key.appid.clone(), key.window));
+            if finished.is_some_and(|days| days.has(key.reference_date)) {
                 return Err(format!(
                     "further rows of {} {} {}: keep the rows of a day together",
                     row.appid, row.window, row.reference_date
@@ -279,7 +280,9 @@ impl<F: FnMut(usize, Result<Item, String>) -> ControlFlow<()>> Reading<'_, F> {
     /// Passes on the day whose rows are complete.
     fn finish_rows(&mut self) {
         if let Some(rows) = self.rows.take() {
-            self.finished.insert(rows.key.clone());
+            let of_window = (rows.key.appid.clone(), rows.key.window);
+            let finished = self.finished.entry(of_window).or_default();
+            finished.add(rows.key.reference_date, 0);
             let is_whole = |dimension: &Dimension| {
                 let of_cohort =
                     |cohort: &Cohort| !rows.portrait.breakdown(*cohort, *dimension).is_empty();
@@ -313,6 +316,8 @@ impl<F: FnMut(usize, Result<Item, String>) -> ControlFlow<()>> Reading<'_, F> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use proptest::sample::select;
     use serde_json::{Value, json};
 
     use super::*;
@@ -609,5 +614,75 @@ mod tests {
         };
         read(text.as_bytes(), &defaults(), now(), each).unwrap();
         assert_eq!(seen, 1);
+    }
+
+    /// Texts that are dates, almost dates, and dates that no calendar has.
+    fn dates() -> impl Strategy<Value = String> {
+        const AWKWARD: [&str; 24] = [
+            "",
+            "-",
+            "0",
+            "00000000",
+            "00000101",
+            "00010101",
+            "20170108",
+            "20260229",
+            "20261231",
+            "99991231",
+            "100000101",
+            "99999999",
+            "00000101-00000107",
+            "99991225-99991231",
+            "20261032-20261101",
+            "0000-01-01",
+            "9999-12-31",
+            "-0001-12-31",
+            "-262143-01-01",
+            "+262142-12-31",
+            "+262143-01-01",
+            "999999999-12-31",
+            "２０２６1121",
+            "2026年11月21日",
+        ];
+        prop_oneof![
+            select(AWKWARD.map(str::to_owned).to_vec()),
+            "[-+]?[0-9]{0,10}(-[0-9]{1,10}){0,3}",
+        ]
+    }
+
+    fn times() -> impl Strategy<Value = String> {
+        (
+            dates(),
+            "T(00:00|23:59|24:00):[0-9]{2}(Z|[+-](00:00|08:00|23:59|99:99))",
+        )
+            .prop_map(|(date, time)| date + &time)
+    }
+
+    proptest! {
+        #[test]
+        fn no_date_whatever_panics(
+            date in dates(), first in times(), last in times(), at in select(vec![0, 1, 2]),
+            covered in (i32::MIN..=i32::MAX).prop_map(NaiveDate::from_num_days_from_ce_opt),
+        ) {
+            let days = [NaiveDate::MIN, NaiveDate::MAX, covered.unwrap_or_default()];
+            let covers = Window::ALL.map(|window| Some((window, days[at])));
+            let mut row = row(&date, "iPhone");
+            let without_times = row.to_string();
+            row["first_answered_at"] = json!(first);
+            row["answered_at"] = json!(last);
+            let mut with_times = row.clone();
+            with_times["reference_date"] = json!("2026-11-20");
+            let texts = [answer(&date).to_string(), without_times, row.to_string(), with_times.to_string()];
+            for (text, covers) in texts.iter().flat_map(|text| covers.iter().chain([&None]).map(move |covers| (text, covers))) {
+                let given = ImportDefaults { covers: *covers, ..defaults() };
+                for (_, item) in items(text, &given) {
+                    if let Ok(Item::Day(record)) = item {
+                        let known = FIRST_DAY..=calendar::yesterday(now());
+                        prop_assert!(known.contains(&record.key.reference_date));
+                        prop_assert!(record.state.answered_at <= now());
+                    }
+                }
+            }
+        }
     }
 }

@@ -82,6 +82,14 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
+    /// The days of an import can't be collected before they are stored.
+    #[error("cannot collect the days to import in {}: {problem}", directory.display())]
+    Staging {
+        /// Where they are collected.
+        directory: PathBuf,
+        /// A sentence for the operator.
+        problem: String,
+    },
     /// The program is shutting down.
     #[error("the archive is closed")]
     Closed,

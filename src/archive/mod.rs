@@ -4,8 +4,8 @@
 //! are stored as WeChat sent them, compressed, so that `sqlite3` can query them and a later version can
 //! decode them better. `handle` is the thread that owns the file, `sqlite` the file, `record` its
 //! contents, `figures` what past days need of an answer, `health` its current problem, `lock` keeps other
-//! exporters away. When to request a
-//! day, and whether it has changed, is decided in `poll`.
+//! exporters away, `space` is what is left on the disk. When to request a day, and whether it has changed,
+//! is decided in `poll`.
 
 mod error;
 mod figures;
@@ -13,9 +13,10 @@ mod handle;
 mod health;
 mod lock;
 mod record;
+pub mod space;
 mod sqlite;
 
 pub use error::{Error, Operation};
 pub use handle::Archive;
 pub use record::{Coverage, DayState, Key, Record, Restored, RestoredDay, Row, Selection};
-pub use sqlite::Store;
+pub use sqlite::{Staging, Store};

@@ -44,9 +44,27 @@ pub enum Error {
     /// A file to import can't be read.
     #[error("cannot read {}", .0.display())]
     Input(PathBuf, #[source] io::Error),
-    /// A file to import was changed meanwhile.
-    #[error("{} was changed while it was read: import it again", .0.display())]
-    Changed(PathBuf),
+    /// An import would leave too little space on the disk.
+    #[error(
+        "stopped before the disk is full: {} MiB are free in {}, and the import needs {} MiB, of which {} MiB stay \
+         free; {imported}: make room, then import again",
+        .free >> 20, directory.display(), .needed.div_ceil(1 << 20), super::import::RESERVE >> 20
+    )]
+    Full {
+        /// Where the archive or the collected days are.
+        directory: PathBuf,
+        /// How many bytes are free there.
+        free: u64,
+        /// How many should be.
+        needed: u64,
+        /// What was imported before.
+        imported: String,
+    },
+    /// Standard output is closed, or can't be told from that.
+    #[error(
+        "standard output is closed or leads nowhere, so that the export would be lost: name a file with --output"
+    )]
+    NoOutput,
     /// Archived answers can't be read; each was logged.
     #[error("{0} archived answers cannot be read and were left out")]
     Unreadable(usize),

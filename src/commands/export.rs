@@ -12,7 +12,7 @@ use flate2::write::GzEncoder;
 use tempfile::NamedTempFile;
 use tokio_util::sync::CancellationToken;
 
-use super::{Error, progress};
+use super::{Error, is_stdout_closed, progress};
 use crate::archive::{Record, Selection, Store};
 use crate::calendar::{self, Clock};
 use crate::cli::{self, ExportFormat};
@@ -51,6 +51,10 @@ pub(super) fn run(
             "--from {from} is later than --to {to}"
         )));
     }
+    let output = flags.output.as_ref().filter(|path| *path != "-");
+    if output.is_none() && is_stdout_closed() {
+        return Err(Error::NoOutput);
+    }
     let mut archive = Store::of_guest(&flags.storage_path, Arc::clone(clock));
     if !archive.path().is_file() {
         return Err(Error::NoArchive(archive.path().to_owned()));
@@ -70,7 +74,7 @@ pub(super) fn run(
         now: clock(),
         ending,
     };
-    let Some(path) = flags.output.as_ref().filter(|path| *path != "-") else {
+    let Some(path) = output else {
         let output = io::stdout().lock();
         let is_alone = !output.is_terminal();
         return match export.write(&mut archive, BufWriter::new(output), is_alone) {

@@ -19,6 +19,8 @@ pub mod simulate;
 pub use context::{Environment, Hangup, ProcessContext};
 pub use error::Error;
 use listen::{listen, local_url};
-use output::{log_warnings, print_stderr, print_stdout, progress};
+use output::{
+    is_stdout_closed, log_warnings, print_stderr, print_stdout, progress, progress_without_end,
+};
 use run::GRACE;
 pub use run::run;

@@ -37,9 +37,36 @@ pub(super) fn print_stdout(text: &str) -> Result<(), Error> {
     }
 }
 
+/// Returns `true` if the program was started with standard output closed.
+///
+/// Writing to it succeeds even so, as Rust's runtime opens `/dev/null` in its place before `main`, so
+/// that no other file takes its number. It opens it for reading and writing, whereas the redirection
+/// `> /dev/null` of a shell, systemd and containers open it for writing only. Some programs do not: a
+/// parent that passes on its own `/dev/null` for both directions, as Python's `DEVNULL` is, looks the
+/// same. So this is for output that is the whole purpose of a command, and is lost in both cases.
+pub(super) fn is_stdout_closed() -> bool {
+    let output = io::stdout();
+    let (Ok(mode), Ok(found), Ok(null)) = (
+        rustix::fs::fcntl_getfl(&output),
+        rustix::fs::fstat(&output),
+        rustix::fs::stat("/dev/null"),
+    ) else {
+        return false;
+    };
+    let is_null =
+        (found.st_dev, found.st_ino, found.st_rdev) == (null.st_dev, null.st_ino, null.st_rdev);
+    is_null && mode & rustix::fs::OFlags::ACCMODE == rustix::fs::OFlags::RDWR
+}
+
 /// Shows progress, if standard error is a terminal.
 pub(super) fn progress(total: u64, what: &str) -> ProgressBar {
     let template = format!("{{wide_bar}} {{human_pos}}/{{human_len}} {what}, {{eta}} left");
     let style = ProgressStyle::with_template(&template);
     ProgressBar::new(total).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+/// Shows how much was done, if standard error is a terminal and the end is unknown.
+pub(super) fn progress_without_end(what: &str) -> ProgressBar {
+    let style = ProgressStyle::with_template(&format!("{{spinner}} {{human_pos}} {what}"));
+    ProgressBar::no_length().with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()))
 }

@@ -1,5 +1,6 @@
 //! Runs the command that the command line asks for.
 
+use std::path::Path;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Error, ProcessContext};
 use crate::calendar::Clock;
 use crate::cli::{Cli, Command};
-use crate::config;
+use crate::config::{self, Config};
 
 /// How long requests in flight may take when the program shuts down.
 pub(super) const GRACE: Duration = Duration::from_secs(3);
@@ -26,21 +27,29 @@ pub async fn run(cli: Cli, context: ProcessContext) -> Result<(), Error> {
         Command::Check(flags) => super::check::run(&flags, context).await,
         Command::Healthcheck(flags) => super::healthcheck::run(&flags, context).await,
         Command::Export(flags) => {
-            let config = flags.config.as_deref();
-            let config = config.map(|path| config::load(path, &context.environment));
-            let config = config.transpose()?;
+            let config = optional_config(flags.config.as_deref(), &context)?;
             blocking(context, move |clock, ending| {
                 super::export::run(&flags, config.as_ref(), &clock, &ending)
             })
             .await
         }
         Command::Import(flags) => {
+            let config = optional_config(flags.config.as_deref(), &context)?;
             blocking(context, move |clock, ending| {
-                super::import::run(&flags, &clock, &ending)
+                super::import::run(&flags, config.as_ref(), &clock, &ending)
             })
             .await
         }
     }
+}
+
+/// Reads the configuration of a command that works without one, too.
+fn optional_config(
+    path: Option<&Path>,
+    context: &ProcessContext,
+) -> Result<Option<Config>, config::Error> {
+    path.map(|path| config::load(path, &context.environment))
+        .transpose()
 }
 
 /// Runs a blocking function, and cancels the token when it should end early.

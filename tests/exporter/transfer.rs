@@ -1,7 +1,7 @@
 //! What `export` writes and `import` reads, on the command line.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use wxapp_portrait_exporter::calendar;
 use wxapp_portrait_exporter::portrait::Window;
 
-use crate::harness::{APP, Home, OTHER, WeChat, quoted, yesterday};
+use crate::harness::{APP, Home, OTHER, WeChat, quoted, root, yesterday};
 
 fn export(home: &Home, arguments: &[&str]) -> Output {
     home.command_of("export").args(arguments).output().unwrap()
@@ -580,13 +580,6 @@ async fn invalid_files_change_nothing() {
         message.contains("message=\"further problems\" problems=30"),
         "{message}"
     );
-    let mut command = home.command_of("import");
-    command.arg("/dev/stdin").stdin(Stdio::piped());
-    let message = failed(&command.output().unwrap(), 1);
-    assert!(
-        message.contains("/dev/stdin: not a regular file, which it must be as it is read twice"),
-        "{message}"
-    );
     let given = [
         "--appid",
         APP,
@@ -597,4 +590,252 @@ async fn invalid_files_change_nothing() {
     ];
     let message = failed(&import(&home, &given, &directory), 2);
     assert!(message.contains("are for a single file"), "{message}");
+}
+
+#[tokio::test]
+async fn pipes_are_read_once_and_nothing_is_copied() {
+    let wechat = WeChat::of(&[APP]).await;
+    let home = Home::of(&wechat, &[]);
+    home.archive(&wechat, &[APP], 6);
+    let lines = exported(&home, &["--format", "jsonl"]);
+    let file = home.path("days.jsonl");
+    fs::write(&file, &lines).unwrap();
+    let pipe = home.path("pipe");
+    let made = Command::new("mkfifo").arg(&pipe).status().unwrap();
+    assert!(made.success());
+    let file = file.to_str().unwrap();
+    for (start, path) in [
+        (format!("cat '{file}' |"), "-".to_owned()),
+        (format!("gzip < '{file}' |"), "/dev/stdin".to_owned()),
+        (
+            format!("cat '{file}' > '{0}' &", pipe.display()),
+            pipe.display().to_string(),
+        ),
+    ] {
+        let other = Home::of(&wechat, &[]);
+        let mut command = other.command_of("import");
+        command.arg(path);
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("{start} {}", quoted(&command))]);
+        let output = shell.stdin(Stdio::null()).output().unwrap();
+        assert!(output.status.success(), "{start} {output:?}");
+        assert!(exported(&other, &["--format", "jsonl"]) == lines, "{start}");
+    }
+    let mut command = home.command_of("import");
+    command.args(["-", "-"]).stdin(Stdio::null());
+    let message = failed(&command.output().unwrap(), 2);
+    assert!(message.contains("`-` can be given once"), "{message}");
+    let mut command = home.command_of("import");
+    let message = failed(&command.arg("/dev/null").output().unwrap(), 1);
+    assert!(message.contains("file is empty"), "{message}");
+}
+
+#[tokio::test]
+async fn an_import_that_is_interrupted_leaves_nothing() {
+    let wechat = WeChat::of(&[APP]).await;
+    let home = Home::of(&wechat, &[]);
+    home.archive(&wechat, &[APP], 9);
+    let lines = exported(&home, &["--format", "jsonl"]);
+    assert!(lines.len() > 200_000, "more than a pipe holds");
+    let other = Home::of(&wechat, &[]);
+    fs::create_dir(other.path("data")).unwrap();
+    let mut command = other.command_of("import");
+    command.arg("-").stdin(Stdio::piped());
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    let mut input = child.stdin.take().unwrap();
+    input.write_all(lines.as_bytes()).unwrap();
+    let files = || fs::read_dir(other.path("data")).unwrap().count();
+    assert_eq!(
+        files(),
+        0,
+        "it is being read, without a copy that has a name"
+    );
+    let mut kill = Command::new("kill");
+    assert!(kill.arg(child.id().to_string()).status().unwrap().success());
+    let message = failed(&child.wait_with_output().unwrap(), 1);
+    assert!(
+        message.contains("interrupted before it was done"),
+        "{message}"
+    );
+    assert_eq!(files(), 0);
+    drop(input);
+}
+
+#[tokio::test]
+async fn an_import_of_days_beyond_the_retention_warns() {
+    let wechat = WeChat::of(&[APP]).await;
+    let mut home = Home::of(&wechat, &[APP]);
+    let answer = |days| {
+        let day = calendar::days_before(yesterday(), days);
+        let answer = wechat
+            .simulator
+            .answer(&APP.parse().unwrap(), Window::OneDay, day);
+        answer.unwrap().to_string()
+    };
+    let file = home.path("saved.jsonl");
+    fs::write(&file, [3, 450, 500].map(answer).join("\n")).unwrap();
+    let config = home.configure();
+    let config = config.to_str().unwrap().to_owned();
+    let warning = "message=\"days beyond archive.retention will be deleted by the exporter\"";
+    for (retention, arguments, expected) in [
+        (
+            None,
+            &["--appid", APP][..],
+            Some(
+                "of=3 retention_days=400 hint=\"raise archive.retention first, or name the configuration with --config.file",
+            ),
+        ),
+        (
+            Some("475d"),
+            &["--appid", APP, "--config.file", &config],
+            Some("of=3 retention_days=475 hint=\"raise archive.retention first\""),
+        ),
+        (
+            Some("600d"),
+            &["--appid", APP, "--config.file", &config],
+            None,
+        ),
+    ] {
+        if let Some(retention) = retention {
+            home.config["archive"] = json!({"retention": retention});
+        }
+        home.configure();
+        let output = import(&home, arguments, &file);
+        assert!(output.status.success(), "{output:?}");
+        let log = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(
+            log.matches(warning).count(),
+            usize::from(expected.is_some()),
+            "{log}"
+        );
+        assert!(log.contains(expected.unwrap_or_default()), "{log}");
+    }
+    let output = import(&home, &["--config.file", "none.yml"], &file);
+    let message = failed(&output, 2);
+    assert!(message.contains("none.yml"), "{message}");
+}
+
+#[tokio::test]
+async fn an_export_to_a_closed_output_fails() {
+    let wechat = WeChat::of(&[APP]).await;
+    let (home, empty) = (Home::of(&wechat, &[]), Home::of(&wechat, &[]));
+    home.archive(&wechat, &[APP], 1);
+    let archive = Connection::open(home.archive_file()).unwrap();
+    fs::create_dir_all(empty.path("data")).unwrap();
+    archive
+        .execute("VACUUM INTO ?1", [empty.archive_file().to_str().unwrap()])
+        .unwrap();
+    let copy = Connection::open(empty.archive_file()).unwrap();
+    copy.execute("DELETE FROM portraits", []).unwrap();
+    drop(copy);
+    for home in [&home, &empty] {
+        for format in ["csv", "jsonl", "openmetrics"] {
+            for gzip in [&[][..], &["--gzip"]] {
+                let mut command = home.command_of("export");
+                command.args(["--format", format]).args(gzip);
+                let to = |end: &str| {
+                    let mut shell = Command::new("sh");
+                    shell.args(["-c", &format!("{} {end}", quoted(&command))]);
+                    shell.output().unwrap()
+                };
+                // The second can't be told from the first, which the runtime of Rust makes it.
+                for end in [">&-", "1<>/dev/null"] {
+                    let message = failed(&to(end), 1);
+                    assert!(
+                        message.contains("standard output is closed")
+                            && message.contains("--output"),
+                        "{format} {message}"
+                    );
+                }
+                for end in [">/dev/null", "</dev/null | cat", "<&- | cat"] {
+                    assert!(to(end).status.success(), "{format} {end}");
+                }
+            }
+        }
+        let file = home.path("days.csv");
+        let mut command = home.command_of("export");
+        command.args(["--format", "csv", "--output"]).arg(&file);
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("{} >&-", quoted(&command))]);
+        assert!(shell.status().unwrap().success());
+        assert!(file.is_file());
+    }
+}
+
+#[tokio::test]
+async fn no_date_whatever_stops_an_export() {
+    let wechat = WeChat::of(&[APP]).await;
+    let home = Home::of(&wechat, &[]);
+    home.archive(&wechat, &[APP], 8);
+    let archive = Connection::open(home.archive_file()).unwrap();
+    let dates = [
+        "",
+        "no day",
+        "0000-01-01",
+        "-0001-12-31",
+        "-262143-01-01",
+        "+262142-12-31",
+        "9999-12-31",
+    ];
+    for (date, days) in dates.iter().zip(1..) {
+        archive
+            .execute(
+                "UPDATE portraits SET reference_date = ?1, first_answered_at = ?2, answered_at = ?3 WHERE reference_date = ?4",
+                (date, i64::MIN / days, 8_210_266_876_799 / days, days_ago(days.unsigned_abs())),
+            )
+            .unwrap();
+    }
+    archive
+        .execute(
+            "UPDATE portraits SET first_answered_at = ?1, answered_at = ?2 WHERE window = '1d'",
+            [-8_334_601_228_800_i64, 8_210_266_876_799],
+        )
+        .unwrap();
+    drop(archive);
+    for format in ["csv", "jsonl", "openmetrics"] {
+        for (from, to) in [
+            ("0000-01-01", "0000-01-01"),
+            ("0000-01-01", "9999-12-31"),
+            ("9999-12-31", "9999-12-31"),
+            ("0000-12-31", "0001-01-01"),
+        ] {
+            let output = export(&home, &["--format", format, "--from", from, "--to", to]);
+            let log = String::from_utf8(output.stderr).unwrap();
+            assert!(output.status.success(), "{format} {from} {to}: {log}");
+            assert!(!log.contains("panicked"), "{log}");
+        }
+        let log = String::from_utf8(export(&home, &["--format", format]).stderr).unwrap();
+        assert!(!log.contains("panicked"), "{log}");
+    }
+}
+
+#[tokio::test]
+async fn the_help_says_how_large_an_export_gets() {
+    let wechat = WeChat::of(&[&format!("{APP}=10000")]).await;
+    let home = Home::of(&wechat, &[]);
+    home.archive(&wechat, &[APP], 8);
+    let help = String::from_utf8(export(&home, &["--help"]).stdout).unwrap();
+    let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+    let document = fs::read_to_string(root().join("docs/archive.md")).unwrap();
+    // Days whose samples do not end now.
+    let to = days_ago(4);
+    for (format, plain, compressed) in [
+        ("csv", 280, 18),
+        ("jsonl", 560, 20),
+        ("openmetrics", 6500, 250),
+    ] {
+        for (kilobytes, gzip) in [(plain, &[][..]), (compressed, &["--gzip"])] {
+            let arguments = [&["--format", format, "--to", &to][..], gzip].concat();
+            let output = export(&home, &arguments);
+            assert!(output.status.success(), "{output:?}");
+            let found = output.stdout.len() / 4 / 1000;
+            assert!(
+                (kilobytes / 2..kilobytes * 2).contains(&found),
+                "{format} {gzip:?}: {found} KB, not {kilobytes} KB"
+            );
+            let words = format!("{kilobytes} KB");
+            assert!(help.contains(&words), "{words}: {help}");
+            assert!(document.contains(&words), "{words}");
+        }
+    }
 }

@@ -16,7 +16,8 @@ pub(in crate::archive) const SCHEMA_VERSION: i64 = 2;
 /// The rows of an older archive that were not converted yet are in this table.
 pub(super) const OLD_TABLE: &str = "answers_1";
 
-const TABLE: &str = "
+/// The days, in the archive and in [`super::staging`].
+pub(super) const TABLE: &str = "
 CREATE TABLE portraits (
     appid TEXT NOT NULL,
     window TEXT NOT NULL,               -- 1d, 7d, 30d

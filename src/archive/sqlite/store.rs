@@ -380,6 +380,27 @@ impl Store {
         })
     }
 
+    /// Returns the first day that an exporter keeps which deletes days more than `retention_days` before
+    /// `today`, once `newest` is archived as well.
+    ///
+    /// # Errors
+    ///
+    /// It can't be read now.
+    pub fn first_day_kept(
+        &mut self,
+        retention_days: u64,
+        today: NaiveDate,
+        newest: NaiveDate,
+    ) -> Result<NaiveDate, Error> {
+        let held = self.with(Operation::Read, |open| {
+            let query = "SELECT max(reference_date) FROM answers";
+            open.connection
+                .query_row(query, [], |row| rows::date(row, 0))
+        })?;
+        let newest = held.map_or(newest, |held| held.max(newest));
+        Ok(Self::first_kept(retention_days, today, newest))
+    }
+
     /// Passes on the selected records, one by one and as they are at this moment, sorted by appid,
     /// window and reference date, until `each` breaks off; returns what it broke off with. A row
     /// whose values are out of range is logged and left out.
