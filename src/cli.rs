@@ -365,6 +365,14 @@ pub struct Web {
         default_value = ":10690", value_parser = parse_address
     )]
     pub listen_address: Vec<String>,
+    /// Maximum number of simultaneous connections; when there are more, the one that has been idle for longest
+    /// is closed. Lowered if the limit on open files is too low.
+    #[arg(
+        long = "web.max-connections",
+        value_name = "NUMBER",
+        default_value_t = 512, value_parser = parse_connections
+    )]
+    pub max_connections: usize,
     /// Path under which metrics are exposed.
     #[arg(long = "web.telemetry-path", value_name = "PATH", default_value = "/metrics", value_parser = parse_telemetry_path)]
     pub telemetry_path: String,
@@ -415,6 +423,13 @@ fn parse_telemetry_path(text: &str) -> Result<String, String> {
     } else {
         Ok(text.to_owned())
     }
+}
+
+fn parse_connections(text: &str) -> Result<usize, String> {
+    let number = text.parse().ok();
+    number
+        .filter(|number| (1..=1_000_000).contains(number))
+        .ok_or_else(|| "expected a whole number from 1 to 1000000".to_owned())
 }
 
 fn parse_address(text: &str) -> Result<String, String> {

@@ -21,7 +21,7 @@ use crate::cli;
 use crate::config::{self, Config};
 use crate::exposition::telemetry::Telemetry;
 use crate::poll::{self, Changes, Context, Supervisor};
-use crate::web::{self, AppState, Reload};
+use crate::web::{self, AppState, Connections, Reload, most_connections};
 use crate::wechat::{self, BuildError, Client};
 
 /// Reads the configuration and serves it until `shutdown`.
@@ -93,6 +93,7 @@ fn check_config(path: &Path, config: Result<Config, config::Error>) -> Result<()
 /// Everything that is needed to serve, assembled and listening.
 pub(super) struct Exporter {
     pub(super) listeners: Vec<TcpListener>,
+    connections: Arc<Connections>,
     /// As they were when the context of the apps was created.
     settings: Settings,
     apps: Vec<config::App>,
@@ -180,8 +181,18 @@ impl Exporter {
             archive = %context.archive.path().display(),
             "starting"
         );
+        let connections = most_connections(web.max_connections, config.poll.concurrency);
+        if connections < web.max_connections {
+            tracing::warn!(
+                connections,
+                configured = web.max_connections,
+                hint = "raise the limit on open files (ulimit -n)",
+                "fewer connections than --web.max-connections"
+            );
+        }
         Ok(Self {
             listeners,
+            connections: Arc::new(Connections::new(connections)),
             settings,
             apps: config.apps,
             context,
@@ -208,9 +219,9 @@ impl Exporter {
             if let Ok(address) = listener.local_addr() {
                 tracing::info!(%address, "listening");
             }
-            let server = axum::serve(listener, web::create_app(Arc::clone(&self.state)))
-                .with_graceful_shutdown(ending.clone().cancelled_owned());
-            servers.spawn(server.into_future());
+            let app = web::create_app(Arc::clone(&self.state));
+            let connections = Arc::clone(&self.connections);
+            servers.spawn(web::serve(listener, app, connections, ending.clone()));
         }
         let mut shutdown = pin!(shutdown);
         let mut waiting: Vec<Reload> = Vec::new();
@@ -218,10 +229,9 @@ impl Exporter {
         loop {
             tokio::select! {
                 () = &mut shutdown => break,
-                // Servers end by themselves only if they can't continue.
+                // Servers end by themselves only if they panic.
                 Some(ended) = servers.join_next() => {
-                    let ended = ended.unwrap_or_else(|panic| Err(io::Error::other(panic)));
-                    outcome = ended.map_err(Error::Web);
+                    outcome = ended.map_err(|panic| Error::Web(io::Error::other(panic)));
                     break;
                 }
                 Some(reply) = self.reloads.recv() => waiting.push(reply),

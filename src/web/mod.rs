@@ -1,10 +1,15 @@
 //! What is served over HTTP: the page for Prometheus, and the status for people.
 //!
-//! `routes` has the endpoints, `state` what they share, `status` what is shown of the apps.
+//! `serve` accepts `connections`, `routes` has the endpoints, `state` what they share, `status` what is shown
+//! of the apps.
 
+mod connections;
 mod routes;
+mod serve;
 mod state;
 mod status;
 
+pub use connections::Connections;
 pub use routes::{RESERVED_PATHS, create_app};
+pub use serve::{most_connections, serve};
 pub use state::{AppState, Reload};

@@ -49,6 +49,8 @@ mod reload;
 mod rules;
 /// The sample answers of WeChat's documentation.
 mod samples;
+/// Connections: how many and how long, whatever clients do.
+mod server;
 /// The simulated WeChat, as a client sees it.
 mod simulator;
 /// The comments in the source of this project.

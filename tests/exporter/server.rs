@@ -1,0 +1,137 @@
+//! Connections: how long and how many the real program keeps, whatever clients do.
+
+use std::process::Command;
+use std::time::Duration;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::harness::{APP, Exporter, Home, WeChat, quoted};
+
+/// No closed connection takes longer to be noticed, however busy this host is.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// A request whose answer is longer than a client that does not read takes.
+const SCRAPE: &[u8] = b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n";
+
+/// Allows this process as many open files as it may have.
+fn raise_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    setrlimit(Resource::Nofile, raised).unwrap();
+}
+
+async fn connect(exporter: &Exporter, sent: &[u8]) -> TcpStream {
+    let address = exporter.url.strip_prefix("http://").unwrap();
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    // It may be closed already.
+    let _ = stream.write_all(sent).await;
+    stream
+}
+
+/// Waits until the exporter closes a connection; returns what it has sent.
+async fn closed(mut stream: TcpStream) -> String {
+    let mut received = Vec::new();
+    let read = stream.read_to_end(&mut received);
+    let read = tokio::time::timeout(PATIENCE, read).await;
+    assert!(read.is_ok(), "a connection is open for ever");
+    String::from_utf8_lossy(&received).into_owned()
+}
+
+#[tokio::test]
+async fn a_connection_that_is_not_used_is_closed() {
+    let wechat = WeChat::of(&[APP]).await;
+    let exporter = Home::of(&wechat, &[APP]).start().await;
+    let healthy = b"GET /-/healthy HTTP/1.1\r\nHost: a\r\n\r\n";
+    let silent = connect(&exporter, b"").await;
+    let half_a_head = connect(&exporter, b"GET /metrics HTTP/1.1\r\nHost: a\r\n").await;
+    let answered = connect(&exporter, healthy).await;
+    let half_a_body = [healthy, b"POST /-/reload HTTP/1.1\r\n".as_slice()].concat();
+    let half_a_body = connect(&exporter, &half_a_body).await;
+    let slow_head = async {
+        let mut stream = connect(&exporter, b"GET /metrics HTTP/1.1\r\nX: ").await;
+        // One byte after the other is no progress either.
+        let dripping = async {
+            while stream.write_all(b"x").await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(300)).await;
+            }
+        };
+        let dripping = tokio::time::timeout(PATIENCE, dripping).await;
+        assert!(dripping.is_ok(), "a head may take for ever");
+    };
+    let (silent, half_a_head, answered, half_a_body, ()) = tokio::join!(
+        closed(silent),
+        closed(half_a_head),
+        closed(answered),
+        closed(half_a_body),
+        slow_head
+    );
+    assert_eq!((silent.as_str(), half_a_head.as_str()), ("", ""));
+    for answered in [answered, half_a_body] {
+        assert!(answered.ends_with("healthy\n"), "{answered}");
+    }
+}
+
+#[tokio::test]
+async fn idle_connections_keep_nobody_out() {
+    raise_limit();
+    let wechat = WeChat::of(&[APP]).await;
+    let home = Home::of(&wechat, &[APP]);
+    let mut limited = Command::new("bash");
+    let command = format!("ulimit -n 64; exec {}", quoted(&home.command()));
+    limited.args(["-c", &command]);
+    limited
+        .env("NO_PROXY", "127.0.0.1")
+        .env_remove("http_proxy");
+    let exporter = Exporter::start(limited, vec![], None).await;
+    exporter.ready().await;
+    let log = exporter.running.output();
+    let warning = "fewer connections than --web.max-connections\" connections=8 configured=512";
+    assert!(log.contains(warning), "{log}");
+
+    let mut idle = Vec::new();
+    for number in 0..2_000 {
+        idle.push(connect(&exporter, b"").await);
+        if number % 100 == 0 {
+            let fresh = crate::harness::client();
+            for path in ["/metrics", "/-/healthy"] {
+                let answer = fresh.get(format!("{}{path}", exporter.url)).send().await;
+                assert_eq!(answer.unwrap().status(), 200);
+            }
+        }
+    }
+    let log = exporter.running.output();
+    assert!(!log.contains("cannot accept"), "{log}");
+}
+
+#[tokio::test]
+async fn hostile_connections_cost_little() {
+    raise_limit();
+    let wechat = WeChat::of(&[APP]).await;
+    let exporter = Home::of(&wechat, &[APP]).start().await;
+    exporter.ready().await;
+    let before = exporter.running.peak_memory();
+    let garbage = [0xff; 4096];
+    let long_line = [b"GET /".as_slice(), &vec![b'a'; 200_000]].concat();
+    let mut hostile = Vec::new();
+    for _ in 0..10 {
+        for _ in 0..20 {
+            for sent in [b"".as_slice(), b"GET / HT", SCRAPE, &garbage, &long_line] {
+                hostile.push(connect(&exporter, sent).await);
+            }
+        }
+        let fresh = crate::harness::client();
+        let page = fresh.get(format!("{}/metrics", exporter.url)).send().await;
+        assert_eq!(page.unwrap().status(), 200);
+    }
+    let more = exporter.running.peak_memory().saturating_sub(before);
+    assert!(
+        more <= 32,
+        "{more} MiB more for {} connections",
+        hostile.len()
+    );
+}
