@@ -8,10 +8,11 @@ use std::time::Duration;
 use chrono::{Datelike as _, NaiveDate, NaiveTime};
 use clap::error::{ContextKind, ContextValue};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use url::Url;
 
 use crate::portrait::{AppId, Dimension, Window};
 use crate::simulator::{App, Event, Fault};
-use crate::web;
+use crate::web::{self, Paths};
 
 const LONG_VERSION: &str = concat!(
     env!("CARGO_PKG_VERSION"),
@@ -337,6 +338,9 @@ pub struct Healthcheck {
         default_value = ":10690", value_parser = parse_address
     )]
     pub listen_address: String,
+    /// Its --web.route-prefix.
+    #[arg(long = "web.route-prefix", value_name = "PATH", value_parser = parse_prefix, default_value = "/")]
+    pub route_prefix: String,
     /// The log.
     #[command(flatten)]
     pub log: Log,
@@ -373,9 +377,33 @@ pub struct Web {
         default_value_t = 512, value_parser = parse_connections
     )]
     pub max_connections: usize,
+    /// URL under which browsers and Prometheus reach the exporter, if a proxy is in between; its path is
+    /// the default of --web.route-prefix.
+    #[arg(long = "web.external-url", value_name = "URL", value_parser = parse_external_url)]
+    pub external_url: Option<Url>,
+    /// Prefix of all paths, such as /wx; by default the path of --web.external-url. `/` for none, where the
+    /// proxy removes it.
+    #[arg(long = "web.route-prefix", value_name = "PATH", value_parser = parse_prefix)]
+    pub route_prefix: Option<String>,
     /// Path under which metrics are exposed.
     #[arg(long = "web.telemetry-path", value_name = "PATH", default_value = "/metrics", value_parser = parse_telemetry_path)]
     pub telemetry_path: String,
+}
+
+impl Web {
+    /// Returns where everything is.
+    #[must_use]
+    pub fn paths(&self) -> Paths {
+        let of_url = || {
+            let path = self.external_url.as_ref().map_or("", Url::path);
+            path.trim_end_matches('/').to_owned()
+        };
+        Paths {
+            prefix: self.route_prefix.clone().unwrap_or_else(of_url),
+            telemetry: self.telemetry_path.clone(),
+            external_url: self.external_url.clone(),
+        }
+    }
 }
 
 /// The flags of the log.
@@ -411,12 +439,35 @@ pub enum LogFormat {
     Json,
 }
 
+fn is_path(text: &str) -> bool {
+    let is_of_path = |byte: u8| byte.is_ascii_alphanumeric() || b"/-_.~".contains(&byte);
+    text.starts_with('/') && text.bytes().all(is_of_path) && !text.contains("//")
+}
+
+fn parse_external_url(text: &str) -> Result<Url, String> {
+    let url = Url::parse(text).ok().filter(|url| {
+        matches!(url.scheme(), "http" | "https")
+            && url.username().is_empty()
+            && url.password().is_none()
+            && url.query().is_none()
+            && url.fragment().is_none()
+            && is_path(url.path())
+    });
+    url.ok_or_else(|| "expected a URL such as https://metrics.example.com/wx/".to_owned())
+}
+
+/// Returns the prefix without a slash at its end.
+fn parse_prefix(text: &str) -> Result<String, String> {
+    let text = format!("/{}", text.trim_matches('/'));
+    if is_path(&text) {
+        Ok(text.trim_end_matches('/').to_owned())
+    } else {
+        Err("expected a path such as /wx".to_owned())
+    }
+}
+
 fn parse_telemetry_path(text: &str) -> Result<String, String> {
-    let is_path = text.starts_with('/')
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"/-_.~".contains(&byte));
-    if !is_path {
+    if !is_path(text) {
         Err("expected a path such as /metrics".to_owned())
     } else if web::RESERVED_PATHS.contains(&text) {
         Err("this path is reserved".to_owned())

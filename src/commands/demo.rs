@@ -15,7 +15,7 @@ use crate::config::access::AccessMethod;
 use crate::portrait::{Cohort, Dimension, Window};
 use crate::simulator::{self, App, Settings, Simulator};
 use crate::wechat::decode;
-use crate::{cli, config};
+use crate::{cli, config, web};
 
 /// Appid, name, and mean active users a day.
 const APPS: [(&str, &str, u64); 3] = [
@@ -69,11 +69,13 @@ pub async fn run(flags: &cli::Demo, context: ProcessContext) -> Result<(), Error
     let config = config(&base_url);
     let exporter = Exporter::start(config.clone(), storage_path, &flags.web, clock).await?;
     for listener in &exporter.listeners {
-        let url = local_url(listener);
+        let web::Paths {
+            prefix, telemetry, ..
+        } = flags.web.paths();
+        let url = local_url(listener) + &prefix;
         print_stdout(&format!(
             "Status of the three simulated apps: {url}/\n\
-             Metrics for Prometheus:             {url}{}\n",
-            flags.web.telemetry_path
+             Metrics for Prometheus:             {url}{telemetry}\n"
         ))?;
     }
     let (_, app, _) = APPS[1];

@@ -24,7 +24,7 @@ const MAX_RESPONSE_BYTES: u64 = 4 << 10;
 /// Nothing listens there, or what responds is not a healthy exporter.
 pub(super) async fn run(flags: &cli::Healthcheck, context: ProcessContext) -> Result<(), Error> {
     let response = tokio::select! {
-        response = tokio::time::timeout(TIMEOUT, status_line(&flags.listen_address)) => response,
+        response = tokio::time::timeout(TIMEOUT, status_line(&flags.listen_address, &flags.route_prefix)) => response,
         () = context.shutdown => return Err(Error::Interrupted),
     };
     let problem = match response {
@@ -43,7 +43,7 @@ pub(super) async fn run(flags: &cli::Healthcheck, context: ProcessContext) -> Re
 ///
 /// Without an HTTP library: the client for WeChat needs certificates and proxies, on which this must
 /// not depend.
-async fn status_line(listen_address: &str) -> io::Result<String> {
+async fn status_line(listen_address: &str, prefix: &str) -> io::Result<String> {
     let port = listen_address.strip_prefix(':');
     let mut stream = match port.and_then(|port| port.parse::<u16>().ok()) {
         // Not every container can resolve `localhost`.
@@ -54,8 +54,8 @@ async fn status_line(listen_address: &str) -> io::Result<String> {
         }
         None => TcpStream::connect(listen_address).await?,
     };
-    let request = b"GET /-/healthy HTTP/1.0\r\n\r\n";
-    stream.write_all(request).await?;
+    let request = format!("GET {prefix}/-/healthy HTTP/1.0\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
     let mut response = Vec::new();
     stream
         .take(MAX_RESPONSE_BYTES)

@@ -173,7 +173,7 @@ impl Exporter {
             listeners.push(listen(address).await?);
         }
         let (reload, reloads) = mpsc::unbounded_channel();
-        let state = AppState::new(&context, web.telemetry_path.clone(), reload);
+        let state = AppState::new(&context, web.paths(), reload);
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
             revision = env!("BUILD_REVISION"),

@@ -10,12 +10,14 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::{Html, IntoResponse, Response};
+use axum::middleware;
+use axum::response::{Html, IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use futures_util::stream;
 use tokio::sync::oneshot;
 
-use super::state::AppState;
+use super::browser;
+use super::state::{AppState, Paths};
 use super::status::Status;
 use crate::exposition::gzip::{Member, Piece};
 use crate::portrait::AppId;
@@ -35,23 +37,40 @@ const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Returns the routes.
 pub fn create_app(state: Arc<AppState>) -> Router {
-    Router::new()
-        .route("/", get(index))
-        .route(&state.telemetry_path, get(metrics))
-        .route("/probe", get(probe))
-        .route("/-/healthy", get(async || "healthy\n"))
-        .route("/-/ready", get(ready))
-        .route("/-/reload", post(reload))
+    let Paths {
+        prefix,
+        telemetry,
+        external_url,
+    } = state.paths.clone();
+    let at = |path: &str| format!("{prefix}{path}");
+    let index_path = at("/");
+    let mut app = Router::new()
+        .route(&index_path, get(index))
+        .route(&at(&telemetry), get(metrics))
+        .route(&at("/probe"), get(probe))
+        .route(&at("/-/healthy"), get(async || "healthy\n"))
+        .route(&at("/-/ready"), get(ready))
+        .route(&at("/-/reload"), post(reload).fallback(reload_by_post))
         .route(
-            "/api/v1/status",
+            &at("/api/v1/status"),
             get(async |State(state): State<Arc<AppState>>| axum::Json(Status::new(&state))),
-        )
-        .fallback(async || {
-            (
-                StatusCode::NOT_FOUND,
-                "not found; see / for the endpoints\n",
-            )
-        })
+        );
+    if !prefix.is_empty() {
+        // Relative, as a proxy may serve it elsewhere.
+        let below = |path: &str| format!("{}/", path.rsplit('/').next().unwrap_or_default());
+        for (path, index) in [
+            ("/", format!("{}/", &prefix[1..])),
+            (&prefix, below(&prefix)),
+        ] {
+            app = app.route(path, get(async move || Redirect::temporary(&index)));
+        }
+    }
+    let not_found = format!("not found; see {index_path} for the endpoints\n");
+    app.fallback(async move || (StatusCode::NOT_FOUND, not_found))
+        .layer(middleware::from_fn_with_state(
+            external_url,
+            browser::protect,
+        ))
         .with_state(state)
 }
 
@@ -80,6 +99,12 @@ async fn ready(State(state): State<Arc<AppState>>) -> Response {
         )
     };
     (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
+}
+
+async fn reload_by_post() -> Response {
+    let text = "use POST, such as with `curl -X POST`, or send SIGHUP\n";
+    let allow = [(header::ALLOW, "POST")];
+    (StatusCode::METHOD_NOT_ALLOWED, allow, text).into_response()
 }
 
 /// Reads the configuration again, and responds when it is applied.

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{mpsc, oneshot};
+use url::Url;
 
 use crate::archive::Archive;
 use crate::calendar::Clock;
@@ -23,12 +24,24 @@ pub struct AppState {
     pub archive: Arc<Archive>,
     /// Returns the time.
     pub clock: Clock,
-    /// Where the page for Prometheus is; starts with a slash and is not one of [`super::RESERVED_PATHS`].
-    pub telemetry_path: String,
+    /// Where everything is.
+    pub paths: Paths,
     /// Accepts requests to read the configuration again.
     pub reload: mpsc::UnboundedSender<Reload>,
     /// Why the configuration that was read last is not applied.
     config_problem: Mutex<Option<String>>,
+}
+
+/// Where everything is.
+#[derive(Debug, Clone)]
+pub struct Paths {
+    /// What all paths begin with, such as `/wx`; empty for nothing.
+    pub prefix: String,
+    /// Where the page for Prometheus is below that; starts with a slash and is not one of
+    /// [`super::RESERVED_PATHS`].
+    pub telemetry: String,
+    /// Where browsers see the exporter, if that is not the host that they send.
+    pub external_url: Option<Url>,
 }
 
 /// Takes the outcome of reading the configuration again: success, or why it is invalid.
@@ -37,18 +50,14 @@ pub type Reload = oneshot::Sender<Result<(), String>>;
 impl AppState {
     /// Serves these values, and accepts requests to read the configuration again.
     #[must_use]
-    pub fn new(
-        context: &Context,
-        telemetry_path: String,
-        reload: mpsc::UnboundedSender<Reload>,
-    ) -> Self {
+    pub fn new(context: &Context, paths: Paths, reload: mpsc::UnboundedSender<Reload>) -> Self {
         Self {
             registry: Arc::clone(&context.registry),
             page: Arc::clone(&context.page),
             telemetry: Arc::clone(&context.telemetry),
             archive: Arc::clone(&context.archive),
             clock: Arc::clone(&context.clock),
-            telemetry_path,
+            paths,
             reload,
             config_problem: Mutex::default(),
         }

@@ -23,6 +23,7 @@ pub(super) struct Status {
     #[serde(serialize_with = "rfc3339")]
     now: DateTime<Utc>,
     ready: bool,
+    /// Relative to the page, as all links are: a proxy may serve it elsewhere.
     #[serde(skip)]
     telemetry_path: String,
     config: ConfigStatus,
@@ -95,7 +96,7 @@ impl Status {
             revision: env!("BUILD_REVISION"),
             now,
             ready: state.registry.is_ready(),
-            telemetry_path: state.telemetry_path.clone(),
+            telemetry_path: state.paths.telemetry.trim_start_matches('/').to_owned(),
             config: ConfigStatus {
                 problem: state.config_problem(),
             },

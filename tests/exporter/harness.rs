@@ -39,7 +39,7 @@ use wxapp_portrait_exporter::exposition::telemetry::Telemetry;
 use wxapp_portrait_exporter::poll::{self, AppPoller, Context, Supervisor};
 use wxapp_portrait_exporter::portrait::{AppId, Window};
 use wxapp_portrait_exporter::simulator::{self, Settings, Simulator, secret_of};
-use wxapp_portrait_exporter::web::{self, AppState};
+use wxapp_portrait_exporter::web::{self, AppState, Paths};
 use wxapp_portrait_exporter::wechat::{self, Client};
 
 pub(crate) const APP: &str = "wx0123456789abcdef";
@@ -725,6 +725,13 @@ impl Exporter {
     }
 }
 
+impl Exporter {
+    /// Keeps the files of a home as long as the exporter runs.
+    pub(crate) fn keep(&mut self, home: &Home) {
+        self.home = Some(Arc::clone(&home.directory));
+    }
+}
+
 impl Deref for Exporter {
     type Target = Reader;
 
@@ -958,7 +965,15 @@ impl Inside {
             },
         );
         let reload = mpsc::unbounded_channel().0;
-        let state = AppState::new(&context, "/metrics".to_owned(), reload);
+        let state = AppState::new(
+            &context,
+            Paths {
+                prefix: String::new(),
+                telemetry: "/metrics".to_owned(),
+                external_url: None,
+            },
+            reload,
+        );
         let (address, stop) = serve(web::create_app(Arc::new(state))).await;
         let apps = apps.iter().map(|app| appid(app)).collect();
         Self {
