@@ -31,7 +31,7 @@ use wxapp_portrait_exporter::{calendar, config};
 use crate::cloud_function::{CloudFunction, KEY};
 use crate::harness::{
     APP, Exporter, Hand, Home, Inside, Page, Reader, Series, TOKEN, WeChat, appid, apps_of, client,
-    eventually, labels, logged, now, serve_over_tls, step, yesterday,
+    eventually, labels, logged, now, on_one_day, serve_over_tls, step, yesterday,
 };
 
 /// Half an hour after midnight in Beijing: yesterday is requested during fifteen hours.
@@ -1415,133 +1415,148 @@ fn hosts(seen: &[Seen]) -> BTreeSet<(&str, &str)> {
 
 #[tokio::test]
 async fn the_next_address_is_used_only_if_the_first_cannot_be_reached() {
-    let (wechat, _) = real().await;
-    let mut home = Home::of(&wechat, &[APP]);
-    home.config["wechat"]["base_url"] = json!([NOWHERE, wechat.base_url()]);
-    let exporter = home.start().await;
-    let page = has_portrait(&exporter, &wechat).await;
-    let failures = page.series("wxapp_portrait_api_request_failures_total");
-    let expected = labels(&[("endpoint", "token"), ("errcode", "connect")]);
-    // The one that was reached is used first from then on.
-    assert_eq!(failures, Series::from([(expected, 1.0)]));
+    on_one_day(async || {
+        let (wechat, _) = real().await;
+        let mut home = Home::of(&wechat, &[APP]);
+        home.config["wechat"]["base_url"] = json!([NOWHERE, wechat.base_url()]);
+        let exporter = home.start().await;
+        let page = has_portrait(&exporter, &wechat).await;
+        let failures = page.series("wxapp_portrait_api_request_failures_total");
+        let expected = labels(&[("endpoint", "token"), ("errcode", "connect")]);
+        // The one that was reached is used first from then on.
+        assert_eq!(failures, Series::from([(expected, 1.0)]));
 
-    let (broken, gate) = real().await;
-    gate.answer("/", 502, "<html>");
-    let (second, unasked) = real().await;
-    let mut home = Home::of(&second, &[APP]);
-    home.config["wechat"]["base_url"] = json!([broken.base_url(), second.base_url()]);
-    let exporter = home.start().await;
-    let problem = has_no_way(&exporter).await;
-    assert!(problem.contains("HTTP status 502"), "{problem}");
-    let asked = gate.take();
-    assert_eq!(hosts(&asked), BTreeSet::from([("", STABLE)]));
-    assert!(asked.len() >= 4 && unasked.take().is_empty(), "{asked:?}");
+        let (broken, gate) = real().await;
+        gate.answer("/", 502, "<html>");
+        let (second, unasked) = real().await;
+        let mut home = Home::of(&second, &[APP]);
+        home.config["wechat"]["base_url"] = json!([broken.base_url(), second.base_url()]);
+        let exporter = home.start().await;
+        let problem = has_no_way(&exporter).await;
+        assert!(problem.contains("HTTP status 502"), "{problem}");
+        let asked = gate.take();
+        assert_eq!(hosts(&asked), BTreeSet::from([("", STABLE)]));
+        assert!(asked.len() >= 4 && unasked.take().is_empty(), "{asked:?}");
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn the_next_address_is_used_if_the_first_does_not_connect_in_time() {
-    let full = TcpSocket::new_v4().unwrap();
-    full.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let full = full.listen(1).unwrap();
-    let address = full.local_addr().unwrap();
-    let mut waiting = Vec::new();
-    // Once this many wait to be accepted, the system does not answer any more.
-    while let Ok(stream) =
-        tokio::time::timeout(Duration::from_millis(200), TcpStream::connect(address)).await
-    {
-        waiting.push(stream.unwrap());
-        assert!(waiting.len() < 100);
-    }
-    let (wechat, _) = real().await;
-    let mut home = Home::of(&wechat, &[APP]);
-    home.config["wechat"]["base_url"] = json!([format!("http://{address}"), wechat.base_url()]);
-    home.config["wechat"]["timeout"] = "2s".into();
-    let exporter = home.start().await;
-    let page = has_portrait(&exporter, &wechat).await;
-    let failures = page.series("wxapp_portrait_api_request_failures_total");
-    let expected = labels(&[("endpoint", "token"), ("errcode", "timeout")]);
-    assert_eq!(failures, Series::from([(expected, 1.0)]));
+    on_one_day(async || {
+        let full = TcpSocket::new_v4().unwrap();
+        full.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let full = full.listen(1).unwrap();
+        let address = full.local_addr().unwrap();
+        let mut waiting = Vec::new();
+        // Once this many wait to be accepted, the system does not answer any more.
+        while let Ok(stream) =
+            tokio::time::timeout(Duration::from_millis(200), TcpStream::connect(address)).await
+        {
+            waiting.push(stream.unwrap());
+            assert!(waiting.len() < 100);
+        }
+        let (wechat, _) = real().await;
+        let mut home = Home::of(&wechat, &[APP]);
+        home.config["wechat"]["base_url"] = json!([format!("http://{address}"), wechat.base_url()]);
+        home.config["wechat"]["timeout"] = "2s".into();
+        let exporter = home.start().await;
+        let page = has_portrait(&exporter, &wechat).await;
+        let failures = page.series("wxapp_portrait_api_request_failures_total");
+        let expected = labels(&[("endpoint", "token"), ("errcode", "timeout")]);
+        assert_eq!(failures, Series::from([(expected, 1.0)]));
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn a_proxy_of_the_environment_is_used() {
-    let (wechat, gate) = real().await;
-    let mut home = Home::of(&wechat, &[APP]);
-    home.config["wechat"]["base_url"] = "http://wechat.invalid".into();
-    let exporter = behind_proxy(&home, &wechat, &wechat.base_url()).await;
-    has_portrait(&exporter, &wechat).await;
-    let expected = [("wechat.invalid", STABLE), ("wechat.invalid", PORTRAIT)];
-    assert_eq!(hosts(&gate.take()), BTreeSet::from(expected));
+    on_one_day(async || {
+        let (wechat, gate) = real().await;
+        let mut home = Home::of(&wechat, &[APP]);
+        home.config["wechat"]["base_url"] = "http://wechat.invalid".into();
+        let exporter = behind_proxy(&home, &wechat, &wechat.base_url()).await;
+        has_portrait(&exporter, &wechat).await;
+        let expected = [("wechat.invalid", STABLE), ("wechat.invalid", PORTRAIT)];
+        assert_eq!(hosts(&gate.take()), BTreeSet::from(expected));
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn a_configured_proxy_is_for_wechat_alone_and_its_password_is_not_logged() {
-    let (wechat, proxy) = real().await;
-    let (other, environment) = Gate::before(&wechat.simulator).await;
-    let mut home = Home::of(&wechat, &[APP]);
-    let with_password = |address: &str| format!("http://user:{TOKEN}@{address}");
-    home.config["wechat"] = json!({
-        "base_url": "http://wechat.invalid",
-        "proxy_url": with_password(&wechat.address),
-    });
-    fs::write(home.path("headers"), format!("X-Key: {TOKEN}")).unwrap();
-    home.config["apps"] = json!([{
-        "appid": APP,
-        "token_url": format!("http://tokens.invalid{SHARED}{APP}"),
-        "token_url_headers_file": "headers",
-    }]);
-    let exporter = behind_proxy(&home, &wechat, &other.base_url()).await;
-    has_portrait(&exporter, &wechat).await;
-    let asked = proxy.take();
-    assert_eq!(
-        hosts(&asked),
-        BTreeSet::from([("wechat.invalid", PORTRAIT)])
-    );
-    let authorization = asked[0].headers["proxy-authorization"].to_str().unwrap();
-    let password = authorization.strip_prefix("Basic ").unwrap();
-    assert!(!exporter.running.output().contains(password));
-    let asked = environment.take();
-    let path = format!("{SHARED}{APP}");
-    assert_eq!(
-        hosts(&asked),
-        BTreeSet::from([("tokens.invalid", path.as_str())])
-    );
-    assert!(!asked[0].headers.contains_key("proxy-authorization"));
+    on_one_day(async || {
+        let (wechat, proxy) = real().await;
+        let (other, environment) = Gate::before(&wechat.simulator).await;
+        let mut home = Home::of(&wechat, &[APP]);
+        let with_password = |address: &str| format!("http://user:{TOKEN}@{address}");
+        home.config["wechat"] = json!({
+            "base_url": "http://wechat.invalid",
+            "proxy_url": with_password(&wechat.address),
+        });
+        fs::write(home.path("headers"), format!("X-Key: {TOKEN}")).unwrap();
+        home.config["apps"] = json!([{
+            "appid": APP,
+            "token_url": format!("http://tokens.invalid{SHARED}{APP}"),
+            "token_url_headers_file": "headers",
+        }]);
+        let exporter = behind_proxy(&home, &wechat, &other.base_url()).await;
+        has_portrait(&exporter, &wechat).await;
+        let asked = proxy.take();
+        assert_eq!(
+            hosts(&asked),
+            BTreeSet::from([("wechat.invalid", PORTRAIT)])
+        );
+        let authorization = asked[0].headers["proxy-authorization"].to_str().unwrap();
+        let password = authorization.strip_prefix("Basic ").unwrap();
+        assert!(!exporter.running.output().contains(password));
+        let asked = environment.take();
+        let path = format!("{SHARED}{APP}");
+        assert_eq!(
+            hosts(&asked),
+            BTreeSet::from([("tokens.invalid", path.as_str())])
+        );
+        assert!(!asked[0].headers.contains_key("proxy-authorization"));
 
-    // The message about an unreachable proxy does not contain its password.
-    let nowhere = NOWHERE.strip_prefix("http://").unwrap();
-    let mut config = home.config.clone();
-    config["wechat"]["proxy_url"] = with_password(nowhere).into();
-    let mut home = Home::of(&wechat, &[APP]);
-    home.config = config;
-    fs::write(home.path("headers"), format!("X-Key: {TOKEN}")).unwrap();
-    let exporter = behind_proxy(&home, &wechat, &other.base_url()).await;
-    let problem = has_no_way(&exporter).await;
-    let words = "no connection to WeChat; check network, DNS, proxy and wechat.base_url";
-    assert!(problem.contains(words), "{problem}");
-    assert!(!exporter.running.output().contains(password));
+        // The message about an unreachable proxy does not contain its password.
+        let nowhere = NOWHERE.strip_prefix("http://").unwrap();
+        let mut config = home.config.clone();
+        config["wechat"]["proxy_url"] = with_password(nowhere).into();
+        let mut home = Home::of(&wechat, &[APP]);
+        home.config = config;
+        fs::write(home.path("headers"), format!("X-Key: {TOKEN}")).unwrap();
+        let exporter = behind_proxy(&home, &wechat, &other.base_url()).await;
+        let problem = has_no_way(&exporter).await;
+        let words = "no connection to WeChat; check network, DNS, proxy and wechat.base_url";
+        assert!(problem.contains(words), "{problem}");
+        assert!(!exporter.running.output().contains(password));
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn a_configured_ca_is_trusted() {
-    let wechat = WeChat::of(&[APP]).await;
-    let app = simulator::create_app(Arc::clone(&wechat.simulator));
-    let (address, ca) = serve_over_tls(app, &["127.0.0.1"]).await;
-    let base_url = format!("https://{address}");
-    let mut home = Home::of(&wechat, &[APP]);
-    home.config["wechat"]["base_url"] = base_url.clone().into();
-    let exporter = home.start().await;
-    let problem = has_no_way(&exporter).await;
-    assert!(problem.contains("no connection to WeChat"), "{problem}");
-    assert!(
-        problem.contains("invalid peer certificate: UnknownIssuer"),
-        "{problem}"
-    );
-    assert!(wechat.simulator.requests().is_empty());
-    drop(exporter);
+    on_one_day(async || {
+        let wechat = WeChat::of(&[APP]).await;
+        let app = simulator::create_app(Arc::clone(&wechat.simulator));
+        let (address, ca) = serve_over_tls(app, &["127.0.0.1"]).await;
+        let base_url = format!("https://{address}");
+        let mut home = Home::of(&wechat, &[APP]);
+        home.config["wechat"]["base_url"] = base_url.clone().into();
+        let exporter = home.start().await;
+        let problem = has_no_way(&exporter).await;
+        assert!(problem.contains("no connection to WeChat"), "{problem}");
+        assert!(
+            problem.contains("invalid peer certificate: UnknownIssuer"),
+            "{problem}"
+        );
+        assert!(wechat.simulator.requests().is_empty());
+        drop(exporter);
 
-    fs::write(home.path("ca.pem"), ca).unwrap();
-    home.config["wechat"]["ca_file"] = "ca.pem".into();
-    let exporter = home.start().await;
-    has_portrait(&exporter, &wechat).await;
+        fs::write(home.path("ca.pem"), ca).unwrap();
+        home.config["wechat"]["ca_file"] = "ca.pem".into();
+        let exporter = home.start().await;
+        has_portrait(&exporter, &wechat).await;
+    })
+    .await;
 }

@@ -14,7 +14,7 @@ use wxapp_portrait_exporter::portrait::Window;
 
 use crate::harness::{
     APP, Hand, Home, Inside, OTHER, Page, Running, WeChat, appid, apps_of, asked_days, eventually,
-    step, yesterday,
+    on_one_day, step, yesterday,
 };
 
 /// Returns how often an operation of the archive failed.
@@ -30,39 +30,42 @@ fn days(page: &Page) -> Option<f64> {
 
 #[tokio::test]
 async fn a_killed_exporter_shows_the_same_users_without_wechat() {
-    let wechat = WeChat::of(&[APP, OTHER]).await;
-    let mut home = Home::of(&wechat, &[APP, OTHER]);
-    home.config["windows"] = json!(["1d", "7d", "30d"]);
-    let mut exporter = home.start().await;
-    let before = exporter.ready().await;
-    // There is no listener.
-    home.config["wechat"]["base_url"] = json!("http://127.0.0.1:1");
+    on_one_day(async || {
+        let wechat = WeChat::of(&[APP, OTHER]).await;
+        let mut home = Home::of(&wechat, &[APP, OTHER]);
+        home.config["windows"] = json!(["1d", "7d", "30d"]);
+        let mut exporter = home.start().await;
+        let before = exporter.ready().await;
+        // There is no listener.
+        home.config["wechat"]["base_url"] = json!("http://127.0.0.1:1");
 
-    // A busy machine may need more than one attempt.
-    let mut fastest = Duration::MAX;
-    for _ in 0..5 {
-        exporter.running.signal("KILL");
-        let (end, _) = exporter.running.ended().await;
-        assert_eq!(end.signal(), Some(9));
-        let start = Instant::now();
-        exporter = home.start().await;
-        let after = exporter.metrics().await;
-        fastest = fastest.min(start.elapsed());
-        assert_eq!(after.users(None), before.users(None));
-        if fastest < Duration::from_secs(1) {
-            break;
+        // A busy machine may need more than one attempt.
+        let mut fastest = Duration::MAX;
+        for _ in 0..5 {
+            exporter.running.signal("KILL");
+            let (end, _) = exporter.running.ended().await;
+            assert_eq!(end.signal(), Some(9));
+            let start = Instant::now();
+            exporter = home.start().await;
+            let after = exporter.metrics().await;
+            fastest = fastest.min(start.elapsed());
+            assert_eq!(after.users(None), before.users(None));
+            if fastest < Duration::from_secs(1) {
+                break;
+            }
         }
-    }
-    assert!(fastest < Duration::from_secs(1), "{fastest:?}");
-    let after = exporter.metrics().await;
-    assert_eq!(exporter.get("/-/ready").await.0, 200);
-    for metric in [
-        "wxapp_portrait_last_success_timestamp_seconds",
-        "wxapp_portrait_reference_date_timestamp_seconds",
-        "wxapp_portrait_archived_portraits",
-    ] {
-        assert_eq!(after.series(metric), before.series(metric));
-    }
+        assert!(fastest < Duration::from_secs(1), "{fastest:?}");
+        let after = exporter.metrics().await;
+        assert_eq!(exporter.get("/-/ready").await.0, 200);
+        for metric in [
+            "wxapp_portrait_last_success_timestamp_seconds",
+            "wxapp_portrait_reference_date_timestamp_seconds",
+            "wxapp_portrait_archived_portraits",
+        ] {
+            assert_eq!(after.series(metric), before.series(metric));
+        }
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -97,56 +100,62 @@ async fn without_an_archive_it_serves_from_memory_and_says_so() {
 
 #[tokio::test]
 async fn a_damaged_archive_is_set_aside_and_not_deleted() {
-    let wechat = WeChat::of(&[APP]).await;
-    let home = Home::of(&wechat, &[APP]);
-    let garbage = "no database\n".repeat(1000);
-    std::fs::create_dir(home.path("data")).unwrap();
-    std::fs::write(home.archive_file(), &garbage).unwrap();
-    let exporter = home.start().await;
-    let page = exporter.ready().await;
-    assert!(!page.users(Some(APP)).is_empty());
-    assert_eq!(days(&page), Some(asked_days().into()));
-    assert!(failures(&page, "open") >= 1.0);
-    let log = exporter.running.output();
-    assert!(log.contains("was damaged; it is kept as"), "{log}");
-    let kept: Vec<_> = std::fs::read_dir(home.path("data"))
-        .unwrap()
-        .map(|file| file.unwrap().path())
-        .filter(|file| file.to_string_lossy().contains(".damaged-"))
-        .collect();
-    assert_eq!(kept.len(), 1, "{kept:?}");
-    assert_eq!(std::fs::read_to_string(&kept[0]).unwrap(), garbage);
+    on_one_day(async || {
+        let wechat = WeChat::of(&[APP]).await;
+        let home = Home::of(&wechat, &[APP]);
+        let garbage = "no database\n".repeat(1000);
+        std::fs::create_dir(home.path("data")).unwrap();
+        std::fs::write(home.archive_file(), &garbage).unwrap();
+        let exporter = home.start().await;
+        let page = exporter.ready().await;
+        assert!(!page.users(Some(APP)).is_empty());
+        assert_eq!(days(&page), Some(asked_days().into()));
+        assert!(failures(&page, "open") >= 1.0);
+        let log = exporter.running.output();
+        assert!(log.contains("was damaged; it is kept as"), "{log}");
+        let kept: Vec<_> = std::fs::read_dir(home.path("data"))
+            .unwrap()
+            .map(|file| file.unwrap().path())
+            .filter(|file| file.to_string_lossy().contains(".damaged-"))
+            .collect();
+        assert_eq!(kept.len(), 1, "{kept:?}");
+        assert_eq!(std::fs::read_to_string(&kept[0]).unwrap(), garbage);
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn answers_are_shown_while_the_archive_is_locked_and_stored_later() {
-    let wechat = WeChat::of(&[APP]).await;
-    wechat.set_fault(APP, "garbage");
-    let home = Home::of(&wechat, &[APP]);
-    let exporter = home.start().await;
-    assert_eq!(days(&exporter.ready().await), Some(0.0));
+    on_one_day(async || {
+        let wechat = WeChat::of(&[APP]).await;
+        wechat.set_fault(APP, "garbage");
+        let home = Home::of(&wechat, &[APP]);
+        let exporter = home.start().await;
+        assert_eq!(days(&exporter.ready().await), Some(0.0));
 
-    let lock = Connection::open(home.archive_file()).unwrap();
-    lock.execute_batch("BEGIN EXCLUSIVE").unwrap();
-    wechat.simulator.clear_faults(&APP.parse().unwrap());
-    let page = exporter
-        .metrics_with("users in spite of the lock", |page| {
-            (!page.users(Some(APP)).is_empty()).then(|| Page(page.0.clone()))
-        })
-        .await;
-    assert!(failures(&page, "write") >= 1.0);
-    assert_eq!(days(&page), Some(0.0));
-    let log = exporter.running.output();
-    assert!(log.contains("another program holds it locked"), "{log}");
+        let lock = Connection::open(home.archive_file()).unwrap();
+        lock.execute_batch("BEGIN EXCLUSIVE").unwrap();
+        wechat.simulator.clear_faults(&APP.parse().unwrap());
+        let page = exporter
+            .metrics_with("users in spite of the lock", |page| {
+                (!page.users(Some(APP)).is_empty()).then(|| Page(page.0.clone()))
+            })
+            .await;
+        assert!(failures(&page, "write") >= 1.0);
+        assert_eq!(days(&page), Some(0.0));
+        let log = exporter.running.output();
+        assert!(log.contains("another program holds it locked"), "{log}");
 
-    drop(lock);
-    exporter
-        .metrics_with("both days in the archive", |page| {
-            (days(page) == Some(asked_days().into())).then_some(())
-        })
-        .await;
-    let (_, status) = exporter.get("/api/v1/status").await;
-    assert!(status.contains("\"problem\":null},\"apps\""), "{status}");
+        drop(lock);
+        exporter
+            .metrics_with("both days in the archive", |page| {
+                (days(page) == Some(asked_days().into())).then_some(())
+            })
+            .await;
+        let (_, status) = exporter.get("/api/v1/status").await;
+        assert!(status.contains("\"problem\":null},\"apps\""), "{status}");
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -156,81 +165,84 @@ async fn waiting_answers_are_stored_although_nothing_is_due() {
     let wechat = WeChat::start(apps_of(&[APP]), hand.clock()).await;
     let mut inside = Inside::start(&wechat.base_url(), &[APP], &hand).await;
     inside.scan_for(&wechat);
-    let _polling = inside.poll(APP, Window::OneDay).await;
-    inside.ready().await;
+    let mut app = inside.restore(APP, &[Window::OneDay]).await;
+    step(&mut app).await;
 
     let lock = Connection::open(inside.store().path()).unwrap();
     lock.execute_batch("BEGIN EXCLUSIVE").unwrap();
     hand.forward(TimeDelta::minutes(30));
-    inside
-        .metrics_with("the second answer", |page| {
-            (failures(page, "write") >= 2.0).then_some(())
-        })
-        .await;
+    let next_step_at = step(&mut app).await;
+    assert!(failures(&inside.metrics().await, "write") >= 2.0);
     let asked = wechat.simulator.requests()[APP].portrait;
     assert_eq!(asked, 4);
-    let settled = |lock: &Connection| {
+    let settled = || {
         let query = "SELECT total(settled) FROM portraits";
         lock.query_one(query, [], |row| row.get::<_, f64>(0))
             .unwrap()
     };
-    assert!(settled(&lock) < 0.5);
+    assert!(settled() < 0.5);
     lock.execute_batch("ROLLBACK").unwrap();
-    hand.forward(TimeDelta::minutes(30));
-    eventually("the second answers in the archive", async || {
-        (settled(&lock) > 1.5).then_some(())
-    })
-    .await;
+    // Long before a day is due.
+    assert!(next_step_at < hand.now() + TimeDelta::minutes(1));
+    hand.move_to(next_step_at);
+    step(&mut app).await;
+    assert!(settled() > 1.5);
     assert_eq!(wechat.simulator.requests()[APP].portrait, asked);
 }
 
 #[tokio::test]
 async fn a_copy_made_while_the_exporter_runs_is_complete() {
-    let wechat = WeChat::of(&[APP]).await;
-    let home = Home::of(&wechat, &[APP]);
-    let exporter = home.start().await;
-    let before = exporter.ready().await;
-    for file in std::fs::read_dir(home.path("data")).unwrap() {
-        let file = file.unwrap();
-        let mode = file.metadata().unwrap().permissions().mode() & 0o777;
-        assert_eq!(mode, 0o600, "{:?}", file.path());
-    }
-    let mut restored = Home::of(&wechat, &[APP]);
-    restored.config["wechat"]["base_url"] = json!("http://127.0.0.1:1");
-    std::fs::create_dir(restored.path("data")).unwrap();
-    let mut sqlite = Command::new("sqlite3");
-    sqlite
-        .arg(home.archive_file())
-        .arg(format!(".backup '{}'", restored.archive_file().display()));
-    let output = sqlite.output().unwrap();
-    assert!(output.status.success(), "{output:?}");
-    let after = restored.start().await.metrics().await;
-    assert_eq!(after.users(None), before.users(None));
+    on_one_day(async || {
+        let wechat = WeChat::of(&[APP]).await;
+        let home = Home::of(&wechat, &[APP]);
+        let exporter = home.start().await;
+        let before = exporter.ready().await;
+        for file in std::fs::read_dir(home.path("data")).unwrap() {
+            let file = file.unwrap();
+            let mode = file.metadata().unwrap().permissions().mode() & 0o777;
+            assert_eq!(mode, 0o600, "{:?}", file.path());
+        }
+        let mut restored = Home::of(&wechat, &[APP]);
+        restored.config["wechat"]["base_url"] = json!("http://127.0.0.1:1");
+        std::fs::create_dir(restored.path("data")).unwrap();
+        let mut sqlite = Command::new("sqlite3");
+        sqlite
+            .arg(home.archive_file())
+            .arg(format!(".backup '{}'", restored.archive_file().display()));
+        let output = sqlite.output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let after = restored.start().await.metrics().await;
+        assert_eq!(after.users(None), before.users(None));
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn a_damaged_answer_does_not_hide_the_others() {
-    let wechat = WeChat::of(&[APP]).await;
-    let home = Home::of(&wechat, &[APP]);
-    home.archive(&wechat, &[APP], 30);
-    let archive = Connection::open(home.archive_file()).unwrap();
-    let damage =
-        "UPDATE portraits SET answer = x'7bff7d', figures = 'none' WHERE reference_date = ?1";
-    let day = calendar::days_before(yesterday(), 14).to_string();
-    archive.execute(damage, [day]).unwrap();
-    let exporter = home.start().await;
-    let page = exporter.ready().await;
-    assert!(!page.users(Some(APP)).is_empty());
-    let past = page.series("wxapp_portrait_past_users");
-    let mut days: Vec<&str> = past
-        .keys()
-        .map(|labels| labels["days_ago"].as_str())
-        .collect();
-    days.sort_unstable();
-    days.dedup();
-    assert_eq!(days, ["1", "21", "28", "7"]);
-    let log = exporter.running.output();
-    assert!(log.contains("cannot read an archived answer"), "{log}");
+    on_one_day(async || {
+        let wechat = WeChat::of(&[APP]).await;
+        let home = Home::of(&wechat, &[APP]);
+        home.archive(&wechat, &[APP], 30);
+        let archive = Connection::open(home.archive_file()).unwrap();
+        let damage =
+            "UPDATE portraits SET answer = x'7bff7d', figures = 'none' WHERE reference_date = ?1";
+        let day = calendar::days_before(yesterday(), 14).to_string();
+        archive.execute(damage, [day]).unwrap();
+        let exporter = home.start().await;
+        let page = exporter.ready().await;
+        assert!(!page.users(Some(APP)).is_empty());
+        let past = page.series("wxapp_portrait_past_users");
+        let mut days: Vec<&str> = past
+            .keys()
+            .map(|labels| labels["days_ago"].as_str())
+            .collect();
+        days.sort_unstable();
+        days.dedup();
+        assert_eq!(days, ["1", "21", "28", "7"]);
+        let log = exporter.running.output();
+        assert!(log.contains("cannot read an archived answer"), "{log}");
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -257,28 +269,31 @@ async fn a_damaged_answer_whose_figures_are_known_is_requested_again() {
 
 #[tokio::test]
 async fn days_beyond_the_retention_are_deleted_from_the_start() {
-    let wechat = WeChat::of(&[APP]).await;
-    let mut home = Home::of(&wechat, &[APP]);
-    home.archive(&wechat, &[APP], 60);
-    home.config["archive"] = json!({"retention": "30d"});
-    let exporter = home.start().await;
-    exporter
-        .metrics_with("the days that are left", |page| {
-            (days(page) == Some(30.0)).then_some(())
+    on_one_day(async || {
+        let wechat = WeChat::of(&[APP]).await;
+        let mut home = Home::of(&wechat, &[APP]);
+        home.archive(&wechat, &[APP], 60);
+        home.config["archive"] = json!({"retention": "30d"});
+        let exporter = home.start().await;
+        exporter
+            .metrics_with("the days that are left", |page| {
+                (days(page) == Some(30.0)).then_some(())
+            })
+            .await;
+        let log = exporter.running.output();
+        assert!(log.contains("deleted days beyond the retention"), "{log}");
+        // Two windows of this app are not configured; their days are deleted nevertheless.
+        let archive = Connection::open(home.archive_file()).unwrap();
+        let count = |query| {
+            archive
+                .query_one(query, [], |row| row.get::<_, u32>(0))
+                .unwrap()
+        };
+        assert_eq!(count("SELECT count(*) FROM portraits"), 90);
+        eventually("the space to be given back", async || {
+            (count("PRAGMA freelist_count") == 0).then_some(())
         })
         .await;
-    let log = exporter.running.output();
-    assert!(log.contains("deleted days beyond the retention"), "{log}");
-    // Two windows of this app are not configured; their days are deleted nevertheless.
-    let archive = Connection::open(home.archive_file()).unwrap();
-    let count = |query| {
-        archive
-            .query_one(query, [], |row| row.get::<_, u32>(0))
-            .unwrap()
-    };
-    assert_eq!(count("SELECT count(*) FROM portraits"), 90);
-    eventually("the space to be given back", async || {
-        (count("PRAGMA freelist_count") == 0).then_some(())
     })
     .await;
 }

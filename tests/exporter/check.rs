@@ -13,8 +13,8 @@ use wxapp_portrait_exporter::portrait::Window;
 use wxapp_portrait_exporter::simulator::{FUNCTION_ENV, FUNCTION_NAME, Settings};
 
 use crate::harness::{
-    APP, Home, Labels, OTHER, Running, WeChat, appid, apps_of, client, now, program, quoted,
-    yesterday,
+    APP, Home, Labels, OTHER, Running, WeChat, appid, apps_of, client, now, on_one_day, program,
+    quoted,
 };
 
 /// One app: what is configured for it, the fault of WeChat, and the expected result.
@@ -257,7 +257,7 @@ async fn run(home: &Home, command: Command) -> Outcome {
 
 /// Returns new and active users of a portrait, by platform.
 fn sums(wechat: &WeChat, app: &str, (window, days): (Window, u64)) -> (NaiveDate, [f64; 2]) {
-    let day = calendar::days_before(yesterday(), days);
+    let day = calendar::days_before(calendar::yesterday(now()), days);
     let users = wechat.users(app, window, day);
     let sum = |cohort| {
         let of = |labels: &Labels| labels["dimension"] == "platform" && labels["cohort"] == cohort;
@@ -269,115 +269,121 @@ fn sums(wechat: &WeChat, app: &str, (window, days): (Window, u64)) -> (NaiveDate
 
 #[tokio::test]
 async fn a_table_shows_the_result_and_the_advice_for_every_app() {
-    let cases = cases();
-    let (wechat, home) = home_of(&cases).await;
-    let outcome = checked(&home, &[]).await;
-    let failed = cases.iter().filter(|case| !case.is_good()).count();
-    let all = cases.len();
-    assert_eq!(outcome.code, Some(1));
-    assert!(
-        outcome
-            .log
-            .contains(&format!("{failed} of {all} apps failed")),
-        "{}",
-        outcome.log
-    );
-    assert!(
-        outcome
-            .log
-            .contains("token_endpoint: every token that is fetched takes away")
-    );
-    assert!(
-        !outcome.log.contains('\u{1b}'),
-        "a bar is for terminals: {}",
-        outcome.log
-    );
+    on_one_day(async || {
+        let cases = cases();
+        let (wechat, home) = home_of(&cases).await;
+        let outcome = checked(&home, &[]).await;
+        let failed = cases.iter().filter(|case| !case.is_good()).count();
+        let all = cases.len();
+        assert_eq!(outcome.code, Some(1));
+        assert!(
+            outcome
+                .log
+                .contains(&format!("{failed} of {all} apps failed")),
+            "{}",
+            outcome.log
+        );
+        assert!(
+            outcome
+                .log
+                .contains("token_endpoint: every token that is fetched takes away")
+        );
+        assert!(
+            !outcome.log.contains('\u{1b}'),
+            "a bar is for terminals: {}",
+            outcome.log
+        );
 
-    let mut lines = outcome.output.lines();
-    let head = lines.next().unwrap();
-    let columns = ["APPID", "ACCESS", "TOKEN", "ANSWER", "REASON", "DAY"]
-        .map(|word| head.find(word).unwrap());
-    assert_eq!(
-        head.split_whitespace().collect::<Vec<_>>()[6..],
-        ["NEW", "ACTIVE", "APP"]
-    );
-    for (index, case) in cases.iter().enumerate() {
-        let app = name(index);
-        let portrait = case.shown.map(|portrait| sums(&wechat, &app, portrait));
-        let row = lines.next().unwrap();
-        let day = portrait.map_or("-".to_owned(), |(day, _)| day.to_string());
-        let left = [
-            &app,
-            case.access,
-            case.token.unwrap_or("-"),
-            case.answer.unwrap_or("-"),
-            case.reason.unwrap_or("-"),
-            &day,
-        ];
-        for (column, cell) in columns.into_iter().zip(left) {
-            assert!(
-                row[column..].starts_with(&format!("{cell} ")),
-                "{cell}: {row}"
-            );
+        let mut lines = outcome.output.lines();
+        let head = lines.next().unwrap();
+        let columns = ["APPID", "ACCESS", "TOKEN", "ANSWER", "REASON", "DAY"]
+            .map(|word| head.find(word).unwrap());
+        assert_eq!(
+            head.split_whitespace().collect::<Vec<_>>()[6..],
+            ["NEW", "ACTIVE", "APP"]
+        );
+        for (index, case) in cases.iter().enumerate() {
+            let app = name(index);
+            let portrait = case.shown.map(|portrait| sums(&wechat, &app, portrait));
+            let row = lines.next().unwrap();
+            let day = portrait.map_or("-".to_owned(), |(day, _)| day.to_string());
+            let left = [
+                &app,
+                case.access,
+                case.token.unwrap_or("-"),
+                case.answer.unwrap_or("-"),
+                case.reason.unwrap_or("-"),
+                &day,
+            ];
+            for (column, cell) in columns.into_iter().zip(left) {
+                assert!(
+                    row[column..].starts_with(&format!("{cell} ")),
+                    "{cell}: {row}"
+                );
+            }
+            let [new, active] = portrait.map_or(["-", "-"].map(str::to_owned), |(_, sums)| {
+                sums.map(|users| users.to_string())
+            });
+            let app_name = case.keys["name"].as_str().unwrap_or(&app);
+            let right = format!("{new:>9}  {active:>9}  {app_name}");
+            assert!(row.ends_with(&right), "{right}: {row}");
+            if !case.words.is_empty() {
+                let problem = lines.next().unwrap();
+                assert!(problem.starts_with("  "), "{problem}");
+                assert!(problem.contains(case.words), "{problem}");
+                let is_of_settings = ["AppSecret", "allow-list"]
+                    .iter()
+                    .any(|word| problem.contains(word));
+                assert_eq!(problem.contains(SETTINGS), is_of_settings, "{problem}");
+            }
         }
-        let [new, active] = portrait.map_or(["-", "-"].map(str::to_owned), |(_, sums)| {
-            sums.map(|users| users.to_string())
-        });
-        let app_name = case.keys["name"].as_str().unwrap_or(&app);
-        let right = format!("{new:>9}  {active:>9}  {app_name}");
-        assert!(row.ends_with(&right), "{right}: {row}");
-        if !case.words.is_empty() {
-            let problem = lines.next().unwrap();
-            assert!(problem.starts_with("  "), "{problem}");
-            assert!(problem.contains(case.words), "{problem}");
-            let is_of_settings = ["AppSecret", "allow-list"]
-                .iter()
-                .any(|word| problem.contains(word));
-            assert_eq!(problem.contains(SETTINGS), is_of_settings, "{problem}");
-        }
-    }
-    assert_eq!(
-        lines.next(),
-        Some(&*format!("apps: {all}, failed: {failed}"))
-    );
-    assert_eq!(lines.next(), None);
+        assert_eq!(
+            lines.next(),
+            Some(&*format!("apps: {all}, failed: {failed}"))
+        );
+        assert_eq!(lines.next(), None);
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn the_json_output_is_a_list_with_all_fields() {
-    let cases = cases();
-    let (wechat, home) = home_of(&cases).await;
-    let outcome = checked(&home, &["--format", "json"]).await;
-    assert_eq!(outcome.code, Some(1));
-    let list: Vec<Value> = serde_json::from_str(&outcome.output).unwrap();
-    assert_eq!(list.len(), cases.len());
-    for (index, (case, mut found)) in cases.iter().zip(list).enumerate() {
-        let app = name(index);
-        let problem = found["problem"].take();
-        assert_eq!(problem.is_null(), case.words.is_empty(), "{problem}");
-        assert!(
-            problem.as_str().unwrap_or_default().contains(case.words),
-            "{problem}"
-        );
-        let portrait = case.shown.map(|portrait| sums(&wechat, &app, portrait));
-        // Whole numbers in the answer.
-        let users =
-            portrait.map(|(_, sums)| sums.map(|sum| sum.to_string().parse::<u64>().unwrap()));
-        let expected = json!({
-            "appid": app,
-            "app": case.keys["name"].as_str().unwrap_or(&app),
-            "ok": case.is_good(),
-            "access": case.access,
-            "token": case.token,
-            "answer": case.answer,
-            "reason": case.reason,
-            "errcode": case.errcode,
-            "reference_date": portrait.map(|(day, _)| day.to_string()),
-            "users": users.map(|[new, active]| json!({"new": new, "active": active})),
-            "problem": null,
-        });
-        assert_eq!(found, expected);
-    }
+    on_one_day(async || {
+        let cases = cases();
+        let (wechat, home) = home_of(&cases).await;
+        let outcome = checked(&home, &["--format", "json"]).await;
+        assert_eq!(outcome.code, Some(1));
+        let list: Vec<Value> = serde_json::from_str(&outcome.output).unwrap();
+        assert_eq!(list.len(), cases.len());
+        for (index, (case, mut found)) in cases.iter().zip(list).enumerate() {
+            let app = name(index);
+            let problem = found["problem"].take();
+            assert_eq!(problem.is_null(), case.words.is_empty(), "{problem}");
+            assert!(
+                problem.as_str().unwrap_or_default().contains(case.words),
+                "{problem}"
+            );
+            let portrait = case.shown.map(|portrait| sums(&wechat, &app, portrait));
+            // Whole numbers in the answer.
+            let users =
+                portrait.map(|(_, sums)| sums.map(|sum| sum.to_string().parse::<u64>().unwrap()));
+            let expected = json!({
+                "appid": app,
+                "app": case.keys["name"].as_str().unwrap_or(&app),
+                "ok": case.is_good(),
+                "access": case.access,
+                "token": case.token,
+                "answer": case.answer,
+                "reason": case.reason,
+                "errcode": case.errcode,
+                "reference_date": portrait.map(|(day, _)| day.to_string()),
+                "users": users.map(|[new, active]| json!({"new": new, "active": active})),
+                "problem": null,
+            });
+            assert_eq!(found, expected);
+        }
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -470,28 +476,31 @@ async fn nothing_is_archived_and_no_archive_is_opened() {
 
 #[tokio::test]
 async fn rows_are_written_as_they_arrive_and_an_interrupt_ends_the_wait() {
-    for format in ["table", "json"] {
-        let wechat = WeChat::of(&[APP, OTHER]).await;
-        wechat.set_fault(OTHER, "delay=1h");
-        let mut home = Home::of(&wechat, &[APP, OTHER]);
-        home.config["wechat"]["timeout"] = json!("5m");
-        let mut running = Running::start(check(&home, &["--format", format]));
-        running.said(&yesterday().to_string()).await;
-        running.signal("INT");
-        let (end, duration) = running.ended().await;
-        let said = running.output();
-        home.scan(&said);
-        assert_eq!(end.code(), Some(1), "{said}");
-        assert!(duration < Duration::from_secs(5), "{duration:?}");
-        assert!(
-            said.contains("problem=\"interrupted before it was done\""),
-            "{said}"
-        );
-        assert!(
-            !said.contains("panicked") && !said.contains("failed: "),
-            "{said}"
-        );
-    }
+    on_one_day(async || {
+        for format in ["table", "json"] {
+            let wechat = WeChat::of(&[APP, OTHER]).await;
+            wechat.set_fault(OTHER, "delay=1h");
+            let mut home = Home::of(&wechat, &[APP, OTHER]);
+            home.config["wechat"]["timeout"] = json!("5m");
+            let mut running = Running::start(check(&home, &["--format", format]));
+            running.said(&calendar::yesterday(now()).to_string()).await;
+            running.signal("INT");
+            let (end, duration) = running.ended().await;
+            let said = running.output();
+            home.scan(&said);
+            assert_eq!(end.code(), Some(1), "{said}");
+            assert!(duration < Duration::from_secs(5), "{duration:?}");
+            assert!(
+                said.contains("problem=\"interrupted before it was done\""),
+                "{said}"
+            );
+            assert!(
+                !said.contains("panicked") && !said.contains("failed: "),
+                "{said}"
+            );
+        }
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -513,32 +522,35 @@ async fn a_closed_pipe_does_not_cause_a_panic() {
 
 #[tokio::test]
 async fn progress_is_shown_on_a_terminal_next_to_complete_rows() {
-    let apps: Vec<String> = (0..12).map(name).collect();
-    let apps: Vec<&str> = apps.iter().map(String::as_str).collect();
-    let wechat = WeChat::of(&apps).await;
-    for app in &apps[6..] {
-        wechat.set_fault(app, "delay=300ms");
-    }
-    let home = Home::of(&wechat, &apps);
-    let plain = checked(&home, &[]).await;
-    let mut script = Command::new("script");
-    script.args(["--quiet", "--return", "--command"]);
-    script
-        .arg(quoted(&check(&home, &["--log.level", "error"])))
-        .arg("/dev/null")
-        .stdin(Stdio::null());
-    let outcome = run(&home, script).await;
-    assert_eq!(outcome.code, Some(0), "{}", outcome.output);
-    assert!(outcome.output.contains("6/12 apps"), "{}", outcome.output);
-    // Rows begin where the bar was removed.
-    let shown = outcome
-        .output
-        .replace("\r\u{1b}[2K", "\n")
-        .replace('\r', "");
-    let shown: Vec<&str> = shown.lines().collect();
-    for row in plain.output.lines() {
-        assert!(shown.contains(&row), "{row}: {shown:?}");
-    }
-    let last = shown.last().copied();
-    assert_eq!(last, plain.output.lines().last(), "the bar is gone");
+    on_one_day(async || {
+        let apps: Vec<String> = (0..12).map(name).collect();
+        let apps: Vec<&str> = apps.iter().map(String::as_str).collect();
+        let wechat = WeChat::of(&apps).await;
+        for app in &apps[6..] {
+            wechat.set_fault(app, "delay=300ms");
+        }
+        let home = Home::of(&wechat, &apps);
+        let plain = checked(&home, &[]).await;
+        let mut script = Command::new("script");
+        script.args(["--quiet", "--return", "--command"]);
+        script
+            .arg(quoted(&check(&home, &["--log.level", "error"])))
+            .arg("/dev/null")
+            .stdin(Stdio::null());
+        let outcome = run(&home, script).await;
+        assert_eq!(outcome.code, Some(0), "{}", outcome.output);
+        assert!(outcome.output.contains("6/12 apps"), "{}", outcome.output);
+        // Rows begin where the bar was removed.
+        let shown = outcome
+            .output
+            .replace("\r\u{1b}[2K", "\n")
+            .replace('\r', "");
+        let shown: Vec<&str> = shown.lines().collect();
+        for row in plain.output.lines() {
+            assert!(shown.contains(&row), "{row}: {shown:?}");
+        }
+        let last = shown.last().copied();
+        assert_eq!(last, plain.output.lines().last(), "the bar is gone");
+    })
+    .await;
 }

@@ -12,7 +12,7 @@ use regex::Regex;
 use serde_json::Value;
 use wxapp_portrait_exporter::cli::Cli;
 
-use crate::harness::{Prometheus, newer, root, scraping};
+use crate::harness::{Prometheus, newer, on_one_day, root, scraping};
 use crate::metrics::exporter_with_everything;
 use crate::promql::{self, Vocabulary};
 use crate::rules;
@@ -87,44 +87,47 @@ fn assert_none(faults: &[String]) {
 /// One after another, as all use the same ports.
 #[tokio::test]
 async fn the_instructions_of_the_documents_work() {
-    let documents = documents();
-    let world = host::World::start().await;
-    let mut faults = Vec::new();
-    let mut samples = BTreeSet::new();
-    for document in &documents {
-        let host = Host::new(&world, &document.path, &tracked("*"));
-        for block in &document.blocks {
-            let text = world.filled_in(&block.text);
-            let done = match block.language.as_str() {
-                "console" => host.run(&text).await.map(drop),
-                "ini" => host.edit_unit(&text).await,
-                "yaml" => yaml::check(&host, &text).await,
-                "json" => serde_json::from_str::<Value>(&text)
-                    .map(drop)
-                    .map_err(|error| error.to_string()),
-                "promql" => promql::read(&text).map(drop),
-                "" if is_series(&text) => Ok(()),
-                "" => SAMPLES
-                    .iter()
-                    .find(|(start, _)| block.text.starts_with(start))
-                    .map(|(start, _)| {
-                        samples.insert(*start);
-                    })
-                    .ok_or("unknown kind of block: see SAMPLES".to_owned()),
-                language => Err(format!("no test knows blocks of {language}")),
-            };
-            if let Err(problem) = done {
-                let Block { line, text, .. } = block;
-                faults.push(format!("{}:{line}:\n{text}{problem}", document.path));
+    on_one_day(async || {
+        let documents = documents();
+        let world = host::World::start().await;
+        let mut faults = Vec::new();
+        let mut samples = BTreeSet::new();
+        for document in &documents {
+            let host = Host::new(&world, &document.path, &tracked("*"));
+            for block in &document.blocks {
+                let text = world.filled_in(&block.text);
+                let done = match block.language.as_str() {
+                    "console" => host.run(&text).await.map(drop),
+                    "ini" => host.edit_unit(&text).await,
+                    "yaml" => yaml::check(&host, &text).await,
+                    "json" => serde_json::from_str::<Value>(&text)
+                        .map(drop)
+                        .map_err(|error| error.to_string()),
+                    "promql" => promql::read(&text).map(drop),
+                    "" if is_series(&text) => Ok(()),
+                    "" => SAMPLES
+                        .iter()
+                        .find(|(start, _)| block.text.starts_with(start))
+                        .map(|(start, _)| {
+                            samples.insert(*start);
+                        })
+                        .ok_or("unknown kind of block: see SAMPLES".to_owned()),
+                    language => Err(format!("no test knows blocks of {language}")),
+                };
+                if let Err(problem) = done {
+                    let Block { line, text, .. } = block;
+                    faults.push(format!("{}:{line}:\n{text}{problem}", document.path));
+                }
             }
+            let complaints = host.complaints().into_iter();
+            faults.extend(complaints.map(|line| format!("{}: {line}", document.path)));
         }
-        let complaints = host.complaints().into_iter();
-        faults.extend(complaints.map(|line| format!("{}: {line}", document.path)));
-    }
-    faults.extend(world.unused());
-    let unused = SAMPLES.iter().filter(|(start, _)| !samples.contains(start));
-    faults.extend(unused.map(|(_, what)| format!("no document has {what}: see SAMPLES")));
-    assert_none(&faults);
+        faults.extend(world.unused());
+        let unused = SAMPLES.iter().filter(|(start, _)| !samples.contains(start));
+        faults.extend(unused.map(|(_, what)| format!("no document has {what}: see SAMPLES")));
+        assert_none(&faults);
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -192,43 +195,46 @@ fn is_series(text: &str) -> bool {
 
 #[tokio::test]
 async fn every_query_of_the_documents_finds_something() {
-    let (_wechat, exporter) = exporter_with_everything().await;
-    let config = scraping(&[&exporter]);
-    let directory = || tempfile::tempdir().unwrap();
-    let old = Prometheus::over(directory(), &config);
-    let new = Prometheus::run(newer("prometheus").to_str().unwrap(), directory(), &config);
-    let mut faults = Vec::new();
-    let mut queries = 0;
-    for prometheus in [old, new] {
-        prometheus.query("min(wxapp_portrait_settled) == 1").await;
-        for (document, block) in blocks(&documents()) {
-            let query = match block.language.as_str() {
-                "promql" => block.text.clone(),
-                // The value of a sample is another one every day.
-                "" if is_series(&block.text) => {
-                    let series = block
-                        .text
-                        .lines()
-                        .map(|line| line.rsplit_once(' ').unwrap().0);
-                    series.collect::<Vec<_>>().join(" and on () ")
+    on_one_day(async || {
+        let (_wechat, exporter) = exporter_with_everything().await;
+        let config = scraping(&[&exporter]);
+        let directory = || tempfile::tempdir().unwrap();
+        let old = Prometheus::over(directory(), &config);
+        let new = Prometheus::run(newer("prometheus").to_str().unwrap(), directory(), &config);
+        let mut faults = Vec::new();
+        let mut queries = 0;
+        for prometheus in [old, new] {
+            prometheus.query("min(wxapp_portrait_settled) == 1").await;
+            for (document, block) in blocks(&documents()) {
+                let query = match block.language.as_str() {
+                    "promql" => block.text.clone(),
+                    // The value of a sample is another one every day.
+                    "" if is_series(&block.text) => {
+                        let series = block
+                            .text
+                            .lines()
+                            .map(|line| line.rsplit_once(' ').unwrap().0);
+                        series.collect::<Vec<_>>().join(" and on () ")
+                    }
+                    _ => continue,
+                };
+                queries += 1;
+                let answer = prometheus.ask("query", &[("query", &query)]).await;
+                if answer["data"]["result"]
+                    .as_array()
+                    .is_none_or(Vec::is_empty)
+                {
+                    faults.push(format!(
+                        "{}:{}: {query}: {answer}",
+                        document.path, block.line
+                    ));
                 }
-                _ => continue,
-            };
-            queries += 1;
-            let answer = prometheus.ask("query", &[("query", &query)]).await;
-            if answer["data"]["result"]
-                .as_array()
-                .is_none_or(Vec::is_empty)
-            {
-                faults.push(format!(
-                    "{}:{}: {query}: {answer}",
-                    document.path, block.line
-                ));
             }
         }
-    }
-    assert!(queries > 0);
-    assert_none(&faults);
+        assert!(queries > 0);
+        assert_none(&faults);
+    })
+    .await;
 }
 
 #[test]

@@ -14,8 +14,8 @@ use wxapp_portrait_exporter::simulator::Settings;
 use wxapp_portrait_exporter::wechat::errcodes::RULES;
 
 use crate::harness::{
-    APP, Hand, Home, Inside, OTHER, Page, Reader, Series, WeChat, apps_of, eventually, serve, step,
-    yesterday,
+    APP, Hand, Home, Inside, OTHER, Page, Reader, Series, WeChat, apps_of, eventually, on_one_day,
+    serve, step, yesterday,
 };
 
 /// A morning in Beijing: yesterday is available, and is requested repeatedly.
@@ -230,64 +230,67 @@ fn every_errcode_with_a_rule_is_tested() {
 
 #[tokio::test]
 async fn apps_with_every_fault_at_once_do_not_affect_the_others() {
-    let cases = cases();
-    let name = |index| format!("wxfa{index:014x}");
-    let faulty: Vec<String> = (0..cases.len()).map(name).collect();
-    let mut apps = vec![APP, OTHER];
-    apps.extend(faulty.iter().map(String::as_str));
-    let wechat = WeChat::of(&apps).await;
-    for (app, (fault, ..)) in faulty.iter().zip(&cases) {
-        wechat.set_fault(app, fault);
-    }
-    let mut home = Home::of(&wechat, &apps);
-    home.config["wechat"]["timeout"] = "700ms".into();
-    home.config["poll"]["interval"] = "12h".into();
-    let exporter = home.start().await;
+    on_one_day(async || {
+        let cases = cases();
+        let name = |index| format!("wxfa{index:014x}");
+        let faulty: Vec<String> = (0..cases.len()).map(name).collect();
+        let mut apps = vec![APP, OTHER];
+        apps.extend(faulty.iter().map(String::as_str));
+        let wechat = WeChat::of(&apps).await;
+        for (app, (fault, ..)) in faulty.iter().zip(&cases) {
+            wechat.set_fault(app, fault);
+        }
+        let mut home = Home::of(&wechat, &apps);
+        home.config["wechat"]["timeout"] = "700ms".into();
+        home.config["poll"]["interval"] = "12h".into();
+        let exporter = home.start().await;
 
-    let healthy = exporter
-        .metrics_with("the healthy apps", |page| {
-            let users = [APP, OTHER].map(|app| page.users(Some(app)).join("\n"));
-            users.iter().all(|users| !users.is_empty()).then_some(users)
-        })
-        .await;
-    let watch = async {
-        loop {
-            let page = exporter.metrics().await;
-            let users = [APP, OTHER].map(|app| page.users(Some(app)).join("\n"));
-            assert_eq!(users, healthy);
-            tokio::time::sleep(Duration::from_millis(50)).await;
+        let healthy = exporter
+            .metrics_with("the healthy apps", |page| {
+                let users = [APP, OTHER].map(|app| page.users(Some(app)).join("\n"));
+                users.iter().all(|users| !users.is_empty()).then_some(users)
+            })
+            .await;
+        let watch = async {
+            loop {
+                let page = exporter.metrics().await;
+                let users = [APP, OTHER].map(|app| page.users(Some(app)).join("\n"));
+                assert_eq!(users, healthy);
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        let check = async {
+            exporter.ready().await;
+            for (app, case) in faulty.iter().zip(&cases) {
+                assert_reported(&exporter, app, case).await;
+            }
+        };
+        tokio::select! {
+            () = check => {}
+            () = watch => {}
         }
-    };
-    let check = async {
-        exporter.ready().await;
-        for (app, case) in faulty.iter().zip(&cases) {
-            assert_reported(&exporter, app, case).await;
+        let page = exporter.metrics().await;
+        let mut expected = wechat.users(APP, Window::OneDay, yesterday());
+        expected.extend(wechat.users(OTHER, Window::OneDay, yesterday()));
+        assert_eq!(
+            page.series("wxapp_portrait_users"),
+            expected,
+            "of no faulty app"
+        );
+        for (endpoint, errcode) in [
+            ("portrait", "40164"),
+            ("token", "40164"),
+            ("portrait", "http_502"),
+            ("portrait", "timeout"),
+            ("portrait", "connect"),
+            ("portrait", "body"),
+        ] {
+            let labels = [("endpoint", endpoint), ("errcode", errcode)];
+            let failures = page.value("wxapp_portrait_api_request_failures_total", &labels);
+            assert!(failures >= Some(1.0), "{endpoint} {errcode}");
         }
-    };
-    tokio::select! {
-        () = check => {}
-        () = watch => {}
-    }
-    let page = exporter.metrics().await;
-    let mut expected = wechat.users(APP, Window::OneDay, yesterday());
-    expected.extend(wechat.users(OTHER, Window::OneDay, yesterday()));
-    assert_eq!(
-        page.series("wxapp_portrait_users"),
-        expected,
-        "of no faulty app"
-    );
-    for (endpoint, errcode) in [
-        ("portrait", "40164"),
-        ("token", "40164"),
-        ("portrait", "http_502"),
-        ("portrait", "timeout"),
-        ("portrait", "connect"),
-        ("portrait", "body"),
-    ] {
-        let labels = [("endpoint", endpoint), ("errcode", errcode)];
-        let failures = page.value("wxapp_portrait_api_request_failures_total", &labels);
-        assert!(failures >= Some(1.0), "{endpoint} {errcode}");
-    }
+    })
+    .await;
 }
 
 #[tokio::test]

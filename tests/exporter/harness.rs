@@ -10,6 +10,7 @@ use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
 use std::ops::Deref;
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,6 +20,7 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::serve::Listener;
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
+use futures_util::FutureExt as _;
 use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, IsCa, Issuer, KeyPair};
 use secrecy::SecretString;
 use serde_json::{Value, json};
@@ -69,6 +71,24 @@ pub(crate) fn yesterday() -> NaiveDate {
 pub(crate) fn asked_days() -> u8 {
     let days = (yesterday() - calendar::oldest_queryable(now())).num_days() + 1;
     days.try_into().unwrap()
+}
+
+/// Runs a test, and once more if it failed while the days changed that the exporter requests: what it
+/// expected of the days before is wrong then, and what it expects now is not.
+pub(crate) async fn on_one_day(test: impl AsyncFn()) {
+    let requested = || {
+        let now = now();
+        [calendar::oldest_queryable, calendar::newest_queryable].map(|day| day(now))
+    };
+    loop {
+        let days = requested();
+        let Err(panic) = AssertUnwindSafe(test()).catch_unwind().await else {
+            return;
+        };
+        if requested() == days {
+            std::panic::resume_unwind(panic);
+        }
+    }
 }
 
 pub(crate) fn appid(text: &str) -> AppId {

@@ -294,7 +294,7 @@ fn days_ago(past: &Series) -> BTreeSet<&str> {
         .collect()
 }
 
-/// A life with failures, all drawn from a seed; `SEED=… cargo test` repeats them.
+/// A life with failures, all drawn from a seed.
 struct Year {
     life: Life,
     dice: Rng,
@@ -475,7 +475,18 @@ impl Year {
 
 #[tokio::test]
 async fn in_a_year_of_faults_and_restarts_every_day_is_archived_with_its_final_figures() {
-    let seed = option_env!("SEED").map_or_else(|| fastrand::u64(..), |seed| seed.parse().unwrap());
+    live_a_year(0).await;
+}
+
+#[tokio::test]
+#[ignore = "takes minutes; tests/run --long runs it"]
+async fn in_ten_other_years_every_day_is_archived_with_its_final_figures() {
+    for seed in 1..=10 {
+        live_a_year(seed).await;
+    }
+}
+
+async fn live_a_year(seed: u64) {
     let mut year = Year::begin(seed).await;
     year.live().await;
     year.compare_archive();

@@ -52,10 +52,24 @@ struct Tally {
 
 #[tokio::test]
 async fn a_thousand_kills_lose_no_answer_that_was_on_the_page() {
-    let archives = (0..ARCHIVES).map(|_| Trial::run(fastrand::u64(..)));
+    kill_a_thousand(0).await;
+}
+
+#[tokio::test]
+#[ignore = "takes minutes; tests/run --long runs it"]
+async fn ten_thousand_kills_lose_no_answer_that_was_on_the_page() {
+    for round in 1..=10 {
+        kill_a_thousand(round * ARCHIVES).await;
+    }
+}
+
+/// Kills programs at moments that follow from seeds, the first of which is given; messages name the
+/// seed.
+async fn kill_a_thousand(seed: u64) {
+    let archives = (seed..seed + ARCHIVES).map(Trial::run);
     let tallies = join_all(archives).await;
     let sum = |number: fn(&Tally) -> u64| tallies.iter().map(number).sum::<u64>();
-    assert_eq!(sum(|tally| tally.kills), 1000);
+    assert_eq!(sum(|tally| tally.kills), ARCHIVES * KILLS);
     assert!(sum(|tally| tally.news) > 350, "{tallies:?}");
     assert!(sum(|tally| tally.revisions) > 500, "{tallies:?}");
 }

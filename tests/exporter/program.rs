@@ -10,8 +10,8 @@ use tokio::net::{TcpListener, TcpSocket};
 use wxapp_portrait_exporter::simulator::secret_of;
 
 use crate::harness::{
-    APP, Exporter, Home, OTHER, Page, Running, WeChat, appid, client, eventually, fake_wechat,
-    program, serve, yesterday,
+    APP, Exporter, Home, OTHER, Running, WeChat, appid, asked_days, client, eventually,
+    fake_wechat, on_one_day, program, serve, yesterday,
 };
 
 /// Lets a program run to its end; returns its exit code and all its output.
@@ -63,34 +63,37 @@ async fn it_ends_while_wechat_hangs() {
 
 #[tokio::test]
 async fn it_ends_while_a_client_does_not_read() {
-    // A page larger than all buffers on the way.
-    let row = |number| json!({"name": format!("{number:064}"), "value": number});
-    let rows: Vec<Value> = (0..2_000).map(row).collect();
-    let half = json!({
-        "province": rows, "city": rows, "genders": rows,
-        "platforms": rows, "devices": rows, "ages": rows,
-    });
-    let answer = json!({
-        "ref_date": yesterday().format("%Y%m%d").to_string(),
-        "visit_uv_new": half,
-        "visit_uv": half,
-    });
-    let (base_url, _stop) = fake_wechat(yesterday(), answer.to_string()).await;
-    let mut exporter = Home::new(&base_url, &[APP]).start().await;
-    eventually("readiness", async || {
-        (exporter.get("/-/ready").await.0 == 200).then_some(())
+    on_one_day(async || {
+        // A page larger than all buffers on the way.
+        let row = |number| json!({"name": format!("{number:064}"), "value": number});
+        let rows: Vec<Value> = (0..2_000).map(row).collect();
+        let half = json!({
+            "province": rows, "city": rows, "genders": rows,
+            "platforms": rows, "devices": rows, "ages": rows,
+        });
+        let answer = json!({
+            "ref_date": yesterday().format("%Y%m%d").to_string(),
+            "visit_uv_new": half,
+            "visit_uv": half,
+        });
+        let (base_url, _stop) = fake_wechat(yesterday(), answer.to_string()).await;
+        let mut exporter = Home::new(&base_url, &[APP]).start().await;
+        eventually("readiness", async || {
+            (exporter.get("/-/ready").await.0 == 200).then_some(())
+        })
+        .await;
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(64 << 10).unwrap();
+        let address = exporter.url.strip_prefix("http://").unwrap();
+        let mut idle = socket.connect(address.parse().unwrap()).await.unwrap();
+        let request = b"GET /metrics HTTP/1.1\r\nHost: exporter\r\n\r\n";
+        idle.write_all(request).await.unwrap();
+        idle.readable().await.unwrap();
+        end_by(&mut exporter, "TERM").await;
+        let said = exporter.running.output();
+        assert!(said.contains("requests under way were cut off"), "{said}");
     })
     .await;
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.set_recv_buffer_size(64 << 10).unwrap();
-    let address = exporter.url.strip_prefix("http://").unwrap();
-    let mut idle = socket.connect(address.parse().unwrap()).await.unwrap();
-    let request = b"GET /metrics HTTP/1.1\r\nHost: exporter\r\n\r\n";
-    idle.write_all(request).await.unwrap();
-    idle.readable().await.unwrap();
-    end_by(&mut exporter, "TERM").await;
-    let said = exporter.running.output();
-    assert!(said.contains("requests under way were cut off"), "{said}");
 }
 
 #[tokio::test]
@@ -179,118 +182,131 @@ async fn a_configuration_is_checked() {
 
 #[tokio::test]
 async fn the_demo_needs_nothing_and_leaves_nothing() {
-    let temporary = tempfile::tempdir().unwrap();
-    let mut command = program();
-    command
-        .arg("demo")
-        .args([
-            "--web.listen-address",
-            "127.0.0.1:0",
-            "--log.level",
-            "debug",
-        ])
-        .env("TMPDIR", temporary.path())
-        // No proxy is used for this host.
-        .env_remove("NO_PROXY")
-        .env("http_proxy", "http://127.0.0.1:1")
-        .current_dir(temporary.path());
-    let apps = [
-        "wxdecade0000000001",
-        "wxdecade0000000002",
-        "wxdecade0000000003",
-    ];
-    let known = apps.map(appid).to_vec();
-    let mut exporter = Exporter::start(command, known, None).await;
-    let page = exporter.ready().await;
-    for app in apps {
-        assert!(page.users(Some(app)).len() > 100);
-        for window in ["1d", "7d", "30d"] {
-            let labels = [("appid", app), ("window", window)];
-            let days = page.value("wxapp_portrait_archived_portraits", &labels);
-            assert_eq!(days, Some(60.0), "{app} {window}");
+    on_one_day(async || {
+        let temporary = tempfile::tempdir().unwrap();
+        let mut command = program();
+        command
+            .arg("demo")
+            .args([
+                "--web.listen-address",
+                "127.0.0.1:0",
+                "--log.level",
+                "debug",
+            ])
+            .env("TMPDIR", temporary.path())
+            // No proxy is used for this host.
+            .env_remove("NO_PROXY")
+            .env("http_proxy", "http://127.0.0.1:1")
+            .current_dir(temporary.path());
+        let apps = [
+            "wxdecade0000000001",
+            "wxdecade0000000002",
+            "wxdecade0000000003",
+        ];
+        let known = apps.map(appid).to_vec();
+        let mut exporter = Exporter::start(command, known, None).await;
+        let page = exporter.ready().await;
+        for app in apps {
+            assert!(page.users(Some(app)).len() > 100);
+            for window in ["1d", "7d", "30d"] {
+                let labels = [("appid", app), ("window", window)];
+                let days = page.value("wxapp_portrait_archived_portraits", &labels);
+                assert_eq!(days, Some(60.0), "{app} {window}");
+            }
         }
-    }
-    let (_, status) = exporter.get("/api/v1/status").await;
-    let status: Value = serde_json::from_str(&status).unwrap();
-    let archive = rusqlite::Connection::open(status["archive"]["path"].as_str().unwrap()).unwrap();
-    let iphones: Vec<i64> = archive
-        .prepare(
-            "SELECT figures ->> '$.active.platform.iPhone' FROM portraits
+        let (_, status) = exporter.get("/api/v1/status").await;
+        let status: Value = serde_json::from_str(&status).unwrap();
+        let archive =
+            rusqlite::Connection::open(status["archive"]["path"].as_str().unwrap()).unwrap();
+        let iphones: Vec<i64> = archive
+            .prepare(
+                "SELECT figures ->> '$.active.platform.iPhone' FROM portraits
              WHERE appid = ?1 AND window = '1d' ORDER BY reference_date DESC LIMIT 2",
-        )
-        .unwrap()
-        .query_map([apps[1]], |row| row.get(0))
-        .unwrap()
-        .map(Result::unwrap)
-        .collect();
-    assert!(
-        iphones[0] * 2 < iphones[1],
-        "a swing yesterday: {iphones:?}"
-    );
-    exporter
-        .metrics_with("the first polls", |page| {
-            let polls = page.series("wxapp_portrait_last_poll_success");
-            (polls.len() == 9 && polls.values().all(|success| *success > 0.0)).then_some(())
-        })
-        .await;
-    assert_eq!(exporter.get("/").await.0, 200);
-    let said = exporter.running.output();
-    assert!(
-        said.contains(&format!("{}/metrics\n", exporter.url)),
-        "{said}"
-    );
-    assert!(!said.contains("85_"), "no token: {said}");
-    assert_eq!(std::fs::read_dir(&temporary).unwrap().count(), 1);
-    end_by(&mut exporter, "TERM").await;
-    assert_eq!(std::fs::read_dir(&temporary).unwrap().count(), 0);
+            )
+            .unwrap()
+            .query_map([apps[1]], |row| row.get(0))
+            .unwrap()
+            .map(Result::unwrap)
+            .collect();
+        assert!(
+            iphones[0] * 2 < iphones[1],
+            "a swing yesterday: {iphones:?}"
+        );
+        // In the first minutes of a day nothing is due, as the day before is not requested yet.
+        if asked_days() == 2 {
+            exporter
+                .metrics_with("the first polls", |page| {
+                    let polls = page.series("wxapp_portrait_last_poll_success");
+                    (polls.len() == 9 && polls.values().all(|success| *success > 0.0)).then_some(())
+                })
+                .await;
+        }
+        assert_eq!(exporter.get("/").await.0, 200);
+        let said = exporter.running.output();
+        assert!(
+            said.contains(&format!("{}/metrics\n", exporter.url)),
+            "{said}"
+        );
+        assert!(!said.contains("85_"), "no token: {said}");
+        assert_eq!(std::fs::read_dir(&temporary).unwrap().count(), 1);
+        end_by(&mut exporter, "TERM").await;
+        assert_eq!(std::fs::read_dir(&temporary).unwrap().count(), 0);
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn every_outcome_is_a_line_of_the_log_in_logfmt_or_json() {
-    let wechat = WeChat::of(&[APP, OTHER]).await;
-    wechat.set_fault(OTHER, "errcode=48001");
-    let mut home = Home::of(&wechat, &[APP, OTHER]);
-    home.config["poll"]["interval"] = json!("1h");
-    let day = yesterday().to_string();
+    on_one_day(async || {
+        let wechat = WeChat::of(&[APP, OTHER]).await;
+        wechat.set_fault(OTHER, "errcode=48001");
+        let mut home = Home::of(&wechat, &[APP, OTHER]);
+        home.config["poll"]["interval"] = json!("1h");
+        let day = yesterday().to_string();
 
-    let exporter = home.start().await;
-    exporter.ready().await;
-    let said = exporter.running.output();
-    let arrived = format!(
-        "message=\"portrait arrived\" appid={APP} app={APP} window=1d day={day} settled=false"
-    );
-    assert_eq!(said.matches(&arrived).count(), 1, "{said}");
-    let failed = said.lines().find(|line| line.contains("reason=permission"));
-    let failed = failed.unwrap();
-    assert!(
-        failed.contains(" level=warn ")
-            && failed.contains(&format!(
-                "message=\"poll failed\" appid={OTHER} app={OTHER} window=1d day="
-            ))
-    );
-    drop(exporter);
+        let mut exporter = home.start().await;
+        exporter.ready().await;
+        let arrived = format!(
+            "message=\"portrait arrived\" appid={APP} app={APP} window=1d day={day} settled=false"
+        );
+        // The log is written by a thread of its own.
+        exporter.running.said(&arrived).await;
+        exporter.running.said("reason=permission").await;
+        let said = exporter.running.output();
+        assert_eq!(said.matches(&arrived).count(), 1, "{said}");
+        let failed = said.lines().find(|line| line.contains("reason=permission"));
+        let failed = failed.unwrap();
+        assert!(
+            failed.contains(" level=warn ")
+                && failed.contains(&format!(
+                    "message=\"poll failed\" appid={OTHER} app={OTHER} window=1d day="
+                ))
+        );
+        drop(exporter);
 
-    let mut command = home.command();
-    command.args(["--log.format", "json"]);
-    let mut running = Running::start(command);
-    running.said("\"message\":\"listening\"").await;
-    running.said("\"reason\":\"permission\"").await;
-    let said = running.output();
-    let lines: Vec<Value> = said
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect();
-    let failed = lines
-        .iter()
-        .find(|line| line["reason"] == "permission")
-        .unwrap();
-    assert_eq!(failed["level"], "warn");
-    assert_eq!(failed["message"], "poll failed");
-    assert_eq!(failed["errcode"], 48001);
-    let keys: Vec<&String> = failed.as_object().unwrap().keys().collect();
-    for key in ["ts", "appid", "app", "window", "day", "rid", "hint"] {
-        assert!(keys.contains(&&key.to_owned()), "{key}: {failed}");
-    }
+        let mut command = home.command();
+        command.args(["--log.format", "json"]);
+        let mut running = Running::start(command);
+        running.said("\"message\":\"listening\"").await;
+        running.said("\"reason\":\"permission\"").await;
+        let said = running.output();
+        let lines: Vec<Value> = said
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        let failed = lines
+            .iter()
+            .find(|line| line["reason"] == "permission")
+            .unwrap();
+        assert_eq!(failed["level"], "warn");
+        assert_eq!(failed["message"], "poll failed");
+        assert_eq!(failed["errcode"], 48001);
+        let keys: Vec<&String> = failed.as_object().unwrap().keys().collect();
+        for key in ["ts", "appid", "app", "window", "day", "rid", "hint"] {
+            assert!(keys.contains(&&key.to_owned()), "{key}: {failed}");
+        }
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -299,24 +315,21 @@ async fn a_failure_that_lasts_is_logged_when_it_begins_and_when_it_ends() {
     wechat.set_fault(APP, "errcode=61504");
     let mut home = Home::of(&wechat, &[APP]);
     home.config["poll"]["interval"] = json!("1s");
-    let exporter = home.start().await;
-    let polls = async |more: f64| {
-        let polls = |page: &Page| page.value("wxapp_portrait_polls_total", &[]);
-        let before = polls(&exporter.metrics().await).unwrap_or_default();
-        exporter
-            .metrics_with("more polls", |page| {
-                (polls(page)? >= before + more).then_some(())
-            })
-            .await;
-    };
-    polls(4.0).await;
+    let mut exporter = home.start().await;
+    exporter
+        .metrics_with("more polls", |page| {
+            let polls = page.value("wxapp_portrait_polls_total", &[])?;
+            (polls >= 4.0).then_some(())
+        })
+        .await;
     wechat.simulator.clear_faults(&appid(APP));
-    polls(4.0).await;
+    // How many polls follow depends on the hour.
+    exporter.running.said("polls succeed again").await;
+    exporter.running.said("polls since the last summary").await;
     let said = exporter.running.output();
     let lines = |message: &str| said.matches(&format!("message=\"{message}\"")).count();
     assert_eq!(lines("poll failed"), 1, "{said}");
     assert_eq!(lines("polls succeed again"), 1, "{said}");
-    assert!(lines("polls since the last summary") >= 1, "{said}");
 }
 
 #[tokio::test]

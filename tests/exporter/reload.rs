@@ -15,7 +15,7 @@ use wxapp_portrait_exporter::simulator::{Requests, secret_of};
 
 use crate::harness::{
     APP, Exporter, Home, Labels, OTHER, Page, Series, WeChat, appid, client, eventually, labels,
-    now, program, yesterday,
+    now, on_one_day, program, yesterday,
 };
 use crate::web::inflate;
 
@@ -116,42 +116,45 @@ fn expected(wechat: &WeChat, apps: &[&str], windows: &[Window]) -> Series {
 
 #[tokio::test]
 async fn an_added_app_is_shown_and_a_removed_one_is_gone_with_the_next_scrape() {
-    let apps = [APP, OTHER, THIRD];
-    let wechat = WeChat::of(&apps).await;
-    let mut home = calm_home(&wechat, &apps);
-    home.config["apps"] = entries(&[APP, OTHER]);
-    let exporter = home.start().await;
-    let before = calm(&exporter).await;
-    let asked_before = [APP, OTHER].map(|app| requests(&wechat, app));
+    on_one_day(async || {
+        let apps = [APP, OTHER, THIRD];
+        let wechat = WeChat::of(&apps).await;
+        let mut home = calm_home(&wechat, &apps);
+        home.config["apps"] = entries(&[APP, OTHER]);
+        let exporter = home.start().await;
+        let before = calm(&exporter).await;
+        let asked_before = [APP, OTHER].map(|app| requests(&wechat, app));
 
-    home.config["apps"] = entries(&[THIRD, APP]);
-    reload(&home, &exporter).await;
-    let page = exporter.metrics().await;
-    assert_eq!(of_app(&page, OTHER), [""; 0]);
-    assert_eq!(of_app(&page, APP), of_app(&before, APP));
-    assert!(!of_app(&page, THIRD).is_empty());
-    let target = format!("/probe?target={OTHER}");
-    assert_eq!(exporter.get(&target).await.0, 404);
-    for path in ["/", "/api/v1/status"] {
-        let (_, text) = exporter.get(path).await;
-        assert!(!text.contains(OTHER) && text.contains(THIRD), "{path}");
-    }
+        home.config["apps"] = entries(&[THIRD, APP]);
+        reload(&home, &exporter).await;
+        let page = exporter.metrics().await;
+        assert_eq!(of_app(&page, OTHER), [""; 0]);
+        assert_eq!(of_app(&page, APP), of_app(&before, APP));
+        assert!(!of_app(&page, THIRD).is_empty());
+        let target = format!("/probe?target={OTHER}");
+        assert_eq!(exporter.get(&target).await.0, 404);
+        for path in ["/", "/api/v1/status"] {
+            let (_, text) = exporter.get(path).await;
+            assert!(!text.contains(OTHER) && text.contains(THIRD), "{path}");
+        }
 
-    let page = calm(&exporter).await;
-    assert_eq!(of_app(&page, APP), of_app(&before, APP));
-    assert_eq!(
-        page.series("wxapp_portrait_users"),
-        expected(&wechat, &[APP, THIRD], &[Window::OneDay])
-    );
-    assert_eq!([APP, OTHER].map(|app| requests(&wechat, app)), asked_before);
-    assert_eq!(requests(&wechat, THIRD).token, 1);
+        let page = calm(&exporter).await;
+        assert_eq!(of_app(&page, APP), of_app(&before, APP));
+        assert_eq!(
+            page.series("wxapp_portrait_users"),
+            expected(&wechat, &[APP, THIRD], &[Window::OneDay])
+        );
+        assert_eq!([APP, OTHER].map(|app| requests(&wechat, app)), asked_before);
+        assert_eq!(requests(&wechat, THIRD).token, 1);
 
-    // Archived days are shown at once when the app is added again.
-    home.config["apps"] = entries(&[OTHER, APP]);
-    reload(&home, &exporter).await;
-    let page = exporter.metrics().await;
-    assert_eq!(page.users(Some(OTHER)), before.users(Some(OTHER)));
-    assert_eq!(of_app(&page, THIRD), [""; 0]);
+        // Archived days are shown at once when the app is added again.
+        home.config["apps"] = entries(&[OTHER, APP]);
+        reload(&home, &exporter).await;
+        let page = exporter.metrics().await;
+        assert_eq!(page.users(Some(OTHER)), before.users(Some(OTHER)));
+        assert_eq!(of_app(&page, THIRD), [""; 0]);
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -199,106 +202,112 @@ fn values(series: &Series, label: &str) -> BTreeSet<String> {
 
 #[tokio::test]
 async fn a_changed_app_keeps_its_counters_and_its_token() {
-    let wechat = WeChat::of(&[APP, OTHER]).await;
-    let mut home = calm_home(&wechat, &[APP, OTHER]);
-    home.archive(&wechat, &[APP], 10);
-    home.config["windows"] = json!(["1d", "7d"]);
-    wechat.set_fault(APP, "errcode=61503*1");
-    let exporter = home.start().await;
-    let before = calm(&exporter).await;
-    let not_ready = |page: &Page| {
-        let labels = [("appid", APP), ("window", "1d"), ("reason", "not_ready")];
-        page.value("wxapp_portrait_poll_failures_total", &labels)
-    };
-    assert_eq!(not_ready(&before), Some(1.0));
-    let of_other = requests(&wechat, OTHER);
-
-    let changed = json!({
-        "name": "商城",
-        "windows": ["30d", "1d"],
-        "dimensions": ["platform", "age"],
-        "top_names": {"age": 2},
-        "past": {"days_ago": [2]},
-        "swing": {"min_users": 20},
-    });
-    home.config["apps"][0] = entry(APP, changed);
-    reload(&home, &exporter).await;
-    let check = |page: &Page| {
-        let named = [("appid", APP), ("app", "商城")];
-        assert_eq!(page.value("wxapp_portrait_app_info", &named), Some(1.0));
-        for (threshold, value) in [("threshold_ratio", 0.35), ("min_users", 20.0)] {
-            let name = format!("wxapp_portrait_swing_{threshold}");
-            assert_eq!(page.value(&name, &[("appid", APP)]), Some(value));
-        }
-        let of_app = |name| {
-            let mut series = page.series(name);
-            series.retain(|labels, _| labels["appid"] == APP);
-            series
+    on_one_day(async || {
+        let wechat = WeChat::of(&[APP, OTHER]).await;
+        let mut home = calm_home(&wechat, &[APP, OTHER]);
+        home.archive(&wechat, &[APP], 10);
+        home.config["windows"] = json!(["1d", "7d"]);
+        wechat.set_fault(APP, "errcode=61503*1");
+        let exporter = home.start().await;
+        let before = calm(&exporter).await;
+        let not_ready = |page: &Page| {
+            let labels = [("appid", APP), ("window", "1d"), ("reason", "not_ready")];
+            page.value("wxapp_portrait_poll_failures_total", &labels)
         };
-        let mut users = of_app("wxapp_portrait_users");
-        let of_age = |labels: &Labels| labels["dimension"] == "age";
-        let ages: Series = users.extract_if(.., |labels, _| of_age(labels)).collect();
-        assert!(values(&ages, "name").contains("(other)"), "{ages:?}");
-        let mut platforms = expected(&wechat, &[APP], &[Window::OneDay, Window::ThirtyDays]);
-        platforms.retain(|labels, _| labels["dimension"] == "platform");
-        assert_eq!(users, platforms);
-        let past = of_app("wxapp_portrait_past_users");
-        assert_eq!(values(&past, "days_ago"), ["2".to_owned()].into());
-        let counted = of_app("wxapp_portrait_polls_total");
-        assert_eq!(
-            values(&counted, "window"),
-            ["1d", "30d"].map(str::to_owned).into()
-        );
-        assert_eq!(not_ready(page), Some(1.0));
-        assert!(polls(page, APP, "1d") >= polls(&before, APP, "1d"));
-    };
-    // From the archive, before WeChat has answered.
-    check(&exporter.metrics().await);
-    let after = calm(&exporter).await;
-    check(&after);
-    assert!(polls(&after, APP, "30d") > 0.0, "asked at once");
-    assert_eq!(of_app(&after, OTHER), of_app(&before, OTHER));
+        assert_eq!(not_ready(&before), Some(1.0));
+        let of_other = requests(&wechat, OTHER);
 
-    home.config["apps"][0] = entry(APP, json!({}));
-    reload(&home, &exporter).await;
-    let page = calm(&exporter).await;
-    assert_eq!(page.users(Some(APP)), before.users(Some(APP)));
-    assert_eq!(not_ready(&page), Some(1.0));
-    assert_eq!(requests(&wechat, APP).token, 1);
-    assert_eq!(requests(&wechat, OTHER), of_other);
+        let changed = json!({
+            "name": "商城",
+            "windows": ["30d", "1d"],
+            "dimensions": ["platform", "age"],
+            "top_names": {"age": 2},
+            "past": {"days_ago": [2]},
+            "swing": {"min_users": 20},
+        });
+        home.config["apps"][0] = entry(APP, changed);
+        reload(&home, &exporter).await;
+        let check = |page: &Page| {
+            let named = [("appid", APP), ("app", "商城")];
+            assert_eq!(page.value("wxapp_portrait_app_info", &named), Some(1.0));
+            for (threshold, value) in [("threshold_ratio", 0.35), ("min_users", 20.0)] {
+                let name = format!("wxapp_portrait_swing_{threshold}");
+                assert_eq!(page.value(&name, &[("appid", APP)]), Some(value));
+            }
+            let of_app = |name| {
+                let mut series = page.series(name);
+                series.retain(|labels, _| labels["appid"] == APP);
+                series
+            };
+            let mut users = of_app("wxapp_portrait_users");
+            let of_age = |labels: &Labels| labels["dimension"] == "age";
+            let ages: Series = users.extract_if(.., |labels, _| of_age(labels)).collect();
+            assert!(values(&ages, "name").contains("(other)"), "{ages:?}");
+            let mut platforms = expected(&wechat, &[APP], &[Window::OneDay, Window::ThirtyDays]);
+            platforms.retain(|labels, _| labels["dimension"] == "platform");
+            assert_eq!(users, platforms);
+            let past = of_app("wxapp_portrait_past_users");
+            assert_eq!(values(&past, "days_ago"), ["2".to_owned()].into());
+            let counted = of_app("wxapp_portrait_polls_total");
+            assert_eq!(
+                values(&counted, "window"),
+                ["1d", "30d"].map(str::to_owned).into()
+            );
+            assert_eq!(not_ready(page), Some(1.0));
+            assert!(polls(page, APP, "1d") >= polls(&before, APP, "1d"));
+        };
+        // From the archive, before WeChat has answered.
+        check(&exporter.metrics().await);
+        let after = calm(&exporter).await;
+        check(&after);
+        assert!(polls(&after, APP, "30d") > 0.0, "asked at once");
+        assert_eq!(of_app(&after, OTHER), of_app(&before, OTHER));
+
+        home.config["apps"][0] = entry(APP, json!({}));
+        reload(&home, &exporter).await;
+        let page = calm(&exporter).await;
+        assert_eq!(page.users(Some(APP)), before.users(Some(APP)));
+        assert_eq!(not_ready(&page), Some(1.0));
+        assert_eq!(requests(&wechat, APP).token, 1);
+        assert_eq!(requests(&wechat, OTHER), of_other);
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn a_changed_access_is_applied_at_once() {
-    for (key, value, tokens, is_asked) in [
-        ("token_url", "{wechat}/simulator/tokens/{app}", 2, true),
-        ("portrait_url", "{wechat}/function/{app}", 1, true),
-        ("secret_file", "another", 2, true),
-        ("secret_file", "{app}", 1, false),
-    ] {
-        let wechat = WeChat::of(&[APP]).await;
-        let mut home = calm_home(&wechat, &[APP]);
-        fs::write(home.path("another"), secret_of(&appid(APP))).unwrap();
-        let exporter = home.start().await;
-        let before = calm(&exporter).await;
-        let asked_before = requests(&wechat, APP);
-        assert_eq!(asked_before.token, 1);
+    on_one_day(async || {
+        for (key, value, tokens, is_asked) in [
+            ("token_url", "{wechat}/simulator/tokens/{app}", 2, true),
+            ("portrait_url", "{wechat}/function/{app}", 1, true),
+            ("secret_file", "another", 2, true),
+            ("secret_file", "{app}", 1, false),
+        ] {
+            let wechat = WeChat::of(&[APP]).await;
+            let mut home = calm_home(&wechat, &[APP]);
+            fs::write(home.path("another"), secret_of(&appid(APP))).unwrap();
+            let exporter = home.start().await;
+            let before = calm(&exporter).await;
+            let asked_before = requests(&wechat, APP);
+            assert_eq!(asked_before.token, 1);
 
-        let value = value
-            .replace("{wechat}", &wechat.base_url())
-            .replace("{app}", APP);
-        let mut changed = json!({"appid": APP, "name": "商城"});
-        changed[key] = json!(value);
-        home.config["apps"] = json!([changed]);
-        reload(&home, &exporter).await;
-        let after = calm(&exporter).await;
-        let asked = requests(&wechat, APP);
-        assert_eq!(asked.portrait > asked_before.portrait, is_asked, "{value}");
-        assert_eq!(asked.token, tokens, "{value}");
-        assert_eq!(after.users(None), before.users(None));
-        let polled = polls(&after, APP, "1d") > polls(&before, APP, "1d");
-        assert_eq!(polled, is_asked, "{value}");
-    }
+            let value = value
+                .replace("{wechat}", &wechat.base_url())
+                .replace("{app}", APP);
+            let mut changed = json!({"appid": APP, "name": "商城"});
+            changed[key] = json!(value);
+            home.config["apps"] = json!([changed]);
+            reload(&home, &exporter).await;
+            let after = calm(&exporter).await;
+            let asked = requests(&wechat, APP);
+            assert_eq!(asked.portrait > asked_before.portrait, is_asked, "{value}");
+            assert_eq!(asked.token, tokens, "{value}");
+            assert_eq!(after.users(None), before.users(None));
+            let polled = polls(&after, APP, "1d") > polls(&before, APP, "1d");
+            assert_eq!(polled, is_asked, "{value}");
+        }
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -351,41 +360,46 @@ async fn changed_settings_of_polling_are_applied_without_a_new_token() {
 
 #[tokio::test]
 async fn changed_limits_of_staleness_and_retention_are_applied() {
-    let wechat = WeChat::of(&[APP]).await;
-    wechat.set_fault(APP, "errcode=61503");
-    let mut home = Home::of(&wechat, &[APP]);
-    home.archive(&wechat, &[APP], 10);
-    let newest = calendar::days_before(yesterday(), 4);
-    let archive = rusqlite::Connection::open(home.archive_file()).unwrap();
-    let newer = "DELETE FROM portraits WHERE reference_date > ?1";
-    archive.execute(newer, [newest.to_string()]).unwrap();
-    let exporter = home.start().await;
-    exporter.ready().await;
-    let users = wechat.users(APP, Window::OneDay, newest);
-    for (stale_after, expected) in [("3d", None), ("4d", Some(&users)), ("1d", None)] {
-        home.config["stale_after"] = json!(stale_after);
-        reload(&home, &exporter).await;
-        let page = exporter.metrics().await;
-        let shown = page.series("wxapp_portrait_users");
-        assert_eq!(
-            shown,
-            expected.cloned().unwrap_or_default(),
-            "{stale_after}"
-        );
-        let day = page.value("wxapp_portrait_reference_date_timestamp_seconds", &[]);
-        assert!(day.is_some(), "{stale_after}");
-    }
-    let days = |days| {
-        move |page: &Page| {
-            let held = page.value("wxapp_portrait_archived_portraits", &[])?;
-            (held.to_string() == days).then_some(())
+    on_one_day(async || {
+        let wechat = WeChat::of(&[APP]).await;
+        wechat.set_fault(APP, "errcode=61503");
+        let mut home = Home::of(&wechat, &[APP]);
+        home.archive(&wechat, &[APP], 10);
+        let newest = calendar::days_before(calendar::yesterday(now()), 4);
+        let archive = rusqlite::Connection::open(home.archive_file()).unwrap();
+        let newer = "DELETE FROM portraits WHERE reference_date > ?1";
+        archive.execute(newer, [newest.to_string()]).unwrap();
+        let count = "SELECT count(*) FROM portraits WHERE window = '1d'";
+        let held: u32 = archive.query_one(count, [], |row| row.get(0)).unwrap();
+        let exporter = home.start().await;
+        exporter.ready().await;
+        let users = wechat.users(APP, Window::OneDay, newest);
+        for (stale_after, expected) in [("3d", None), ("4d", Some(&users)), ("1d", None)] {
+            home.config["stale_after"] = json!(stale_after);
+            reload(&home, &exporter).await;
+            let page = exporter.metrics().await;
+            let shown = page.series("wxapp_portrait_users");
+            assert_eq!(
+                shown,
+                expected.cloned().unwrap_or_default(),
+                "{stale_after}"
+            );
+            let day = page.value("wxapp_portrait_reference_date_timestamp_seconds", &[]);
+            assert!(day.is_some(), "{stale_after}");
         }
-    };
-    exporter.metrics_with("all days", days("6")).await;
-    home.config["archive"] = json!({"retention": "3d"});
-    reload(&home, &exporter).await;
-    exporter.metrics_with("the rest", days("3")).await;
-    assert_eq!(requests(&wechat, APP).token, 1);
+        let days = |days: u32| {
+            move |page: &Page| {
+                let held = page.value("wxapp_portrait_archived_portraits", &[])?;
+                (held.to_string() == days.to_string()).then_some(())
+            }
+        };
+        exporter.metrics_with("all days", days(held)).await;
+        home.config["archive"] = json!({"retention": "3d"});
+        reload(&home, &exporter).await;
+        exporter.metrics_with("the rest", days(3)).await;
+        assert_eq!(requests(&wechat, APP).token, 1);
+    })
+    .await;
 }
 
 /// Returns the part of the page that is about apps.
@@ -449,6 +463,7 @@ async fn an_app_whose_secret_is_missing_fails_alone_until_it_is_there() {
 
 #[tokio::test]
 async fn an_invalid_configuration_is_refused_with_its_reason_and_changes_nothing() {
+    on_one_day(async || {
     let start = f64::from(u32::try_from(now().timestamp()).unwrap());
     let wechat = WeChat::of(&[APP, OTHER]).await;
     let home = calm_home(&wechat, &[APP, OTHER]);
@@ -521,132 +536,146 @@ async fn an_invalid_configuration_is_refused_with_its_reason_and_changes_nothing
     assert_eq!(config_problem(&exporter).await, None);
     assert_eq!(portraits(&exporter).await, before);
     assert_eq!(wechat.simulator.requests(), asked_before);
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn an_app_that_failed_is_polled_again_soon() {
-    let wechat = WeChat::of(&[APP, OTHER]).await;
-    wechat.set_fault(OTHER, "garbage");
-    let home = calm_home(&wechat, &[APP, OTHER]);
-    let exporter = home.start().await;
-    let before = calm(&exporter).await;
-    let asked_before = requests(&wechat, APP);
-    assert!(before.users(Some(OTHER)).is_empty());
+    on_one_day(async || {
+        let wechat = WeChat::of(&[APP, OTHER]).await;
+        wechat.set_fault(OTHER, "garbage");
+        let home = calm_home(&wechat, &[APP, OTHER]);
+        let exporter = home.start().await;
+        let before = calm(&exporter).await;
+        let asked_before = requests(&wechat, APP);
+        assert!(before.users(Some(OTHER)).is_empty());
 
-    wechat.simulator.clear_faults(&appid(OTHER));
-    let failed = requests(&wechat, OTHER).portrait;
-    for _ in 0..10 {
-        reload(&home, &exporter).await;
-    }
-    let after = recovered(&exporter, OTHER).await;
-    assert!(
-        requests(&wechat, OTHER).portrait <= failed + 2,
-        "asked again and again"
-    );
-    assert_eq!(
-        after.series("wxapp_portrait_users"),
-        expected(&wechat, &[APP, OTHER], &[Window::OneDay])
-    );
-    assert_eq!(of_app(&after, APP), of_app(&before, APP));
-    assert_eq!(requests(&wechat, APP), asked_before);
-    assert_eq!(requests(&wechat, OTHER).token, 1);
+        wechat.simulator.clear_faults(&appid(OTHER));
+        let failed = requests(&wechat, OTHER).portrait;
+        for _ in 0..10 {
+            reload(&home, &exporter).await;
+        }
+        let after = recovered(&exporter, OTHER).await;
+        assert!(
+            requests(&wechat, OTHER).portrait <= failed + 2,
+            "asked again and again"
+        );
+        assert_eq!(
+            after.series("wxapp_portrait_users"),
+            expected(&wechat, &[APP, OTHER], &[Window::OneDay])
+        );
+        assert_eq!(of_app(&after, APP), of_app(&before, APP));
+        assert_eq!(requests(&wechat, APP), asked_before);
+        assert_eq!(requests(&wechat, OTHER).token, 1);
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn what_an_operator_must_resolve_is_not_polled_again_by_reloads_but_with_another_access() {
-    let wechat = WeChat::of(&[APP, OTHER]).await;
-    wechat.set_fault(OTHER, "errcode=48001");
-    let mut home = calm_home(&wechat, &[APP, OTHER]);
-    let exporter = home.start().await;
-    calm(&exporter).await;
-    let status = exporter.window_status(OTHER).await;
-    let problem = status["problem"].as_str().unwrap();
-    assert!(problem.contains("; not asked again before "), "{problem}");
-    let before = requests(&wechat, OTHER);
-    wechat.simulator.clear_faults(&appid(OTHER));
-    for interval in ["12h", "11h", "12h"] {
-        home.config["poll"]["interval"] = json!(interval);
-        reload(&home, &exporter).await;
-    }
-    for _ in 0..10 {
-        reload(&home, &exporter).await;
-    }
-    tokio::time::sleep(Duration::from_secs(6)).await;
-    assert_eq!(requests(&wechat, OTHER), before);
+    on_one_day(async || {
+        let wechat = WeChat::of(&[APP, OTHER]).await;
+        wechat.set_fault(OTHER, "errcode=48001");
+        let mut home = calm_home(&wechat, &[APP, OTHER]);
+        let exporter = home.start().await;
+        calm(&exporter).await;
+        let status = exporter.window_status(OTHER).await;
+        let problem = status["problem"].as_str().unwrap();
+        assert!(problem.contains("; not asked again before "), "{problem}");
+        let before = requests(&wechat, OTHER);
+        wechat.simulator.clear_faults(&appid(OTHER));
+        for interval in ["12h", "11h", "12h"] {
+            home.config["poll"]["interval"] = json!(interval);
+            reload(&home, &exporter).await;
+        }
+        for _ in 0..10 {
+            reload(&home, &exporter).await;
+        }
+        tokio::time::sleep(Duration::from_secs(6)).await;
+        assert_eq!(requests(&wechat, OTHER), before);
 
-    // The same secret from another source.
-    let moved = home.path("moved");
-    fs::copy(home.path(OTHER), &moved).unwrap();
-    home.config["apps"][1] = json!({"appid": OTHER, "secret_file": "moved"});
-    reload(&home, &exporter).await;
-    recovered(&exporter, OTHER).await;
+        // The same secret from another source.
+        let moved = home.path("moved");
+        fs::copy(home.path(OTHER), &moved).unwrap();
+        home.config["apps"][1] = json!({"appid": OTHER, "secret_file": "moved"});
+        reload(&home, &exporter).await;
+        recovered(&exporter, OTHER).await;
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn a_secret_that_was_replaced_is_used() {
-    let wechat = WeChat::of(&[APP]).await;
-    let home = calm_home(&wechat, &[APP]);
-    let secret = secret_of(&appid(APP));
-    let wrong = secret.chars().rev().collect::<String>();
-    fs::write(home.path(APP), &wrong).unwrap();
-    let exporter = home.start().await;
-    assert!(calm(&exporter).await.users(None).is_empty());
-    let status = exporter.window_status(APP).await;
-    assert!(
-        status["problem"]
-            .as_str()
-            .unwrap()
-            .contains("AppSecret is wrong")
-    );
+    on_one_day(async || {
+        let wechat = WeChat::of(&[APP]).await;
+        let home = calm_home(&wechat, &[APP]);
+        let secret = secret_of(&appid(APP));
+        let wrong = secret.chars().rev().collect::<String>();
+        fs::write(home.path(APP), &wrong).unwrap();
+        let exporter = home.start().await;
+        assert!(calm(&exporter).await.users(None).is_empty());
+        let status = exporter.window_status(APP).await;
+        assert!(
+            status["problem"]
+                .as_str()
+                .unwrap()
+                .contains("AppSecret is wrong")
+        );
 
-    let start = Instant::now();
-    fs::write(home.path(APP), format!("{secret}\n")).unwrap();
-    reload(&home, &exporter).await;
-    let page = recovered(&exporter, APP).await;
-    // Without a reload the file is checked every minute.
-    assert!(start.elapsed() < Duration::from_secs(30));
+        let start = Instant::now();
+        fs::write(home.path(APP), format!("{secret}\n")).unwrap();
+        reload(&home, &exporter).await;
+        let page = recovered(&exporter, APP).await;
+        // Without a reload the file is checked every minute.
+        assert!(start.elapsed() < Duration::from_secs(30));
 
-    // A valid token is not dropped for another secret.
-    let before = requests(&wechat, APP);
-    fs::write(home.path(APP), &wrong).unwrap();
-    reload(&home, &exporter).await;
-    assert_eq!(calm(&exporter).await.users(None), page.users(None));
-    assert_eq!(requests(&wechat, APP), before);
+        // A valid token is not dropped for another secret.
+        let before = requests(&wechat, APP);
+        fs::write(home.path(APP), &wrong).unwrap();
+        reload(&home, &exporter).await;
+        assert_eq!(calm(&exporter).await.users(None), page.users(None));
+        assert_eq!(requests(&wechat, APP), before);
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn an_app_that_hangs_is_removed_at_once_and_does_not_delay_others_when_it_is_added() {
-    for fault in ["http=502", "delay=1h", "token:delay=1h"] {
-        let wechat = WeChat::of(&[APP, OTHER]).await;
-        wechat.set_fault(OTHER, fault);
-        let mut home = calm_home(&wechat, &[APP, OTHER]);
-        home.config["wechat"]["timeout"] = json!("5m");
-        let exporter = home.start().await;
-        eventually("a request", async || {
-            let Requests {
-                token, portrait, ..
-            } = requests(&wechat, OTHER);
-            (portrait > 0 || fault.starts_with("token") && token > 0).then_some(())
-        })
-        .await;
-        let start = Instant::now();
-        home.config["apps"] = entries(&[APP]);
-        reload(&home, &exporter).await;
-        let page = exporter.metrics().await;
-        assert!(
-            start.elapsed() < Duration::from_secs(5),
-            "{fault}: it waited"
-        );
-        assert_eq!(of_app(&page, OTHER), [""; 0]);
-        // Ready, although no client has requested that.
-        calm(&exporter).await;
+    on_one_day(async || {
+        for fault in ["http=502", "delay=1h", "token:delay=1h"] {
+            let wechat = WeChat::of(&[APP, OTHER]).await;
+            wechat.set_fault(OTHER, fault);
+            let mut home = calm_home(&wechat, &[APP, OTHER]);
+            home.config["wechat"]["timeout"] = json!("5m");
+            let exporter = home.start().await;
+            eventually("a request", async || {
+                let Requests {
+                    token, portrait, ..
+                } = requests(&wechat, OTHER);
+                (portrait > 0 || fault.starts_with("token") && token > 0).then_some(())
+            })
+            .await;
+            let start = Instant::now();
+            home.config["apps"] = entries(&[APP]);
+            reload(&home, &exporter).await;
+            let page = exporter.metrics().await;
+            assert!(
+                start.elapsed() < Duration::from_secs(5),
+                "{fault}: it waited"
+            );
+            assert_eq!(of_app(&page, OTHER), [""; 0]);
+            // Ready, although no client has requested that.
+            calm(&exporter).await;
 
-        home.config["apps"] = entries(&[APP, OTHER]);
-        reload(&home, &exporter).await;
-        assert_eq!(exporter.get("/-/ready").await.0, 200, "{fault}");
-        let page = exporter.metrics().await;
-        assert!(!of_app(&page, OTHER).is_empty() && page.users(Some(OTHER)).is_empty());
-    }
+            home.config["apps"] = entries(&[APP, OTHER]);
+            reload(&home, &exporter).await;
+            assert_eq!(exporter.get("/-/ready").await.0, 200, "{fault}");
+            let page = exporter.metrics().await;
+            assert!(!of_app(&page, OTHER).is_empty() && page.users(Some(OTHER)).is_empty());
+        }
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -826,93 +855,96 @@ fn portraits_on(page: &Page) -> BTreeMap<(String, String, String), String> {
 
 #[tokio::test]
 async fn every_scrape_is_complete_while_apps_and_settings_change_dozens_of_times() {
-    let apps = COMING.end;
-    let apps: Vec<String> = (0..apps)
-        .map(|index| format!("wx10ad{index:012x}=100"))
-        .collect();
-    let apps: Vec<&str> = apps.iter().map(String::as_str).collect();
-    let wechat = WeChat::of(&apps).await;
-    let apps: Vec<&str> = apps.iter().map(|app| &app[..18]).collect();
-    let steady = &apps[..CHANGED.end];
-    for (index, fault) in FAILING {
-        wechat.set_fault(apps[index], fault);
-    }
-    let mut home = Home::of(&wechat, &apps);
-    home.config["dimensions"] = json!(["province", "platform", "gender", "age"]);
-    let base = home.config.clone();
-    let exporter = home.start().await;
-    let known = exporter.metrics_with("all that answer", |page| {
-        let portraits = portraits_on(page);
-        let is_there = |app: &&str| portraits.keys().any(|(shown, ..)| shown == app);
-        steady.iter().all(is_there).then_some(portraits)
-    });
-    let known = RefCell::new(known.await);
+    on_one_day(async || {
+        let apps = COMING.end;
+        let apps: Vec<String> = (0..apps)
+            .map(|index| format!("wx10ad{index:012x}=100"))
+            .collect();
+        let apps: Vec<&str> = apps.iter().map(String::as_str).collect();
+        let wechat = WeChat::of(&apps).await;
+        let apps: Vec<&str> = apps.iter().map(|app| &app[..18]).collect();
+        let steady = &apps[..CHANGED.end];
+        for (index, fault) in FAILING {
+            wechat.set_fault(apps[index], fault);
+        }
+        let mut home = Home::of(&wechat, &apps);
+        home.config["dimensions"] = json!(["province", "platform", "gender", "age"]);
+        let base = home.config.clone();
+        let exporter = home.start().await;
+        let known = exporter.metrics_with("all that answer", |page| {
+            let portraits = portraits_on(page);
+            let is_there = |app: &&str| portraits.keys().any(|(shown, ..)| shown == app);
+            steady.iter().all(is_there).then_some(portraits)
+        });
+        let known = RefCell::new(known.await);
 
-    // The configured apps in turn; two at a time while either may be in effect.
-    let all: BTreeSet<String> = apps.iter().map(|app| (*app).to_owned()).collect();
-    let configured = RefCell::new(vec![[all.clone(), all]]);
-    let scrapes = [const { Cell::new(0) }; 3];
-    let watch = async |encoding: &str, path: &str, scrapes: &Cell<usize>| {
-        let mut counted = Series::new();
-        loop {
-            let first = configured.borrow().len() - 1;
-            let page = scrape(&exporter, path, encoding).await;
-            let configured = configured.borrow();
-            let possible = configured[first..].iter().flatten();
-            let shown = values(&page.series("wxapp_portrait_app_info"), "appid");
-            for app in &apps {
-                let app = *app;
-                let is_shown = shown.contains(app);
-                let is_right = possible.clone().any(|apps| apps.contains(app) == is_shown);
-                assert!(is_right, "{app} is shown: {is_shown}");
+        // The configured apps in turn; two at a time while either may be in effect.
+        let all: BTreeSet<String> = apps.iter().map(|app| (*app).to_owned()).collect();
+        let configured = RefCell::new(vec![[all.clone(), all]]);
+        let scrapes = [const { Cell::new(0) }; 3];
+        let watch = async |encoding: &str, path: &str, scrapes: &Cell<usize>| {
+            let mut counted = Series::new();
+            loop {
+                let first = configured.borrow().len() - 1;
+                let page = scrape(&exporter, path, encoding).await;
+                let configured = configured.borrow();
+                let possible = configured[first..].iter().flatten();
+                let shown = values(&page.series("wxapp_portrait_app_info"), "appid");
+                for app in &apps {
+                    let app = *app;
+                    let is_shown = shown.contains(app);
+                    let is_right = possible.clone().any(|apps| apps.contains(app) == is_shown);
+                    assert!(is_right, "{app} is shown: {is_shown}");
+                }
+                let portraits = portraits_on(&page);
+                let is_whole = |app: &&str| {
+                    portraits
+                        .keys()
+                        .any(|(shown, window, _)| shown == app && window == "1d")
+                };
+                assert!(steady.iter().all(is_whole));
+                for (key, portrait) in portraits {
+                    let mut known = known.borrow_mut();
+                    let known = known.entry(key).or_insert_with(|| portrait.clone());
+                    assert!(portrait == *known, "{portrait} {known}");
+                }
+                for (labels, polls) in page.series("wxapp_portrait_polls_total") {
+                    let stays = steady.contains(&&*labels["appid"]) && labels["window"] == "1d";
+                    let before = counted.insert(labels, polls).unwrap_or_default();
+                    assert!(!stays || polls >= before, "a counter fell");
+                }
+                scrapes.set(scrapes.get() + 1);
             }
-            let portraits = portraits_on(&page);
-            let is_whole = |app: &&str| {
-                portraits
-                    .keys()
-                    .any(|(shown, window, _)| shown == app && window == "1d")
-            };
-            assert!(steady.iter().all(is_whole));
-            for (key, portrait) in portraits {
-                let mut known = known.borrow_mut();
-                let known = known.entry(key).or_insert_with(|| portrait.clone());
-                assert!(portrait == *known, "{portrait} {known}");
+        };
+        let reloads = async {
+            for round in 0..ROUNDS {
+                home.config = configuration(&base, &apps, round);
+                let wanted = home.config["apps"].as_array().unwrap().iter();
+                let wanted: BTreeSet<String> = wanted
+                    .map(|app| app["appid"].as_str().unwrap().to_owned())
+                    .collect();
+                let [_, before] = configured.borrow().last().unwrap().clone();
+                configured.borrow_mut().push([before, wanted.clone()]);
+                reload(&home, &exporter).await;
+                configured.borrow_mut().push([wanted.clone(), wanted]);
+                // One that began before, and one that did not.
+                let before = scrapes.each_ref().map(Cell::get);
+                eventually("scrapes in between", async || {
+                    let mut since = scrapes.iter().zip(before);
+                    since.all(|(now, then)| now.get() > then + 1).then_some(())
+                })
+                .await;
             }
-            for (labels, polls) in page.series("wxapp_portrait_polls_total") {
-                let stays = steady.contains(&&*labels["appid"]) && labels["window"] == "1d";
-                let before = counted.insert(labels, polls).unwrap_or_default();
-                assert!(!stays || polls >= before, "a counter fell");
-            }
-            scrapes.set(scrapes.get() + 1);
+        };
+        tokio::select! {
+            () = reloads => {}
+            () = watch("identity", "/metrics", &scrapes[0]) => {}
+            () = watch("gzip", "/metrics", &scrapes[1]) => {}
+            () = watch("gzip", "/metrics?collect[]=portrait", &scrapes[2]) => {}
         }
-    };
-    let reloads = async {
-        for round in 0..ROUNDS {
-            home.config = configuration(&base, &apps, round);
-            let wanted = home.config["apps"].as_array().unwrap().iter();
-            let wanted: BTreeSet<String> = wanted
-                .map(|app| app["appid"].as_str().unwrap().to_owned())
-                .collect();
-            let [_, before] = configured.borrow().last().unwrap().clone();
-            configured.borrow_mut().push([before, wanted.clone()]);
-            reload(&home, &exporter).await;
-            configured.borrow_mut().push([wanted.clone(), wanted]);
-            // One that began before, and one that did not.
-            let before = scrapes.each_ref().map(Cell::get);
-            eventually("scrapes in between", async || {
-                let mut since = scrapes.iter().zip(before);
-                since.all(|(now, then)| now.get() > then + 1).then_some(())
-            })
-            .await;
+        for app in steady {
+            assert_eq!(requests(&wechat, app).token, 1, "{app}");
         }
-    };
-    tokio::select! {
-        () = reloads => {}
-        () = watch("identity", "/metrics", &scrapes[0]) => {}
-        () = watch("gzip", "/metrics", &scrapes[1]) => {}
-        () = watch("gzip", "/metrics?collect[]=portrait", &scrapes[2]) => {}
-    }
-    for app in steady {
-        assert_eq!(requests(&wechat, app).token, 1, "{app}");
-    }
+    })
+    .await;
 }

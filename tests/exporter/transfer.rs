@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use wxapp_portrait_exporter::calendar;
 use wxapp_portrait_exporter::portrait::Window;
 
-use crate::harness::{APP, Home, OTHER, WeChat, quoted, root, yesterday};
+use crate::harness::{APP, Home, OTHER, WeChat, eventually, on_one_day, quoted, root, yesterday};
 
 fn export(home: &Home, arguments: &[&str]) -> Output {
     home.command_of("export").args(arguments).output().unwrap()
@@ -41,35 +41,38 @@ fn days_ago(days: u64) -> String {
 
 #[tokio::test]
 async fn an_imported_export_is_exported_as_the_same_bytes() {
-    let wechat = WeChat::of(&["wx0123456789abcdef=60", "wx1123456789abcdef=300"]).await;
-    let home = Home::of(&wechat, &[]);
-    home.archive(&wechat, &[APP, OTHER], 12);
-    let lines = exported(&home, &["--format", "jsonl"]);
-    let other = Home::of(&wechat, &[]);
-    let file = other.path("history.jsonl");
-    fs::write(&file, &lines).unwrap();
-    let output = import(&other, &[], &file);
-    let message = String::from_utf8(output.stdout).unwrap();
-    assert!(
-        message.starts_with("Imported 72 of 72 days of 2 apps in 1 file into "),
-        "{message}"
-    );
-    assert!(exported(&other, &["--format", "jsonl"]) == lines);
-    // Samples end now, unless the last day is over.
-    let to = days_ago(6);
-    for format in ["csv", "openmetrics"] {
-        let arguments = ["--format", format, "--to", &to];
+    on_one_day(async || {
+        let wechat = WeChat::of(&["wx0123456789abcdef=60", "wx1123456789abcdef=300"]).await;
+        let home = Home::of(&wechat, &[]);
+        home.archive(&wechat, &[APP, OTHER], 12);
+        let lines = exported(&home, &["--format", "jsonl"]);
+        let other = Home::of(&wechat, &[]);
+        let file = other.path("history.jsonl");
+        fs::write(&file, &lines).unwrap();
+        let output = import(&other, &[], &file);
+        let message = String::from_utf8(output.stdout).unwrap();
         assert!(
-            exported(&home, &arguments) == exported(&other, &arguments),
-            "{format}"
+            message.starts_with("Imported 72 of 72 days of 2 apps in 1 file into "),
+            "{message}"
         );
-    }
+        assert!(exported(&other, &["--format", "jsonl"]) == lines);
+        // Samples end now, unless the last day is over.
+        let to = days_ago(6);
+        for format in ["csv", "openmetrics"] {
+            let arguments = ["--format", format, "--to", &to];
+            assert!(
+                exported(&home, &arguments) == exported(&other, &arguments),
+                "{format}"
+            );
+        }
 
-    let output = import(&other, &[], &file);
-    let message = String::from_utf8(output.stdout).unwrap();
-    assert!(message.starts_with("Imported 0 of 72 days"), "{message}");
-    assert!(message.contains("already has the others"), "{message}");
-    assert!(exported(&other, &["--format", "jsonl"]) == lines);
+        let output = import(&other, &[], &file);
+        let message = String::from_utf8(output.stdout).unwrap();
+        assert!(message.starts_with("Imported 0 of 72 days"), "{message}");
+        assert!(message.contains("already has the others"), "{message}");
+        assert!(exported(&other, &["--format", "jsonl"]) == lines);
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -97,6 +100,7 @@ async fn rows_are_imported_from_standard_input() {
 
 #[tokio::test]
 async fn an_export_has_exactly_what_was_selected() {
+    on_one_day(async || {
     let wechat = WeChat::of(&[APP, OTHER]).await;
     let home = Home::of(&wechat, &[]);
     home.archive(&wechat, &[APP, OTHER], 10);
@@ -149,6 +153,8 @@ async fn an_export_has_exactly_what_was_selected() {
     }
     let to_the_end = exported(&home, &["--format", "openmetrics", "--to", "9999-12-31"]);
     assert!(to_the_end.contains(OTHER), "all days are before that one");
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -216,127 +222,139 @@ async fn a_line_that_is_too_long_is_not_read() {
 
 #[tokio::test]
 async fn both_work_while_the_exporter_runs() {
-    let wechat = WeChat::of(&["wx0123456789abcdef=200"]).await;
-    let source = Home::of(&wechat, &[]);
-    source.archive(&wechat, &[APP], 30);
-    let mut home = Home::of(&wechat, &[APP]);
-    // The window of past users is not the first that is maintained.
-    home.config["windows"] = json!(["7d", "1d"]);
-    let exporter = home.start().await;
-    let page = exporter.ready().await;
-    assert_eq!(
-        page.value(
-            "wxapp_portrait_past_users",
-            &[("days_ago", "7"), ("cohort", "new"), ("name", "iPhone")]
-        ),
-        None
-    );
+    on_one_day(async || {
+        let wechat = WeChat::of(&["wx0123456789abcdef=200"]).await;
+        let source = Home::of(&wechat, &[]);
+        source.archive(&wechat, &[APP], 30);
+        let mut home = Home::of(&wechat, &[APP]);
+        // The window of past users is not the first that is maintained.
+        home.config["windows"] = json!(["7d", "1d"]);
+        let exporter = home.start().await;
+        let page = exporter.ready().await;
+        assert_eq!(
+            page.value(
+                "wxapp_portrait_past_users",
+                &[("days_ago", "7"), ("cohort", "new"), ("name", "iPhone")]
+            ),
+            None
+        );
 
-    let lines = exported(&home, &["--format", "jsonl", "--from", &days_ago(0)]);
-    let found = lines.lines().map(|line| {
-        let row: Value = serde_json::from_str(line).unwrap();
-        row["users"].as_f64().unwrap()
-    });
-    let mut shown = wechat.users(APP, Window::OneDay, yesterday());
-    shown.extend(wechat.users(APP, Window::SevenDays, yesterday()));
-    // Whole numbers, so the order does not matter.
-    let sums = [found.sum::<f64>(), shown.values().sum()];
-    assert_eq!(sums[0].to_string(), sums[1].to_string());
+        let lines = exported(&home, &["--format", "jsonl", "--from", &days_ago(0)]);
+        let found = lines.lines().map(|line| {
+            let row: Value = serde_json::from_str(line).unwrap();
+            row["users"].as_f64().unwrap()
+        });
+        let mut shown = wechat.users(APP, Window::OneDay, yesterday());
+        shown.extend(wechat.users(APP, Window::SevenDays, yesterday()));
+        // Whole numbers, so the order does not matter.
+        let sums = [found.sum::<f64>(), shown.values().sum()];
+        assert_eq!(sums[0].to_string(), sums[1].to_string());
 
-    let file = home.path("history.jsonl");
-    fs::write(&file, exported(&source, &["--format", "jsonl"])).unwrap();
-    let output = import(&home, &[], &file);
-    assert!(output.status.success(), "{output:?}");
-    let week_ago = calendar::days_before(yesterday(), 7);
-    let mut expected = wechat.users(APP, Window::OneDay, week_ago);
-    expected.retain(|labels, _| {
-        labels["dimension"] == "platform" && labels["name"] == "iPhone" && labels["cohort"] == "new"
-    });
-    let users = expected.into_values().next().unwrap();
-    exporter
-        .metrics_with("the imported days", |page| {
-            let labels = [("days_ago", "7"), ("cohort", "new"), ("name", "iPhone")];
-            let past = page.value("wxapp_portrait_past_users", &labels)?;
-            (past.to_string() == users.to_string()).then_some(())
+        let file = home.path("history.jsonl");
+        fs::write(&file, exported(&source, &["--format", "jsonl"])).unwrap();
+        let output = import(&home, &[], &file);
+        assert!(output.status.success(), "{output:?}");
+        let week_ago = calendar::days_before(yesterday(), 7);
+        let mut expected = wechat.users(APP, Window::OneDay, week_ago);
+        expected.retain(|labels, _| {
+            labels["dimension"] == "platform"
+                && labels["name"] == "iPhone"
+                && labels["cohort"] == "new"
+        });
+        let users = expected.into_values().next().unwrap();
+        exporter
+            .metrics_with("the imported days", |page| {
+                let labels = [("days_ago", "7"), ("cohort", "new"), ("name", "iPhone")];
+                let past = page.value("wxapp_portrait_past_users", &labels)?;
+                (past.to_string() == users.to_string()).then_some(())
+            })
+            .await;
+        // The window of the status may have been read in the middle of the import.
+        let status = eventually("all days in the status", async || {
+            let status = exporter.window_status(APP).await;
+            (status["archived"]["days"] == 30).then_some(status)
         })
         .await;
-    let status = exporter.window_status(APP).await;
-    assert_eq!(status["archived"]["days"], 30);
-    assert_eq!(status["archived"]["first_day"], days_ago(29));
-    assert_eq!(status["archived"]["last_day"], days_ago(0));
-    assert_eq!(status["archived"]["gaps"], json!([]));
+        assert_eq!(status["archived"]["first_day"], days_ago(29));
+        assert_eq!(status["archived"]["last_day"], days_ago(0));
+        assert_eq!(status["archived"]["gaps"], json!([]));
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn an_export_that_fails_does_not_change_the_file_of_the_last_one() {
-    let wechat = WeChat::of(&[APP]).await;
-    let home = Home::of(&wechat, &[]);
-    let output = export(&home, &["--format", "csv"]);
-    assert!(
-        failed(&output, 1).contains("there is no archive"),
-        "{output:?}"
-    );
-    assert!(!home.path("data").exists());
+    on_one_day(async || {
+        let wechat = WeChat::of(&[APP]).await;
+        let home = Home::of(&wechat, &[]);
+        let output = export(&home, &["--format", "csv"]);
+        assert!(
+            failed(&output, 1).contains("there is no archive"),
+            "{output:?}"
+        );
+        assert!(!home.path("data").exists());
 
-    home.archive(&wechat, &[APP], 3);
-    let file = home.path("users.csv");
-    let name = file.to_str().unwrap().to_owned();
-    exported(
-        &home,
-        &["--format", "csv", "--window", "1d", "--output", &name],
-    );
-    let whole = fs::read_to_string(&file).unwrap();
-    assert!(whole.lines().count() > 100);
+        home.archive(&wechat, &[APP], 3);
+        let file = home.path("users.csv");
+        let name = file.to_str().unwrap().to_owned();
+        exported(
+            &home,
+            &["--format", "csv", "--window", "1d", "--output", &name],
+        );
+        let whole = fs::read_to_string(&file).unwrap();
+        assert!(whole.lines().count() > 100);
 
-    let output = export(
-        &home,
-        &[
-            "--format",
-            "csv",
-            "--output",
-            home.archive_file().to_str().unwrap(),
-        ],
-    );
-    assert!(
-        failed(&output, 1).contains("it is the archive"),
-        "{output:?}"
-    );
-    // One answer that can't be read does not prevent the export of others.
-    let archive = Connection::open(home.archive_file()).unwrap();
-    let day = days_ago(1);
-    archive
+        let output = export(
+            &home,
+            &[
+                "--format",
+                "csv",
+                "--output",
+                home.archive_file().to_str().unwrap(),
+            ],
+        );
+        assert!(
+            failed(&output, 1).contains("it is the archive"),
+            "{output:?}"
+        );
+        // One answer that can't be read does not prevent the export of others.
+        let archive = Connection::open(home.archive_file()).unwrap();
+        let day = days_ago(1);
+        archive
         .execute(
             "UPDATE portraits SET answer = x'7bff7d' WHERE reference_date = ?1 AND window = '1d'",
             [&day],
         )
         .unwrap();
-    let output = export(
-        &home,
-        &["--format", "csv", "--window", "1d", "--output", &name],
-    );
-    let message = failed(&output, 1);
-    assert!(
-        message.contains("1 archived answers cannot be read") && message.contains(&day),
-        "{message}"
-    );
-    let rest: String = whole
-        .lines()
-        .filter(|line| !line.contains(&format!(",{day},")))
-        .flat_map(|line| [line, "\n"])
-        .collect();
-    assert!(fs::read_to_string(&file).unwrap() == rest);
+        let output = export(
+            &home,
+            &["--format", "csv", "--window", "1d", "--output", &name],
+        );
+        let message = failed(&output, 1);
+        assert!(
+            message.contains("1 archived answers cannot be read") && message.contains(&day),
+            "{message}"
+        );
+        let rest: String = whole
+            .lines()
+            .filter(|line| !line.contains(&format!(",{day},")))
+            .flat_map(|line| [line, "\n"])
+            .collect();
+        assert!(fs::read_to_string(&file).unwrap() == rest);
 
-    drop(archive);
-    fs::write(home.archive_file(), "no database\n".repeat(1000)).unwrap();
-    let output = export(&home, &["--format", "csv", "--output", &name]);
-    assert!(failed(&output, 1).contains("it is damaged"), "{output:?}");
-    assert!(fs::read_to_string(&file).unwrap() == rest);
-    assert!(
-        home.archive_file().is_file(),
-        "it is the exporter that sets it aside"
-    );
-    let files = fs::read_dir(home.path("")).unwrap().count();
-    assert_eq!(files, 2, "nothing but the archive and the last export");
+        drop(archive);
+        fs::write(home.archive_file(), "no database\n".repeat(1000)).unwrap();
+        let output = export(&home, &["--format", "csv", "--output", &name]);
+        assert!(failed(&output, 1).contains("it is damaged"), "{output:?}");
+        assert!(fs::read_to_string(&file).unwrap() == rest);
+        assert!(
+            home.archive_file().is_file(),
+            "it is the exporter that sets it aside"
+        );
+        let files = fs::read_dir(home.path("")).unwrap().count();
+        assert_eq!(files, 2, "nothing but the archive and the last export");
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -470,6 +488,7 @@ async fn progress_is_shown_on_a_terminal() {
 
 #[tokio::test]
 async fn answers_saved_by_scripts_become_history() {
+    on_one_day(async || {
     let wechat = WeChat::of(&[APP]).await;
     let home = Home::of(&wechat, &[]);
     let directory = home.path("saved");
@@ -535,61 +554,66 @@ async fn answers_saved_by_scripts_become_history() {
         );
         assert!(csv.contains(&row), "{row}");
     }
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn invalid_files_change_nothing() {
-    let wechat = WeChat::of(&[APP]).await;
-    let home = Home::of(&wechat, &[]);
-    home.archive(&wechat, &[APP], 3);
-    let before = exported(&home, &["--format", "jsonl"]);
-    let directory = home.path("saved");
-    fs::create_dir(&directory).unwrap();
-    let good = wechat.simulator.answer(
-        &APP.parse().unwrap(),
-        Window::OneDay,
-        calendar::days_before(yesterday(), 9),
-    );
-    fs::write(directory.join("1.json"), good.unwrap().to_string()).unwrap();
-    let retain = json!({"ref_date": "20260101", "visit_uv": [{"key": 0, "value": 3}]});
-    fs::write(directory.join("2.json"), retain.to_string()).unwrap();
-    fs::write(directory.join("3.json"), "<html>Bad Gateway</html>").unwrap();
-    let lines = format!(
-        "{}{{\"appid\":\"{APP}\",\"cohort\":\"new\"}}\n",
-        &before[..=before.find('\n').unwrap()]
-    );
-    fs::write(directory.join("4.jsonl"), lines).unwrap();
+    on_one_day(async || {
+        let wechat = WeChat::of(&[APP]).await;
+        let home = Home::of(&wechat, &[]);
+        home.archive(&wechat, &[APP], 3);
+        let before = exported(&home, &["--format", "jsonl"]);
+        let directory = home.path("saved");
+        fs::create_dir(&directory).unwrap();
+        let good = wechat.simulator.answer(
+            &APP.parse().unwrap(),
+            Window::OneDay,
+            calendar::days_before(yesterday(), 9),
+        );
+        fs::write(directory.join("1.json"), good.unwrap().to_string()).unwrap();
+        let retain = json!({"ref_date": "20260101", "visit_uv": [{"key": 0, "value": 3}]});
+        fs::write(directory.join("2.json"), retain.to_string()).unwrap();
+        fs::write(directory.join("3.json"), "<html>Bad Gateway</html>").unwrap();
+        let lines = format!(
+            "{}{{\"appid\":\"{APP}\",\"cohort\":\"new\"}}\n",
+            &before[..=before.find('\n').unwrap()]
+        );
+        fs::write(directory.join("4.jsonl"), lines).unwrap();
 
-    let message = failed(&import(&home, &["--appid", APP], &directory), 1);
-    for expected in [
-        "2.json line=1 problem=\"unreadable answer: visit_uv is a list",
-        "3.json line=1 problem=\"unreadable answer: 24 bytes that are not JSON",
-        "4.jsonl line=2 problem=\"not a row of an export: missing field `window`",
-        "nothing was imported: fix these files, or leave them out",
-    ] {
-        assert!(message.contains(expected), "{expected}: {message}");
-    }
-    assert!(exported(&home, &["--format", "jsonl"]) == before);
-    let message = failed(&import(&home, &[], &home.path("none.json")), 1);
-    assert!(message.contains("none.json: No such file"), "{message}");
-    let many = home.path("many.jsonl");
-    fs::write(&many, "{}\n{\"cohort\":1}\n".repeat(50)).unwrap();
-    let message = failed(&import(&home, &[], &many), 1);
-    assert_eq!(message.matches("not a row of an export").count(), 20);
-    assert!(
-        message.contains("message=\"further problems\" problems=30"),
-        "{message}"
-    );
-    let given = [
-        "--appid",
-        APP,
-        "--window",
-        "7d",
-        "--reference-date",
-        "2026-01-01",
-    ];
-    let message = failed(&import(&home, &given, &directory), 2);
-    assert!(message.contains("are for a single file"), "{message}");
+        let message = failed(&import(&home, &["--appid", APP], &directory), 1);
+        for expected in [
+            "2.json line=1 problem=\"unreadable answer: visit_uv is a list",
+            "3.json line=1 problem=\"unreadable answer: 24 bytes that are not JSON",
+            "4.jsonl line=2 problem=\"not a row of an export: missing field `window`",
+            "nothing was imported: fix these files, or leave them out",
+        ] {
+            assert!(message.contains(expected), "{expected}: {message}");
+        }
+        assert!(exported(&home, &["--format", "jsonl"]) == before);
+        let message = failed(&import(&home, &[], &home.path("none.json")), 1);
+        assert!(message.contains("none.json: No such file"), "{message}");
+        let many = home.path("many.jsonl");
+        fs::write(&many, "{}\n{\"cohort\":1}\n".repeat(50)).unwrap();
+        let message = failed(&import(&home, &[], &many), 1);
+        assert_eq!(message.matches("not a row of an export").count(), 20);
+        assert!(
+            message.contains("message=\"further problems\" problems=30"),
+            "{message}"
+        );
+        let given = [
+            "--appid",
+            APP,
+            "--window",
+            "7d",
+            "--reference-date",
+            "2026-01-01",
+        ];
+        let message = failed(&import(&home, &given, &directory), 2);
+        assert!(message.contains("are for a single file"), "{message}");
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -20,9 +20,6 @@ use crate::harness::{WeChat, now};
 const OVERVIEW: &str = "wxapp-portrait-overview";
 const OF_APP: &str = "wxapp-portrait-app";
 
-/// The days of the range of the dashboards, in days before yesterday.
-const SHOWN: RangeInclusive<u64> = 0..=29;
-
 /// Figures by their subject, such as `iPhone 2026-11-21`.
 type Figures = BTreeMap<String, f64>;
 
@@ -35,12 +32,21 @@ type Answers = HashMap<(&'static str, Window, u64), Rc<Named>>;
 /// The figures of WeChat, computed without Prometheus.
 struct Truth<'a> {
     wechat: &'a WeChat,
+    /// The newest day that was requested.
     yesterday: NaiveDate,
+    /// How many days are between it and today's day before: one in the first minutes of a day, when that
+    /// is not requested yet.
+    late: u64,
     /// An answer takes some time, and each is needed repeatedly.
     answers: RefCell<Answers>,
 }
 
 impl Truth<'_> {
+    /// Returns the days of the range of the dashboards, in days before the newest.
+    fn shown(&self) -> RangeInclusive<u64> {
+        0..=29 - self.late
+    }
+
     /// Returns the users with a name, by cohort and dimension.
     fn named(&self, app: &'static str, window: Window, days_ago: u64) -> Rc<Named> {
         let mut answers = self.answers.borrow_mut();
@@ -165,19 +171,21 @@ struct Case {
 impl World {
     /// Compares what the main panels show with the figures of WeChat; returns the differences.
     pub(super) async fn wrong_figures(&self, dashboards: &[Dashboard]) -> Vec<String> {
+        let today = calendar::today(now());
+        let late = (calendar::days_before(today, 1) - self.yesterday).num_days();
         let truth = Truth {
             wechat: &self.wechat,
             yesterday: self.yesterday,
+            late: late.try_into().unwrap(),
             answers: RefCell::default(),
         };
         let none = Choices::new();
         let cases = of_all_apps(&truth);
         let mut faults = self.compare(now(), dashboards, &none, cases).await;
         // A range of the past must be shown completely, at any hour.
-        let today = calendar::today(now());
         for hour in [9, 23] {
             let day = calendar::midnight(calendar::days_before(today, 3));
-            let mut cases = days_of_all_apps(&truth, &(2..=32));
+            let mut cases = days_of_all_apps(&truth, &(2 - truth.late..=32 - truth.late));
             // The archive of these tests has a day from 10:20 of the next one on.
             let arrived = if hour < 10 { 0.0 } else { 1.0 };
             cases.push(overview("昨日已到", "A", &[], one(arrived)));
@@ -406,7 +414,12 @@ fn of_all_apps(truth: &Truth<'_>) -> Vec<Case> {
     let mut cases = vec![
         overview("应用 Apps", "A", &[], one(3.0)),
         overview("数据日期", "A", &[], one(day)),
-        overview("昨日已到", "A", &[], one(1.0)),
+        overview(
+            "昨日已到",
+            "A",
+            &[],
+            one(if truth.late == 0 { 1.0 } else { 0.0 }),
+        ),
         overview("新增用户 New", "A", &[], one(all("new"))),
         overview(
             "新增变化",
@@ -422,7 +435,7 @@ fn of_all_apps(truth: &Truth<'_>) -> Vec<Case> {
             one(all("active") / all_usual("active") - 1.0),
         ),
     ];
-    cases.extend(days_of_all_apps(truth, &SHOWN));
+    cases.extend(days_of_all_apps(truth, &truth.shown()));
 
     let by_app = |figure: &dyn Fn(&'static str) -> f64| -> Figures {
         APPS.iter()
@@ -540,13 +553,15 @@ fn of_one_app(
             "新增用户 New users",
             "A",
             &[],
-            truth.days("", SHOWN, |days_ago| total("new", window, days_ago)),
+            truth.days("", truth.shown(), |days_ago| total("new", window, days_ago)),
         ),
         on_app(
             "活跃用户 Active users",
             "A",
             &[],
-            truth.days("", SHOWN, |days_ago| total("active", window, days_ago)),
+            truth.days("", truth.shown(), |days_ago| {
+                total("active", window, days_ago)
+            }),
         ),
         on_app("性别 ", "A", &["name"], people(cohort, "gender")),
         on_app("机型 ", "A", &["name"], people(cohort, "device")),
@@ -556,7 +571,7 @@ fn of_one_app(
     let platforms = of(cohort, "platform", window);
     let names = truth.people(&platforms, 0).into_keys();
     let days = names.flat_map(|name| {
-        truth.days(&name, SHOWN, |days_ago| {
+        truth.days(&name, truth.shown(), |days_ago| {
             truth.people(&platforms, days_ago)[&name]
         })
     });
