@@ -338,6 +338,9 @@ pub struct Healthcheck {
         default_value = ":10690", value_parser = parse_address
     )]
     pub listen_address: String,
+    /// Its --web.config.file, read only for whether TLS is on.
+    #[arg(long = "web.config.file", value_name = "FILE")]
+    pub web_config_file: Option<PathBuf>,
     /// Its --web.route-prefix.
     #[arg(long = "web.route-prefix", value_name = "PATH", value_parser = parse_prefix, default_value = "/")]
     pub route_prefix: String,
@@ -369,6 +372,9 @@ pub struct Web {
         default_value = ":10690", value_parser = parse_address
     )]
     pub listen_address: Vec<String>,
+    /// File with TLS, users and passwords, in the form of Prometheus' exporters.
+    #[arg(long = "web.config.file", value_name = "FILE")]
+    pub config_file: Option<PathBuf>,
     /// Maximum number of simultaneous connections; when there are more, the one that has been idle for longest
     /// is closed. Lowered if the limit on open files is too low.
     #[arg(

@@ -18,10 +18,11 @@ use super::{
 use crate::archive::Archive;
 use crate::calendar::Clock;
 use crate::cli;
+use crate::config::web::WebConfig;
 use crate::config::{self, Config};
 use crate::exposition::telemetry::Telemetry;
 use crate::poll::{self, Changes, Context, Supervisor};
-use crate::web::{self, AppState, Connections, Reload, most_connections};
+use crate::web::{self, AppState, Connections, Guard, Reload, most_connections};
 use crate::wechat::{self, BuildError, Client};
 
 /// Reads the configuration and serves it until `shutdown`.
@@ -45,7 +46,9 @@ pub async fn run(flags: &cli::Serve, context: ProcessContext) -> Result<(), Erro
             move || load()
         });
         if flags.config_check {
-            return check_config(&flags.config.path, config.await).map(|()| None);
+            let web_config = flags.web.config_file.as_deref().map(config::web::load);
+            let web_config = web_config.transpose().map(Option::unwrap_or_default);
+            return check_config(&flags.config.path, config.await, web_config).map(|()| None);
         }
         let config = config.await?;
         log_warnings(&config);
@@ -68,26 +71,32 @@ async fn without_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + '
     result.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
 }
 
-/// Prints what is wrong with a configuration, or that nothing is.
-fn check_config(path: &Path, config: Result<Config, config::Error>) -> Result<(), Error> {
+/// Prints what is wrong with the configurations, or that nothing is.
+fn check_config(
+    path: &Path,
+    config: Result<Config, config::Error>,
+    web_config: Result<WebConfig, config::Error>,
+) -> Result<(), Error> {
+    let mut lines = Vec::new();
+    let mut apps = None;
     match config {
         Ok(config) => {
-            print_stderr(&config.warnings.join("\n"));
-            if !config.app_problems.is_empty() {
-                print_stderr(&config.app_problems.join("\n"));
-                return Err(Error::Reported);
-            }
-            print_stdout(&format!(
-                "{}: valid, apps: {}\n",
-                path.display(),
-                config.apps.len()
-            ))
+            lines.extend(config.warnings);
+            apps = config.app_problems.is_empty().then_some(config.apps.len());
+            lines.extend(config.app_problems);
         }
+        Err(error) => lines.push(error.to_string()),
+    }
+    match web_config {
+        Ok(config) => lines.extend(config.warnings),
         Err(error) => {
-            print_stderr(&error.to_string());
-            Err(Error::Reported)
+            lines.push(error.to_string());
+            apps = None;
         }
     }
+    print_stderr(&lines.join("\n"));
+    let apps = apps.ok_or(Error::Reported)?;
+    print_stdout(&format!("{}: valid, apps: {apps}\n", path.display()))
 }
 
 /// Everything that is needed to serve, assembled and listening.
@@ -167,13 +176,21 @@ impl Exporter {
             clock,
             settings.poll,
         );
+        let guard = match web.config_file.clone() {
+            None => None,
+            Some(path) => {
+                let telemetry = Arc::clone(&context.telemetry);
+                let open = move || Guard::open(&path, move || telemetry.web_config_failed());
+                Some(Arc::new(without_blocking(open).await?))
+            }
+        };
         // Last, so that clients are answered soon after they connect.
         let mut listeners = Vec::new();
         for address in &web.listen_address {
             listeners.push(listen(address).await?);
         }
         let (reload, reloads) = mpsc::unbounded_channel();
-        let state = AppState::new(&context, web.paths(), reload);
+        let state = AppState::new(&context, web.paths(), guard, reload);
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
             revision = env!("BUILD_REVISION"),
@@ -221,7 +238,14 @@ impl Exporter {
             }
             let app = web::create_app(Arc::clone(&self.state));
             let connections = Arc::clone(&self.connections);
-            servers.spawn(web::serve(listener, app, connections, ending.clone()));
+            let guard = self.state.guard.clone();
+            servers.spawn(web::serve(
+                listener,
+                app,
+                guard,
+                connections,
+                ending.clone(),
+            ));
         }
         let mut shutdown = pin!(shutdown);
         let mut waiting: Vec<Reload> = Vec::new();

@@ -1,18 +1,20 @@
 //! The configuration: YAML files in, validated settings out.
 //!
-//! A file is read by `files`, becomes a `tree`, is `read` into the `raw` values of the keys, and
-//! `validate` turns these into `settings`; [`access`] does so for the keys of an app's access, and
-//! `yaml_errors` describes the errors of the YAML reader. Raw values stay private, so that nothing
-//! unchecked leaves this module. Opens no archive and
-//! sends no requests; the environment is a function that is passed in.
+//! A `document` is read by `files`, becomes a `tree`, is `read` into the `raw` values of the keys, and
+//! `validate` turns these into `settings`; [`access`] does so for the keys of an app's access, [`web`]
+//! for the file of TLS and authentication, and `yaml_errors` describes the errors of the YAML reader. Raw
+//! values stay private, so that nothing unchecked leaves this module. Opens no archive and sends no
+//! requests; the environment is a function that is passed in.
 
 pub mod access;
+mod document;
 mod files;
 mod raw;
 mod read;
 mod settings;
 mod tree;
 mod validate;
+pub mod web;
 mod yaml_errors;
 
 use std::path::Path;

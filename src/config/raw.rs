@@ -45,6 +45,7 @@ macro_rules! mappings {
         }
     )*};
 }
+pub(super) use mappings;
 
 mappings! {
     /// The main file.

@@ -46,7 +46,7 @@ fn report(line: u64, key: &str, problem: &str, problems: &mut Problems) {
 }
 
 /// Reports a value of another shape than `expected`.
-fn report_shape(node: &Node, expected: &str, key: &str, problems: &mut Problems) {
+pub(super) fn report_shape(node: &Node, expected: &str, key: &str, problems: &mut Problems) {
     let problem = match node.content {
         Content::Null => "the value is missing",
         _ => expected,
@@ -56,8 +56,8 @@ fn report_shape(node: &Node, expected: &str, key: &str, problems: &mut Problems)
 
 impl Read for String {
     fn read(node: Node, key: &str, problems: &mut Problems) -> Option<Self> {
-        if let Content::Text(text) = node.content {
-            return Some(text);
+        if let Content::Text { value, .. } = node.content {
+            return Some(value);
         }
         report_shape(&node, "expected a single value", key, problems);
         None

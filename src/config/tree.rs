@@ -7,7 +7,7 @@ use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::options::NonFiniteFloatPolicy;
-use serde_saphyr::{DuplicateKeyPolicy, Error, Spanned};
+use serde_saphyr::{DuplicateKeyPolicy, Error, Location, Spanned};
 
 use super::read::Text;
 
@@ -20,7 +20,11 @@ pub(super) struct Node {
 /// What a value consists of.
 pub(super) enum Content {
     Null,
-    Text(String),
+    Text {
+        value: String,
+        /// Whether it is in the file as it is here: neither quoted nor folded.
+        is_plain: bool,
+    },
     List(Vec<Node>),
     /// With duplicates, in the order of the file.
     Mapping(Vec<(Text, Node)>),
@@ -57,19 +61,14 @@ enum Parsed {
 fn node(parsed: Spanned<Parsed>, text: &str) -> Node {
     let content = match parsed.value {
         Parsed::Null => Content::Null,
-        Parsed::Text(value) => Content::Text(value),
-        Parsed::Other => {
-            let bytes = parsed
-                .defined
-                .span()
-                .byte_offset()
-                .zip(parsed.defined.span().byte_len());
-            let source = bytes.and_then(|(offset, length)| {
-                text.get(usize::try_from(offset).ok()?..)?
-                    .get(..usize::try_from(length).ok()?)
-            });
-            Content::Text(source.unwrap_or_default().trim().to_owned())
-        }
+        Parsed::Text(value) => Content::Text {
+            is_plain: source(&parsed.defined, text) == value,
+            value,
+        },
+        Parsed::Other => Content::Text {
+            value: source(&parsed.defined, text).to_owned(),
+            is_plain: true,
+        },
         Parsed::List(values) => {
             Content::List(values.into_iter().map(|value| node(value, text)).collect())
         }
@@ -88,6 +87,16 @@ fn node(parsed: Spanned<Parsed>, text: &str) -> Node {
         line: parsed.referenced.line(),
         content,
     }
+}
+
+/// Returns what the file has for a value.
+fn source<'a>(place: &Location, text: &'a str) -> &'a str {
+    let bytes = place.span().byte_offset().zip(place.span().byte_len());
+    let source = bytes.and_then(|(offset, length)| {
+        text.get(usize::try_from(offset).ok()?..)?
+            .get(..usize::try_from(length).ok()?)
+    });
+    source.unwrap_or_default().trim()
 }
 
 impl<'de> Deserialize<'de> for Parsed {
@@ -150,13 +159,14 @@ mod tests {
 
     use super::*;
 
-    /// Writes a tree with the line of every key and value.
+    /// Writes a tree with the line of every key and value, and q before what is quoted.
     fn written(node: &Node) -> String {
         let mut text = format!("{}:", node.line);
         match &node.content {
             Content::Null => text += "null",
-            Content::Text(value) => {
-                let _ = write!(text, "{value:?}");
+            Content::Text { value, is_plain } => {
+                let quote = if *is_plain { "" } else { "q" };
+                let _ = write!(text, "{quote}{value:?}");
             }
             Content::List(values) => {
                 let values: Vec<String> = values.iter().map(written).collect();
@@ -178,7 +188,7 @@ mod tests {
         let text = "\u{feff}- 1.10\n- 007 # seven\n- yes\n- 0x1F\n- 1e3\n- '1'\n- -5\n- .inf\n- 商城: 1_0\n- ~\n- ''\n-\n";
         assert_eq!(
             written(&parse(text).unwrap()),
-            r#"1:[1:"1.10" 2:"007" 3:"yes" 4:"0x1F" 5:"1e3" 6:"1" 7:"-5" 8:".inf" 9:{9:商城=9:"1_0"} 10:null 11:"" 12:null]"#
+            r#"1:[1:"1.10" 2:"007" 3:"yes" 4:"0x1F" 5:"1e3" 6:q"1" 7:"-5" 8:".inf" 9:{9:商城=9:"1_0"} 10:null 11:q"" 12:null]"#
         );
         assert_eq!(
             written(&parse("a: [1, 2,3 ]").unwrap()),

@@ -6,7 +6,6 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
-use std::io::ErrorKind;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -20,17 +19,14 @@ use url::{Host, Url};
 use super::raw::{OneOrMore, RawApp, RawFile, RawPast, RawSwing};
 use super::read::{Located, Partial, Read, Text, Texts};
 use super::settings::{App, Config, Past, Poll, RETENTION, STALE_AFTER, Swing, WeChat};
-use super::{access, files, tree, yaml_errors};
+use super::{access, document, files};
 use crate::past::PAST_DAYS;
 use crate::portrait::{AppId, Dimension, Window};
 
 /// Why the configuration can't be used: every problem that was found, a line each.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}", .0.join("\n"))]
-pub struct Error(Vec<String>);
-
-/// No configuration file is larger: a list of 10,000 apps has some 2 MiB.
-const LARGEST_FILE: u64 = 16 << 20;
+pub struct Error(pub(super) Vec<String>);
 
 /// How many files and directories are searched for those of `apps_files`.
 const MOST_ENTRIES: usize = 100_000;
@@ -102,11 +98,11 @@ pub(super) fn load(
 }
 
 /// What is wrong, or looks so, and where.
-struct Problem {
-    file: PathBuf,
-    line: Option<u64>,
+pub(super) struct Problem {
+    pub(super) file: PathBuf,
+    pub(super) line: Option<u64>,
     /// Begins with the key.
-    text: String,
+    pub(super) text: String,
 }
 
 impl Problem {
@@ -158,39 +154,9 @@ pub(super) struct Check<'a> {
 impl Check<'_> {
     /// Reads the file as far as it has the expected shape.
     fn read<T: Read>(&mut self) -> Option<T> {
-        let bytes = match files::read(&self.file, LARGEST_FILE) {
-            Ok(bytes) => bytes,
-            Err(error) => {
-                let hint = match error.kind() {
-                    ErrorKind::NotFound => "; write it, or name another with --config.file",
-                    _ => "",
-                };
-                self.problem_of_file(None, format!("cannot read it: {error}{hint}"));
-                return None;
-            }
-        };
-        let text = match std::str::from_utf8(&bytes) {
-            Ok(text) => text,
-            Err(error) => {
-                let before = &bytes[..error.valid_up_to()];
-                let line = before.split(|byte| *byte == b'\n').count() as u64;
-                let problem = "not valid UTF-8: save the file as UTF-8".to_owned();
-                self.problem_of_file(Some(line), problem);
-                return None;
-            }
-        };
-        let node = match tree::parse(text) {
-            Ok(node) => node,
-            Err(error) => {
-                let (line, problem) = yaml_errors::describe(&error);
-                self.problem_of_file(line, problem);
-                return None;
-            }
-        };
-        let mut problems = Vec::new();
-        let value = T::read(node, "", &mut problems);
+        let (value, problems) = document::read(&self.file, "--config.file");
         for (line, problem) in problems {
-            self.problem_of_file(Some(line), problem);
+            self.problem_of_file(line, problem);
         }
         value
     }

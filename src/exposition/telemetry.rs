@@ -28,6 +28,7 @@ pub struct Telemetry {
     task_panics: IntCounter,
     last_reload_successful: IntGauge,
     last_reload_success_at: IntGauge,
+    web_config_failures: IntCounter,
 }
 
 impl Telemetry {
@@ -83,6 +84,10 @@ impl Telemetry {
                 "wxapp_portrait_config_last_reload_success_timestamp_seconds",
                 "When a configuration that could be used was last read.",
             )?,
+            web_config_failures: IntCounter::new(
+                "wxapp_portrait_web_config_failures_total",
+                "How often the web configuration became invalid; nothing was served until it was corrected.",
+            )?,
         };
         for endpoint in Endpoint::ALL {
             telemetry.requests.with_label_values(&[endpoint.as_str()]);
@@ -95,7 +100,7 @@ impl Telemetry {
                 .archive_failures
                 .with_label_values(&[operation.as_str()]);
         }
-        let collectors: [Box<dyn Collector>; 9] = [
+        let collectors: [Box<dyn Collector>; 10] = [
             Box::new(telemetry.requests.clone()),
             Box::new(telemetry.request_failures.clone()),
             Box::new(telemetry.request_duration.clone()),
@@ -104,6 +109,7 @@ impl Telemetry {
             Box::new(telemetry.task_panics.clone()),
             Box::new(telemetry.last_reload_successful.clone()),
             Box::new(telemetry.last_reload_success_at.clone()),
+            Box::new(telemetry.web_config_failures.clone()),
             Box::new(build_info()?),
         ];
         for collector in collectors {
@@ -151,6 +157,11 @@ impl Telemetry {
     /// Records that an invalid configuration was read.
     pub fn reload_failed(&self) {
         self.last_reload_successful.set(0);
+    }
+
+    /// Counts a web configuration that became invalid.
+    pub fn web_config_failed(&self) {
+        self.web_config_failures.inc();
     }
 
     /// Sets the size of the archive, in bytes.

@@ -216,6 +216,10 @@ impl<S> Observed<S> {
     pub(super) fn new(stream: S, reporter: Reporter) -> Self {
         Self { stream, reporter }
     }
+
+    pub(super) fn get_ref(&self) -> &S {
+        &self.stream
+    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Observed<S> {

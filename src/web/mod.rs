@@ -1,16 +1,21 @@
 //! What is served over HTTP: the page for Prometheus, and the status for people.
 //!
-//! `serve` accepts `connections`, `routes` has the endpoints, `browser` protects browsers, `state` is what they
-//! share, and `status` what is shown of the apps.
+//! `serve` accepts `connections`; `guard` protects all of them by the web configuration, with [`tls`] and
+//! [`auth`], and `browser` protects browsers; `routes` has the endpoints, `state` is what they share, and
+//! `status` what is shown of the apps.
 
+pub mod auth;
 mod browser;
 mod connections;
+mod guard;
 mod routes;
 mod serve;
 mod state;
 mod status;
+pub mod tls;
 
 pub use connections::Connections;
+pub use guard::Guard;
 pub use routes::{RESERVED_PATHS, create_app};
 pub use serve::{most_connections, serve};
 pub use state::{AppState, Paths, Reload};

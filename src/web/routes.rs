@@ -16,9 +16,9 @@ use axum::routing::{get, post};
 use futures_util::stream;
 use tokio::sync::oneshot;
 
-use super::browser;
 use super::state::{AppState, Paths};
 use super::status::Status;
+use super::{browser, guard};
 use crate::exposition::gzip::{Member, Piece};
 use crate::portrait::AppId;
 use crate::state::Progress;
@@ -66,12 +66,17 @@ pub fn create_app(state: Arc<AppState>) -> Router {
         }
     }
     let not_found = format!("not found; see {index_path} for the endpoints\n");
-    app.fallback(async move || (StatusCode::NOT_FOUND, not_found))
+    let app = app
+        .fallback(async move || (StatusCode::NOT_FOUND, not_found))
         .layer(middleware::from_fn_with_state(
             external_url,
             browser::protect,
-        ))
-        .with_state(state)
+        ));
+    match state.guard.clone() {
+        Some(guard) => app.layer(middleware::from_fn_with_state(guard, guard::protect)),
+        None => app,
+    }
+    .with_state(state)
 }
 
 async fn index(State(state): State<Arc<AppState>>) -> Response {

@@ -13,12 +13,16 @@ use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::io::{AsyncRead, AsyncWrite};
+use rustls::server::Acceptor;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
+use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 use super::connections::{Connection, Connections, Observed};
+use super::guard::Guard;
 
 /// How long a client may take for the head of a request, from the answer before on, and how long no byte of an
 /// answer may move. It is no usual scrape interval, so that no connection is closed just when the next
@@ -49,13 +53,15 @@ pub fn most_connections(configured: usize, concurrency: usize) -> usize {
     configured.min(left.max(FEWEST_CONNECTIONS))
 }
 
-/// Serves until `ending`, and then until the requests in flight are answered.
+/// Serves until `ending`, and then until the requests in flight are answered; encrypted if the guard says so.
 pub async fn serve(
     listener: TcpListener,
     app: Router,
+    guard: Option<Arc<Guard>>,
     connections: Arc<Connections>,
     ending: CancellationToken,
 ) {
+    let guard = guard.filter(|guard| guard.is_tls());
     let mut tasks = JoinSet::new();
     let mut failures = Failures::default();
     loop {
@@ -71,7 +77,8 @@ pub async fn serve(
                     connection = connections.add() => connection,
                     () = ending.cancelled() => break,
                 };
-                tasks.spawn(handle(stream, app.clone(), connection, ending.clone()));
+                let (app, guard) = (app.clone(), guard.clone());
+                tasks.spawn(handle(stream, app, guard, connection, ending.clone()));
             }
             // The client is gone already.
             Err(error) if is_of_client(&error) => {}
@@ -124,15 +131,62 @@ impl Failures {
 }
 
 /// Serves a connection until it is closed, by either side.
-async fn handle(stream: TcpStream, app: Router, connection: Connection, ending: CancellationToken) {
+async fn handle(
+    stream: TcpStream,
+    app: Router,
+    guard: Option<Arc<Guard>>,
+    connection: Connection,
+    ending: CancellationToken,
+) {
     // Answers are sent as a whole; without it their last bytes could wait.
     let _ = stream.set_nodelay(true);
     let stream = Observed::new(stream, connection.reporter());
+    let serving = async {
+        let Some(guard) = guard else {
+            return http(stream, app, &connection, ending).await;
+        };
+        let accepted = tokio::select! {
+            accepted = tokio::time::timeout(TIMEOUT, encrypted(stream, &guard)) => accepted,
+            () = ending.cancelled() => return,
+        };
+        if let Ok(Some(stream)) = accepted {
+            http(stream, app, &connection, ending).await;
+        }
+    };
     tokio::select! {
-        () = http(stream, app, &connection, ending) => {}
+        () = serving => {}
         () = connection.evicted() => {}
         () = connection.idle_for(TIMEOUT) => {}
     }
+}
+
+/// What a client that speaks HTTP is told where TLS is spoken.
+const NOT_ENCRYPTED: &[u8] =
+    b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
+
+/// The first byte of a connection with TLS.
+const HANDSHAKE: u8 = 0x16;
+
+/// Accepts an encrypted connection.
+async fn encrypted(
+    stream: Observed<TcpStream>,
+    guard: &Arc<Guard>,
+) -> Option<TlsStream<Observed<TcpStream>>> {
+    let mut first = [0];
+    stream.get_ref().peek(&mut first).await.ok()?;
+    let mut stream = stream;
+    if first != [HANDSHAKE] {
+        // What it has sent must be read, or closing the connection would take back the answer.
+        let _ = stream.read(&mut [0; 4096]).await;
+        let _ = stream.write_all(NOT_ENCRYPTED).await;
+        let _ = stream.shutdown().await;
+        return None;
+    }
+    let handshake = LazyConfigAcceptor::new(Acceptor::default(), stream)
+        .await
+        .ok()?;
+    let config = guard.tls().await?;
+    handshake.into_stream(config).await.ok()
 }
 
 async fn http(

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{mpsc, oneshot};
 use url::Url;
 
+use super::guard::Guard;
 use crate::archive::Archive;
 use crate::calendar::Clock;
 use crate::exposition::page::Page;
@@ -26,6 +27,8 @@ pub struct AppState {
     pub clock: Clock,
     /// Where everything is.
     pub paths: Paths,
+    /// Protects everything, if there is a web configuration.
+    pub guard: Option<Arc<Guard>>,
     /// Accepts requests to read the configuration again.
     pub reload: mpsc::UnboundedSender<Reload>,
     /// Why the configuration that was read last is not applied.
@@ -50,7 +53,12 @@ pub type Reload = oneshot::Sender<Result<(), String>>;
 impl AppState {
     /// Serves these values, and accepts requests to read the configuration again.
     #[must_use]
-    pub fn new(context: &Context, paths: Paths, reload: mpsc::UnboundedSender<Reload>) -> Self {
+    pub fn new(
+        context: &Context,
+        paths: Paths,
+        guard: Option<Arc<Guard>>,
+        reload: mpsc::UnboundedSender<Reload>,
+    ) -> Self {
         Self {
             registry: Arc::clone(&context.registry),
             page: Arc::clone(&context.page),
@@ -58,6 +66,7 @@ impl AppState {
             archive: Arc::clone(&context.archive),
             clock: Arc::clone(&context.clock),
             paths,
+            guard,
             reload,
             config_problem: Mutex::default(),
         }

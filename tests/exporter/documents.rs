@@ -157,6 +157,8 @@ async fn mistakes_in_a_document_are_reported() {
             "providers: [{name: x, type: folder, options: {path: /x}}]\napiVersion: 1",
             Some("Grafana"),
         ),
+        ("rate_limit: {interval: 1s}", None),
+        ("rate_limit: {interval: 1d}", Some("time.Duration")),
         ("a: 1", Some("unknown")),
     ] {
         // Commented lines are a fragment.

@@ -992,6 +992,7 @@ impl Inside {
                 telemetry: "/metrics".to_owned(),
                 external_url: None,
             },
+            None,
             reload,
         );
         let (address, stop) = serve(web::create_app(Arc::new(state))).await;

@@ -63,3 +63,5 @@ mod systemd;
 mod transfer;
 /// What is served, path by path.
 mod web;
+/// The web configuration: TLS, authentication, limits, as promtool reads it.
+mod web_config;

@@ -25,6 +25,12 @@ const EXPORTER: [&str; 11] = [
 ];
 const PROMETHEUS: [&str; 4] = ["alerting", "global", "rule_files", "scrape_configs"];
 const ALERTMANAGER: [&str; 5] = ["global", "inhibit_rules", "receivers", "route", "templates"];
+const WEB: [&str; 4] = [
+    "basic_auth_users",
+    "http_server_config",
+    "rate_limit",
+    "tls_server_config",
+];
 
 /// A file that provisions directories of dashboards in Grafana.
 #[derive(Deserialize)]
@@ -74,6 +80,13 @@ pub(crate) async fn check(host: &Host<'_>, text: &str) -> Result<(), String> {
         }
         host.write("part.yml", &whole.to_string());
         "\"$NEWER/amtool\" check-config part.yml"
+    } else if all_of(&WEB) {
+        let names = ["localhost".to_owned()];
+        let made = rcgen::generate_simple_self_signed(names).unwrap();
+        host.write("server.crt", &made.cert.pem());
+        host.write("server.key", &made.signing_key.serialize_pem());
+        host.write("part.yml", text);
+        "\"$NEWER/promtool\" check web-config part.yml"
     } else if keys.contains("services") {
         host.write("part.yml", text);
         "\"$NEWER/docker-compose\" --file part.yml config --quiet"
