@@ -374,7 +374,7 @@ pub struct Web {
     pub listen_address: Vec<String>,
     /// File with TLS, users and passwords, in the form of Prometheus' exporters.
     #[arg(long = "web.config.file", value_name = "FILE")]
-    pub config_file: Option<PathBuf>,
+    pub web_config_file: Option<PathBuf>,
     /// Maximum number of simultaneous connections; when there are more, the one that has been idle for longest
     /// is closed. Lowered if the limit on open files is too low.
     #[arg(

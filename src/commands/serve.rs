@@ -46,7 +46,7 @@ pub async fn run(flags: &cli::Serve, context: ProcessContext) -> Result<(), Erro
             move || load()
         });
         if flags.config_check {
-            let web_config = flags.web.config_file.as_deref().map(config::web::load);
+            let web_config = flags.web.web_config_file.as_deref().map(config::web::load);
             let web_config = web_config.transpose().map(Option::unwrap_or_default);
             return check_config(&flags.config.path, config.await, web_config).map(|()| None);
         }
@@ -176,7 +176,7 @@ impl Exporter {
             clock,
             settings.poll,
         );
-        let guard = match web.config_file.clone() {
+        let guard = match web.web_config_file.clone() {
             None => None,
             Some(path) => {
                 let telemetry = Arc::clone(&context.telemetry);

@@ -194,8 +194,8 @@ pub(super) async fn protect(
         response
     };
     // They replace the exporter's own.
-    response
-        .headers_mut()
-        .extend(config.headers.iter().cloned());
+    for (name, value) in &config.headers {
+        response.headers_mut().insert(name, value.clone());
+    }
     response
 }

@@ -178,7 +178,7 @@ ServiceMonitor /spec/endpoints/0/relabelings/0/action "forget"
 PrometheusRule /spec/groups/0/interval 60
 
 StatefulSet /spec/selector
-StatefulSet /spec/template/spec/containers/0/livenessProbe/httpGet/port
+StatefulSet /spec/template/spec/containers/0/livenessProbe/periodSeconds "often"
 Service /spec/ports/0/port
 ServiceMonitor /spec/selector
 PrometheusRule /spec/groups/0/name
@@ -255,8 +255,15 @@ fn all_objects_refer_to_each_other() {
         of_container(&policy["spec"]["ingress"][0]["ports"][0]["port"]),
         port
     );
+    // The port on which `healthcheck` looks by default.
+    assert_eq!(port, 10690);
     for probe in ["startupProbe", "livenessProbe", "readinessProbe"] {
-        assert_eq!(of_container(&container[probe]["httpGet"]["port"]), port);
+        let program = text(&container[probe]["exec"]["command"][0]);
+        let image = std::fs::read_to_string(root().join("Dockerfile")).unwrap();
+        assert!(
+            image.contains(&format!("ENTRYPOINT [\"{program}\"")),
+            "{program}"
+        );
     }
     let help = printed(program().arg("--help"));
     assert!(help.contains(&format!("[default: :{port}]")), "{help}");
@@ -332,8 +339,12 @@ async fn probes_are_answered_and_scraped_series_keep_their_labels() {
     let wechat = WeChat::of(&[APP]).await;
     let exporter = Home::of(&wechat, &[APP]).start().await;
     for probe in ["startupProbe", "livenessProbe", "readinessProbe"] {
-        let path = text(&objects.container()[probe]["httpGet"]["path"]);
-        assert_eq!(exporter.get(path).await.0, 200, "{path}");
+        let mut check = program();
+        let command = list(&objects.container()[probe]["exec"]["command"]);
+        check.args(command[1..].iter().map(text));
+        let address = exporter.url.strip_prefix("http://").unwrap();
+        let check = check.args(["--web.listen-address", address]).output();
+        assert!(check.as_ref().unwrap().status.success(), "{check:?}");
     }
     exporter.ready().await;
 

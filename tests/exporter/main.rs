@@ -43,6 +43,8 @@ mod program;
 mod prometheus;
 /// The selectors in expressions of dashboards and rules.
 mod promql;
+/// TLS, certificates and passwords, with the clients that people have.
+mod protection;
 /// Browsers, and the real proxies between them and the exporter.
 mod proxy;
 /// What a new configuration changes while the exporter runs.
