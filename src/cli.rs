@@ -447,7 +447,11 @@ pub enum LogFormat {
 
 fn is_path(text: &str) -> bool {
     let is_of_path = |byte: u8| byte.is_ascii_alphanumeric() || b"/-_.~".contains(&byte);
-    text.starts_with('/') && text.bytes().all(is_of_path) && !text.contains("//")
+    let is_segment = |segment: &str| segment != "." && segment != "..";
+    text.starts_with('/')
+        && text.bytes().all(is_of_path)
+        && !text.contains("//")
+        && text.split('/').all(is_segment)
 }
 
 fn parse_external_url(text: &str) -> Result<Url, String> {

@@ -10,7 +10,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 use futures_util::{StreamExt as _, stream};
 use serde::Serialize;
 
-use super::{Error, ProcessContext, log_warnings, print_stdout, progress};
+use super::{Error, ProcessContext, log_warnings, print_stdout, progress, without_blocking};
 use crate::calendar;
 use crate::cli::{self, CheckFormat};
 use crate::config::access::AccessMethod;
@@ -25,7 +25,15 @@ use crate::wechat::{self, Access, Client, Diagnosis, Endpoint, Settings};
 ///
 /// The configuration is wrong, or an app failed.
 pub(super) async fn run(flags: &cli::Check, context: ProcessContext) -> Result<(), Error> {
-    let config = config::load(&flags.config.path, context.environment)?;
+    let mut shutdown = pin!(context.shutdown);
+    let load = without_blocking({
+        let (path, environment) = (flags.config.path.clone(), context.environment);
+        move || config::load(&path, environment)
+    });
+    let config = tokio::select! {
+        config = load => config?,
+        () = &mut shutdown => return Err(Error::Interrupted),
+    };
     log_warnings(&config);
     for appid in &flags.appid {
         if !config.apps.iter().any(|app| app.appid == *appid) {
@@ -52,7 +60,6 @@ pub(super) async fn run(flags: &cli::Check, context: ProcessContext) -> Result<(
     let (client, now) = (&client, (context.clock)());
     let findings = stream::iter(&apps).map(|app| Finding::of(client, app, now));
     let mut findings = pin!(findings.buffered(config.poll.concurrency));
-    let mut shutdown = pin!(context.shutdown);
     let mut failed = 0;
     for index in 0..all {
         let finding = tokio::select! {

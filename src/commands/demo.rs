@@ -1,5 +1,6 @@
 //! `demo`: the exporter against the built-in simulated WeChat, with 60 days in the archive.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
@@ -67,7 +68,11 @@ pub async fn run(flags: &cli::Demo, context: ProcessContext) -> Result<(), Error
         ending.clone().cancelled_owned(),
     ));
     let config = config(&base_url);
-    let exporter = Exporter::start(config.clone(), storage_path, &flags.web, clock).await?;
+    let mut shutdown = pin!(shutdown);
+    let exporter = tokio::select! {
+        exporter = Exporter::start(config.clone(), storage_path, &flags.web, clock) => exporter?,
+        () = &mut shutdown => return Ok(()),
+    };
     for listener in &exporter.listeners {
         let web::Paths {
             prefix, telemetry, ..

@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::{Error, ProcessContext};
+use super::{Error, ProcessContext, without_blocking};
 use crate::{cli, config};
 
 /// How long the exporter may take, which responds without waiting.
@@ -33,13 +33,20 @@ const ALIVE: [&str; 3] = ["200", "401", "429"];
 ///
 /// Nothing listens there, or what responds is not a healthy exporter.
 pub(super) async fn run(flags: &cli::Healthcheck, context: ProcessContext) -> Result<(), Error> {
-    let is_tls = match &flags.web_config_file {
-        Some(path) => config::web::is_tls(path)?,
-        None => false,
+    let check = async {
+        let is_tls = match flags.web_config_file.clone() {
+            Some(path) => without_blocking(move || config::web::is_tls(&path)).await?,
+            None => false,
+        };
+        Ok::<_, config::Error>(status_line(flags, is_tls).await)
     };
     let response = tokio::select! {
-        response = tokio::time::timeout(TIMEOUT, status_line(flags, is_tls)) => response,
+        response = tokio::time::timeout(TIMEOUT, check) => response,
         () = context.shutdown => return Err(Error::Interrupted),
+    };
+    let response = match response {
+        Ok(response) => Ok(response?),
+        Err(elapsed) => Err(elapsed),
     };
     let is_alive = |status: &str| {
         let code = status.split(' ').nth(1);

@@ -24,3 +24,4 @@ use output::{
 };
 use run::GRACE;
 pub use run::run;
+use run::without_blocking;

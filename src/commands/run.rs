@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Error, ProcessContext};
+use super::{Environment, Error, ProcessContext};
 use crate::calendar::Clock;
 use crate::cli::{Cli, Command};
 use crate::config::{self, Config};
@@ -27,15 +27,15 @@ pub async fn run(cli: Cli, context: ProcessContext) -> Result<(), Error> {
         Command::Check(flags) => super::check::run(&flags, context).await,
         Command::Healthcheck(flags) => super::healthcheck::run(&flags, context).await,
         Command::Export(flags) => {
-            let config = optional_config(flags.config.as_deref(), &context)?;
-            blocking(context, move |clock, ending| {
+            blocking(context, move |clock, environment, ending| {
+                let config = optional_config(flags.config.as_deref(), &environment)?;
                 super::export::run(&flags, config.as_ref(), &clock, &ending)
             })
             .await
         }
         Command::Import(flags) => {
-            let config = optional_config(flags.config.as_deref(), &context)?;
-            blocking(context, move |clock, ending| {
+            blocking(context, move |clock, environment, ending| {
+                let config = optional_config(flags.config.as_deref(), &environment)?;
                 super::import::run(&flags, config.as_ref(), &clock, &ending)
             })
             .await
@@ -46,20 +46,27 @@ pub async fn run(cli: Cli, context: ProcessContext) -> Result<(), Error> {
 /// Reads the configuration of a command that works without one, too.
 fn optional_config(
     path: Option<&Path>,
-    context: &ProcessContext,
+    environment: &Environment,
 ) -> Result<Option<Config>, config::Error> {
-    path.map(|path| config::load(path, &context.environment))
-        .transpose()
+    path.map(|path| config::load(path, environment)).transpose()
+}
+
+/// Runs what may wait for a disk or a share, so that signals are handled meanwhile.
+pub(super) async fn without_blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> T {
+    let result = tokio::task::spawn_blocking(work).await;
+    result.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
 }
 
 /// Runs a blocking function, and cancels the token when it should end early.
 async fn blocking(
     context: ProcessContext,
-    work: impl FnOnce(Clock, CancellationToken) -> Result<(), Error> + Send + 'static,
+    work: impl FnOnce(Clock, Environment, CancellationToken) -> Result<(), Error> + Send + 'static,
 ) -> Result<(), Error> {
     let ending = CancellationToken::new();
     let ended = ending.clone();
-    let work = tokio::task::spawn_blocking(move || work(context.clock, ended));
+    let work = tokio::task::spawn_blocking(move || work(context.clock, context.environment, ended));
     let mut work = pin!(work);
     let result = tokio::select! {
         result = &mut work => result,

@@ -14,11 +14,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Error, GRACE, Hangup, ProcessContext, listen, log_warnings, print_stderr, print_stdout,
+    without_blocking,
 };
 use crate::archive::Archive;
 use crate::calendar::Clock;
 use crate::cli;
-use crate::config::web::WebConfig;
 use crate::config::{self, Config};
 use crate::exposition::telemetry::Telemetry;
 use crate::poll::{self, Changes, Context, Supervisor};
@@ -41,16 +41,23 @@ pub async fn run(flags: &cli::Serve, context: ProcessContext) -> Result<(), Erro
     let load = Arc::new(move || config::load(&file, &environment));
     let mut shutdown = pin!(shutdown);
     let start = async {
-        let config = without_blocking({
+        let (config, web_warnings) = without_blocking({
             let load = Arc::clone(&load);
-            move || load()
-        });
+            let web_config_file = flags.web.web_config_file.clone();
+            move || {
+                let web_warnings = web_config_file.as_deref().map(web::check_web_config);
+                (load(), web_warnings.unwrap_or(Ok(Vec::new())))
+            }
+        })
+        .await;
         if flags.config_check {
-            let web_config = flags.web.web_config_file.as_deref().map(config::web::load);
-            let web_config = web_config.transpose().map(Option::unwrap_or_default);
-            return check_config(&flags.config.path, config.await, web_config).map(|()| None);
+            return check_config(&flags.config.path, config, web_warnings).map(|()| None);
         }
-        let config = config.await?;
+        let config = match (config, web_warnings) {
+            (Ok(config), Ok(_)) => config,
+            (Err(error), Ok(_)) | (Ok(_), Err(error)) => return Err(error.into()),
+            (Err(one), Err(other)) => return Err(one.and(other).into()),
+        };
         log_warnings(&config);
         let exporter = Exporter::start(config, &flags.storage_path, &flags.web, clock);
         exporter.await.map(Some)
@@ -65,17 +72,11 @@ pub async fn run(flags: &cli::Serve, context: ProcessContext) -> Result<(), Erro
     }
 }
 
-/// Runs what may wait for a disk or a share, so that signals are handled meanwhile.
-async fn without_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    let result = tokio::task::spawn_blocking(work).await;
-    result.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
-}
-
 /// Prints what is wrong with the configurations, or that nothing is.
 fn check_config(
     path: &Path,
     config: Result<Config, config::Error>,
-    web_config: Result<WebConfig, config::Error>,
+    web_warnings: Result<Vec<String>, config::Error>,
 ) -> Result<(), Error> {
     let mut lines = Vec::new();
     let mut apps = None;
@@ -87,8 +88,8 @@ fn check_config(
         }
         Err(error) => lines.push(error.to_string()),
     }
-    match web_config {
-        Ok(config) => lines.extend(config.warnings),
+    match web_warnings {
+        Ok(warnings) => lines.extend(warnings),
         Err(error) => {
             lines.push(error.to_string());
             apps = None;

@@ -28,6 +28,15 @@ use crate::portrait::{AppId, Dimension, Window};
 #[error("{}", .0.join("\n"))]
 pub struct Error(pub(super) Vec<String>);
 
+impl Error {
+    /// Adds the problems of another file.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        self.0.extend(other.0);
+        self
+    }
+}
+
 /// How many files and directories are searched for those of `apps_files`.
 const MOST_ENTRIES: usize = 100_000;
 

@@ -18,6 +18,9 @@ use tokio::sync::Semaphore;
 
 use crate::config::web::RateLimit;
 
+/// How many different passwords may wait to be checked: a second or two, as one is checked at a time.
+const WAITING: usize = 32;
+
 /// How many results are remembered of each kind.
 const REMEMBERED: usize = 100;
 
@@ -34,6 +37,18 @@ pub struct Authenticator {
     right: Mutex<Remembered>,
     wrong: Mutex<Remembered>,
     turn: Arc<Semaphore>,
+    waiting: Mutex<Remembered>,
+}
+
+/// What is known about who sent a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// The password is right, or nobody needs one.
+    Right,
+    /// The user, the password or the header is wrong.
+    Wrong,
+    /// Too many passwords wait to be checked.
+    Busy,
 }
 
 /// User, hash and password, of which nothing can be read from this.
@@ -41,6 +56,32 @@ type Fingerprint = [u8; 32];
 
 /// Results, in no order.
 type Remembered = HashSet<Fingerprint>;
+
+/// Makes a password count among those that wait; the same one counts once.
+struct Waiting<'a> {
+    all: &'a Mutex<Remembered>,
+    fingerprint: Option<Fingerprint>,
+}
+
+impl<'a> Waiting<'a> {
+    fn begin(all: &'a Mutex<Remembered>, fingerprint: Fingerprint) -> Option<Self> {
+        let mut waiting = all.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.len() >= WAITING && !waiting.contains(&fingerprint) {
+            return None;
+        }
+        let fingerprint = waiting.insert(fingerprint).then_some(fingerprint);
+        Some(Self { all, fingerprint })
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if let Some(fingerprint) = &self.fingerprint {
+            let mut waiting = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+            waiting.remove(fingerprint);
+        }
+    }
+}
 
 impl Authenticator {
     /// Returns one that remembers nothing.
@@ -55,37 +96,41 @@ impl Authenticator {
             right: Mutex::default(),
             wrong: Mutex::default(),
             turn: Arc::new(Semaphore::new(1)),
+            waiting: Mutex::default(),
         })
     }
 
     /// Returns whether the header `Authorization` has a user and the password; without users, nobody
     /// needs one.
     ///
-    /// A name that is not among the users takes as long as one that is.
+    /// A name that is not among the users takes as long as one whose hash has the usual cost.
     pub async fn check(
         &self,
         users: &BTreeMap<String, String>,
         authorization: Option<&HeaderValue>,
-    ) -> bool {
+    ) -> Verdict {
         if users.is_empty() {
-            return true;
+            return Verdict::Right;
         }
         let Some(login) = authorization.and_then(Login::read) else {
-            return false;
+            return Verdict::Wrong;
         };
         let hash = login.user.as_ref().and_then(|user| users.get(user));
         let is_user = hash.is_some();
         let hash = hash.cloned().unwrap_or_else(|| hash_of_nobody(users));
         let fingerprint = self.fingerprint(&login, &hash);
-        if let Some(result) = self.remembered(&fingerprint) {
-            return result;
+        if let Some(verdict) = self.remembered(&fingerprint) {
+            return verdict;
         }
+        let Some(_waiting) = Waiting::begin(&self.waiting, fingerprint) else {
+            return Verdict::Busy;
+        };
         let Ok(turn) = Arc::clone(&self.turn).acquire_owned().await else {
-            return false;
+            return Verdict::Wrong;
         };
         // Another request may have had the same password.
-        if let Some(result) = self.remembered(&fingerprint) {
-            return result;
+        if let Some(verdict) = self.remembered(&fingerprint) {
+            return verdict;
         }
         let computed = tokio::task::spawn_blocking(move || {
             // It ends after a request that was given up, too.
@@ -93,28 +138,31 @@ impl Authenticator {
             bcrypt::verify(login.password.expose_secret(), &hash).unwrap_or(false)
         });
         let Ok(is_right) = computed.await else {
-            return false;
+            return Verdict::Wrong;
         };
-        let result = is_user && is_right;
-        let kind = if result { &self.right } else { &self.wrong };
+        let (kind, verdict) = if is_user && is_right {
+            (&self.right, Verdict::Right)
+        } else {
+            (&self.wrong, Verdict::Wrong)
+        };
         let mut remembered = kind.lock().unwrap_or_else(PoisonError::into_inner);
         if remembered.len() >= REMEMBERED {
             let any = remembered.iter().next().copied();
             any.map(|any| remembered.remove(&any));
         }
         remembered.insert(fingerprint);
-        result
+        verdict
     }
 
-    fn remembered(&self, fingerprint: &Fingerprint) -> Option<bool> {
+    fn remembered(&self, fingerprint: &Fingerprint) -> Option<Verdict> {
         let knows = |kind: &Mutex<Remembered>| {
             let remembered = kind.lock().unwrap_or_else(PoisonError::into_inner);
             remembered.contains(fingerprint)
         };
         if knows(&self.right) {
-            return Some(true);
+            return Some(Verdict::Right);
         }
-        knows(&self.wrong).then_some(false)
+        knows(&self.wrong).then_some(Verdict::Wrong)
     }
 
     fn fingerprint(&self, login: &Login, hash: &str) -> Fingerprint {
@@ -204,6 +252,16 @@ impl RateLimiter {
 mod tests {
     use super::*;
 
+    impl Authenticator {
+        async fn is_right(
+            &self,
+            users: &BTreeMap<String, String>,
+            authorization: Option<&HeaderValue>,
+        ) -> bool {
+            self.check(users, authorization).await == Verdict::Right
+        }
+    }
+
     /// A hash of the lowest cost, for a test.
     fn hash(password: &str) -> String {
         bcrypt::hash(password, 4).unwrap()
@@ -239,7 +297,7 @@ mod tests {
                 ("Alice:alice123", false),
                 ("", false),
             ] {
-                let result = authenticator.check(&users, Some(&basic(login))).await;
+                let result = authenticator.is_right(&users, Some(&basic(login))).await;
                 assert_eq!(result, is_right, "{login}");
             }
         }
@@ -260,14 +318,14 @@ mod tests {
             Some(HeaderValue::from_static("BasicYWxpY2U6YWxpY2UxMjM=")),
         ] {
             assert!(
-                !authenticator.check(&users, header.as_ref()).await,
+                !authenticator.is_right(&users, header.as_ref()).await,
                 "{header:?}"
             );
         }
         assert_eq!(count(&authenticator.wrong), 0);
         let lower = HeaderValue::from_static("basic YWxpY2U6YWxpY2UxMjM=");
-        assert!(authenticator.check(&users, Some(&lower)).await);
-        assert!(authenticator.check(&BTreeMap::new(), None).await);
+        assert!(authenticator.is_right(&users, Some(&lower)).await);
+        assert!(authenticator.is_right(&BTreeMap::new(), None).await);
     }
 
     #[tokio::test]
@@ -280,12 +338,12 @@ mod tests {
         };
         assert!(
             authenticator
-                .check(&users, Some(&header(b"alice:\xff")))
+                .is_right(&users, Some(&header(b"alice:\xff")))
                 .await
         );
         assert!(
             !authenticator
-                .check(&users, Some(&header(b"alice\xff:\xff")))
+                .is_right(&users, Some(&header(b"alice\xff:\xff")))
                 .await
         );
     }
@@ -296,13 +354,13 @@ mod tests {
         let header = basic("alice:alice123");
         let check = async |password: &str| {
             let users = users(&[("alice", password)]);
-            authenticator.check(&users, Some(&header)).await
+            authenticator.is_right(&users, Some(&header)).await
         };
         assert!(check("alice123").await);
         assert!(!check("other").await);
         assert!(
             !authenticator
-                .check(&users(&[("bob", "alice123")]), Some(&header))
+                .is_right(&users(&[("bob", "alice123")]), Some(&header))
                 .await
         );
     }
@@ -337,25 +395,31 @@ mod tests {
         let authenticator = Arc::new(Authenticator::new().unwrap());
         let users = Arc::new(users(&[("alice", "alice123")]));
         let right = basic("alice:alice123");
-        assert!(authenticator.check(&users, Some(&right)).await);
+        assert!(authenticator.is_right(&users, Some(&right)).await);
         let flood: Vec<_> = (0..250)
             .map(|number| {
                 let (authenticator, users) = (Arc::clone(&authenticator), Arc::clone(&users));
                 tokio::spawn(async move {
                     let header = basic(&format!("alice:{number}"));
-                    authenticator.check(&users, Some(&header)).await
+                    authenticator.is_right(&users, Some(&header)).await
                 })
             })
             .collect();
         // Somebody else has the turn, for ever.
         let turn = authenticator.turn.acquire().await.unwrap();
-        assert!(authenticator.check(&users, Some(&right)).await);
+        assert!(authenticator.is_right(&users, Some(&right)).await);
         drop(turn);
         for request in flood {
             assert!(!request.await.unwrap());
         }
+        assert!(count(&authenticator.wrong) >= WAITING);
+        for number in 250..400 {
+            let header = basic(&format!("alice:{number}"));
+            let verdict = authenticator.check(&users, Some(&header)).await;
+            assert_eq!(verdict, Verdict::Wrong);
+        }
         assert_eq!(count(&authenticator.wrong), REMEMBERED);
-        assert!(authenticator.check(&users, Some(&right)).await);
+        assert!(authenticator.is_right(&users, Some(&right)).await);
     }
 
     #[tokio::test]
@@ -368,7 +432,7 @@ mod tests {
                 tokio::spawn(async move {
                     let user = ["alice", "carol"][number % 2];
                     let header = basic(&format!("{user}:{user}123"));
-                    authenticator.check(&users, Some(&header)).await
+                    authenticator.is_right(&users, Some(&header)).await
                 })
             })
             .collect();

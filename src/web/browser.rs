@@ -5,7 +5,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use url::{Position, Url};
+use url::{Host, Position, Url};
 
 /// What every response says.
 const HEADERS: [(header::HeaderName, &str); 2] = [
@@ -51,24 +51,46 @@ pub(super) async fn protect(
 }
 
 /// Returns whether a request does not come from a page of another site. Programs send neither header.
+///
+/// A name in `Host` is trusted only while there is no `external_url`: the owner of another name may let it
+/// lead here.
 fn is_same_site(headers: &HeaderMap, external_url: Option<&Url>) -> bool {
-    let text = |name| headers.get(name).map(HeaderValue::as_bytes);
-    if let Some(site) = text(header::HeaderName::from_static("sec-fetch-site")) {
-        return matches!(site, b"same-origin" | b"none");
-    }
-    let Some(origin) = text(header::ORIGIN) else {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let site = text(header::HeaderName::from_static("sec-fetch-site"));
+    let has_origin = headers.contains_key(header::ORIGIN);
+    if site.is_none() && !has_origin {
         return true;
+    }
+    let origin = text(header::ORIGIN).and_then(|origin| Url::parse(origin).ok());
+    let origin = origin.filter(Url::has_host);
+    let is_external = |url: &Url| {
+        origin
+            .as_ref()
+            .is_some_and(|origin| origin.origin() == url.origin())
     };
-    let Some(origin) = std::str::from_utf8(origin)
-        .ok()
-        .and_then(|text| Url::parse(text).ok())
-    else {
+    if external_url.is_some_and(is_external) {
+        return true;
+    }
+    let host = text(header::HOST).unwrap_or_default();
+    if external_url.is_some() && !is_address(host) {
         return false;
-    };
-    let host = &origin[Position::BeforeHost..Position::AfterPort];
-    let is_of_host =
-        text(header::HOST).is_some_and(|value| value.eq_ignore_ascii_case(host.as_bytes()));
-    is_of_host || external_url.is_some_and(|url| url.origin() == origin.origin())
+    }
+    match site {
+        Some(site) => matches!(site, "same-origin" | "none"),
+        None => origin.is_some_and(|origin| {
+            origin[Position::BeforeHost..Position::AfterPort].eq_ignore_ascii_case(host)
+        }),
+    }
+}
+
+/// Returns whether a header `Host` has the address of a host and not a name, or is this host.
+fn is_address(host: &str) -> bool {
+    let url = Url::parse(&format!("http://{host}/")).ok();
+    match url.as_ref().and_then(Url::host) {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(_) | Host::Ipv6(_)) => true,
+        None => false,
+    }
 }
 
 #[cfg(test)]
@@ -80,15 +102,39 @@ mod tests {
         let external: Url = "https://metrics.example/wx/".parse().unwrap();
         for (headers, expected) in [
             (&[("host", "a:10690")] as &[_], true),
-            (&[("sec-fetch-site", "same-origin")], true),
-            (&[("sec-fetch-site", "none")], true),
-            (&[("sec-fetch-site", "same-site")], false),
+            (
+                &[("host", "[::1]:1"), ("sec-fetch-site", "same-origin")],
+                true,
+            ),
+            (&[("host", "localhost"), ("sec-fetch-site", "none")], true),
+            (
+                &[("host", "127.0.0.1"), ("sec-fetch-site", "same-site")],
+                false,
+            ),
+            (
+                &[("host", "evil.example"), ("sec-fetch-site", "same-origin")],
+                false,
+            ),
+            (
+                &[("host", "evil.example"), ("origin", "http://evil.example")],
+                false,
+            ),
+            (&[("host", ""), ("origin", "file://")], false),
             (
                 &[("sec-fetch-site", "cross-site"), ("origin", "http://a")],
                 false,
             ),
-            (&[("host", "a:10690"), ("origin", "http://A:10690")], true),
-            (&[("host", "a"), ("origin", "http://a")], true),
+            (
+                &[
+                    ("host", "127.0.0.1:10690"),
+                    ("origin", "http://127.0.0.1:10690"),
+                ],
+                true,
+            ),
+            (
+                &[("host", "localhost"), ("origin", "http://localhost")],
+                true,
+            ),
             (&[("host", "a:10690"), ("origin", "http://a")], false),
             (&[("host", "a"), ("origin", "http://b")], false),
             (&[("host", "a"), ("origin", "null")], false),

@@ -1,6 +1,6 @@
 //! The connections of all addresses, and which of them to close when there are too many.
 //!
-//! Does not depend on HTTP: whoever serves a connection reports what happens on it.
+//! Whoever serves a connection reports what happens on it.
 
 use std::collections::HashMap;
 use std::io;
@@ -10,6 +10,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use axum::extract::Request;
+use axum::middleware::Next;
+use axum::response::Response;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -26,6 +29,8 @@ pub struct Connections {
     ids: AtomicU64,
     open: Mutex<Open>,
     closed: Notify,
+    /// Held while a connection waits for another to be closed.
+    adding: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -63,6 +68,7 @@ impl Connections {
             ids: AtomicU64::new(0),
             open: Mutex::default(),
             closed: Notify::new(),
+            adding: tokio::sync::Mutex::default(),
         }
     }
 
@@ -74,6 +80,7 @@ impl Connections {
 
     /// Adds a connection; if there are too many, after the one that has been idle for longest is closed.
     pub(super) async fn add(self: &Arc<Self>) -> Connection {
+        let _adding = self.adding.lock().await;
         loop {
             if let Some(connection) = self.try_add() {
                 return connection;
@@ -121,13 +128,14 @@ impl Connections {
 
 impl Open {
     fn evict(&mut self, now: u64) {
-        let idle = self.activities.iter().min_by_key(|(_, activity)| {
+        let idle = self.activities.iter().min_by_key(|(id, activity)| {
             let moved_at = activity.moved_at.load(Ordering::Relaxed);
             let is_busy = u128::from(now.saturating_sub(moved_at)) < BUSY.as_millis();
             (
                 activity.is_answering.load(Ordering::Relaxed),
                 is_busy,
                 activity.answered_at.load(Ordering::Relaxed),
+                **id,
             )
         });
         if let Some(id) = idle.map(|(id, _)| *id)
@@ -188,7 +196,7 @@ pub(super) struct Reporter {
 
 impl Reporter {
     /// Reports that an answer is being prepared.
-    pub(super) fn answering(&self) {
+    fn begin(&self) {
         self.activity.is_answering.store(true, Ordering::Relaxed);
     }
 
@@ -204,6 +212,14 @@ impl Reporter {
         let now = self.connections.now();
         self.activity.moved_at.store(now, Ordering::Relaxed);
     }
+}
+
+/// Reports that a request is being answered.
+pub(super) async fn answering(request: Request, next: Next) -> Response {
+    if let Some(reporter) = request.extensions().get::<Reporter>() {
+        reporter.begin();
+    }
+    next.run(request).await
 }
 
 /// A stream that reports every byte that moves on it.
@@ -293,7 +309,7 @@ mod tests {
         set(1, 10_000, 10_000);
         set(2, 5_000, 59_900);
         set(3, 1_000, 1_000);
-        all[3].reporter().answering();
+        all[3].reporter().begin();
         for expected in [1, 0, 2, 3] {
             assert!(!is_evicted(&all[expected]), "{expected}");
             connections.open.lock().unwrap().evict(60_000);
@@ -313,5 +329,17 @@ mod tests {
         drop(one);
         assert!(connections.try_add().is_some_and(|two| !is_evicted(&two)));
         assert_eq!(connections.open.lock().unwrap().number, 0);
+    }
+
+    #[tokio::test]
+    async fn two_addresses_get_a_connection_each() {
+        let connections = Arc::new(Connections::new(2));
+        for _ in 0..2 {
+            let idle = connections.try_add().unwrap();
+            tokio::spawn(async move { idle.evicted().await });
+        }
+        let both = async { tokio::join!(connections.add(), connections.add()) };
+        let both = tokio::time::timeout(Duration::from_secs(30), both).await;
+        assert!(both.is_ok());
     }
 }

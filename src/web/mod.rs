@@ -15,7 +15,7 @@ mod status;
 pub mod tls;
 
 pub use connections::Connections;
-pub use guard::Guard;
+pub use guard::{Guard, check_web_config};
 pub use routes::{RESERVED_PATHS, create_app};
 pub use serve::{most_connections, serve};
 pub use state::{AppState, Paths, Reload};

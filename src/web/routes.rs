@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 
 use super::state::{AppState, Paths};
 use super::status::Status;
-use super::{browser, guard};
+use super::{browser, connections, guard};
 use crate::exposition::gzip::{Member, Piece};
 use crate::portrait::AppId;
 use crate::state::Progress;
@@ -68,6 +68,7 @@ pub fn create_app(state: Arc<AppState>) -> Router {
     let not_found = format!("not found; see {index_path} for the endpoints\n");
     let app = app
         .fallback(async move || (StatusCode::NOT_FOUND, not_found))
+        .layer(middleware::from_fn(connections::answering))
         .layer(middleware::from_fn_with_state(
             external_url,
             browser::protect,

@@ -4,6 +4,7 @@
 //! served.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,7 +31,7 @@ use super::guard::Guard;
 const TIMEOUT: Duration = Duration::from_secs(25);
 
 /// How many bytes of a head or an answer are buffered.
-const BUFFER_BYTES: usize = 64 << 10;
+const BUFFER_BYTES: usize = 16 << 10;
 
 /// The pauses after a connection could not be accepted.
 const BACKOFF: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(1)];
@@ -71,14 +72,14 @@ pub async fn serve(
             Some(_) = tasks.join_next() => continue,
         };
         match accepted {
-            Ok((stream, _)) => {
+            Ok((stream, peer)) => {
                 failures.end();
                 let connection = tokio::select! {
                     connection = connections.add() => connection,
                     () = ending.cancelled() => break,
                 };
                 let (app, guard) = (app.clone(), guard.clone());
-                tasks.spawn(handle(stream, app, guard, connection, ending.clone()));
+                tasks.spawn(handle(stream, peer, app, guard, connection, ending.clone()));
             }
             // The client is gone already.
             Err(error) if is_of_client(&error) => {}
@@ -133,6 +134,7 @@ impl Failures {
 /// Serves a connection until it is closed, by either side.
 async fn handle(
     stream: TcpStream,
+    peer: SocketAddr,
     app: Router,
     guard: Option<Arc<Guard>>,
     connection: Connection,
@@ -149,8 +151,10 @@ async fn handle(
             accepted = tokio::time::timeout(TIMEOUT, encrypted(stream, &guard)) => accepted,
             () = ending.cancelled() => return,
         };
-        if let Ok(Some(stream)) = accepted {
-            http(stream, app, &connection, ending).await;
+        match accepted {
+            Ok(Ok(stream)) => http(stream, app, &connection, ending).await,
+            Ok(Err(problem)) => tracing::debug!(%peer, %problem, "TLS handshake failed"),
+            Err(_) => tracing::debug!(%peer, problem = "time-out", "TLS handshake failed"),
         }
     };
     tokio::select! {
@@ -169,24 +173,22 @@ const HANDSHAKE: u8 = 0x16;
 
 /// Accepts an encrypted connection.
 async fn encrypted(
-    stream: Observed<TcpStream>,
+    mut stream: Observed<TcpStream>,
     guard: &Arc<Guard>,
-) -> Option<TlsStream<Observed<TcpStream>>> {
+) -> io::Result<TlsStream<Observed<TcpStream>>> {
     let mut first = [0];
-    stream.get_ref().peek(&mut first).await.ok()?;
-    let mut stream = stream;
+    stream.get_ref().peek(&mut first).await?;
     if first != [HANDSHAKE] {
         // What it has sent must be read, or closing the connection would take back the answer.
         let _ = stream.read(&mut [0; 4096]).await;
         let _ = stream.write_all(NOT_ENCRYPTED).await;
         let _ = stream.shutdown().await;
-        return None;
+        return Err(io::Error::other("the client does not speak TLS"));
     }
-    let handshake = LazyConfigAcceptor::new(Acceptor::default(), stream)
-        .await
-        .ok()?;
-    let config = guard.tls().await?;
-    handshake.into_stream(config).await.ok()
+    let handshake = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+    let config = guard.tls().await;
+    let config = config.ok_or_else(|| io::Error::other("the web configuration is invalid"))?;
+    handshake.into_stream(config).await
 }
 
 async fn http(
@@ -197,8 +199,9 @@ async fn http(
 ) {
     let app = TowerToHyperService::new(app);
     let reporter = connection.reporter();
-    let service = service_fn(|request: hyper::Request<Incoming>| {
-        reporter.answering();
+    let service = service_fn(|mut request: hyper::Request<Incoming>| {
+        // Until its password is checked, a request does not keep the connection from being closed.
+        request.extensions_mut().insert(reporter.clone());
         let answer = app.call(request);
         let reporter = reporter.clone();
         async move {

@@ -7,7 +7,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::harness::{APP, Exporter, Home, WeChat, quoted};
+use crate::harness::{APP, Exporter, Home, WeChat, client, quoted};
 
 /// No closed connection takes longer to be noticed, however busy this host is.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -79,33 +79,34 @@ async fn a_connection_that_is_not_used_is_closed() {
 #[tokio::test]
 async fn idle_connections_keep_nobody_out() {
     raise_limit();
-    let wechat = WeChat::of(&[APP]).await;
-    let home = Home::of(&wechat, &[APP]);
-    let mut limited = Command::new("bash");
-    let command = format!("ulimit -n 64; exec {}", quoted(&home.command()));
-    limited.args(["-c", &command]);
-    limited
-        .env("NO_PROXY", "127.0.0.1")
-        .env_remove("http_proxy");
-    let exporter = Exporter::start(limited, vec![], None).await;
-    exporter.ready().await;
-    let log = exporter.running.output();
-    let warning = "fewer connections than --web.max-connections\" connections=8 configured=512";
-    assert!(log.contains(warning), "{log}");
-
-    let mut idle = Vec::new();
-    for number in 0..2_000 {
-        idle.push(connect(&exporter, b"").await);
-        if number % 100 == 0 {
-            let fresh = crate::harness::client();
-            for path in ["/metrics", "/-/healthy"] {
-                let answer = fresh.get(format!("{}{path}", exporter.url)).send().await;
-                assert_eq!(answer.unwrap().status(), 200);
+    for (files, connections, fewer) in [(64, 2_000, true), (1024, 1_100, false)] {
+        let wechat = WeChat::of(&[APP]).await;
+        let home = Home::of(&wechat, &[APP]);
+        let mut limited = Command::new("bash");
+        let command = format!("ulimit -n {files}; exec {}", quoted(&home.command()));
+        limited.args(["-c", &command]);
+        limited
+            .env("NO_PROXY", "127.0.0.1")
+            .env_remove("http_proxy");
+        let exporter = Exporter::start(limited, vec![], None).await;
+        exporter.ready().await;
+        let mut idle = Vec::new();
+        for number in 0..connections {
+            idle.push(connect(&exporter, b"").await);
+            if number % 100 == 0 {
+                let fresh = client();
+                for path in ["/metrics", "/-/healthy"] {
+                    let answer = fresh.get(format!("{}{path}", exporter.url)).send().await;
+                    assert_eq!(answer.unwrap().status(), 200);
+                }
             }
         }
+        let log = exporter.running.output();
+        assert!(!log.contains("cannot accept"), "{log}");
+        let warning =
+            "\"fewer connections than --web.max-connections\" connections=8 configured=512";
+        assert_eq!(log.contains(warning), fewer, "{log}");
     }
-    let log = exporter.running.output();
-    assert!(!log.contains("cannot accept"), "{log}");
 }
 
 #[tokio::test]
@@ -124,7 +125,7 @@ async fn hostile_connections_cost_little() {
                 hostile.push(connect(&exporter, sent).await);
             }
         }
-        let fresh = crate::harness::client();
+        let fresh = client();
         let page = fresh.get(format!("{}/metrics", exporter.url)).send().await;
         assert_eq!(page.unwrap().status(), 200);
     }
@@ -134,4 +135,18 @@ async fn hostile_connections_cost_little() {
         "{more} MiB more for {} connections",
         hostile.len()
     );
+}
+
+#[tokio::test]
+async fn unfinished_requests_do_not_delay_the_end() {
+    let wechat = WeChat::of(&[APP]).await;
+    let mut exporter = Home::of(&wechat, &[APP]).start().await;
+    let mut open = Vec::new();
+    for sent in [b"".as_slice(), b"GET / HT", SCRAPE] {
+        open.push(connect(&exporter, sent).await);
+    }
+    exporter.running.signal("TERM");
+    let (status, duration) = exporter.running.ended().await;
+    assert!(status.success(), "{status}");
+    assert!(duration < Duration::from_secs(20), "{duration:?}");
 }
