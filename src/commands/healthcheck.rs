@@ -55,6 +55,9 @@ pub(super) async fn run(flags: &cli::Healthcheck, context: ProcessContext) -> Re
     let problem = match response {
         Ok(Ok(status)) if is_alive(&status) => return Ok(()),
         Ok(Err(error)) if asks_for_certificate(&error) => return Ok(()),
+        Ok(Ok(status)) if flags.web_config_file.is_none() && status.contains(" 400 ") => {
+            format!("responded with `{status}`; if it speaks TLS, name its --web.config.file")
+        }
         Ok(Ok(status)) => format!("responded with `{status}`"),
         Ok(Err(error)) => error.to_string(),
         Err(_) => format!("no response within {}", humantime::format_duration(TIMEOUT)),

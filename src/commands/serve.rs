@@ -235,7 +235,12 @@ impl Exporter {
             Supervisor::start(self.context.clone(), std::mem::take(&mut self.apps));
         for listener in std::mem::take(&mut self.listeners) {
             if let Ok(address) = listener.local_addr() {
-                tracing::info!(%address, "listening");
+                match &self.state.guard {
+                    Some(guard) if guard.is_tls() => {
+                        tracing::info!(%address, tls = true, "listening");
+                    }
+                    _ => tracing::info!(%address, "listening"),
+                }
             }
             let app = web::create_app(Arc::clone(&self.state));
             let connections = Arc::clone(&self.connections);

@@ -79,6 +79,7 @@ impl Place {
         let mut running = Running::start(self.command());
         let address = running.said("message=listening address=").await;
         let address = address.replace("127.0.0.1", "localhost");
+        let address = address.replace(" tls=true", "");
         Protected { running, address }
     }
 
@@ -197,6 +198,10 @@ async fn a_client_certificate_is_required_and_verified() {
         "tls_config": {"ca_file": place.path("ca.pem"), "cert_file": certificate, "key_file": key},
     });
     place.is_scraped(&exporter, &settings).await;
+    let mut check = program();
+    check.args(["healthcheck", "--web.listen-address", &exporter.address]);
+    let refused = String::from_utf8(check.output().unwrap().stderr).unwrap();
+    assert!(refused.contains("name its --web.config.file"), "{refused}");
     let log = exporter.running.output();
     assert!(
         !log.contains("PRIVATE KEY") && !log.contains("panicked"),
