@@ -24,7 +24,7 @@ const WAITING: usize = 32;
 /// How many results are remembered of each kind.
 const REMEMBERED: usize = 100;
 
-/// The cost of the hash for unknown users while there is no other to go by.
+/// The cost of the hash for unknown users while there are no users.
 const COST: u32 = 10;
 
 /// The salt and the hash that no password is known for.

@@ -72,12 +72,6 @@ impl Connections {
         }
     }
 
-    /// Returns how many there may be.
-    #[must_use]
-    pub fn limit(&self) -> usize {
-        self.limit
-    }
-
     /// Adds a connection; if there are too many, after the one that has been idle for longest is closed.
     pub(super) async fn add(self: &Arc<Self>) -> Connection {
         let _adding = self.adding.lock().await;

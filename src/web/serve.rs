@@ -26,8 +26,8 @@ use super::connections::{Connection, Connections, Observed};
 use super::guard::Guard;
 
 /// How long a client may take for the head of a request, from the answer before on, and how long no byte of an
-/// answer may move. It is no usual scrape interval, so that no connection is closed just when the next
-/// scrape arrives.
+/// answer may move. Unlike the usual scrape intervals, so that no connection is closed just when the
+/// next scrape arrives.
 const TIMEOUT: Duration = Duration::from_secs(25);
 
 /// How many bytes of a head or an answer are buffered.
@@ -164,7 +164,7 @@ async fn handle(
     }
 }
 
-/// What a client that speaks HTTP is told where TLS is spoken.
+/// The response to a client that speaks HTTP where TLS is expected.
 const NOT_ENCRYPTED: &[u8] =
     b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
 

@@ -54,7 +54,7 @@ async fn a_connection_that_is_not_used_is_closed() {
     let half_a_body = connect(&exporter, &half_a_body).await;
     let slow_head = async {
         let mut stream = connect(&exporter, b"GET /metrics HTTP/1.1\r\nX: ").await;
-        // One byte after the other is no progress either.
+        // Single bytes do not extend the time for a head.
         let dripping = async {
             while stream.write_all(b"x").await.is_ok() {
                 tokio::time::sleep(Duration::from_millis(300)).await;

@@ -127,7 +127,7 @@ impl RawTls {
 }
 
 impl Check {
-    /// Checks the section of TLS; without certificate, key and policy for clients there is no TLS.
+    /// Checks the section of TLS; without a certificate, a key and a policy for clients, TLS is off.
     pub(super) fn tls(&mut self, section: Option<Located<Partial<RawTls>>>) -> Option<TlsConfig> {
         let Located { line, value } = section?;
         let Partial { value, is_complete } = value;
