@@ -33,6 +33,7 @@ pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod deflate;
+pub mod expectation;
 pub mod export;
 pub mod exposition;
 pub mod import;

@@ -290,6 +290,25 @@ impl Breakdown {
         self.is_partial
     }
 
+    /// Returns the users under a name, where that is known: in a breakdown that lists every name, one
+    /// that is not there has none.
+    #[must_use]
+    pub fn users_of(&self, name: &str) -> Option<u64> {
+        let is_complete = !self.is_empty() && !self.is_partial;
+        let users = self.users.get(name).copied();
+        users.or(is_complete.then_some(0))
+    }
+
+    /// Returns the sum, unless it is unknown: there is no name, or a row could not be read.
+    ///
+    /// A sum beyond `u64` saturates.
+    #[must_use]
+    pub fn total(&self) -> Option<u64> {
+        let is_complete = !self.is_empty() && !self.is_partial;
+        let users = self.users.values();
+        is_complete.then(|| users.fold(0, |sum: u64, users| sum.saturating_add(*users)))
+    }
+
     /// Adds names without users if there are others and no row is missing.
     pub fn add_zeros(&mut self, names: &BTreeSet<String>) {
         if !self.is_empty() && !self.is_partial {

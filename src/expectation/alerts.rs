@@ -1,0 +1,89 @@
+//! Which alerts the bundled rules raise about a cohort.
+//!
+//! The rules only compare what is published; this is the same decision in Rust, for programs that have
+//! no Prometheus at hand. A test holds both together.
+
+use super::bounds::Bounds;
+use super::comparison::{CohortExpectation, PlatformExpectation};
+use crate::portrait::Breakdown;
+
+/// An alert about the users of a cohort, without the names of the app and the cohort.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Alert<'a> {
+    /// All users together are far from usual.
+    UsersSwing,
+    /// The users on this platform are, and those of the whole cohort are not.
+    PlatformUsersSwing(&'a str),
+    /// The share of this platform is.
+    PlatformShareShift(&'a str),
+    /// This platform has no users any more.
+    PlatformVanished(&'a str),
+    /// This platform has users for the first time.
+    PlatformAppeared(&'a str),
+    /// Users decline slowly.
+    UsersDrift,
+}
+
+impl CohortExpectation {
+    /// Returns the alerts about the users of the reference date by platform.
+    #[must_use]
+    pub fn alerts(&self, platforms: &Breakdown) -> Vec<Alert<'_>> {
+        let total = platforms.total();
+        let swings = self.users.zip(total);
+        let swings = swings.is_some_and(|(bounds, total)| !bounds.contain(float(total)));
+        let mut alerts = Vec::new();
+        if swings {
+            alerts.push(Alert::UsersSwing);
+        }
+        let was_empty = self.users.is_some_and(|bounds| bounds.usual == 0.0);
+        let of_platforms = self.platforms.iter().filter_map(|platform| {
+            let users = platforms.users_of(&platform.name)?;
+            let alert = platform_alert(platform, platform.users?, users)?;
+            Some(alert)
+        });
+        let of_platforms: Vec<_> = of_platforms.collect();
+        let explain_shares = !swings && !of_platforms.is_empty();
+        alerts.extend(of_platforms.into_iter().filter(|alert| match alert {
+            Alert::PlatformUsersSwing(_) => !swings,
+            Alert::PlatformAppeared(_) => !was_empty,
+            Alert::PlatformVanished(_) => total.is_some_and(|total| total > 0),
+            _ => true,
+        }));
+        let total = total.filter(|total| *total > 0 && !explain_shares);
+        for platform in &self.platforms {
+            let share = total
+                .zip(platforms.users_of(&platform.name))
+                .map(|(total, users)| float(users) / float(total));
+            let shifts = platform.share.zip(share);
+            if shifts.is_some_and(|(bounds, share)| !bounds.contain(share)) {
+                alerts.push(Alert::PlatformShareShift(&platform.name));
+            }
+        }
+        if self
+            .drift
+            .is_some_and(|drift| drift.ratio < drift.limit_ratio)
+        {
+            alerts.push(Alert::UsersDrift);
+        }
+        alerts
+    }
+}
+
+/// Returns the alert about the users on a platform, whatever the whole cohort does.
+fn platform_alert(platform: &PlatformExpectation, bounds: Bounds, users: u64) -> Option<Alert<'_>> {
+    let name = &*platform.name;
+    if bounds.contain(float(users)) {
+        None
+    } else if users == 0 {
+        Some(Alert::PlatformVanished(name))
+    } else if bounds.usual == 0.0 {
+        Some(Alert::PlatformAppeared(name))
+    } else {
+        Some(Alert::PlatformUsersSwing(name))
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "nobody has 2^53 users")]
+fn float(users: u64) -> f64 {
+    users as f64
+}

@@ -1,0 +1,123 @@
+//! The bounds beyond which a figure is a swing.
+
+use super::days::Kinds;
+use super::deviations::{Deviations, FEWEST_COMPARED};
+use super::statistics::{median, quantile};
+
+/// What is usual, and between which bounds a figure is no swing.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Bounds {
+    /// The usual figure.
+    pub usual: f64,
+    /// A figure below it is a swing.
+    pub lower: f64,
+    /// A figure above it is a swing.
+    pub upper: f64,
+}
+
+/// How large a deviation must be, in the unit of the values.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Thresholds {
+    /// What is large enough to be of interest.
+    pub(super) least: f64,
+    /// What is large however much the figures of the app vary.
+    pub(super) most: f64,
+    /// Whether a single compared day may be exceptional once the spread is known.
+    pub(super) ignores_one_day: bool,
+}
+
+/// How many standard deviations of the app's own deviations are no noise.
+const DEVIATIONS: f64 = 3.0;
+
+/// How many of the last own deviations a swing is compared with.
+const LAST_DEVIATIONS: usize = 3;
+
+impl Bounds {
+    /// Returns `true` if a figure is no swing.
+    #[must_use]
+    pub fn contain(&self, figure: f64) -> bool {
+        (self.lower..=self.upper).contains(&figure)
+    }
+
+    /// Applies a function to all three.
+    pub(super) fn map(self, function: impl Fn(f64) -> f64) -> Self {
+        Self {
+            usual: function(self.usual),
+            lower: function(self.lower),
+            upper: function(self.upper),
+        }
+    }
+}
+
+impl Thresholds {
+    /// Returns the threshold of a series with these own deviations.
+    pub(super) fn threshold(&self, deviations: &Deviations) -> f64 {
+        let noise = DEVIATIONS * deviations.spread().unwrap_or(0.0);
+        noise.min(self.most).max(self.least)
+    }
+}
+
+/// Returns the bounds of the value of the reference date, which is compared with these values.
+pub(super) fn bounds(
+    values: &[Option<f64>],
+    kinds: &Kinds,
+    compared: &[f64],
+    deviations: &Deviations,
+    thresholds: Thresholds,
+) -> Option<Bounds> {
+    let day_before = values.get(1).copied().flatten();
+    let day_before = day_before.filter(|_| !kinds.is_holiday(1));
+    let has_compared = compared.len() >= FEWEST_COMPARED;
+    let (usual, threshold) = if has_compared {
+        let usual = median(compared.iter().copied())?;
+        (usual, thresholds.threshold(deviations))
+    } else {
+        (day_before?, 2.0 * thresholds.least)
+    };
+    let mut single_days = compared.to_vec();
+    if deviations.own.is_empty() {
+        single_days.extend(day_before);
+    }
+    let ignores_one_day = thresholds.ignores_one_day && deviations.spread().is_some();
+    let highest = |sign: f64| {
+        let single_days = single_days.iter().map(|day| sign * day);
+        let rank = if ignores_one_day { 2.0 / 3.0 } else { 1.0 };
+        let single_day = quantile(single_days, rank).map(|day| day + threshold / 2.0);
+        let last = deviations
+            .own
+            .iter()
+            .take(LAST_DEVIATIONS)
+            .map(|own| sign * usual + beyond(sign * own, threshold));
+        let highest = single_day.into_iter().chain(last);
+        sign * highest.fold(sign * usual + threshold, f64::max)
+    };
+    Some(Bounds {
+        usual,
+        lower: highest(-1.0),
+        upper: highest(1.0),
+    })
+}
+
+/// Returns what a deviation must exceed after this one to be another swing.
+fn beyond(own: f64, threshold: f64) -> f64 {
+    // What goes on was a swing already.
+    let further = if own > threshold { 1.0 } else { 0.5 };
+    own + further * threshold
+}
+
+/// Returns the deviation, at most 0, to which figures fell with a swing and above which they have not
+/// been since; `own` are deviations, the newest first.
+pub(super) fn reported_fall(own: &[f64], threshold: f64) -> f64 {
+    let mut level = f64::NEG_INFINITY;
+    for (place, deviation) in own.iter().enumerate() {
+        level = level.max(*deviation);
+        if level >= 0.0 {
+            break;
+        }
+        let mut before = own[place + 1..].iter().take(LAST_DEVIATIONS);
+        if -deviation > threshold && before.all(|before| -deviation > beyond(-before, threshold)) {
+            return level;
+        }
+    }
+    0.0
+}

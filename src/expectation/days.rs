@@ -1,0 +1,88 @@
+//! With which days a day is compared. Days are counted back from the reference date.
+
+use chrono::NaiveDate;
+
+use crate::calendar::{self, DayKind, Holidays};
+
+/// Own deviations are those of this many days before the reference date.
+pub(super) const DEVIATION_DAYS: usize = 56;
+
+/// A day is compared with days that are at most this much older.
+const MAX_AGE: usize = 56;
+
+/// How many days before the reference date have an effect on what is expected of it.
+pub const HISTORY_DAYS: usize = DEVIATION_DAYS + MAX_AGE;
+
+/// How many days a day is compared with.
+const COMPARED_DAYS: usize = 4;
+
+/// What kinds of days the reference date and the days before it are.
+#[derive(Debug, Clone)]
+pub struct Kinds(Vec<DayKind>);
+
+/// The value of a compared day, and how much older it is, in days.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Compared {
+    pub(super) value: f64,
+    pub(super) age: f64,
+}
+
+impl Kinds {
+    /// Looks up the kinds of the reference date and of the days before it.
+    #[must_use]
+    pub fn new(reference_date: NaiveDate, holidays: &Holidays) -> Self {
+        let days = (0..).take(HISTORY_DAYS + 1);
+        let days = days.map(|ago| calendar::days_before(reference_date, ago));
+        Self(days.map(|day| holidays.kind(day)).collect())
+    }
+
+    pub(super) fn is_holiday(&self, ago: usize) -> bool {
+        self.0[ago] == DayKind::Holiday
+    }
+
+    /// Returns `true` for a day that later ones of the same weekday are compared with.
+    pub(super) fn is_regular(&self, ago: usize) -> bool {
+        !matches!(self.0[ago], DayKind::Holiday | DayKind::MakeupWorkday)
+    }
+
+    /// Returns those of `values` that a day is compared with, the newest first; none for a holiday.
+    pub(super) fn compared(&self, values: &[Option<f64>], ago: usize) -> Vec<Compared> {
+        let step = match self.0[ago] {
+            DayKind::Holiday => return Vec::new(),
+            DayKind::MakeupWorkday => 1,
+            DayKind::Workday | DayKind::Weekend | DayKind::Unknown => 7,
+        };
+        self.last(values, ago, step, |kinds, day| {
+            if step == 1 {
+                kinds.0[day] == DayKind::Workday
+            } else {
+                kinds.is_regular(day)
+            }
+        })
+    }
+
+    /// Returns those of `values` that a holiday is compared with if its kind is of no importance.
+    pub(super) fn last_regular(&self, values: &[Option<f64>], ago: usize) -> Vec<Compared> {
+        self.last(values, ago, 1, |kinds, day| !kinds.is_holiday(day))
+    }
+
+    fn last(
+        &self,
+        values: &[Option<f64>],
+        ago: usize,
+        step: usize,
+        is_eligible: impl Fn(&Self, usize) -> bool,
+    ) -> Vec<Compared> {
+        let end = values.len().min(self.0.len()).min(ago + MAX_AGE + 1);
+        let days = (ago + step..end).step_by(step);
+        let days = days.filter(|day| is_eligible(self, *day));
+        #[expect(clippy::cast_precision_loss, reason = "an age is at most 56 days")]
+        let values = days.filter_map(|day| {
+            Some(Compared {
+                value: values[day]?,
+                age: (day - ago) as f64,
+            })
+        });
+        values.take(COMPARED_DAYS).collect()
+    }
+}
