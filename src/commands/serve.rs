@@ -7,6 +7,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::NaiveDate;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
@@ -17,9 +18,9 @@ use super::{
     without_blocking,
 };
 use crate::archive::Archive;
-use crate::calendar::Clock;
+use crate::calendar::{self, Clock};
 use crate::cli;
-use crate::config::{self, Config};
+use crate::config::{self, Config, MissingHolidays};
 use crate::exposition::telemetry::Telemetry;
 use crate::poll::{self, Changes, Context, Supervisor};
 use crate::web::{self, AppState, Connections, Guard, Reload, most_connections};
@@ -51,7 +52,8 @@ pub async fn run(flags: &cli::Serve, context: ProcessContext) -> Result<(), Erro
         })
         .await;
         if flags.config_check {
-            return check_config(&flags.config.path, config, web_warnings).map(|()| None);
+            let today = calendar::today(clock());
+            return check_config(&flags.config.path, config, web_warnings, today).map(|()| None);
         }
         let config = match (config, web_warnings) {
             (Ok(config), Ok(_)) => config,
@@ -77,12 +79,16 @@ fn check_config(
     path: &Path,
     config: Result<Config, config::Error>,
     web_warnings: Result<Vec<String>, config::Error>,
+    today: NaiveDate,
 ) -> Result<(), Error> {
     let mut lines = Vec::new();
     let mut apps = None;
     match config {
         Ok(config) => {
             lines.extend(config.warnings);
+            if let Some(missing) = MissingHolidays::of(&config.apps, today) {
+                lines.push(format!("{}: {missing}", path.display()));
+            }
             apps = config.app_problems.is_empty().then_some(config.apps.len());
             lines.extend(config.app_problems);
         }

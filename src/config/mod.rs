@@ -1,14 +1,15 @@
 //! The configuration: YAML files in, validated settings out.
 //!
 //! A `document` is read by `files`, becomes a `tree`, is `read` into the `raw` values of the keys, and
-//! `validate` turns these into `settings`; [`access`] does so for the keys of an app's access, [`web`]
-//! for the file of TLS and authentication, and `yaml_errors` describes the errors of the YAML reader. Raw
-//! values stay private, so that nothing unchecked leaves this module. Opens no archive and sends no
+//! `validate` turns these into `settings`; [`access`] does so for the keys of an app's access, `holidays`
+//! for those of its calendar, [`web`] for the file of TLS and authentication, and `yaml_errors` describes
+//! the errors of the YAML reader. Raw values stay private, so that nothing unchecked leaves this module. Opens no archive and sends no
 //! requests; the environment is a function that is passed in.
 
 pub mod access;
 mod document;
 mod files;
+mod holidays;
 mod raw;
 mod read;
 mod settings;
@@ -19,7 +20,9 @@ mod yaml_errors;
 
 use std::path::Path;
 
-pub use settings::{App, Config, Past, Poll, RETENTION, STALE_AFTER, Swing, WeChat};
+pub use settings::{
+    App, Config, MissingHolidays, Past, Poll, RETENTION, STALE_AFTER, Swing, WeChat,
+};
 pub use validate::Error;
 pub(crate) use validate::is_loopback;
 
@@ -231,6 +234,7 @@ apps:
             "apps_files",
             "past",
             "swing",
+            "holidays",
         ];
         let empty = keys.map(|key| format!("{key}:\n")).concat();
         let config = load_text(&(empty + &app("secret_env: A\n    name:\n    windows:"))).unwrap();

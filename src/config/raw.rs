@@ -62,6 +62,7 @@ mappings! {
         pub(super) top_names: Option<BTreeMap<String, Text>>,
         pub(super) past: Option<RawPast>,
         pub(super) swing: Option<RawSwing>,
+        pub(super) holidays: Option<RawHolidays>,
         pub(super) archive: Option<RawArchive>,
         /// How far the newest portrait may lie behind yesterday before its `wxapp_portrait_users` are
         /// removed; its timestamps stay.
@@ -117,6 +118,16 @@ mappings! {
         pub(super) min_users: Option<Text>,
     }
 
+    #[derive(Default)]
+    pub(super) struct RawHolidays {
+        /// Which days are public holidays and make-up workdays: `cn` for those of China, `none` for no
+        /// holidays at all.
+        pub(super) calendar: Option<Text>,
+        /// Files of years in the form of holiday-cn, which add to the years that are built in or replace
+        /// them; patterns as for `apps_files`.
+        pub(super) files: Option<Vec<Text>>,
+    }
+
     pub(super) struct RawApp {
         /// The mini program's identifier at WeChat; unique across all files.
         pub(super) appid: Text,
@@ -131,6 +142,7 @@ mappings! {
         pub(super) top_names: Option<BTreeMap<String, Text>>,
         pub(super) past: Option<RawPast>,
         pub(super) swing: Option<RawSwing>,
+        pub(super) holidays: Option<RawHolidays>,
         /// A file with an access token, which another program renews.
         pub(super) token_file: Option<Text>,
         /// The query parameter that carries the token.

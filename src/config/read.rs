@@ -227,8 +227,8 @@ mod tests {
     use super::super::tests::{MAIN, assert_app_problems, assert_problems};
 
     /// The keys of the file, and of an app.
-    const FILE: &str = "wechat, poll, windows, dimensions, top_names, past, swing, archive, stale_after, apps_files, apps";
-    const APP: &str = "appid, name, secret_file, secret_env, windows, dimensions, top_names, past, swing, token_file, \
+    const FILE: &str = "wechat, poll, windows, dimensions, top_names, past, swing, holidays, archive, stale_after, apps_files, apps";
+    const APP: &str = "appid, name, secret_file, secret_env, windows, dimensions, top_names, past, swing, holidays, token_file, \
          token_parameter, token_url, token_url_headers_file, token_command, access, cloud_function, \
          portrait_url, portrait_url_headers_file, token_endpoint";
 

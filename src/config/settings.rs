@@ -3,11 +3,14 @@
 //! Values only: does not depend on the files that they come from or on their users.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
+use chrono::NaiveDate;
 use url::Url;
 
 use super::access::{AccessMethod, PrivateUrl};
+use crate::calendar::Holidays;
 use crate::portrait::{AppId, Dimension, Window};
 
 /// Checked settings, with every default filled in.
@@ -102,6 +105,8 @@ pub struct App {
     pub past: Past,
     /// Which changes alerts call a swing.
     pub swing: Swing,
+    /// Which of its days are holidays.
+    pub holidays: Holidays,
 }
 
 impl App {
@@ -117,7 +122,46 @@ impl App {
             top_names: BTreeMap::new(),
             past: Past::default(),
             swing: Swing::default(),
+            holidays: Holidays::china(),
         }
+    }
+}
+
+/// A year whose holidays are not known, although it has begun or will within a month.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MissingHolidays {
+    /// The first such year.
+    pub year: i32,
+    /// How many apps it affects.
+    pub apps: usize,
+}
+
+impl MissingHolidays {
+    /// What an operator can do about it.
+    pub const HINT: &str =
+        "add the file of that year to `holidays.files` once the State Council has decreed it";
+
+    /// Returns the first year that any of these apps lacks on `today`.
+    pub fn of<'a>(apps: impl IntoIterator<Item = &'a App>, today: NaiveDate) -> Option<Self> {
+        let mut years = BTreeMap::new();
+        for app in apps {
+            if let Some(year) = app.holidays.missing_year(today) {
+                *years.entry(year).or_default() += 1;
+            }
+        }
+        let (year, apps) = years.pop_first()?;
+        Some(Self { year, apps })
+    }
+}
+
+impl fmt::Display for MissingHolidays {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { year, apps } = self;
+        let hint = Self::HINT;
+        write!(
+            formatter,
+            "holidays: those of {year} are not known (apps: {apps}): {hint}"
+        )
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Every problem names the file, the line, the key, and the valid values. All of them are reported
 //! at once, except that a file that is not YAML is not read beyond its first problem. The keys of an
-//! app's access are checked in `access`.
+//! app's access are checked in `access`, those of its calendar in `holidays`.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
@@ -16,10 +16,12 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use url::{Host, Url};
 
+use super::holidays::Calendars;
 use super::raw::{OneOrMore, RawApp, RawFile, RawPast, RawSwing};
 use super::read::{Located, Partial, Read, Text, Texts};
 use super::settings::{App, Config, Past, Poll, RETENTION, STALE_AFTER, Swing, WeChat};
 use super::{access, document, files};
+use crate::calendar::Holidays;
 use crate::past::PAST_DAYS;
 use crate::portrait::{AppId, Dimension, Window};
 
@@ -37,7 +39,7 @@ impl Error {
     }
 }
 
-/// How many files and directories are searched for those of `apps_files`.
+/// How many files and directories are searched for those of a pattern.
 const MOST_ENTRIES: usize = 100_000;
 
 /// What `wechat.timeout` may be.
@@ -79,6 +81,7 @@ pub(super) fn load(
         first_places: HashMap::new(),
         cloud_hosting: None,
         first_sources: HashMap::new(),
+        known_holidays: HashMap::new(),
         problems: Vec::new(),
         warnings: Vec::new(),
         app_problems: Vec::new(),
@@ -137,6 +140,7 @@ struct Inherited {
     top_names: BTreeMap<Dimension, usize>,
     past: Past,
     swing: Swing,
+    calendars: Calendars,
 }
 
 /// Collects problems and warnings while raw values become settings.
@@ -152,6 +156,8 @@ pub(super) struct Check<'a> {
     pub(super) cloud_hosting: Option<String>,
     /// File and line of the app that first uses a source of tokens or portraits.
     pub(super) first_sources: HashMap<String, String>,
+    /// The calendar of China with the years of a list of files, which all apps with that list share.
+    pub(super) known_holidays: HashMap<Vec<PathBuf>, Holidays>,
     problems: Vec<Problem>,
     warnings: Vec<Problem>,
     app_problems: Vec<Problem>,
@@ -242,6 +248,7 @@ impl Check<'_> {
                 .unwrap_or_default(),
             past: self.past("past", file.past, Past::default()),
             swing: self.swing("swing", file.swing, Swing::default()),
+            calendars: self.calendars("holidays", file.holidays, &Calendars::default()),
         };
         Config {
             wechat: WeChat {
@@ -522,7 +529,7 @@ impl Check<'_> {
     ) -> Vec<App> {
         let files: Vec<PathBuf> = patterns
             .iter()
-            .flat_map(|pattern| self.matching(pattern))
+            .flat_map(|pattern| self.matching("apps_files", pattern))
             .collect();
         let mut checked = self.app_list("apps", apps, inherited);
         let main_file = self.file.clone();
@@ -557,8 +564,8 @@ impl Check<'_> {
         checked
     }
 
-    /// Returns the files that a pattern of `apps_files` matches, sorted.
-    fn matching(&mut self, pattern: &Text) -> Vec<PathBuf> {
+    /// Returns the files that a pattern matches, sorted.
+    pub(super) fn matching(&mut self, key: &str, pattern: &Text) -> Vec<PathBuf> {
         let line = pattern.line;
         let whole = beside(&self.file, &pattern.value);
         let directory = self.file.parent().unwrap_or(Path::new(""));
@@ -566,17 +573,13 @@ impl Check<'_> {
         let problem = match found {
             Ok(files) if !files.is_empty() => return files,
             Ok(_) if pattern.value.contains(['*', '?', '[']) => {
-                self.warn(
-                    line,
-                    "apps_files",
-                    format!("no file matches {}", whole.display()),
-                );
+                self.warn(line, key, format!("no file matches {}", whole.display()));
                 return Vec::new();
             }
             Ok(_) => format!("no such file: {}", whole.display()),
             Err(problem) => format!("`{}` {problem}", pattern.value),
         };
-        self.problem(line, "apps_files", problem);
+        self.problem(line, key, problem);
         Vec::new()
     }
 
@@ -608,6 +611,7 @@ impl Check<'_> {
         let top_names = self.top_names(&of("top_names"), raw.top_names);
         let past = self.past(&of("past"), raw.past, inherited.past.clone());
         let swing = self.swing(&of("swing"), raw.swing, inherited.swing);
+        let calendars = self.calendars(&of("holidays"), raw.holidays, &inherited.calendars);
         let appid = appid?;
         Some(App {
             name: raw
@@ -620,6 +624,7 @@ impl Check<'_> {
             top_names: top_names.unwrap_or_else(|| inherited.top_names.clone()),
             past,
             swing,
+            holidays: calendars.chosen(),
         })
     }
 

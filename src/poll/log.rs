@@ -1,5 +1,6 @@
 //! What the log says about polls: a line for every new or revised day; one when failures begin, one an
-//! hour while they last, and one when they end; and a summary for every poll interval.
+//! hour while they last, and one when they end; a summary for every poll interval; and a reminder while
+//! the holidays of a year are missing.
 //!
 //! Messages are constants, so that they can be grouped; everything that varies is a field.
 
@@ -10,7 +11,7 @@ use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 
 use super::due::Change;
 use crate::archive::{DayState, Key};
-use crate::config::App;
+use crate::config::{App, MissingHolidays};
 use crate::portrait::Window;
 use crate::state::AppSnapshot;
 use crate::wechat::Diagnosis;
@@ -18,6 +19,9 @@ use crate::wechat::errcodes::Reason;
 
 /// A failure that lasts is logged again after this time.
 const REMINDER: TimeDelta = TimeDelta::hours(1);
+
+/// Holidays that stay missing are logged again after this time.
+const HOLIDAYS_REMINDER: TimeDelta = TimeDelta::weeks(1);
 
 /// What was logged about the failing polls of a window.
 #[derive(Debug, Default)]
@@ -67,6 +71,36 @@ impl FailureLog {
                 at: now,
             });
         }
+    }
+}
+
+/// What was logged about a year without holidays.
+#[derive(Debug, Default)]
+pub(super) struct HolidaysLog(Option<(i32, DateTime<Utc>)>);
+
+impl HolidaysLog {
+    /// Logs that the holidays of a year are missing, if that is news or was logged a week ago.
+    pub(super) fn record(&mut self, missing: Option<MissingHolidays>, now: DateTime<Utc>) {
+        if let Some(MissingHolidays { year, apps }) = missing
+            && self.is_due(year, now)
+        {
+            let hint = MissingHolidays::HINT;
+            tracing::warn!(year, apps, hint, "holidays are not known");
+        }
+        if missing.is_none() {
+            self.0 = None;
+        }
+    }
+
+    /// Returns `true` if the year is to be logged, and remembers that it was.
+    fn is_due(&mut self, year: i32, now: DateTime<Utc>) -> bool {
+        let is_due = self
+            .0
+            .is_none_or(|(last, at)| last != year || (now - at).abs() >= HOLIDAYS_REMINDER);
+        if is_due {
+            self.0 = Some((year, now));
+        }
+        is_due
     }
 }
 
@@ -140,5 +174,24 @@ impl Activity {
                 "polls since the last summary"
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn missing_holidays_are_logged_at_once_and_then_once_a_week() {
+        let start: DateTime<Utc> = "2026-11-30T16:00:00Z".parse().unwrap();
+        let mut log = HolidaysLog::default();
+        let hours = (0..24 * 30).filter(|hours| {
+            let year = if *hours < 24 * 20 { 2027 } else { 2028 };
+            log.is_due(year, start + TimeDelta::hours(*hours))
+        });
+        let days: Vec<_> = hours.map(|hours| hours / 24).collect();
+        assert_eq!(days, [0, 7, 14, 20, 27]);
+        log.record(None, start);
+        assert!(log.is_due(2028, start), "it was known meanwhile");
     }
 }

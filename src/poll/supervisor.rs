@@ -1,5 +1,5 @@
 //! Runs a task for every app and one that maintains the archive: starts them, updates them when the
-//! configuration is reloaded, restarts them when they panic, and ends them.
+//! configuration is reloaded, restarts them when they panic, and ends them. Reminds of missing holidays.
 //!
 //! A task ends between two steps, and returns its app's state. What it does is in `app`.
 
@@ -14,8 +14,9 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::app::{AppPoller, Context, sleep_until};
+use super::log::HolidaysLog;
 use crate::calendar;
-use crate::config::App;
+use crate::config::{App, MissingHolidays};
 use crate::portrait::AppId;
 
 /// A task that panicked is restarted after this time.
@@ -23,6 +24,9 @@ const RESTART_PAUSE: Duration = Duration::from_secs(10);
 
 /// How often it is tested after a start whether the archive may be checked.
 const CHECK_PAUSE: Duration = Duration::from_secs(1);
+
+/// How often it is tested whether the holidays of a year are missing.
+const HOLIDAYS_PAUSE: Duration = Duration::from_hours(1);
 
 /// How many apps are restored at a time.
 const RESTORED_AT_ONCE: usize = 8;
@@ -36,6 +40,7 @@ pub struct Supervisor {
     restoring: Arc<Semaphore>,
     /// Whether the archive was checked since the start.
     is_checked: Arc<AtomicBool>,
+    holidays_log: HolidaysLog,
 }
 
 struct Running {
@@ -71,6 +76,7 @@ impl Supervisor {
             running: HashMap::new(),
             restoring: Arc::new(Semaphore::new(RESTORED_AT_ONCE)),
             is_checked: Arc::default(),
+            holidays_log: HolidaysLog::default(),
         };
         // Every app is on the page before the first is restored.
         let pollers = apps
@@ -81,14 +87,20 @@ impl Supervisor {
         for poller in pollers {
             supervisor.poll(poller, Duration::ZERO);
         }
+        supervisor.log_missing_holidays();
         supervisor
     }
 
-    /// Restarts tasks that panic; never ends.
+    /// Restarts tasks that panic, and logs missing holidays; never ends.
     pub async fn watch(&mut self) {
         loop {
-            if self.next_ended().await.is_none() {
-                std::future::pending::<()>().await;
+            tokio::select! {
+                ended = self.next_ended() => {
+                    if ended.is_none() {
+                        std::future::pending::<()>().await;
+                    }
+                }
+                () = tokio::time::sleep(HOLIDAYS_PAUSE) => self.log_missing_holidays(),
             }
         }
     }
@@ -186,6 +198,9 @@ impl Supervisor {
         for poller in restored {
             self.poll(poller, Duration::ZERO);
         }
+        // Whoever reloads wants to know whether they are there now.
+        self.holidays_log = HolidaysLog::default();
+        self.log_missing_holidays();
         changes
     }
 
@@ -226,6 +241,19 @@ impl Supervisor {
             }
         }
         Some((id, poller))
+    }
+
+    fn log_missing_holidays(&mut self) {
+        let apps = self
+            .running
+            .values()
+            .filter_map(|running| match &running.kind {
+                Kind::Poll(app) => Some(&**app),
+                Kind::Maintain => None,
+            });
+        let now = self.context.now();
+        let missing = MissingHolidays::of(apps, calendar::today(now));
+        self.holidays_log.record(missing, now);
     }
 
     fn log_panic(&self, error: &JoinError) {

@@ -11,6 +11,7 @@ use clap::{Arg, Command, CommandFactory as _};
 use serde_json::{Value, json};
 use syn::{GenericArgument, Item, PathArguments, Type};
 use tempfile::TempDir;
+use wxapp_portrait_exporter::calendar::Holidays;
 use wxapp_portrait_exporter::cli::Cli;
 use wxapp_portrait_exporter::config::access::{AccessMethod, TokenSource};
 use wxapp_portrait_exporter::config::{self, Config};
@@ -413,6 +414,7 @@ fn default_of(key: &str, config: &Config) -> Value {
         "past.days_ago" => json!(app.past.days_ago),
         "swing.threshold_ratio" => json!(app.swing.threshold_ratio),
         "swing.min_users" => json!(app.swing.min_users),
+        "holidays.calendar" if app.holidays == Holidays::china() => json!("cn"),
         "archive.retention" => duration(config.retention),
         "stale_after" => duration(config.stale_after),
         "name" => json!(app.name),
@@ -427,7 +429,10 @@ fn default_of(key: &str, config: &Config) -> Value {
             }
         }
         // Each of these adds something; without it there is none.
-        "apps_files" | "token_url_headers_file" | "portrait_url_headers_file" => Value::Null,
+        "apps_files"
+        | "holidays.files"
+        | "token_url_headers_file"
+        | "portrait_url_headers_file" => Value::Null,
         _ => panic!("the default of {key} is not looked up here"),
     }
 }

@@ -44,7 +44,8 @@ const SAMPLES: [(&str, &str); 3] = [
 const FLAGS_OF_OTHERS: [(&str, &str); 1] = [("--storage.tsdb.retention.time", "Prometheus")];
 
 /// Files of other projects, and those projects.
-const FILES_OF_OTHERS: [(&str, &str); 4] = [
+const FILES_OF_OTHERS: [(&str, &str); 5] = [
+    ("2027.json", "holiday-cn"),
     ("alertmanager.yml", "a reader's Alertmanager"),
     ("apps.d/x.yml", "a reader's exporter"),
     ("project.config.json", "WeChat's developer tools"),

@@ -14,8 +14,8 @@ use wxapp_portrait_exporter::portrait::Window;
 use wxapp_portrait_exporter::simulator::{Requests, secret_of};
 
 use crate::harness::{
-    APP, Exporter, Home, Labels, OTHER, Page, Series, WeChat, appid, client, eventually, labels,
-    now, on_one_day, program, yesterday,
+    APP, Exporter, Hand, Home, Inside, Labels, OTHER, Page, Series, WeChat, appid, client,
+    eventually, labels, logged, now, on_one_day, program, yesterday,
 };
 use crate::web::inflate;
 
@@ -497,6 +497,10 @@ async fn an_invalid_configuration_is_refused_with_its_reason_and_changes_nothing
             good.replace(OTHER, APP),
             format!("{place}:1: apps[1].appid: {APP} is configured twice: first at {place}:1"),
         ),
+        (
+            good.replacen('{', r#"{"holidays": {"files": ["gone.json"]}, "#, 1),
+            format!("{place}:1: holidays.files: no such file: "),
+        ),
     ] {
         fs::write(&file, bad).unwrap();
         let (status, text) = post(&exporter).await;
@@ -538,6 +542,36 @@ async fn an_invalid_configuration_is_refused_with_its_reason_and_changes_nothing
     assert_eq!(wechat.simulator.requests(), asked_before);
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_file_of_holidays_is_read_by_a_reload() {
+    let wechat = WeChat::of(&[APP, OTHER]).await;
+    let mut home = calm_home(&wechat, &[APP, OTHER]);
+    home.config["holidays"] = json!({"files": ["holidays/*.json"]});
+    home.config["apps"][1]["holidays"] = json!({"calendar": "none"});
+    let mut exporter = home.start().await;
+    calm(&exporter).await;
+
+    let day = json!({"name": "元旦", "date": "2099-01-01", "isOffDay": true});
+    let year = json!({"year": 2099, "days": [day]});
+    fs::create_dir(home.path("holidays")).unwrap();
+    fs::write(home.path("holidays/2099.json"), year.to_string()).unwrap();
+    reload(&home, &exporter).await;
+    let outcome = |changed| format!("added=0 removed=0 changed={changed} retried=0");
+    exporter.running.said(&outcome(1)).await;
+    reload(&home, &exporter).await;
+    exporter.running.said(&outcome(0)).await;
+}
+
+#[tokio::test]
+async fn holidays_of_a_year_that_are_missing_are_logged_at_the_start() {
+    let hand = Hand::at("2999-11-30T23:00:00+08:00");
+    let inside = Inside::start("http://127.0.0.1:1", &[APP], &hand).await;
+    let polling = inside.poll(APP, Window::OneDay).await;
+    let words = ["WARN", "holidays are not known", "year=2999 apps=1 hint="];
+    assert_eq!(logged(&words).len(), 1);
+    polling.end().await;
 }
 
 #[tokio::test]

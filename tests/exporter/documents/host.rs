@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::extract::Request;
-use axum::routing::any;
+use axum::routing::{any, get};
 use regex::Regex;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -46,13 +46,17 @@ const KNOWN_PLACES: [&str; 8] = [
 /// How many days are in the archive of the reader's exporter.
 const ARCHIVED: u64 = 5;
 
-/// Everything outside a reader's host: WeChat, a cloud function, a proxy that only reaches these two,
-/// and an Alertmanager.
+/// A year of holidays at GitHub.
+const HOLIDAYS: &str =
+    r#"{"year": 2027, "days": [{"name": "元旦", "date": "2027-01-01", "isOffDay": true}]}"#;
+
+/// Everything outside a reader's host: WeChat, a cloud function, a file at GitHub, a proxy that only
+/// reaches these three, and an Alertmanager.
 pub(crate) struct World {
     wechat: WeChat,
     home: Home,
     proxy: String,
-    /// Who signed the certificates of WeChat and of the cloud function.
+    /// Who signed the certificates of WeChat, of the cloud function and of GitHub.
     ca: String,
     /// Where the reader's exporter and simulated WeChat listen, instead of the default addresses.
     ports: [String; 2],
@@ -79,8 +83,15 @@ impl World {
             request.send().await.unwrap().text().await.unwrap()
         };
         let app = simulator::create_app(Arc::clone(&wechat.simulator));
-        let app = app.route("/portrait", any(call));
-        let hosts = ["api.weixin.qq.com", "your-domain"];
+        let file = "/NateScarlet/holiday-cn/master/2027.json";
+        let app = app
+            .route("/portrait", any(call))
+            .route(file, get(async || HOLIDAYS));
+        let hosts = [
+            "api.weixin.qq.com",
+            "your-domain",
+            "raw.githubusercontent.com",
+        ];
         let (address, ca) = serve_over_tls(app, &hosts).await;
         let (proxy, stop) = proxy(&hosts, address).await;
 

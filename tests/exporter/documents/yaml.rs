@@ -10,11 +10,12 @@ use serde_json::{Value, json};
 use super::host::Host;
 use crate::harness::APP;
 
-const EXPORTER: [&str; 11] = [
+const EXPORTER: [&str; 12] = [
     "apps",
     "apps_files",
     "archive",
     "dimensions",
+    "holidays",
     "past",
     "poll",
     "stale_after",
