@@ -1,16 +1,22 @@
 //! The days before the newest one, as far as the page of an app needs them: compact, and in memory.
 //!
 //! A new answer is compared with these figures and shown with them without reading the
-//! archive again. Pure: does not depend on where days are stored or how they are shown.
+//! archive again. Platforms are kept for longer than the rest, for what they let expect. Pure: does not
+//! depend on where days are stored or how they are shown.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use chrono::NaiveDate;
 
-use crate::portrait::{Cohort, Dimension, OTHER_NAME, Portrait, Window};
+use crate::calendar;
+use crate::expectation;
+use crate::portrait::{Breakdown, Cohort, Dimension, OTHER_NAME, Portrait, Window};
 
-/// How many archived days before the newest one affect what is shown.
+/// How many archived days before the newest one affect which names are shown.
 pub const PAST_DAYS: u32 = 28;
+
+/// How many days before the newest one affect what is expected of it, at most.
+const PLATFORM_DAYS: usize = expectation::HISTORY_DAYS;
 
 /// The place of a figure: its cohort, dimension and name.
 type Place = (Cohort, Dimension, Box<str>);
@@ -32,11 +38,16 @@ pub struct PastDays {
 /// How many places there may be in addition to twice those in use.
 const SPARE_PLACES: usize = 64;
 
+/// How many days are kept in all dimensions.
+const FULL_DAYS: usize = PAST_DAYS as usize + 1;
+
 #[derive(Debug)]
 struct Day {
     reference_date: NaiveDate,
     /// Breakdowns of which a row could not be read, a bit for each cohort and dimension.
     partial: u16,
+    /// Whether only platforms are left.
+    is_reduced: bool,
     /// For every figure the index of its place and its users, both as variable-length integers.
     figures: Box<[u8]>,
 }
@@ -74,7 +85,16 @@ impl PastDays {
             .all(|dimension| dimension.lists_every_name())
     }
 
-    /// Adds a day, or replaces it. Only the newest [`PAST_DAYS`] and one more are kept.
+    /// Returns how many archived days are kept, the newest one included.
+    #[must_use]
+    pub fn capacity(window: Window) -> usize {
+        match window {
+            Window::OneDay => PLATFORM_DAYS + 1,
+            Window::SevenDays | Window::ThirtyDays => FULL_DAYS,
+        }
+    }
+
+    /// Adds a day, or replaces it. Of the window 1d the platforms of more days are kept than the rest.
     pub fn insert(&mut self, portrait: &Portrait) {
         let mut figures = Vec::new();
         let mut partial = 0;
@@ -94,6 +114,7 @@ impl PastDays {
         let day = Day {
             reference_date: portrait.reference_date,
             partial,
+            is_reduced: false,
             figures: figures.into(),
         };
         let place = self
@@ -108,8 +129,12 @@ impl PastDays {
         } else {
             self.days.insert(place, day);
         }
-        if self.days.len() > PAST_DAYS as usize + 1 {
+        if self.days.len() > Self::capacity(self.window) {
             self.days.pop_front();
+        }
+        let reduced = self.days.len().saturating_sub(FULL_DAYS);
+        for day in self.days.iter_mut().take(reduced) {
+            day.reduce(&self.places);
         }
         if self.places.len() > self.most_places {
             self.drop_unused_places();
@@ -150,6 +175,34 @@ impl PastDays {
             }
         }
         Some(portrait)
+    }
+
+    /// Returns the users of a cohort by platform on a day and on the days before it, the newest first, as
+    /// [`expectation::expect`] compares them; `None` for days that are not kept.
+    #[must_use]
+    pub fn platforms(&self, reference_date: NaiveDate, cohort: Cohort) -> Vec<Option<Breakdown>> {
+        let mut platforms = vec![None; PLATFORM_DAYS + 1];
+        for (ago, platforms) in (0..).zip(&mut platforms) {
+            let day = calendar::days_before(reference_date, ago);
+            let place = self
+                .days
+                .binary_search_by_key(&day, |day| day.reference_date);
+            if let Some(day) = place.ok().map(|place| &self.days[place]) {
+                let mut breakdown = Breakdown::default();
+                for (index, users) in day.figures() {
+                    if let Some((of_cohort, Dimension::Platform, name)) = self.places.get(index)
+                        && *of_cohort == cohort
+                    {
+                        breakdown.add(name.to_string(), users);
+                    }
+                }
+                if day.partial & bit(cohort, Dimension::Platform) != 0 {
+                    breakdown.set_partial();
+                }
+                *platforms = Some(breakdown);
+            }
+        }
+        platforms
     }
 
     /// Returns the portraits of those of these days that are kept, and gives them and the shown portrait
@@ -202,22 +255,41 @@ impl PastDays {
         past
     }
 
-    /// Iterates over the names of the days before one, some of them more than once.
+    /// Iterates over the names of the [`PAST_DAYS`] kept days before one, some of them more than once.
     fn names_before(
         &self,
         end: NaiveDate,
         cohort: Cohort,
         dimension: Dimension,
     ) -> impl Iterator<Item = &str> {
-        let days = self.days.iter().filter(move |day| day.reference_date < end);
-        days.flat_map(Day::figures).filter_map(move |(index, _)| {
-            let (of_cohort, of_dimension, name) = self.places.get(index)?;
-            (*of_cohort == cohort && *of_dimension == dimension).then_some(&**name)
-        })
+        let days = self.days.iter().rev();
+        let days = days.filter(move |day| day.reference_date < end);
+        days.take(PAST_DAYS as usize)
+            .flat_map(Day::figures)
+            .filter_map(move |(index, _)| {
+                let (of_cohort, of_dimension, name) = self.places.get(index)?;
+                (*of_cohort == cohort && *of_dimension == dimension).then_some(&**name)
+            })
     }
 }
 
 impl Day {
+    /// Drops all figures but those of platforms.
+    fn reduce(&mut self, places: &[Place]) {
+        if self.is_reduced {
+            return;
+        }
+        let mut platforms = Vec::new();
+        for (index, users) in self.figures() {
+            if let Some((_, Dimension::Platform, _)) = places.get(index) {
+                write_integer(&mut platforms, index as u64);
+                write_integer(&mut platforms, users);
+            }
+        }
+        self.figures = platforms.into();
+        self.is_reduced = true;
+    }
+
     /// Iterates over the index of each figure's place and its users.
     fn figures(&self) -> impl Iterator<Item = (usize, u64)> {
         let mut rest = &*self.figures;

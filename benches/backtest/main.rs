@@ -23,7 +23,6 @@ use wxapp_portrait_exporter::expectation::Alert;
 use simulation::{Days, EVEN, FOOD, Factors, OFFICE, Profile, Series, TRAVEL};
 
 const YEAR: usize = 365;
-const SAME: Factors = [1.0; 3];
 const HALF: Factors = [0.5; 3];
 const LESS_30: Factors = [0.7; 3];
 const DOUBLE: Factors = [2.0; 3];
@@ -501,6 +500,9 @@ fn events(apps: u64) {
                             first = Some(number);
                         } else if swing {
                             counts[if number < 7 { 3 } else { 4 }] += 1.0;
+                            if std::env::var("DEBUG").is_ok() {
+                                eprintln!("{} {noise} {number}", event.name);
+                            }
                         }
                         let after = number.wrapping_sub(event.lasts);
                         if after < 28 {

@@ -10,40 +10,40 @@ use wxapp_portrait_exporter::config::Swing;
 use wxapp_portrait_exporter::expectation::{self, CohortExpectation, HISTORY_DAYS, Kinds};
 use wxapp_portrait_exporter::portrait::Breakdown;
 
-pub const PLATFORMS: [(&str, f64); 3] = [("iPhone", 0.5), ("Android", 0.45), ("其他", 0.05)];
+pub(crate) const PLATFORMS: [(&str, f64); 3] = [("iPhone", 0.5), ("Android", 0.45), ("其他", 0.05)];
 
 /// The noise of a platform in addition to that of the day.
 const OF_PLATFORM: f64 = 0.04;
 
 /// By what the users of a day are multiplied, for each platform.
-pub type Factors = [f64; PLATFORMS.len()];
+pub(crate) type Factors = [f64; PLATFORMS.len()];
 
 /// Who uses an app when.
 #[derive(Debug, Clone, Copy)]
-pub struct Habit {
-    pub name: &'static str,
+pub(crate) struct Habit {
+    pub(crate) name: &'static str,
     /// From Monday on.
     week: [f64; 7],
     /// On holidays, between these.
     holiday: (f64, f64),
 }
 
-pub const OFFICE: Habit = Habit {
+pub(crate) const OFFICE: Habit = Habit {
     name: "office",
     week: [1.0, 1.0, 1.0, 1.0, 1.0, 0.3, 0.3],
     holiday: (0.22, 0.32),
 };
-pub const FOOD: Habit = Habit {
+pub(crate) const FOOD: Habit = Habit {
     name: "food",
     week: [0.93, 0.89, 0.89, 0.93, 1.03, 1.21, 1.12],
     holiday: (1.6, 2.3),
 };
-pub const TRAVEL: Habit = Habit {
+pub(crate) const TRAVEL: Habit = Habit {
     name: "travel",
     week: [0.85, 0.85, 0.85, 0.9, 1.1, 1.3, 1.15],
     holiday: (2.2, 2.5),
 };
-pub const EVEN: Habit = Habit {
+pub(crate) const EVEN: Habit = Habit {
     name: "even",
     week: [1.0; 7],
     holiday: (0.75, 1.05),
@@ -51,18 +51,18 @@ pub const EVEN: Habit = Habit {
 
 /// What an app is like.
 #[derive(Debug, Clone, Copy)]
-pub struct Profile {
-    pub habit: Habit,
+pub(crate) struct Profile {
+    pub(crate) habit: Habit,
     /// Users of an average day.
-    pub mean: f64,
+    pub(crate) mean: f64,
     /// The standard deviation from day to day, as a share.
-    pub noise: f64,
+    pub(crate) noise: f64,
     /// Growth a week, as a share.
-    pub growth: f64,
+    pub(crate) growth: f64,
 }
 
 impl Profile {
-    pub fn steady(mean: f64, noise: f64) -> Self {
+    pub(crate) fn steady(mean: f64, noise: f64) -> Self {
         Self {
             habit: FOOD,
             mean,
@@ -73,14 +73,14 @@ impl Profile {
 }
 
 /// The days of a simulation, and what kinds of days precede each of them.
-pub struct Days {
-    pub holidays: Holidays,
-    pub first: NaiveDate,
+pub(crate) struct Days {
+    pub(crate) holidays: Holidays,
+    pub(crate) first: NaiveDate,
     kinds: Vec<Kinds>,
 }
 
 impl Days {
-    pub fn new(first: NaiveDate, count: usize, holidays: Holidays) -> Self {
+    pub(crate) fn new(first: NaiveDate, count: usize, holidays: Holidays) -> Self {
         let days = first.iter_days().take(HISTORY_DAYS + count);
         let kinds = days.map(|day| Kinds::new(day, &holidays)).collect();
         Self {
@@ -91,22 +91,22 @@ impl Days {
     }
 
     /// Returns the days that have a whole history before them.
-    pub fn trials(&self) -> std::ops::Range<usize> {
+    pub(crate) fn trials(&self) -> std::ops::Range<usize> {
         HISTORY_DAYS..self.kinds.len()
     }
 
-    pub fn date(&self, day: usize) -> NaiveDate {
+    pub(crate) fn date(&self, day: usize) -> NaiveDate {
         self.first + chrono::Days::new(day as u64)
     }
 
-    pub fn kind(&self, day: usize) -> DayKind {
+    pub(crate) fn kind(&self, day: usize) -> DayKind {
         self.holidays.kind(self.date(day))
     }
 }
 
 /// The simulated users of one cohort of an app.
-pub struct Series<'a> {
-    pub days: &'a Days,
+pub(crate) struct Series<'a> {
+    pub(crate) days: &'a Days,
     expected: Vec<Factors>,
     /// The newest first, as they are compared.
     counted: Vec<Option<Breakdown>>,
@@ -114,7 +114,7 @@ pub struct Series<'a> {
 }
 
 impl<'a> Series<'a> {
-    pub fn new(days: &'a Days, profile: Profile, seed: u64) -> Self {
+    pub(crate) fn new(days: &'a Days, profile: Profile, seed: u64) -> Self {
         let mut random = StdRng::seed_from_u64(seed);
         let Profile {
             habit,
@@ -150,7 +150,7 @@ impl<'a> Series<'a> {
     }
 
     /// Draws the users of a day that is multiplied by these.
-    pub fn count(&mut self, day: usize, factors: Factors) -> Breakdown {
+    pub(crate) fn count(&mut self, day: usize, factors: Factors) -> Breakdown {
         let mut breakdown = Breakdown::default();
         for (platform, (name, _)) in PLATFORMS.iter().enumerate() {
             let mean = self.expected[day][platform] * factors[platform];
@@ -165,18 +165,18 @@ impl<'a> Series<'a> {
     }
 
     /// Returns the users of a day as they were counted.
-    pub fn counted(&self, day: usize) -> &Breakdown {
+    pub(crate) fn counted(&self, day: usize) -> &Breakdown {
         self.counted[self.place(day)].as_ref().unwrap()
     }
 
     /// Counts a day again and keeps that; returns what it was before.
-    pub fn replace(&mut self, day: usize, counted: Breakdown) -> Breakdown {
+    pub(crate) fn replace(&mut self, day: usize, counted: Breakdown) -> Breakdown {
         let place = self.place(day);
         self.counted[place].replace(counted).unwrap()
     }
 
     /// Returns what is expected of a day after the days before it.
-    pub fn expect(&self, day: usize) -> CohortExpectation {
+    pub(crate) fn expect(&self, day: usize) -> CohortExpectation {
         let days = &self.counted[self.place(day)..];
         expectation::expect(days, &self.days.kinds[day], Swing::default())
     }

@@ -105,18 +105,17 @@ fn beyond(own: f64, threshold: f64) -> f64 {
     own + further * threshold
 }
 
-/// Returns the deviation, at most 0, to which figures fell with a swing and above which they have not
-/// been since; `own` are deviations, the newest first.
-pub(super) fn reported_fall(own: &[f64], threshold: f64) -> f64 {
-    let mut level = f64::NEG_INFINITY;
-    for (place, deviation) in own.iter().enumerate() {
-        level = level.max(*deviation);
-        if level >= 0.0 {
-            break;
-        }
+/// Returns the deviation to which figures fell with a swing that still lasts, or 0; `own` are deviations,
+/// the newest first.
+pub(super) fn lasting_fall(own: &[f64], threshold: f64) -> f64 {
+    let fallen = own.iter().take_while(|deviation| **deviation < 0.0).count();
+    for place in 0..fallen {
+        let deviation = own[place];
         let mut before = own[place + 1..].iter().take(LAST_DEVIATIONS);
         if -deviation > threshold && before.all(|before| -deviation > beyond(-before, threshold)) {
-            return level;
+            // What is usual follows later, so later deviations are smaller.
+            let first_week = own[..=place].iter().rev().take(7).copied();
+            return median(first_week).unwrap_or_default();
         }
     }
     0.0

@@ -1,13 +1,10 @@
 //! What is expected of a cohort and its platforms.
 
-use std::collections::BTreeSet;
-
-use super::bounds::{Bounds, Thresholds, bounds, reported_fall};
+use super::bounds::{Bounds, Thresholds, bounds, lasting_fall};
 use super::days::Kinds;
 use super::deviations::{Deviations, FEWEST_COMPARED};
 use super::statistics::{median, trimmed_mean};
 use crate::config::Swing;
-use crate::past::PAST_DAYS;
 use crate::portrait::Breakdown;
 
 /// What is expected of a cohort on the reference date.
@@ -15,7 +12,7 @@ use crate::portrait::Breakdown;
 pub struct CohortExpectation {
     /// Of all users; `None` if there is nothing to compare with, and on holidays.
     pub users: Option<Bounds>,
-    /// Of every platform that a day of the last four weeks has, sorted by name.
+    /// Of every platform of that date, those without users included, sorted by name.
     pub platforms: Vec<PlatformExpectation>,
     /// Whether the users decline slowly; `None` as long as too few days are known.
     pub drift: Option<Drift>,
@@ -57,7 +54,7 @@ const PART_OF_MIN_USERS: u64 = 5;
 const DRIFT_DAYS: usize = 7;
 
 /// A decline is of interest from this part of the least threshold on.
-const DRIFT_PART: f64 = 2.0 / 3.0;
+const DRIFT_PART: f64 = 0.6;
 
 /// How many standard deviations of single own deviations all these days together must be below: four of
 /// their mean.
@@ -75,11 +72,9 @@ pub fn expect(days: &[Option<Breakdown>], kinds: &Kinds, swing: Swing) -> Cohort
         .map(|day| day.and_then(Breakdown::total))
         .collect();
     let total = Counts::new(&totals, kinds, swing);
-    let recent = days.iter().take(PAST_DAYS as usize + 1).flatten();
-    let names: BTreeSet<&str> = recent
-        .flat_map(|day| day.iter().map(|(name, _)| name))
-        .collect();
-    let platforms = names.into_iter().map(|name| {
+    let newest = days.first().copied().flatten().into_iter();
+    let names = newest.flat_map(|day| day.iter().map(|(name, _)| name));
+    let platforms = names.map(|name| {
         let users: Vec<_> = days
             .iter()
             .map(|day| day.and_then(|day| day.users_of(name)))
@@ -189,7 +184,7 @@ impl<'a> Counts<'a> {
         let known = self.values.iter().flatten().take(DRIFT_DAYS);
         let usual = users(median(known.copied())? - ratio);
         let least = DRIFT_PART * self.thresholds.least;
-        let limit = reported_fall(&own, self.thresholds.threshold(&self.deviations))
+        let limit = lasting_fall(&own, self.thresholds.threshold(&self.deviations))
             - least.max(DRIFT_DEVIATIONS * spread);
         (usual >= float(self.min_users)).then(|| Drift {
             ratio: rounded_share(ratio.exp_m1()),

@@ -21,8 +21,9 @@
 //!    2 √(1/n + 1/N), four standard deviations, for n users now and N on the days compared.
 //! 7. It is of enough people, see `min_users`; a fifth of them for a platform that vanishes or appears.
 //!
-//! Drift: the mean of the last seven own deviations without the highest and the lowest; the limit is
-//! 2/3 of the least threshold or 1.5 *σ* below 0, or below the level of a swing that lasts.
+//! Drift: the mean of the last seven own deviations without the highest and the lowest. The limit is 0.6 of
+//! the least threshold or 1.5 *σ* (four standard deviations of such a mean) below 0, whichever is farther;
+//! after a swing that lasts it is that far below the level to which the figures fell then.
 
 mod alerts;
 mod bounds;

@@ -10,9 +10,10 @@ use std::fmt::Write as _;
 use std::sync::{Arc, LazyLock, PoisonError, RwLock};
 
 use super::gzip::{Member, Piece};
+use super::summary::{self, Sink, SummaryGauge};
 use crate::calendar;
 use crate::portrait::{AppId, Cohort, Dimension, Portrait, Repair, Window};
-use crate::state::{AppSnapshot, WindowSnapshot};
+use crate::state::{AppSnapshot, Summary, WindowSnapshot};
 use crate::wechat::errcodes::Reason;
 
 /// The lines of one window of an app: rendered when a portrait arrives, `None` while there is none to
@@ -39,9 +40,20 @@ enum Content {
     Precomputed(fn(&WindowLines) -> Option<&Piece>),
     /// Whenever the app is published.
     Rendered(fn(&AppSnapshot, &mut Lines)),
+    /// Whenever the app is published, from the summaries of its portraits.
+    Summarized(fn(Window, &Summary, Sink<'_>)),
 }
 
-use Content::{Precomputed, Rendered};
+use Content::{Precomputed, Rendered, Summarized};
+
+const fn of_summary(gauge: SummaryGauge) -> Family {
+    Family {
+        name: gauge.name,
+        kind: "gauge",
+        help: gauge.help,
+        content: Summarized(gauge.series),
+    }
+}
 
 /// A gauge that is exported as well.
 #[derive(Debug, Clone, Copy)]
@@ -85,6 +97,13 @@ const FAMILIES: &[Family] = &[
                absent for days that are not archived.",
         content: Precomputed(|window| window.past_users.as_ref()),
     },
+    of_summary(summary::COHORT_USERS),
+    of_summary(summary::EXPECTED_COHORT_USERS),
+    of_summary(summary::EXPECTED_PLATFORM_USERS),
+    of_summary(summary::EXPECTED_PLATFORM_SHARE),
+    of_summary(summary::DRIFT),
+    of_summary(summary::DRIFT_LIMIT),
+    of_summary(summary::REFERENCE_DAY),
     Family {
         name: Series::REFERENCE_DATE.name,
         kind: "gauge",
@@ -367,8 +386,18 @@ impl RenderedApp {
         let mut texts = Vec::new();
         for family in FAMILIES {
             let mut lines = Lines::new(family.name, &app.appid);
-            if let Rendered(render) = family.content {
-                render(app, &mut lines);
+            match family.content {
+                Precomputed(_) => {}
+                Rendered(render) => render(app, &mut lines),
+                Summarized(series) => {
+                    for window in &app.windows {
+                        if let Some(summary) = &window.summary {
+                            let mut sink =
+                                |labels: &[(&str, &str)], value: f64| lines.add(labels, value);
+                            series(window.window, summary, &mut sink);
+                        }
+                    }
+                }
             }
             texts.push(lines.text);
         }
@@ -379,7 +408,7 @@ impl RenderedApp {
             .zip(small)
             .map(|(family, small)| match family.content {
                 Precomputed(piece) => lines.iter().filter_map(piece).cloned().collect(),
-                Rendered(_) => vec![small],
+                Rendered(_) | Summarized(_) => vec![small],
             });
         Self {
             pieces: pieces.collect(),

@@ -15,13 +15,13 @@ use tokio_util::sync::CancellationToken;
 use super::backlog::{Backlog, Budget};
 use super::due::{self, Change};
 use super::log::{self, Activity};
-use super::window::{RESTORED_DAYS, WindowPoller};
+use super::window::{WHOLE_DAYS, WindowPoller};
 use crate::archive::{Archive, Coverage, DayState, Key, Row};
 use crate::calendar::{self, Clock};
 use crate::config::App;
 use crate::exposition::page::{Page, WindowLines};
 use crate::exposition::telemetry::Telemetry;
-use crate::past;
+use crate::past::{self, PastDays};
 use crate::portrait::{Portrait, Repair, Repairs};
 use crate::state::{AppSnapshot, Failure, Registry};
 use crate::wechat::errcodes::{Reason, Retry};
@@ -298,7 +298,9 @@ impl AppPoller {
         let mut windows = std::mem::take(&mut self.windows);
         let is_rendered_alike = self.app.dimensions == before.dimensions
             && self.app.top_names == before.top_names
-            && self.app.past == before.past;
+            && self.app.past == before.past
+            && self.app.swing == before.swing
+            && self.app.holidays == before.holidays;
         for window in &self.app.windows {
             let known = windows.iter().position(|known| known.window() == *window);
             let window = known.map_or_else(
@@ -732,7 +734,8 @@ impl AppPoller {
         let archive = &self.context.archive;
         // A portrait of a day that is not over yet was stored by a wrong clock.
         let last_day = calendar::yesterday(self.context.now());
-        let restored = archive.restore(appid.clone(), window, RESTORED_DAYS, last_day);
+        let limit = PastDays::capacity(window);
+        let restored = archive.restore(appid.clone(), window, limit, last_day);
         let Ok(restored) = restored.await else {
             self.archive.is_restored = false;
             return;
@@ -741,7 +744,7 @@ impl AppPoller {
         let archive = &self.context.archive;
         let mut answers = Vec::new();
         if !self.windows[index].needs_figures_only() {
-            for day in &restored.days {
+            for day in restored.days.iter().take(WHOLE_DAYS) {
                 let key = Key {
                     appid: appid.clone(),
                     window,

@@ -1,5 +1,6 @@
 //! What is known about one window of an app while it is polled, and the lines that show it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, Utc};
@@ -9,17 +10,18 @@ use super::log::FailureLog;
 use crate::archive::{Coverage, Restored};
 use crate::calendar;
 use crate::config::App;
+use crate::expectation::{self, Kinds};
 use crate::exposition::page::{self, WindowLines};
 use crate::past::{PAST_DAYS, PastDays};
-use crate::portrait::{Dimension, Portrait, Window};
-use crate::state::WindowSnapshot;
+use crate::portrait::{Cohort, Dimension, OTHER_NAME, Portrait, Window};
+use crate::state::{CohortSummary, Summary, WindowSnapshot};
 use crate::wechat::decode;
 
 /// WeChat has this many days, so the newest ones may be requested again and compared.
 const QUERYABLE_DAYS: usize = 2;
 
-/// How many days are read from the archive.
-pub(super) const RESTORED_DAYS: usize = PAST_DAYS as usize + 1;
+/// Of how many days whole answers are read from the archive, where figures are not sufficient.
+pub(super) const WHOLE_DAYS: usize = PAST_DAYS as usize + 1;
 
 /// One window of an app.
 #[derive(Debug)]
@@ -138,14 +140,47 @@ impl WindowPoller {
             users: Some(users),
             past_users: is_daily.then(|| page::past_users(&app.appid, &past, &dimensions)),
         };
+        self.snapshot.summary = Some(Arc::new(self.summary(app, &portrait)));
         self.snapshot.reference_date = Some(reference_date);
         self.snapshot.is_shown = true;
         self.snapshot.settled = settled;
     }
 
+    /// Sums a portrait up as it is shown.
+    fn summary(&self, app: &App, shown: &Portrait) -> Summary {
+        let date = shown.reference_date;
+        let kinds = (shown.window == Window::OneDay).then(|| Kinds::new(date, &app.holidays));
+        let cohorts = Cohort::ALL.map(|cohort| {
+            let platforms = shown.breakdown(cohort, Dimension::Platform);
+            let expected = kinds.as_ref().map(|kinds| {
+                let mut days = self.past.platforms(date, cohort);
+                if platforms.contains(OTHER_NAME) {
+                    let days = days.iter_mut().flatten();
+                    days.for_each(|day| day.fold_like(platforms));
+                }
+                days[0] = Some(platforms.clone());
+                expectation::expect(&days, kinds, app.swing)
+            });
+            let mut expected = expected.unwrap_or_default();
+            if !app.dimensions.contains(&Dimension::Platform) {
+                expected.platforms.clear();
+            }
+            CohortSummary {
+                users: platforms.total(),
+                expected,
+            }
+        });
+        Summary {
+            day_kind: app.holidays.kind(date),
+            holiday: app.holidays.name(date).to_owned(),
+            cohorts,
+        }
+    }
+
     /// Removes the lines; returns `true` if there were any.
     pub(super) fn hide(&mut self) -> bool {
         self.lines = WindowLines::default();
+        self.snapshot.summary = None;
         std::mem::take(&mut self.snapshot.is_shown)
     }
 
@@ -171,7 +206,8 @@ impl WindowPoller {
     /// added or removed.
     pub(super) fn set_coverage(&mut self, coverage: Coverage) -> bool {
         let before = std::mem::replace(&mut self.snapshot.coverage, coverage);
-        let last_days = |coverage: &Coverage| coverage.last_days(RESTORED_DAYS);
+        let limit = PastDays::capacity(self.window());
+        let last_days = |coverage: &Coverage| coverage.last_days(limit);
         last_days(&before) != last_days(&self.snapshot.coverage)
     }
 

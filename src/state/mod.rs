@@ -7,4 +7,4 @@ mod registry;
 mod snapshot;
 
 pub use registry::{Progress, Registry};
-pub use snapshot::{AppSnapshot, Failure, Failures, WindowSnapshot};
+pub use snapshot::{AppSnapshot, CohortSummary, Failure, Failures, Summary, WindowSnapshot};

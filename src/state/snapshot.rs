@@ -1,12 +1,15 @@
 //! What is known about one app at one time, without its portraits.
 
 use std::ops::{Index, IndexMut};
+use std::sync::Arc;
 
 use chrono::{DateTime, NaiveDate, Utc};
 
 use crate::archive::Coverage;
+use crate::calendar::DayKind;
 use crate::config::Swing;
-use crate::portrait::{AppId, Repairs, Window};
+use crate::expectation::CohortExpectation;
+use crate::portrait::{AppId, Cohort, Repairs, Window};
 use crate::wechat::errcodes::Reason;
 
 /// What is known about one app.
@@ -39,6 +42,8 @@ pub struct WindowSnapshot {
     pub reference_date: Option<NaiveDate>,
     /// Whether that portrait is shown: it is not stale.
     pub is_shown: bool,
+    /// What it amounts to, while it is shown.
+    pub summary: Option<Arc<Summary>>,
     /// Whether the last two answers for the reference date agree.
     pub settled: bool,
     /// When a valid portrait last arrived.
@@ -55,6 +60,26 @@ pub struct WindowSnapshot {
     pub revisions: u64,
     /// The archived days.
     pub coverage: Coverage,
+}
+
+/// What a portrait amounts to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Summary {
+    /// What kind of day its reference date is.
+    pub day_kind: DayKind,
+    /// The name of the holiday, or of the one that the day makes up for; empty for other days.
+    pub holiday: String,
+    /// Its cohorts.
+    pub cohorts: [CohortSummary; Cohort::ALL.len()],
+}
+
+/// What a portrait says about a cohort.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct CohortSummary {
+    /// All users: the sum over platforms. `None` if one of these is unknown.
+    pub users: Option<u64>,
+    /// What the archived days let expect; nothing for other windows than 1d.
+    pub expected: CohortExpectation,
 }
 
 /// Why a poll did not return a portrait.
@@ -104,6 +129,13 @@ impl AppSnapshot {
     }
 }
 
+impl Summary {
+    /// Iterates over the cohorts.
+    pub fn cohorts(&self) -> impl Iterator<Item = (Cohort, &CohortSummary)> {
+        Cohort::ALL.into_iter().zip(&self.cohorts)
+    }
+}
+
 impl WindowSnapshot {
     /// Starts with a window of which nothing is known.
     #[must_use]
@@ -112,6 +144,7 @@ impl WindowSnapshot {
             window,
             reference_date: None,
             is_shown: false,
+            summary: None,
             settled: false,
             last_success_at: None,
             last_poll_success: None,
