@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 use super::holidays::is_weekend;
 
-/// The years that a file may be of: others are misprints.
+/// The years that a file may be of; another one is a mistake.
 const YEARS: RangeInclusive<i32> = 2000..=2100;
 
 /// The public holidays of one year, and the workdays that make up for them.

@@ -1,7 +1,7 @@
 //! Workdays, weekends, public holidays and the workdays that make up for them.
 //!
 //! The years that are decreed are built in, and others come from files that the configuration names. No
-//! rule foretells the workdays that make up, so the days of a year without a decree have no kind.
+//! rule predicts make-up workdays, so days of a year without a decree are unknown. Reads no files.
 
 use std::sync::Arc;
 

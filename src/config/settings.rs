@@ -203,3 +203,42 @@ impl Default for Swing {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use secrecy::SecretString;
+
+    use super::*;
+
+    #[test]
+    fn the_first_year_that_is_missing_is_reported_with_its_apps() {
+        let app = |number: usize, holidays: Holidays| App {
+            holidays,
+            ..App::new(
+                format!("wx{number:016x}").parse().unwrap(),
+                AccessMethod::of_secret(SecretString::from("secret")),
+            )
+        };
+        let later =
+            r#"{"year": 2099, "days": [{"name": "元旦", "date": "2099-01-01", "isOffDay": true}]}"#;
+        let later = Holidays::china_with([later.parse().unwrap()]);
+        let apps = [
+            app(0, Holidays::none()),
+            app(1, later),
+            app(2, Holidays::china()),
+            app(3, Holidays::china()),
+        ];
+        let missing = |apps: &[App], day: &str| MissingHolidays::of(apps, day.parse().unwrap());
+        assert_eq!(missing(&apps, "2026-11-30"), None);
+        assert_eq!(missing(&apps[..1], "2099-12-31"), None);
+        let found = missing(&apps, "2099-12-01").unwrap();
+        assert_eq!((found.year, found.apps), (2099, 2));
+        assert_eq!(
+            found.to_string(),
+            "holidays: those of 2099 are not known (apps: 2): add the file of that year to \
+             `holidays.files` once the State Council has decreed it"
+        );
+        let found = missing(&apps[..2], "2099-12-01").unwrap();
+        assert_eq!((found.year, found.apps), (2100, 1));
+    }
+}
