@@ -505,18 +505,48 @@ mod tests {
     }
 
     #[test]
-    fn only_the_newest_days_are_kept() {
-        let mut days = PastDays::new(Window::OneDay, &[]);
-        for days_ago in (0..40).rev() {
-            days.insert(&portrait(days_ago, &[("iPhone", days_ago)], &[("a", 1)]));
+    fn only_the_newest_days_are_kept_and_of_most_of_them_only_platforms() {
+        for (window, oldest_kept) in [(Window::OneDay, 112), (Window::SevenDays, 28)] {
+            let mut days = PastDays::new(window, &[Dimension::City]);
+            for days_ago in (0..150).rev() {
+                days.insert(&portrait(days_ago, &[("iPhone", days_ago)], &[("a", 1)]));
+            }
+            let of = |days: &PastDays, ago| days.portrait(calendar::days_before(day(), ago));
+            assert_eq!(of(&days, oldest_kept + 1), None);
+            let oldest = of(&days, oldest_kept).unwrap();
+            assert_eq!(
+                rows(&oldest, Dimension::Platform),
+                [("iPhone", oldest_kept)]
+            );
+            assert_eq!(rows(&of(&days, 28).unwrap(), Dimension::City), [("a", 1)]);
+            if window == Window::OneDay {
+                assert_eq!(rows(&of(&days, 29).unwrap(), Dimension::City), []);
+            }
+            days.insert(&portrait(28, &[("iPhone", 5)], &[]));
+            let revised = of(&days, 28).unwrap();
+            assert_eq!(rows(&revised, Dimension::Platform), [("iPhone", 5)]);
         }
-        assert_eq!(days.portrait(calendar::days_before(day(), 29)), None);
-        let oldest = days.portrait(calendar::days_before(day(), 28)).unwrap();
-        assert_eq!(rows(&oldest, Dimension::Platform), [("iPhone", 28)]);
-        assert_eq!(rows(&oldest, Dimension::City), [], "not asked for");
-        days.insert(&portrait(28, &[("iPhone", 5)], &[]));
-        let revised = days.portrait(calendar::days_before(day(), 28)).unwrap();
-        assert_eq!(rows(&revised, Dimension::Platform), [("iPhone", 5)]);
+    }
+
+    #[test]
+    fn platforms_are_those_of_the_days_before_a_date() {
+        let mut days = PastDays::new(Window::OneDay, &[]);
+        days.insert(&portrait(0, &[("iPhone", 7)], &[]));
+        let mut partial = portrait(2, &[("Android", 5)], &[]);
+        let platforms = partial.breakdown_mut(Cohort::New, Dimension::Platform);
+        platforms.set_partial();
+        days.insert(&partial);
+        days.insert(&portrait(112, &[("iPhone", 1)], &[]));
+        let new = days.platforms(day(), Cohort::New);
+        assert_eq!(new.len(), 113);
+        assert_eq!(new.iter().flatten().count(), 3);
+        assert_eq!(new[0].as_ref().unwrap().total(), Some(7));
+        assert_eq!(new[2].as_ref().unwrap().total(), None);
+        assert_eq!(new[112].as_ref().unwrap().total(), Some(1));
+        let active = days.platforms(day(), Cohort::Active);
+        assert!(active[0].as_ref().unwrap().is_empty());
+        let before = days.platforms(calendar::days_before(day(), 2), Cohort::New);
+        assert_eq!(before[0], new[2]);
     }
 
     #[test]
@@ -525,7 +555,7 @@ mod tests {
         for days_ago in (0..400).rev() {
             let name = days_ago.to_string();
             days.insert(&portrait(days_ago, &[(&name, 1)], &[]));
-            assert!(days.places.len() <= 2 * 29 + SPARE_PLACES);
+            assert!(days.places.len() <= 2 * 113 + SPARE_PLACES);
         }
         let oldest = days.portrait(calendar::days_before(day(), 28)).unwrap();
         assert_eq!(rows(&oldest, Dimension::Platform), [("28", 1)]);

@@ -500,9 +500,6 @@ fn events(apps: u64) {
                             first = Some(number);
                         } else if swing {
                             counts[if number < 7 { 3 } else { 4 }] += 1.0;
-                            if std::env::var("DEBUG").is_ok() {
-                                eprintln!("{} {noise} {number}", event.name);
-                            }
                         }
                         let after = number.wrapping_sub(event.lasts);
                         if after < 28 {

@@ -29,6 +29,8 @@ pub(super) struct Thresholds {
 /// How many standard deviations of the app's own deviations are no noise.
 const DEVIATIONS: f64 = 3.0;
 
+const WEEK: usize = 7;
+
 /// How many of the last own deviations a swing is compared with.
 const LAST_DEVIATIONS: usize = 3;
 
@@ -105,16 +107,21 @@ fn beyond(own: f64, threshold: f64) -> f64 {
     own + further * threshold
 }
 
-/// Returns the deviation to which figures fell with a swing that still lasts, or 0; `own` are deviations,
-/// the newest first.
+/// Returns the deviation to which figures fell with a swing and from which they have not recovered for a
+/// week, or 0; `own` are deviations, the newest first.
 pub(super) fn lasting_fall(own: &[f64], threshold: f64) -> f64 {
-    let fallen = own.iter().take_while(|deviation| **deviation < 0.0).count();
-    for place in 0..fallen {
-        let deviation = own[place];
+    let mut lasts_until = 0;
+    for (place, deviation) in own.iter().enumerate() {
+        if *deviation >= 0.0 {
+            lasts_until = place + 1;
+        }
+        if lasts_until >= WEEK {
+            break;
+        }
         let mut before = own[place + 1..].iter().take(LAST_DEVIATIONS);
         if -deviation > threshold && before.all(|before| -deviation > beyond(-before, threshold)) {
             // What is usual follows later, so later deviations are smaller.
-            let first_week = own[..=place].iter().rev().take(7).copied();
+            let first_week = own[..=place].iter().rev().take(WEEK).copied();
             return median(first_week).unwrap_or_default();
         }
     }
