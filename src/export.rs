@@ -1,11 +1,12 @@
 //! Writes archived days for other programs: OpenMetrics for the backfill of Prometheus, CSV and JSON
 //! lines for everything else.
 //!
-//! Holds one day at a time, however long the history is. Does not depend on flags, files or the archive.
+//! Holds the days that one is compared with, however long the history is. Does not depend on flags, files or the archive.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
-use std::io::{self, Write};
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::{self, BufWriter, Seek as _, Write};
 use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
@@ -14,9 +15,11 @@ use serde::{Deserialize, Serialize};
 use crate::archive::Record;
 use crate::calendar;
 use crate::exposition::page::{self, Series};
-use crate::past::RecentNames;
+use crate::exposition::summary::{GAUGES, SummaryGauge};
+use crate::past::PastDays;
 use crate::poll::due;
 use crate::portrait::{AppId, Cohort, Dimension, Portrait, Window};
+use crate::state::{Comparison, Summary};
 
 /// One series and day, as a row of CSV or a line of JSON.
 #[derive(Debug, Serialize, Deserialize)]
@@ -71,7 +74,7 @@ const COLUMNS: [&str; 12] = [
 /// them on.
 pub enum Writer<W: Write> {
     /// For `promtool tsdb create-blocks-from openmetrics`.
-    OpenMetrics(OpenMetrics<W>),
+    OpenMetrics(Box<OpenMetrics<W>>),
     /// One row per series and day, below a header.
     Csv(Box<Csv<W>>),
     /// One object per series and day.
@@ -96,10 +99,14 @@ pub struct OpenMetrics<W> {
     now: DateTime<Utc>,
     /// The last day, which ends when the next one becomes known.
     pending: Option<Box<Day>>,
-    /// The names of the days before, and the app and window of those.
-    names: RecentNames,
-    names_of: Option<(AppId, Window)>,
-    /// When each reference date was shown: a family of its own, so it is written last.
+    /// The days before, and the app and window of those.
+    past: PastDays,
+    past_of: Option<(AppId, Window)>,
+    /// How days of apps are compared; of others, as by default.
+    comparisons: HashMap<AppId, Comparison>,
+    /// The samples of what each portrait amounts to: families of their own, so they are written later.
+    summaries: Vec<(SummaryGauge, BufWriter<File>)>,
+    /// When each reference date was shown: the last family.
     reference_dates: Vec<Shown>,
 }
 
@@ -107,6 +114,7 @@ struct Day {
     appid: AppId,
     known_at: DateTime<Utc>,
     portrait: Portrait,
+    summary: Option<Summary>,
     dimensions: Vec<Dimension>,
 }
 
@@ -122,28 +130,33 @@ struct Shown {
 }
 
 impl<W: Write> Writer<W> {
-    /// Starts OpenMetrics with samples at multiples of `step`, and none after `now`.
+    /// Starts OpenMetrics with samples at multiples of `step`, and none after `now`. `comparisons` are
+    /// those of apps that are not compared as by default.
     ///
     /// # Errors
     ///
-    /// The output can't be written.
+    /// The output or a temporary file can't be written.
     pub fn open_metrics(
         mut output: W,
         step: TimeDelta,
         stale_after: Duration,
         now: DateTime<Utc>,
+        comparisons: HashMap<AppId, Comparison>,
     ) -> io::Result<Self> {
-        write_header(&mut output, Series::USERS)?;
-        Ok(Self::OpenMetrics(OpenMetrics {
+        write_header(&mut output, Series::USERS.name, Series::USERS.help)?;
+        let summaries = GAUGES.map(|gauge| Ok((gauge, BufWriter::new(tempfile::tempfile()?))));
+        Ok(Self::OpenMetrics(Box::new(OpenMetrics {
             output,
             step,
             stale_after,
             now,
             pending: None,
-            names: RecentNames::default(),
-            names_of: None,
+            past: PastDays::new(Window::OneDay, &[]),
+            past_of: None,
+            comparisons,
+            summaries: summaries.into_iter().collect::<io::Result<_>>()?,
             reference_dates: Vec::new(),
-        }))
+        })))
     }
 
     /// Starts CSV, with a byte order mark if Excel is to read it as UTF-8.
@@ -187,11 +200,19 @@ impl<W: Write> Writer<W> {
         match self {
             Self::OpenMetrics(writer) => {
                 writer.begin_day(record)?;
-                writer.names.complete(&mut portrait);
+                writer.past.insert(&portrait);
+                writer.past.align(&mut portrait, &BTreeMap::new(), []);
+                let appid = record.key.appid.clone();
+                let summary = dimensions.contains(&Dimension::Platform).then(|| {
+                    let comparison = writer.comparisons.get(&appid);
+                    let comparison = comparison.cloned().unwrap_or_default();
+                    Summary::new(&portrait, &writer.past, &comparison)
+                });
                 writer.pending = Some(Box::new(Day {
-                    appid: record.key.appid.clone(),
+                    appid,
                     known_at: known_at(record),
                     portrait,
+                    summary,
                     dimensions: dimensions.to_vec(),
                 }));
             }
@@ -227,8 +248,8 @@ impl<W: Write> Writer<W> {
         Ok(())
     }
 
-    /// Processes a record that is not written: it ends the day before it, and names in `portrait`, if it
-    /// can be decoded, have no users on the next day if that lacks them.
+    /// Processes a record that is not written: it ends the day before it, and later days are compared with
+    /// `portrait`, if it can be decoded.
     ///
     /// # Errors
     ///
@@ -236,8 +257,8 @@ impl<W: Write> Writer<W> {
     pub fn pass_over(&mut self, record: &Record, portrait: Option<Portrait>) -> io::Result<()> {
         if let Self::OpenMetrics(writer) = self {
             writer.begin_day(record)?;
-            if let Some(mut portrait) = portrait {
-                writer.names.complete(&mut portrait);
+            if let Some(portrait) = portrait {
+                writer.past.insert(&portrait);
             }
         }
         Ok(())
@@ -252,6 +273,7 @@ impl<W: Write> Writer<W> {
         match self {
             Self::OpenMetrics(mut writer) => {
                 writer.write_pending(None)?;
+                writer.write_summaries()?;
                 writer.write_reference_dates()?;
                 writer.output.write_all(b"# EOF\n")?;
                 Ok(writer.output)
@@ -265,7 +287,7 @@ impl<W: Write> Writer<W> {
     }
 }
 
-fn write_header(output: &mut impl Write, Series { name, help }: Series) -> io::Result<()> {
+fn write_header(output: &mut impl Write, name: &str, help: &str) -> io::Result<()> {
     write!(output, "# TYPE {name} gauge\n# HELP {name} {help}\n")
 }
 
@@ -303,9 +325,9 @@ impl<W: Write> OpenMetrics<W> {
     fn begin_day(&mut self, record: &Record) -> io::Result<()> {
         self.write_pending(Some(record))?;
         let of = Some((record.key.appid.clone(), record.key.window));
-        if self.names_of != of {
-            self.names_of = of;
-            self.names = RecentNames::default();
+        if self.past_of != of {
+            self.past_of = of;
+            self.past = PastDays::new(record.key.window, &[]);
         }
         Ok(())
     }
@@ -340,14 +362,40 @@ impl<W: Write> OpenMetrics<W> {
             let series = page::series_of_users(&shown.appid, window, cohort, dimension, name);
             write_samples(&mut self.output, &series, users, &shown, self.step)?;
         }
+        if let Some(summary) = &day.summary {
+            for (gauge, samples) in &mut self.summaries {
+                let mut result = Ok(());
+                (gauge.series)(window, summary, &mut |labels, value| {
+                    let series = page::series(gauge.name, &shown.appid, labels);
+                    if result.is_ok() {
+                        result = write_samples(samples, &series, value, &shown, self.step);
+                    }
+                });
+                result?;
+            }
+        }
         self.reference_dates.push(shown);
         Ok(())
     }
 
+    fn write_summaries(&mut self) -> io::Result<()> {
+        for (gauge, samples) in self.summaries.drain(..) {
+            let mut samples = samples.into_inner()?;
+            if samples.stream_position()? > 0 {
+                write_header(&mut self.output, gauge.name, gauge.help)?;
+                samples.rewind()?;
+                io::copy(&mut samples, &mut self.output)?;
+            }
+        }
+        Ok(())
+    }
+
     fn write_reference_dates(&mut self) -> io::Result<()> {
-        write_header(&mut self.output, Series::REFERENCE_DATE)?;
+        let Series { name, help } = Series::REFERENCE_DATE;
+        write_header(&mut self.output, name, help)?;
         for shown in &self.reference_dates {
-            let series = page::series_of_reference_date(&shown.appid, shown.window);
+            let window = ("window", shown.window.as_str());
+            let series = page::series(name, &shown.appid, &[window]);
             let midnight = calendar::midnight(shown.reference_date).timestamp();
             write_samples(&mut self.output, &series, midnight, shown, self.step)?;
         }
@@ -435,7 +483,7 @@ mod tests {
     fn samples(step: TimeDelta, now: &str, records: &[Record]) -> Vec<(String, u64)> {
         let mut output = Vec::new();
         feed(
-            Writer::open_metrics(&mut output, step, STALE_AFTER, utc(now)).unwrap(),
+            Writer::open_metrics(&mut output, step, STALE_AFTER, utc(now), HashMap::new()).unwrap(),
             records,
         );
         let text = String::from_utf8(output).unwrap();
@@ -537,8 +585,16 @@ mod tests {
             }
         };
         let now = utc("2026-11-24T00:00:00Z");
-        let metrics =
-            || Writer::open_metrics(Vec::new(), TimeDelta::days(1), STALE_AFTER, now).unwrap();
+        let metrics = || {
+            Writer::open_metrics(
+                Vec::new(),
+                TimeDelta::days(1),
+                STALE_AFTER,
+                now,
+                HashMap::new(),
+            )
+            .unwrap()
+        };
         for (is_first_wanted, expected) in [
             (
                 true,
@@ -576,7 +632,14 @@ mod tests {
         ];
         let now = utc("2026-11-22T07:30:00Z");
         feed(
-            Writer::open_metrics(&mut output, TimeDelta::hours(12), STALE_AFTER, now).unwrap(),
+            Writer::open_metrics(
+                &mut output,
+                TimeDelta::hours(12),
+                STALE_AFTER,
+                now,
+                HashMap::new(),
+            )
+            .unwrap(),
             &records,
         );
         let text = String::from_utf8(output).unwrap();
@@ -657,7 +720,7 @@ mod tests {
         fn no_archived_date_whatever_panics(records in records(), stale_days in 1_u64..=400) {
             let stale_after = Duration::from_hours(24 * stale_days);
             let now = utc("2026-11-22T00:00:00Z");
-            feed(Writer::open_metrics(io::sink(), TimeDelta::days(1), stale_after, now).unwrap(), &records);
+            feed(Writer::open_metrics(io::sink(), TimeDelta::days(1), stale_after, now, HashMap::new()).unwrap(), &records);
             feed(Writer::csv(io::sink(), HashMap::new(), false).unwrap(), &records);
             feed(Writer::json_lines(io::sink()), &records);
         }

@@ -311,32 +311,6 @@ pub fn fold(portrait: &mut Portrait, top_names: &BTreeMap<Dimension, usize>) -> 
     folded
 }
 
-/// The names of the last archived days of one app and window, where WeChat lists every name: the
-/// next day has 0 users under those that it lacks. For passing over a long history, one day
-/// after the other.
-#[derive(Debug, Default)]
-pub struct RecentNames(VecDeque<Vec<BTreeSet<String>>>);
-
-impl RecentNames {
-    /// Gives a portrait the zeros that the page shows for its day, then remembers its names. Must be
-    /// called for every archived day, the oldest first.
-    pub fn complete(&mut self, portrait: &mut Portrait) {
-        let mut of_day = Vec::new();
-        for (index, (cohort, dimension)) in complete_breakdowns().enumerate() {
-            let breakdown = portrait.breakdown_mut(cohort, dimension);
-            let names = breakdown.iter().map(|(name, _)| name.to_owned());
-            of_day.push(names.collect());
-            for day in &self.0 {
-                breakdown.add_zeros(&day[index]);
-            }
-        }
-        self.0.push_back(of_day);
-        if self.0.len() > PAST_DAYS as usize {
-            self.0.pop_front();
-        }
-    }
-}
-
 /// Iterates over cohorts and the dimensions of which WeChat lists every name.
 fn complete_breakdowns() -> impl Iterator<Item = (Cohort, Dimension)> {
     Cohort::ALL.into_iter().flat_map(|cohort| {
@@ -563,10 +537,13 @@ mod tests {
 
     #[test]
     fn a_name_of_the_last_archived_days_has_no_users_on_a_day_that_lacks_it() {
-        let mut names = RecentNames::default();
+        let mut past = PastDays::new(Window::OneDay, &[]);
+        let mut days_ago = 100;
         let mut complete = |platforms: Rows<'_>| {
-            let mut portrait = portrait(0, platforms, &[("x", 1)]);
-            names.complete(&mut portrait);
+            days_ago -= 1;
+            let mut portrait = portrait(days_ago, platforms, &[("x", 1)]);
+            past.insert(&portrait);
+            past.align(&mut portrait, &BTreeMap::new(), []);
             let rows = rows(&portrait, Dimension::Platform).into_iter();
             rows.map(|(name, users)| format!("{name} {users}"))
                 .collect::<Vec<_>>()

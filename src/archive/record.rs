@@ -251,7 +251,7 @@ pub struct Selection {
     /// The last reference date.
     pub to: Option<NaiveDate>,
     /// How many days that were archived before `from` are selected as well, of each app and window.
-    pub lead: u32,
+    pub lead: usize,
 }
 
 impl FromIterator<(NaiveDate, u32)> for Coverage {

@@ -17,8 +17,8 @@ use crate::archive::{Record, Selection, Store};
 use crate::calendar::{self, Clock};
 use crate::cli::{self, ExportFormat};
 use crate::config::{Config, STALE_AFTER};
+use crate::expectation::HISTORY_DAYS;
 use crate::export::Writer;
-use crate::past::PAST_DAYS;
 use crate::poll::due;
 use crate::portrait::Dimension;
 use crate::wechat::decode;
@@ -171,7 +171,10 @@ impl Export<'_> {
         let mut writer = match flags.format {
             ExportFormat::OpenMetrics => {
                 let step = flags.step.and_then(|step| TimeDelta::from_std(step).ok());
-                Writer::open_metrics(output, step.unwrap_or(STEP), stale_after, now)
+                let apps = config.map_or(&[][..], |config| &config.apps);
+                let comparisons = apps.iter().map(|app| (app.appid.clone(), app.into()));
+                let step = step.unwrap_or(STEP);
+                Writer::open_metrics(output, step, stale_after, now, comparisons.collect())
             }
             ExportFormat::Csv => {
                 let apps = config.map_or(&[][..], |config| &config.apps);
@@ -196,8 +199,9 @@ impl Export<'_> {
             tracing::warn!(archive = %archive.path().display(), "no archived days match these apps, windows and days");
         }
         if is_samples {
-            // The days before show which names are missing, the days after when the last day was replaced.
-            selection.lead = PAST_DAYS;
+            // The days before show which names are missing and what was to be expected, the days after when
+            // the last day was replaced.
+            selection.lead = HISTORY_DAYS;
             let stale_at = |to| due::stale_at(to, stale_after);
             let past = selection.to.filter(|to| *to < calendar::today(now));
             selection.to = past.map(|to| calendar::today(stale_at(to)));

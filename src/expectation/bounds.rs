@@ -1,8 +1,23 @@
 //! The bounds beyond which a figure is a swing.
 
+use std::ops::Index;
+
 use super::days::Kinds;
 use super::deviations::{Deviations, FEWEST_COMPARED};
 use super::statistics::{median, quantile};
+use crate::portrait::string_enum;
+
+string_enum! {
+    /// What a published figure of an expectation is.
+    Bound, "bound" {
+        /// A figure below it is a swing.
+        Lower = "lower",
+        /// The usual figure.
+        Usual = "usual",
+        /// A figure above it is a swing.
+        Upper = "upper",
+    }
+}
 
 /// What is usual, and between which bounds a figure is no swing.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -33,6 +48,18 @@ const WEEK: usize = 7;
 
 /// How many of the last own deviations a swing is compared with.
 const LAST_DEVIATIONS: usize = 3;
+
+impl Index<Bound> for Bounds {
+    type Output = f64;
+
+    fn index(&self, bound: Bound) -> &f64 {
+        match bound {
+            Bound::Lower => &self.lower,
+            Bound::Usual => &self.usual,
+            Bound::Upper => &self.upper,
+        }
+    }
+}
 
 impl Bounds {
     /// Returns `true` if a figure is no swing.

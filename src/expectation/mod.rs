@@ -33,6 +33,6 @@ mod deviations;
 mod statistics;
 
 pub use alerts::Alert;
-pub use bounds::Bounds;
+pub use bounds::{Bound, Bounds};
 pub use comparison::{CohortExpectation, Drift, PlatformExpectation, expect};
 pub use days::{HISTORY_DAYS, Kinds};

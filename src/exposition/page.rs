@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 use std::sync::{Arc, LazyLock, PoisonError, RwLock};
 
 use super::gzip::{Member, Piece};
-use super::summary::{self, Sink, SummaryGauge};
+use super::summary::{GAUGES, Sink, SummaryGauge};
 use crate::calendar;
 use crate::portrait::{AppId, Cohort, Dimension, Portrait, Repair, Window};
 use crate::state::{AppSnapshot, Summary, WindowSnapshot};
@@ -97,13 +97,13 @@ const FAMILIES: &[Family] = &[
                absent for days that are not archived.",
         content: Precomputed(|window| window.past_users.as_ref()),
     },
-    of_summary(summary::COHORT_USERS),
-    of_summary(summary::EXPECTED_COHORT_USERS),
-    of_summary(summary::EXPECTED_PLATFORM_USERS),
-    of_summary(summary::EXPECTED_PLATFORM_SHARE),
-    of_summary(summary::DRIFT),
-    of_summary(summary::DRIFT_LIMIT),
-    of_summary(summary::REFERENCE_DAY),
+    of_summary(GAUGES[0]),
+    of_summary(GAUGES[1]),
+    of_summary(GAUGES[2]),
+    of_summary(GAUGES[3]),
+    of_summary(GAUGES[4]),
+    of_summary(GAUGES[5]),
+    of_summary(GAUGES[6]),
     Family {
         name: Series::REFERENCE_DATE.name,
         kind: "gauge",
@@ -329,16 +329,15 @@ pub fn series_of_users(
     dimension: Dimension,
     name: &str,
 ) -> String {
-    let mut lines = Lines::new(Series::USERS.name, appid);
-    lines.add_series(&labels_of_users(window, cohort, dimension, name));
-    lines.text
+    let labels = labels_of_users(window, cohort, dimension, name);
+    series(Series::USERS.name, appid, &labels)
 }
 
-/// Writes the series of the reference date as it is on the page, without a value.
+/// Writes a series as it is on the page, without a value.
 #[must_use]
-pub fn series_of_reference_date(appid: &AppId, window: Window) -> String {
-    let mut lines = Lines::new(Series::REFERENCE_DATE.name, appid);
-    lines.add_series(&[("window", window.as_str())]);
+pub fn series(name: &str, appid: &AppId, labels: &[(&str, &str)]) -> String {
+    let mut lines = Lines::new(name, appid);
+    lines.add_series(labels);
     lines.text
 }
 

@@ -1,7 +1,7 @@
 //! The gauges that show what a portrait amounts to: cohorts, what is expected of them, and the kind of
 //! day. Used by the page and by the export of past days.
 
-use crate::expectation::{Bounds, CohortExpectation, PlatformExpectation};
+use crate::expectation::{Bound, Bounds, CohortExpectation, PlatformExpectation};
 use crate::portrait::{Cohort, Window};
 use crate::state::Summary;
 
@@ -19,8 +19,19 @@ pub struct SummaryGauge {
     pub series: fn(Window, &Summary, Sink<'_>),
 }
 
+/// All of them, in the order of the page.
+pub const GAUGES: [SummaryGauge; 7] = [
+    COHORT_USERS,
+    EXPECTED_COHORT_USERS,
+    EXPECTED_PLATFORM_USERS,
+    EXPECTED_PLATFORM_SHARE,
+    DRIFT,
+    DRIFT_LIMIT,
+    REFERENCE_DAY,
+];
+
 /// All users of a cohort.
-pub const COHORT_USERS: SummaryGauge = SummaryGauge {
+const COHORT_USERS: SummaryGauge = SummaryGauge {
     name: "wxapp_portrait_cohort_users",
     help: "Users of a whole cohort: the sum over platforms, the best substitute for a total that a portrait has; \
            absent where a platform is unknown.",
@@ -36,7 +47,7 @@ pub const COHORT_USERS: SummaryGauge = SummaryGauge {
 };
 
 /// What is expected of all users of a cohort.
-pub const EXPECTED_COHORT_USERS: SummaryGauge = SummaryGauge {
+const EXPECTED_COHORT_USERS: SummaryGauge = SummaryGauge {
     name: "wxapp_portrait_expected_cohort_users",
     help: "What comparable days in the archive let expect of wxapp_portrait_cohort_users (window 1d): the usual figure, \
            and the bounds beyond which a figure is a swing; absent while there is nothing to compare with, and on public holidays.",
@@ -48,7 +59,7 @@ pub const EXPECTED_COHORT_USERS: SummaryGauge = SummaryGauge {
 };
 
 /// What is expected of the users on every platform.
-pub const EXPECTED_PLATFORM_USERS: SummaryGauge = SummaryGauge {
+const EXPECTED_PLATFORM_USERS: SummaryGauge = SummaryGauge {
     name: "wxapp_portrait_expected_platform_users",
     help: "What comparable days let expect of the users of each platform (window 1d), as for cohorts; \
            usual is 0 for a platform that comparable days lack.",
@@ -56,14 +67,14 @@ pub const EXPECTED_PLATFORM_USERS: SummaryGauge = SummaryGauge {
 };
 
 /// What is expected of the share of every platform.
-pub const EXPECTED_PLATFORM_SHARE: SummaryGauge = SummaryGauge {
+const EXPECTED_PLATFORM_SHARE: SummaryGauge = SummaryGauge {
     name: "wxapp_portrait_expected_platform_share_ratio",
     help: "What comparable days let expect of the share of each platform in the users of its cohort (window 1d), from 0 to 1.",
     series: |_, summary, sink| add_platforms(summary, |platform| platform.share, sink),
 };
 
 /// How the last days together compare with what was usual for them.
-pub const DRIFT: SummaryGauge = SummaryGauge {
+const DRIFT: SummaryGauge = SummaryGauge {
     name: "wxapp_portrait_drift_ratio",
     help: "How far the last seven comparable days together (window 1d) were from what was usual for them: -0.31 is 31% below.",
     series: |_, summary, sink| {
@@ -76,7 +87,7 @@ pub const DRIFT: SummaryGauge = SummaryGauge {
 };
 
 /// Below which drift is a slow decline.
-pub const DRIFT_LIMIT: SummaryGauge = SummaryGauge {
+const DRIFT_LIMIT: SummaryGauge = SummaryGauge {
     name: "wxapp_portrait_drift_limit_ratio",
     help: "The wxapp_portrait_drift_ratio below which users decline slowly; negative.",
     series: |_, summary, sink| {
@@ -89,7 +100,7 @@ pub const DRIFT_LIMIT: SummaryGauge = SummaryGauge {
 };
 
 /// What kind of day the reference date is.
-pub const REFERENCE_DAY: SummaryGauge = SummaryGauge {
+const REFERENCE_DAY: SummaryGauge = SummaryGauge {
     name: "wxapp_portrait_reference_day_info",
     help: "The kind of day that the reference date (window 1d) is, and the name of the public holiday or of the one \
            that a workday makes up for, always 1.",
@@ -121,13 +132,9 @@ fn add_platforms(
 
 fn add_bounds(labels: &[(&str, &str)], bounds: Option<Bounds>, sink: Sink<'_>) {
     let Some(bounds) = bounds else { return };
-    for (bound, value) in [
-        ("lower", bounds.lower),
-        ("usual", bounds.usual),
-        ("upper", bounds.upper),
-    ] {
+    for bound in Bound::ALL {
         let mut labels = labels.to_vec();
-        labels.push(("bound", bound));
-        sink(&labels, value);
+        labels.push(("bound", bound.as_str()));
+        sink(&labels, bounds[bound]);
     }
 }

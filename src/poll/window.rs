@@ -10,11 +10,10 @@ use super::log::FailureLog;
 use crate::archive::{Coverage, Restored};
 use crate::calendar;
 use crate::config::App;
-use crate::expectation::{self, Kinds};
 use crate::exposition::page::{self, WindowLines};
 use crate::past::{PAST_DAYS, PastDays};
-use crate::portrait::{Cohort, Dimension, OTHER_NAME, Portrait, Window};
-use crate::state::{CohortSummary, Summary, WindowSnapshot};
+use crate::portrait::{Dimension, Portrait, Window};
+use crate::state::{Summary, WindowSnapshot};
 use crate::wechat::decode;
 
 /// WeChat has this many days, so the newest ones may be requested again and compared.
@@ -140,41 +139,14 @@ impl WindowPoller {
             users: Some(users),
             past_users: is_daily.then(|| page::past_users(&app.appid, &past, &dimensions)),
         };
-        self.snapshot.summary = Some(Arc::new(self.summary(app, &portrait)));
+        let mut summary = Summary::new(&portrait, &self.past, &app.into());
+        if !app.dimensions.contains(&Dimension::Platform) {
+            summary.hide_platforms();
+        }
+        self.snapshot.summary = Some(Arc::new(summary));
         self.snapshot.reference_date = Some(reference_date);
         self.snapshot.is_shown = true;
         self.snapshot.settled = settled;
-    }
-
-    /// Sums a portrait up as it is shown.
-    fn summary(&self, app: &App, shown: &Portrait) -> Summary {
-        let date = shown.reference_date;
-        let kinds = (shown.window == Window::OneDay).then(|| Kinds::new(date, &app.holidays));
-        let cohorts = Cohort::ALL.map(|cohort| {
-            let platforms = shown.breakdown(cohort, Dimension::Platform);
-            let expected = kinds.as_ref().map(|kinds| {
-                let mut days = self.past.platforms(date, cohort);
-                if platforms.contains(OTHER_NAME) {
-                    let days = days.iter_mut().flatten();
-                    days.for_each(|day| day.fold_like(platforms));
-                }
-                days[0] = Some(platforms.clone());
-                expectation::expect(&days, kinds, app.swing)
-            });
-            let mut expected = expected.unwrap_or_default();
-            if !app.dimensions.contains(&Dimension::Platform) {
-                expected.platforms.clear();
-            }
-            CohortSummary {
-                users: platforms.total(),
-                expected,
-            }
-        });
-        Summary {
-            day_kind: app.holidays.kind(date),
-            holiday: app.holidays.name(date).to_owned(),
-            cohorts,
-        }
     }
 
     /// Removes the lines; returns `true` if there were any.

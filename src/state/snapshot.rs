@@ -5,11 +5,10 @@ use std::sync::Arc;
 
 use chrono::{DateTime, NaiveDate, Utc};
 
+use super::summary::Summary;
 use crate::archive::Coverage;
-use crate::calendar::DayKind;
 use crate::config::Swing;
-use crate::expectation::CohortExpectation;
-use crate::portrait::{AppId, Cohort, Repairs, Window};
+use crate::portrait::{AppId, Repairs, Window};
 use crate::wechat::errcodes::Reason;
 
 /// What is known about one app.
@@ -62,26 +61,6 @@ pub struct WindowSnapshot {
     pub coverage: Coverage,
 }
 
-/// What a portrait amounts to.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Summary {
-    /// What kind of day its reference date is.
-    pub day_kind: DayKind,
-    /// The name of the holiday, or of the one that the day makes up for; empty for other days.
-    pub holiday: String,
-    /// Its cohorts.
-    pub cohorts: [CohortSummary; Cohort::ALL.len()],
-}
-
-/// What a portrait says about a cohort.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct CohortSummary {
-    /// All users: the sum over platforms. `None` if one of these is unknown.
-    pub users: Option<u64>,
-    /// What the archived days let expect; nothing for other windows than 1d.
-    pub expected: CohortExpectation,
-}
-
 /// Why a poll did not return a portrait.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
@@ -126,13 +105,6 @@ impl AppSnapshot {
             && windows.all(|window| {
                 window.coverage.bounds().is_some() || window.last_poll_success.is_some()
             })
-    }
-}
-
-impl Summary {
-    /// Iterates over the cohorts.
-    pub fn cohorts(&self) -> impl Iterator<Item = (Cohort, &CohortSummary)> {
-        Cohort::ALL.into_iter().zip(&self.cohorts)
     }
 }
 

@@ -795,6 +795,6 @@ fn values(selection: &Selection) -> [Value; 5] {
         serde_json::json!(selection.windows).to_string().into(),
         date(selection.from, "0000-01-01").into(),
         date(selection.to, "9999-12-31").into(),
-        selection.lead.into(),
+        i64::try_from(selection.lead).unwrap_or(i64::MAX).into(),
     ]
 }
