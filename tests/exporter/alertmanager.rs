@@ -776,7 +776,7 @@ async fn swings_of_a_stale_app_are_inhibited() {
         };
         let others = [
             swing(OTHER, "NewUsersSwing", "warning", "", ""),
-            swing(OTHER, "PlatformVanished", "warning", "", ""),
+            swing(OTHER, "UsersDrift", "warning", "", ""),
         ];
         alertmanager
             .send(&[
@@ -787,6 +787,7 @@ async fn swings_of_a_stale_app_are_inhibited() {
                 swing(APP, "PollFailing", "warning", "", ""),
                 swing(APP, "CredentialsRejected", "warning", "", ""),
                 swing(APP, "NewUsersSwing", "warning", "", ""),
+                swing(APP, "UsersDrift", "warning", "", ""),
                 others[0].clone(),
             ])
             .await;
@@ -801,7 +802,7 @@ async fn swings_of_a_stale_app_are_inhibited() {
         alertmanager.send(&others[1..]).await;
         let second = [
             format!("POST /product warning NewUsersSwing {OTHER}"),
-            format!("POST /product warning PlatformVanished {OTHER}"),
+            format!("POST /product warning UsersDrift {OTHER}"),
         ];
         assert_eq!(received(&service.got(5).await[4..]), second, "{version:?}");
     }

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::get;
-use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Utc};
+use chrono::{DateTime, Datelike, NaiveDate, NaiveTime, TimeDelta, Utc, Weekday};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -190,7 +190,7 @@ impl Chain {
     /// Waits until these apps and no others swing.
     async fn swing(&self, appids: &[&str]) {
         for watch in &self.watches {
-            let swings = r#"ALERTS{alertname=~".+(Swing|Shift|Vanished|Appeared)"}"#;
+            let swings = r#"ALERTS{alertname=~".+(Swing|Shift|Vanished|Appeared|Drift)"}"#;
             eventually("swings", async || {
                 let found = watch.names(&format!("group by (appid) ({swings})")).await;
                 let expected = appids.iter().map(|appid| (*appid).to_owned());
@@ -427,7 +427,9 @@ fn rules() -> String {
     for (theirs, ours) in [
         ("time()", "scalar(max(simulated_time_seconds))"),
         ("keep_firing_for: 10m", "keep_firing_for: 10s"),
+        ("keep_firing_for: 6h", "keep_firing_for: 10s"),
         (" for: 2h", " for: 2s"),
+        (" for: 10m", " for: 2s"),
     ] {
         assert!(rules.contains(theirs), "{theirs}");
         rules = rules.replace(theirs, ours);
@@ -461,6 +463,8 @@ fn take_time(config: &mut Value) {
 /// An alert, and its sentence in Chinese and in English.
 struct Line {
     alert: &'static str,
+    /// The path of its dashboard.
+    dashboard: String,
     zh: String,
     en: String,
 }
@@ -469,22 +473,22 @@ struct Line {
 fn summary(alert: &str, version: Version) -> &'static str {
     let (zh, en) = match alert {
         "NewUsersSwing" => (
-            "小程序新增用户数与往常相差很大",
+            "新增用户异常波动",
             "The new users of a mini program are far from usual.",
         ),
         "ActiveUsersSwing" => (
-            "小程序活跃用户数与往常相差很大",
+            "活跃用户异常波动",
             "The active users of a mini program are far from usual.",
         ),
         "PlatformVanished" => (
-            "小程序在某个平台上不再有用户",
+            "某平台用户数归零",
             "A mini program has no users any more on a platform.",
         ),
         "Stale" => (
-            "小程序没有昨天的用户画像",
+            "昨日用户画像缺失",
             "A mini program has no portrait of yesterday.",
         ),
-        "PollFailing" => ("小程序用户画像拉取失败", "Polls of a mini program fail."),
+        "PollFailing" => ("用户画像获取失败", "Polls of a mini program fail."),
         _ => unreachable!("{alert}"),
     };
     match version {
@@ -501,7 +505,7 @@ enum State {
 }
 
 /// Returns the message about some alerts of an app.
-fn message(version: Version, state: State, app: &App, dashboard: &str, lines: &[Line]) -> String {
+fn message(version: Version, state: State, app: &App, lines: &[Line]) -> String {
     let (title, section) = match (version, state) {
         (Old, State::Firing) => ("告警", "触发中"),
         (Old, State::Critical) => ("严重告警", "触发中"),
@@ -520,24 +524,35 @@ fn message(version: Version, state: State, app: &App, dashboard: &str, lines: &[
             " [{what_to_do}](https://example.com/wxapp-portrait-exporter/docs/runbook.md#wxappportrait{anchor})"
         )
     };
+    let dashboard = |line: &Line| format!(" [{board}](http://localhost:3000/d/{})", line.dashboard);
     let is_of_one_kind = lines.iter().all(|line| line.alert == lines[0].alert);
+    let has_one_dashboard = lines
+        .iter()
+        .all(|line| line.dashboard == lines[0].dashboard);
     // What all have in common is written once.
     let (mut title, mut end) = (format!("{title} · {}", app.name), String::new());
+    if has_one_dashboard {
+        end = dashboard(&lines[0]);
+    }
     if is_of_one_kind {
         title = format!("{title} · {}", summary(lines[0].alert, version));
-        end = runbook(&lines[0]);
+        end += &runbook(&lines[0]);
+    }
+    if !end.is_empty() {
+        end = format!("\n\n{}", end.trim_start());
     }
     let mut list = String::new();
     for line in lines {
         list += "\n- ";
         list += if version == Old { &line.zh } else { &line.en };
+        if !has_one_dashboard {
+            list += &dashboard(line);
+        }
         if !is_of_one_kind {
             list += &runbook(line);
         }
     }
-    format!(
-        "**{title}**\n\n**{section}{count}**{list}\n\n[{board}](http://localhost:3000/d/{dashboard}){end}"
-    )
+    format!("**{title}**\n\n**{section}{count}**{list}{end}")
 }
 
 impl Chain {
@@ -553,36 +568,41 @@ impl Chain {
         let (users, usual) = self.users(app, cohort, platform, day);
         let fewer = ((1.0 - users / usual) * 100.0).round();
         let name = app.name;
+        let dashboard = format!(
+            "wxapp-portrait-app?var-appid={}&var-cohort={cohort}",
+            app.appid
+        );
+        // None of the days tested is a holiday.
+        let (kind_zh, kind) = match day.weekday() {
+            Weekday::Sat | Weekday::Sun => ("周末", "weekend"),
+            _ => ("工作日", "workday"),
+        };
         let (cohort_zh, zh, en) = (
             if cohort == "new" { "新增" } else { "活跃" },
-            platform.map_or(String::new(), |platform| format!("{platform} 平台")),
+            platform.map_or(String::new(), |platform| format!(" {platform} 平台")),
             platform.map_or(String::new(), |platform| format!(" {platform}")),
         );
         Line {
             alert,
+            dashboard,
             zh: format!(
-                "{name} {day} {zh}{cohort_zh}用户 {users}，往常 {usual:.0}，减少 {fewer}%。"
+                "{name} {day} {kind_zh}{zh}{cohort_zh}用户 {users} 人，较往常（{usual:.0} 人）下降 {fewer}%。"
             ),
             en: format!(
-                "{name} had {users} {cohort}{en} users on {day}, usually {usual:.0}: {fewer}% fewer."
+                "{name} had {users} {cohort}{en} users on {day} (a {kind}), usually {usual:.0}: {fewer}% fewer."
             ),
         }
     }
 
     /// Adds an expected message to the product team.
     fn expect_swings(&mut self, state: State, app: &App, lines: &[Line]) {
-        let dashboard = format!("wxapp-portrait-app?var-appid={}", app.appid);
-        self.expect("product", |version| {
-            message(version, state, app, &dashboard, lines)
-        });
+        self.expect("product", |version| message(version, state, app, lines));
     }
 
     /// Adds an expected message to operators.
     fn expect_operations(&mut self, state: State, app: &App, line: Line) {
         let lines = [line];
-        self.expect("operators", |version| {
-            message(version, state, app, "wxapp-portrait-exporter", &lines)
-        });
+        self.expect("operators", |version| message(version, state, app, &lines));
     }
 }
 
@@ -668,8 +688,9 @@ async fn a_swing_is_reported_once_and_is_resolved_the_next_day() {
     let failing = || {
         Line {
         alert: "PollFailing",
-        zh: "书店 的用户画像（1d）已连续两小时拉取失败。原因和处理办法见 exporter 的状态页。".to_owned(),
-        en: "Portraits (1d) of 书店 have not arrived for two hours. The status page of the exporter tells why, and what to do.".to_owned(),
+        dashboard: "wxapp-portrait-exporter".to_owned(),
+        zh: "书店 的用户画像（1d）已连续两小时拉取失败，原因：transport。处理办法见 exporter 的状态页。".to_owned(),
+        en: "Polls for the portraits (1d) of 书店 have failed for two hours, for the reason transport. The status page of the exporter shows what to do.".to_owned(),
     }
     };
     chain.expect_operations(State::Firing, &BOOKS, failing());
@@ -679,7 +700,8 @@ async fn a_swing_is_reported_once_and_is_resolved_the_next_day() {
     let stale = || {
         Line {
         alert: "Stale",
-        zh: "书店 最新的用户画像（1d）是 2026-03-01 的：每天的数据须在其后两天内（北京时间）取回，否则无法补取。".to_owned(),
+        dashboard: "wxapp-portrait-exporter".to_owned(),
+        zh: "书店 最新用户画像（1d）为 2026-03-01；每日数据须在两天内（北京时间）获取，逾期无法补取。".to_owned(),
         en: "书店 has 2026-03-01 as its newest portrait (1d): a day is lost when it is not fetched within two days after it (Beijing time).".to_owned(),
     }
     };

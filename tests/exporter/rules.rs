@@ -13,13 +13,14 @@ use crate::harness::{APP, Home, Page, WeChat, newer, root};
 use crate::promql::{self, Vocabulary};
 
 /// Of the public interface.
-const ALERTS: [&str; 13] = [
+const ALERTS: [&str; 14] = [
     "WxappPortraitNewUsersSwing",
     "WxappPortraitActiveUsersSwing",
     "WxappPortraitPlatformUsersSwing",
     "WxappPortraitPlatformShareShift",
     "WxappPortraitPlatformVanished",
     "WxappPortraitPlatformAppeared",
+    "WxappPortraitUsersDrift",
     "WxappPortraitStale",
     "WxappPortraitPollFailing",
     "WxappPortraitCredentialsRejected",
@@ -212,10 +213,12 @@ fn groups_and_records_have_the_usual_names() {
         let [level, metric, operation] = record.split(':').collect::<Vec<_>>()[..] else {
             panic!("{record} is not level:metric:operation")
         };
-        assert!(
-            ["instance_appid", "appid_cohort_name", "appid_cohort"].contains(&level),
-            "{record}"
-        );
+        let levels = [
+            "instance_appid",
+            "instance_appid_cohort",
+            "instance_appid_cohort_name",
+        ];
+        assert!(levels.contains(&level), "{record}");
         assert!(metric.starts_with("wxapp_portrait_"), "{record}");
         assert!(!operation.is_empty(), "{record}");
         assert!(
@@ -249,7 +252,10 @@ fn links_of_alerts_lead_to_their_runbook_and_to_existing_dashboards() {
         let uid = text(&dashboard["uid"]).to_owned();
         dashboards.insert(uid, variables.collect::<BTreeSet<_>>());
     }
-    for Alert { name, rule, .. } in alerts() {
+    for Alert {
+        group, name, rule, ..
+    } in alerts()
+    {
         let url = |key: &str| text(&rule["annotations"][key]).to_owned();
         // As a heading becomes an anchor.
         let runbook = format!(
@@ -272,6 +278,9 @@ fn links_of_alerts_lead_to_their_runbook_and_to_existing_dashboards() {
             );
             assert_eq!(value, format!("{{{{ $labels.{variable} }}}}"), "{name}");
         }
+        // The dashboard shows one cohort at a time.
+        let is_of_a_cohort = query.contains("var-cohort=");
+        assert_eq!(is_of_a_cohort, group == SWINGS, "{name}");
     }
 }
 
@@ -289,6 +298,12 @@ async fn rules_use_only_what_is_on_the_page() {
             (!polls.is_empty()).then(|| page.0.clone())
         })
         .await;
+    // Only there while the last poll failed, with one of the reasons that failures are counted by.
+    let failures = page.lines().filter_map(|line| {
+        let labels = line.strip_prefix("wxapp_portrait_poll_failures_total{")?;
+        Some(format!("wxapp_portrait_last_poll_failure_info{{{labels}\n"))
+    });
+    let page = failures.collect::<String>() + &page;
     let mut vocabulary = Vocabulary::of(&Page(page));
     let mut faults = Vec::new();
     for (_, rule) in all_rules() {
