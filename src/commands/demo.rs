@@ -67,7 +67,7 @@ pub async fn run(flags: &cli::Demo, context: ProcessContext) -> Result<(), Error
         simulator,
         ending.clone().cancelled_owned(),
     ));
-    let config = config(&base_url, calendar::today(clock()));
+    let config = config(&base_url);
     let mut shutdown = pin!(shutdown);
     let exporter = tokio::select! {
         exporter = Exporter::start(config.clone(), storage_path, &flags.web, clock) => exporter?,
@@ -174,21 +174,15 @@ fn history(simulator: &Simulator, yesterday: NaiveDate, now: DateTime<Utc>) -> V
     rows
 }
 
-fn config(base_url: &str, today: NaiveDate) -> config::Config {
-    // Nobody adds a file of holidays to a demo, so nothing should remind of it.
-    let china = Holidays::china();
-    let holidays = if china.missing_year(today).is_none() {
-        china
-    } else {
-        Holidays::none()
-    };
+fn config(base_url: &str) -> config::Config {
     let apps = APPS.into_iter().zip(apps()).map(|((_, name, _), app)| {
         let secret = SecretString::from(simulator::secret_of(&app.appid));
         let access = AccessMethod::of_secret(secret);
         config::App {
             name: name.to_owned(),
             windows: Window::ALL.to_vec(),
-            holidays: holidays.clone(),
+            // The simulated people have no holidays.
+            holidays: Holidays::none(),
             ..config::App::new(app.appid, access)
         }
     });

@@ -240,20 +240,26 @@ impl Chain {
         }
     }
 
-    /// Returns the users of an app, or of one of its platforms, on a day, and the baseline.
-    fn users(&self, app: &App, cohort: &str, platform: Option<&str>, day: NaiveDate) -> (f64, f64) {
-        let on = |day| {
-            let series = self.wechat.users(app.appid, OneDay, day);
-            let counted = series.iter().filter(|(labels, _)| {
-                labels["cohort"] == cohort
-                    && labels["dimension"] == "platform"
-                    && platform.is_none_or(|platform| labels["name"] == platform)
-            });
-            counted.fold(0.0, |sum, (_, users)| sum + users)
+    /// Returns the users of an app, or of one of its platforms, on the newest day, and what is usual.
+    async fn users(&self, app: &App, cohort: &str, platform: Option<&str>) -> (f64, f64) {
+        let page = self.pair[1].inside.metrics().await;
+        let mut labels = vec![("appid", app.appid), ("cohort", cohort)];
+        labels.extend(platform.map(|platform| ("name", platform)));
+        let value = |name: &str, label| {
+            let labels = [&labels[..], &[label]].concat();
+            page.value(name, &labels).unwrap()
         };
-        let mut past = [7, 14, 21, 28].map(|days| on(calendar::days_before(day, days)));
-        past.sort_by(f64::total_cmp);
-        (on(day), f64::midpoint(past[1], past[2]))
+        let usual = ("bound", "usual");
+        match platform {
+            None => (
+                value("wxapp_portrait_cohort_users", ("window", "1d")),
+                value("wxapp_portrait_expected_cohort_users", usual),
+            ),
+            Some(_) => (
+                value("wxapp_portrait_users", ("dimension", "platform")),
+                value("wxapp_portrait_expected_platform_users", usual),
+            ),
+        }
     }
 }
 
@@ -557,7 +563,7 @@ fn message(version: Version, state: State, app: &App, lines: &[Line]) -> String 
 
 impl Chain {
     /// Returns the line about the users of an app, or of one of its platforms, on a day.
-    fn fall(
+    async fn fall(
         &self,
         alert: &'static str,
         app: &App,
@@ -565,7 +571,7 @@ impl Chain {
         platform: Option<&str>,
         day: NaiveDate,
     ) -> Line {
-        let (users, usual) = self.users(app, cohort, platform, day);
+        let (users, usual) = self.users(app, cohort, platform).await;
         let fewer = ((1.0 - users / usual) * 100.0).round();
         let name = app.name;
         let dashboard = format!(
@@ -639,33 +645,26 @@ async fn a_swing_is_reported_once_and_is_resolved_the_next_day() {
     chain
         .swing(&[SHOP, GAME, NEWS, BOOKS].map(|app| app.appid))
         .await;
-    let swings = |chain: &Chain| {
-        [
-            (
-                SHOP,
-                vec![chain.fall("NewUsersSwing", &SHOP, "new", None, day)],
-            ),
-            (
-                GAME,
-                ["active", "new"]
-                    .map(|cohort| chain.fall("PlatformVanished", &GAME, cohort, Some("其他"), day))
-                    .into(),
-            ),
-            (
-                NEWS,
-                vec![
-                    chain.fall("ActiveUsersSwing", &NEWS, "active", None, day),
-                    chain.fall("NewUsersSwing", &NEWS, "new", None, day),
-                ],
-            ),
-            (
-                BOOKS,
-                vec![chain.fall("ActiveUsersSwing", &BOOKS, "active", None, day)],
-            ),
-        ]
-    };
-    for (app, lines) in swings(&chain) {
-        chain.expect_swings(State::Firing, &app, &lines);
+    let fall =
+        async |alert, app, cohort, platform| chain.fall(alert, app, cohort, platform, day).await;
+    let vanished = [
+        fall("PlatformVanished", &GAME, "active", Some("其他")).await,
+        fall("PlatformVanished", &GAME, "new", Some("其他")).await,
+    ];
+    let both = [
+        fall("ActiveUsersSwing", &NEWS, "active", None).await,
+        fall("NewUsersSwing", &NEWS, "new", None).await,
+    ];
+    let new = [fall("NewUsersSwing", &SHOP, "new", None).await];
+    let active = [fall("ActiveUsersSwing", &BOOKS, "active", None).await];
+    let swings = [
+        (SHOP, &new[..]),
+        (GAME, &vanished),
+        (NEWS, &both),
+        (BOOKS, &active),
+    ];
+    for (app, lines) in swings {
+        chain.expect_swings(State::Firing, &app, lines);
     }
     chain.assert_received().await;
 
@@ -682,8 +681,8 @@ async fn a_swing_is_reported_once_and_is_resolved_the_next_day() {
         .await;
     chain.poll_at("10:30:00", &[0]).await;
     chain.swing(&[BOOKS.appid]).await;
-    for (app, lines) in &swings(&chain)[..3] {
-        chain.expect_swings(State::Resolved, app, lines);
+    for (app, lines) in swings.into_iter().take(3) {
+        chain.expect_swings(State::Resolved, &app, lines);
     }
     let failing = || {
         Line {
@@ -720,7 +719,7 @@ async fn a_swing_is_reported_once_and_is_resolved_the_next_day() {
     let day = chain.today();
     chain.pass_day().await;
     chain.swing(&[SHOP.appid]).await;
-    let lines = [chain.fall("NewUsersSwing", &SHOP, "new", None, day)];
+    let lines = [chain.fall("NewUsersSwing", &SHOP, "new", None, day).await];
     chain.expect_swings(State::Firing, &SHOP, &lines);
     chain.assert_received().await;
     chain.pass_day().await;
@@ -773,7 +772,7 @@ async fn sixty_ordinary_days_cause_no_notifications() {
     // And then there is something to report.
     chain.pass_day().await;
     let day = calendar::yesterday(chain.hand.now());
-    let lines = [chain.fall("NewUsersSwing", &last, "new", None, day)];
+    let lines = [chain.fall("NewUsersSwing", &last, "new", None, day).await];
     chain.expect_swings(State::Firing, &last, &lines);
     chain.assert_received().await;
 }
