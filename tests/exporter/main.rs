@@ -23,6 +23,8 @@ mod configuration;
 mod dashboards;
 /// The documents: whether their instructions work, and whether what they name exists.
 mod documents;
+/// Whether the exporter and the rules decide alike what a swing is.
+mod expectation;
 /// Failures of WeChat or on the way.
 mod faults;
 /// What the others share.
