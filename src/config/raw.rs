@@ -111,10 +111,10 @@ mappings! {
 
     #[derive(Default)]
     pub(super) struct RawSwing {
-        /// Which changes alerts call a swing: by which share users fall, or rise so that such a fall would
-        /// undo it.
+        /// The smallest change that is a swing: by which share users fall, or rise so that such a fall would
+        /// undo it. What is noise for an app is learned from its archive.
         pub(super) threshold_ratio: Option<Text>,
-        /// How many users the app or platform must have, in the baseline or on the day.
+        /// How many users the app or platform must have, usually or on the day.
         pub(super) min_users: Option<Text>,
     }
 

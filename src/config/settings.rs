@@ -103,7 +103,7 @@ pub struct App {
     pub top_names: BTreeMap<Dimension, usize>,
     /// Which past days are on the page besides the newest.
     pub past: Past,
-    /// Which changes alerts call a swing.
+    /// Which changes are a swing.
     pub swing: Swing,
     /// Which of its days are holidays.
     pub holidays: Holidays,
@@ -183,15 +183,15 @@ impl Default for Past {
     }
 }
 
-/// Which changes against the baseline alerts call a swing.
+/// Which changes are a swing, see [`crate::expectation`].
 ///
-/// The exporter only publishes them; the defaults are those with which the bundled rules were
-/// measured to be quiet.
+/// With the defaults false alarms were measured to be rare.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Swing {
-    /// By which share users must fall, from 0.01 to 0.99; or rise, so that such a fall would undo it.
+    /// By which share users must fall at least, from 0.01 to 0.99; or rise, so that such a fall would
+    /// undo it.
     pub threshold_ratio: f64,
-    /// How many users there must be, in the baseline or on the day.
+    /// How many users there must be, usually or on the day.
     pub min_users: u64,
 }
 

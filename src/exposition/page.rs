@@ -161,13 +161,13 @@ const FAMILIES: &[Family] = &[
     Family {
         name: "wxapp_portrait_swing_threshold_ratio",
         kind: "gauge",
-        help: "The share by which users must fall for alerts to call it a swing, or rise so that such a fall would undo it.",
+        help: "The share by which users must fall at least for that to be a swing, or rise so that such a fall would undo it.",
         content: Rendered(|app, lines| lines.add(&[], app.swing.threshold_ratio)),
     },
     Family {
         name: "wxapp_portrait_swing_min_users",
         kind: "gauge",
-        help: "How many users there must be, usually or on the day, for alerts to call a change a swing.",
+        help: "How many users there must be, usually or on the day, for a change to be a swing.",
         content: Rendered(|app, lines| lines.add(&[], app.swing.min_users)),
     },
     Family {

@@ -18,7 +18,7 @@ pub struct AppSnapshot {
     pub appid: AppId,
     /// Its name for people.
     pub name: String,
-    /// The thresholds from which alerts call a change a swing.
+    /// Which changes are a swing.
     pub swing: Swing,
     /// Every configured window, in the order of the configuration.
     pub windows: Vec<WindowSnapshot>,
