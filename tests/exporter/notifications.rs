@@ -12,13 +12,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::get;
-use chrono::{DateTime, Datelike, NaiveDate, NaiveTime, TimeDelta, Utc, Weekday};
+use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Utc};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio_util::sync::DropGuard;
 use wxapp_portrait_exporter::archive::Row;
-use wxapp_portrait_exporter::calendar;
+use wxapp_portrait_exporter::calendar::{self, DayKind, Holidays};
 use wxapp_portrait_exporter::config;
 use wxapp_portrait_exporter::poll::AppPoller;
 use wxapp_portrait_exporter::portrait::Dimension;
@@ -578,10 +578,11 @@ impl Chain {
             "wxapp-portrait-app?var-appid={}&var-cohort={cohort}",
             app.appid
         );
-        // None of the days tested is a holiday.
-        let (kind_zh, kind) = match day.weekday() {
-            Weekday::Sat | Weekday::Sun => ("周末", "weekend"),
-            _ => ("工作日", "workday"),
+        let (kind_zh, kind) = match Holidays::china().kind(day) {
+            DayKind::Workday => ("工作日", "workday"),
+            DayKind::Weekend => ("周末", "weekend"),
+            DayKind::MakeupWorkday => ("调休上班日（国庆节）", "make-up workday of 国庆节"),
+            kind => unreachable!("{kind}"),
         };
         let (cohort_zh, zh, en) = (
             if cohort == "new" { "新增" } else { "活跃" },
@@ -774,5 +775,38 @@ async fn sixty_ordinary_days_cause_no_notifications() {
     let day = calendar::yesterday(chain.hand.now());
     let lines = [chain.fall("NewUsersSwing", &last, "new", None, day).await];
     chain.expect_swings(State::Firing, &last, &lines);
+    chain.assert_received().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn holidays_and_make_up_workdays_are_no_swings_and_a_swing_on_such_a_workday_is_one() {
+    let office = app("wx-work", "打卡", 8_000);
+    let date = |text: &str| text.parse::<NaiveDate>().unwrap();
+    let china = Holidays::china();
+    // An app for the office: few people use it on weekends and holidays, and on make-up workdays as many as on others.
+    let days = date("2026-08-20").iter_days();
+    let days = days.take_while(|day| *day <= date("2026-10-12"));
+    let events = days.filter_map(|day| match china.kind(day) {
+        DayKind::Weekend | DayKind::Holiday => Some(format!("{day}:all:0.4")),
+        DayKind::MakeupWorkday => Some(format!("{day}:all:1.5")),
+        DayKind::Workday | DayKind::Unknown => None,
+    });
+    let mut events: Vec<String> = events.collect();
+    let makeup = date("2026-10-10");
+    events.push(format!("{makeup}:new:0.5"));
+    let mut chain = Chain::start(&[Old], &[office], &events, "2026-09-30", "250ms").await;
+    while chain.today() < makeup {
+        chain.pass_day().await;
+        chain.swing(&[]).await;
+    }
+    chain.pass_day().await;
+    chain.swing(&[office.appid]).await;
+    let lines = [chain
+        .fall("NewUsersSwing", &office, "new", None, makeup)
+        .await];
+    chain.expect_swings(State::Firing, &office, &lines);
+    chain.pass_day().await;
+    chain.swing(&[]).await;
+    chain.expect_swings(State::Resolved, &office, &lines);
     chain.assert_received().await;
 }
