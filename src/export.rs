@@ -434,8 +434,11 @@ fn known_at(record: &Record) -> DateTime<Utc> {
 mod tests {
     use proptest::prelude::*;
 
+    use std::collections::BTreeSet;
+
     use super::*;
     use crate::archive::{DayState, Key};
+    use crate::calendar::Holidays;
     use crate::config::STALE_AFTER;
 
     fn utc(text: &str) -> DateTime<Utc> {
@@ -655,6 +658,69 @@ mod tests {
             dates.split_once('\n').unwrap().1,
             expected.concat() + "# EOF\n"
         );
+    }
+
+    #[test]
+    fn what_was_expected_of_a_day_is_exported_with_it() {
+        let days: Vec<_> = (0..40)
+            .map(|day| calendar::days_before("2026-11-21".parse().unwrap(), 39 - day))
+            .collect();
+        let mut output = Vec::new();
+        let now = utc("2026-11-23T08:00:00Z");
+        let comparison = Comparison {
+            holidays: Holidays::none(),
+            ..Comparison::default()
+        };
+        let records = days.iter().map(|day| {
+            let known_at = calendar::expected_available_at(*day);
+            record(&day.to_string(), &known_at.to_rfc3339())
+        });
+        let records: Vec<_> = records.collect();
+        let comparisons = HashMap::from([(records[0].key.appid.clone(), comparison)]);
+        let step = TimeDelta::days(1);
+        let mut writer =
+            Writer::open_metrics(&mut output, step, STALE_AFTER, now, comparisons).unwrap();
+        for (number, record) in records.iter().enumerate() {
+            let mut portrait = Portrait::new(Window::OneDay, record.key.reference_date);
+            let platforms = portrait.breakdown_mut(Cohort::New, Dimension::Platform);
+            platforms.add("iPhone".to_owned(), if number == 39 { 400 } else { 1_000 });
+            if number < 20 {
+                writer.pass_over(record, Some(portrait)).unwrap();
+            } else {
+                writer
+                    .add(record, portrait, &[Dimension::Platform])
+                    .unwrap();
+            }
+        }
+        writer.finish().unwrap();
+        let text = String::from_utf8(output).unwrap();
+        let last = |series: &str| {
+            let lines = text.lines().filter_map(|line| line.strip_prefix(series));
+            let value = lines.last().and_then(|rest| rest.split(' ').nth(1));
+            value.unwrap_or_else(|| panic!("{series}")).to_owned()
+        };
+        let of_app = |name: &str, labels: &str| {
+            last(&format!(
+                "wxapp_portrait_{name}{{appid=\"wx0123456789abcdef\",{labels}}}"
+            ))
+        };
+        let of_window = "window=\"1d\",cohort=\"new\"";
+        assert_eq!(of_app("cohort_users", of_window), "400");
+        let lower = of_app("expected_cohort_users", "cohort=\"new\",bound=\"lower\"");
+        assert_eq!(lower, "650");
+        let platform = "cohort=\"new\",name=\"iPhone\",bound=\"usual\"";
+        assert_eq!(of_app("expected_platform_users", platform), "1000");
+        assert_eq!(of_app("expected_platform_share_ratio", platform), "1");
+        assert_eq!(of_app("drift_ratio", "cohort=\"new\""), "0");
+        assert_eq!(
+            of_app("reference_day_info", "kind=\"weekend\",holiday=\"\""),
+            "1"
+        );
+        let families = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+        let families: BTreeSet<_> = families.collect();
+        assert_eq!(families.len(), 2 + GAUGES.len(), "each of them once");
+        let samples = text.matches("wxapp_portrait_cohort_users{").count();
+        assert_eq!(samples, 20, "days that are not selected have none");
     }
 
     #[test]

@@ -495,9 +495,11 @@ mod tests {
     use chrono::{DateTime, NaiveDate, Utc};
 
     use super::*;
+    use crate::calendar::DayKind;
     use crate::config::Swing;
+    use crate::expectation::{Bounds, CohortExpectation, Drift, PlatformExpectation};
     use crate::portrait::Repairs;
-    use crate::state::Failure;
+    use crate::state::{CohortSummary, Failure};
     use crate::wechat::{DecodeError, decode};
 
     fn day() -> NaiveDate {
@@ -761,6 +763,39 @@ mod tests {
         }
     }
 
+    /// What a portrait amounts to, with a figure for every gauge.
+    fn summary() -> Summary {
+        let bounds = |usual: f64| Bounds {
+            usual,
+            lower: usual / 2.0,
+            upper: usual * 2.0,
+        };
+        let new = CohortSummary {
+            users: Some(9),
+            expected: CohortExpectation {
+                users: Some(bounds(10.0)),
+                platforms: vec![PlatformExpectation {
+                    name: "iPhone".to_owned(),
+                    users: None,
+                    share: Some(bounds(0.4)),
+                }],
+                drift: Some(Drift {
+                    ratio: -0.31,
+                    limit_ratio: -0.2279,
+                }),
+            },
+        };
+        let mut active = new.clone();
+        active.users = None;
+        active.expected.platforms[0].users = Some(bounds(40.5));
+        active.expected.drift = None;
+        Summary {
+            day_kind: DayKind::MakeupWorkday,
+            holiday: "国庆节".to_owned(),
+            cohorts: [new, active],
+        }
+    }
+
     #[test]
     fn the_page_of_one_app() {
         let mut app = snapshot(&[Window::OneDay, Window::SevenDays]);
@@ -786,6 +821,7 @@ mod tests {
             panic!("two windows")
         };
         day_record.reference_date = Some(day());
+        day_record.summary = Some(Arc::new(summary()));
         day_record.settled = true;
         day_record.last_success_at = Some(at(8));
         day_record.last_poll_success = Some(true);
