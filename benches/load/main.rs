@@ -3,7 +3,8 @@
 //! windows, and whether every figure reaches its goal.
 //!
 //! `cargo bench --bench load -- [APPSxWINDOWS…]` measures other rows, such as `100x1 300x3`. With
-//! `unreachable` as one of them it starts with an empty archive while WeChat cannot be reached.
+//! `unreachable` as one of them it starts with an empty archive while WeChat cannot be reached; with
+//! `rules` it measures what the bundled rules cost a Prometheus.
 //! `BENCH_BINARY=/path` measures another build of the program.
 #![expect(
     clippy::print_stdout,
@@ -15,6 +16,7 @@
 
 mod fixture;
 mod program;
+mod rules;
 mod table;
 
 use std::collections::HashSet;
@@ -29,6 +31,7 @@ use wxapp_portrait_exporter::portrait::Window;
 
 use fixture::{DAYS, History, Home};
 use program::{DEADLINE, Exporter, HealthWatch, ThreadWatch, WeChat, binary, free_port};
+use rules::Costs;
 use table::{Figure, Table};
 
 /// The rows of a run without arguments: apps, and of 1d, 7d and 30d the first ones.
@@ -102,7 +105,9 @@ impl FromStr for Size {
             Some(Self { apps, windows })
         });
         size.filter(|size| size.apps > 0 && (1..=Window::ALL.len()).contains(&size.windows))
-            .ok_or_else(|| format!("`{text}`: expected unreachable, or a size such as 300x3"))
+            .ok_or_else(|| {
+                format!("`{text}`: expected unreachable, rules, or a size such as 300x3")
+            })
     }
 }
 
@@ -114,16 +119,14 @@ impl fmt::Display for Size {
 
 fn main() {
     let mut sizes = Vec::new();
-    let mut is_unreachable = false;
+    let mut measure: fn(&[Size]) -> Table = reachable;
     // Cargo adds `--bench`.
     for argument in std::env::args().skip(1).filter(|it| it != "--bench") {
-        if argument == "unreachable" {
-            is_unreachable = true;
-            continue;
-        }
-        match argument.parse() {
-            Ok(size) => sizes.push(size),
-            Err(problem) => {
+        match (argument.as_str(), argument.parse()) {
+            ("unreachable", _) => measure = unreachable,
+            ("rules", _) => measure = rules,
+            (_, Ok(size)) => sizes.push(size),
+            (_, Err(problem)) => {
                 eprintln!("{problem}");
                 std::process::exit(2);
             }
@@ -132,11 +135,7 @@ fn main() {
     if sizes.is_empty() {
         sizes.extend(SIZES.map(|(apps, windows)| Size { apps, windows }));
     }
-    let table = if is_unreachable {
-        unreachable(&sizes)
-    } else {
-        reachable(&sizes)
-    };
+    let table = measure(&sizes);
     println!("{}\n\n{table}", binary().display());
 }
 
@@ -188,6 +187,37 @@ fn unreachable(sizes: &[Size]) -> Table {
             exporter.wait_until_quiet(QUIET);
         });
         table.add(size.to_string(), resources.figures(*size));
+    }
+    table
+}
+
+/// Measures what the bundled rules cost the oldest and the newest Prometheus.
+fn rules(sizes: &[Size]) -> Table {
+    let columns = [
+        "apps x windows, Prometheus",
+        "evaluation s",
+        "slowest s",
+        "recorded series",
+        "scraped series",
+    ];
+    let mut table = Table::new(columns.to_vec());
+    let history = History::new();
+    for size in sizes {
+        let home = size.home();
+        history.import(&home);
+        let exporter = Exporter::start(&home, free_port());
+        exporter.wait_until_ready();
+        for program in rules::programs() {
+            let costs = Costs::measure(program, &exporter);
+            let label = format!("{size} {}", rules::version(program));
+            let figures = vec![
+                Figure::new(costs.evaluation.as_secs_f64(), 3).at_most(rules::EVALUATION),
+                Figure::new(costs.slowest.as_secs_f64(), 3),
+                Figure::new(costs.recorded, 0).at_most(20.0 * size.apps as f64),
+                Figure::new(costs.scraped, 0),
+            ];
+            table.add(label, figures);
+        }
     }
     table
 }

@@ -44,17 +44,23 @@ pub(crate) fn free_port() -> u16 {
     listener.local_addr().unwrap().port()
 }
 
-/// Sends a GET request and returns the status and the body.
+/// Sends a GET request and returns the status and the body, which may be compressed.
 fn get(port: u16, path: &str) -> io::Result<(u16, Vec<u8>)> {
-    request(TcpStream::connect((Ipv4Addr::LOCALHOST, port))?, path)
+    get_encoded(port, path, "gzip")
 }
 
-fn request(mut stream: TcpStream, path: &str) -> io::Result<(u16, Vec<u8>)> {
+/// The same, for a body in this encoding.
+pub(crate) fn get_encoded(port: u16, path: &str, encoding: &str) -> io::Result<(u16, Vec<u8>)> {
+    let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+    request(stream, path, encoding)
+}
+
+fn request(mut stream: TcpStream, path: &str, encoding: &str) -> io::Result<(u16, Vec<u8>)> {
     stream.set_read_timeout(Some(DEADLINE))?;
     // The end of the answer is the end of the connection.
     write!(
         stream,
-        "GET {path} HTTP/1.0\r\nAccept-Encoding: gzip\r\n\r\n"
+        "GET {path} HTTP/1.0\r\nAccept-Encoding: {encoding}\r\n\r\n"
     )?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;
@@ -69,10 +75,10 @@ fn request(mut stream: TcpStream, path: &str) -> io::Result<(u16, Vec<u8>)> {
 }
 
 /// A process that ends with its guard, as when a service is stopped.
-struct Running(Child);
+pub(crate) struct Running(Child);
 
 impl Running {
-    fn start(command: &mut Command) -> Self {
+    pub(crate) fn start(command: &mut Command) -> Self {
         Self(command.stdin(Stdio::null()).spawn().unwrap())
     }
 }
@@ -297,7 +303,7 @@ impl HealthWatch {
             while let Ok(stream) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)) {
                 let start = Instant::now();
                 let listening_since = *listening_since.get_or_insert(start);
-                let Ok((200, _)) = request(stream, "/-/healthy") else {
+                let Ok((200, _)) = request(stream, "/-/healthy", "identity") else {
                     continue;
                 };
                 if health.first.is_zero() {
