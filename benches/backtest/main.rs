@@ -4,7 +4,9 @@
 //! expected of a day and which alerts follow; a test holds it and the rules together. Some tables compare
 //! it with the rule of an earlier version.
 //!
-//! `cargo bench --bench backtest -- [apps of each kind] [noise | calendar | trend | events]…`
+//! `cargo bench --bench backtest -- [apps of each kind] [noise | calendar | trend | events | public]…`
+//!
+//! Without names it prints all tables except `public`, which downloads public series.
 #![expect(
     clippy::print_stdout,
     clippy::unwrap_used,
@@ -18,6 +20,7 @@ mod before;
 mod calendar;
 mod events;
 mod noise;
+mod public;
 mod replay;
 mod simulation;
 mod tally;
@@ -25,11 +28,12 @@ mod trend;
 
 type PrintTable = fn(u64);
 
-const TABLES: [(&str, PrintTable); 4] = [
+const TABLES: [(&str, PrintTable); 5] = [
     ("noise", noise::print),
     ("calendar", calendar::print),
     ("trend", trend::print),
     ("events", events::print),
+    ("public", |_| public::print()),
 ];
 
 fn main() {
@@ -47,7 +51,12 @@ fn main() {
         .find(|name| !TABLES.iter().any(|(table, _)| table == name));
     assert!(unknown.is_none(), "there is no table {unknown:?}");
     for (name, print) in TABLES {
-        if wanted.is_empty() || wanted.iter().any(|wanted| wanted == name) {
+        let is_wanted = if wanted.is_empty() {
+            name != "public"
+        } else {
+            wanted.iter().any(|wanted| wanted == name)
+        };
+        if is_wanted {
             print(apps);
         }
     }

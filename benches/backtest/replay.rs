@@ -69,6 +69,11 @@ impl<'a> History<'a> {
         Self { days, counted }
     }
 
+    /// Returns the users of a day, or `None` if they are unknown.
+    pub(crate) fn counted(&self, day: usize) -> Option<&Breakdown> {
+        self.counted[self.place(day)].as_ref()
+    }
+
     /// Replaces the users of a day; returns what was known previous.
     pub(crate) fn set(&mut self, day: usize, counted: Option<Breakdown>) -> Option<Breakdown> {
         let place = self.place(day);

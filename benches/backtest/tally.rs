@@ -15,6 +15,8 @@ enum Shows {
     Share,
     /// Hits for each trial.
     Mean,
+    /// Trials in years, where a trial is a day.
+    Years,
 }
 
 #[derive(Debug, Clone)]
@@ -33,6 +35,11 @@ impl Tally {
     /// Counts hits of a day, to be shown as hits a year.
     pub(crate) fn day(&mut self, name: &'static str, hits: impl Into<f64>) {
         self.add(name, Shows::AYear, hits.into(), 1.0);
+    }
+
+    /// Counts a day, to be shown as a part of years.
+    pub(crate) fn years(&mut self, name: &'static str) {
+        self.add(name, Shows::Years, 0.0, 1.0);
     }
 
     /// Counts hits of a trial, to be shown as their mean.
@@ -84,6 +91,7 @@ impl Counter {
             Shows::AYear => format!("{:.1}", YEAR * mean),
             Shows::Share => format!("{:.0}%", 100.0 * mean),
             Shows::Mean => format!("{mean:.2}"),
+            Shows::Years => format!("{:.1}", self.trials / YEAR),
         }
     }
 }
