@@ -14,10 +14,11 @@ const DAYS: usize = 1_096;
 pub(crate) fn print(apps: u64) {
     let mut table = Table::new(
         &format!(
-            "Calendar: {apps} apps in China from 2023 to 2025. Alarms are swings of all users a year, on \
-             any day and of these on days of some kinds; a drift counts when it begins. Detection is the \
-             share of such days on which halving or doubling all users raises a swing at once; holidays \
-             are not tried. A mean of 3500 is at least 1000 on every kind of day."
+            "Calendar: {apps} apps in China from 2023 to 2025. Swings are alerts a year about all users, on \
+             all days, then those of them on some kinds of days; a drift counts when it begins. Detection \
+             is the share of such days on which halving or doubling all users raises a swing at once; \
+             holidays are not tried. Apps with 3500 users a day have at least 1000 on workdays and \
+             weekends."
         ),
         &["app", "users a day", "noise", "rule"],
     );

@@ -49,7 +49,7 @@ fn main() {
     let unknown = wanted
         .iter()
         .find(|name| !TABLES.iter().any(|(table, _)| table == name));
-    assert!(unknown.is_none(), "there is no table {unknown:?}");
+    assert_eq!(unknown, None, "not a table");
     for (name, print) in TABLES {
         let is_wanted = if wanted.is_empty() {
             name != "public"

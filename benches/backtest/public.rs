@@ -38,10 +38,10 @@ pub(crate) fn print() {
     let mut groups = read();
     let holidays = holidays(groups.remove(HOLIDAYS).unwrap().values().flatten());
     let mut table = Table::new(
-        "Public series: real daily counts, every day with a history of 112 days. Alarms are swings of the \
-         total a year, and beginnings of drifts. Detection is the share of days, without holidays, on \
-         which such a change raises a swing at once: of halving and -30% everyone stays by chance, for \
-         doubling as many more come.",
+        "Public series: real daily counts, every day with a history of 112 days. Alerts a \
+         year are swings of the total, and drifts, which count when they begin. Detection is the share \
+         of days, without holidays, on which such a change raises a swing at once; who stays and how \
+         many more come is drawn by chance.",
         &["series", "number", "calendar", "rule"],
     );
     for (group, series) in groups {

@@ -25,8 +25,8 @@ pub(crate) fn print(apps: u64) {
     let mut table = Table::new(
         &format!(
             "Trend: {apps} apps for half a year, 10% noise, never fewer than 1000 users a day on average. \
-             False alarms are a year; a drift counts when it begins. Detection is the share of days on \
-             which such a change of all users raises a swing at once."
+             False alarms are alerts a year about all users; a drift counts when it begins. Detection is \
+             the share of days on which such a change of all users raises a swing at once."
         ),
         &[
             "growth a week",
