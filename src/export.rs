@@ -695,8 +695,8 @@ mod tests {
         writer.finish().unwrap();
         let text = String::from_utf8(output).unwrap();
         let last = |series: &str| {
-            let lines = text.lines().filter_map(|line| line.strip_prefix(series));
-            let value = lines.rev().next().and_then(|rest| rest.split(' ').nth(1));
+            let mut lines = text.lines().filter_map(|line| line.strip_prefix(series));
+            let value = lines.next_back().and_then(|rest| rest.split(' ').nth(1));
             value.unwrap_or_else(|| panic!("{series}")).to_owned()
         };
         let of_app = |name: &str, labels: &str| {

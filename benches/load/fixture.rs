@@ -29,6 +29,8 @@ pub(crate) struct Home {
     directory: TempDir,
     pub(crate) apps: Vec<App>,
     windows: &'static [Window],
+    /// As `poll.interval` in the configuration.
+    pub(crate) poll_interval: &'static str,
 }
 
 impl Home {
@@ -45,6 +47,7 @@ impl Home {
             directory,
             apps,
             windows,
+            poll_interval: "30m",
         }
     }
 
@@ -52,7 +55,8 @@ impl Home {
     pub(crate) fn write_config(&self, wechat: u16) -> PathBuf {
         let windows: Vec<&str> = self.windows.iter().map(|window| window.as_str()).collect();
         let mut text = format!(
-            "wechat: {{base_url: \"http://127.0.0.1:{wechat}\"}}\nwindows: [{}]\napps:\n",
+            "wechat: {{base_url: \"http://127.0.0.1:{wechat}\"}}\npoll: {{interval: {}}}\nwindows: [{}]\napps:\n",
+            self.poll_interval,
             windows.join(", ")
         );
         for App { appid, .. } in &self.apps {

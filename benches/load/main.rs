@@ -203,12 +203,15 @@ fn rules(sizes: &[Size]) -> Table {
     let mut table = Table::new(columns.to_vec());
     let history = History::new();
     for size in sizes {
-        let home = size.home();
+        let mut home = size.home();
         history.import(&home);
-        let exporter = Exporter::start(&home, free_port());
+        // The second poll settles the figures, and only then are they compared.
+        home.poll_interval = "1m";
+        let wechat = WeChat::start(&home);
+        let exporter = Exporter::start(&home, wechat.port);
         exporter.wait_until_ready();
         for program in rules::programs() {
-            let costs = Costs::measure(program, &exporter);
+            let costs = Costs::measure(program, &exporter, size.apps);
             let label = format!("{size} {}", rules::version(program));
             let figures = vec![
                 Figure::new(costs.evaluation.as_secs_f64(), 3).at_most(rules::EVALUATION),

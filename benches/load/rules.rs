@@ -52,8 +52,9 @@ pub(crate) fn version(program: &str) -> String {
 }
 
 impl Costs {
-    /// Lets a Prometheus scrape an exporter and evaluate the rules.
-    pub(crate) fn measure(program: &str, exporter: &Exporter) -> Self {
+    /// Lets a Prometheus scrape an exporter and evaluate the rules once the figures of this many apps are
+    /// settled.
+    pub(crate) fn measure(program: &str, exporter: &Exporter, apps: usize) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let rules = Path::new(env!("CARGO_MANIFEST_DIR")).join("alerts/wxapp-portrait.rules.yml");
         let interval = format!("{}s", INTERVAL.as_secs());
@@ -82,12 +83,12 @@ impl Costs {
         );
         let start = Instant::now();
         let mut evaluations: Vec<(String, Duration)> = Vec::new();
-        // The first one may precede the first scrape.
+        // Those before figures are settled are not measured.
         while evaluations.len() < 1 + EVALUATIONS {
             assert!(start.elapsed() < DEADLINE, "{program} evaluates no rules");
             sleep(INTERVAL / 10);
             let recorded = number(port, RECORDED).ok().flatten();
-            if recorded.is_some_and(|series| series > 0.0)
+            if recorded.is_some_and(|series| series >= apps as f64)
                 && let Ok(Some(evaluation)) = evaluation(port)
                 && evaluations.last().is_none_or(|last| last.0 != evaluation.0)
             {

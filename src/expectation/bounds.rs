@@ -3,7 +3,7 @@
 use std::ops::Index;
 
 use super::days::Kinds;
-use super::deviations::{Deviations, FEWEST_COMPARED};
+use super::deviations::{Deviations, FEWEST_COMPARED, spread};
 use super::statistics::{median, quantile};
 use crate::portrait::string_enum;
 
@@ -44,8 +44,6 @@ pub(super) struct Thresholds {
 /// How many standard deviations of the app's own deviations are no noise.
 const DEVIATIONS: f64 = 3.0;
 
-const WEEK: usize = 7;
-
 /// How many of the last own deviations a swing is compared with.
 const LAST_DEVIATIONS: usize = 3;
 
@@ -79,9 +77,9 @@ impl Bounds {
 }
 
 impl Thresholds {
-    /// Returns the threshold of a series with these own deviations.
-    pub(super) fn threshold(&self, deviations: &Deviations) -> f64 {
-        let noise = DEVIATIONS * deviations.spread().unwrap_or(0.0);
+    /// Returns the threshold after these own deviations.
+    pub(super) fn threshold(&self, own: &[f64]) -> f64 {
+        let noise = DEVIATIONS * spread(own).unwrap_or(0.0);
         noise.min(self.most).max(self.least)
     }
 }
@@ -99,7 +97,7 @@ pub(super) fn bounds(
     let has_compared = compared.len() >= FEWEST_COMPARED;
     let (usual, threshold) = if has_compared {
         let usual = median(compared.iter().copied())?;
-        (usual, thresholds.threshold(deviations))
+        (usual, thresholds.threshold(&deviations.own))
     } else {
         (day_before?, 2.0 * thresholds.least)
     };
@@ -107,7 +105,7 @@ pub(super) fn bounds(
     if deviations.own.is_empty() {
         single_days.extend(day_before);
     }
-    let ignores_one_day = thresholds.ignores_one_day && deviations.spread().is_some();
+    let ignores_one_day = thresholds.ignores_one_day && spread(&deviations.own).is_some();
     let highest = |sign: f64| {
         let single_days = single_days.iter().map(|day| sign * day);
         let rank = if ignores_one_day { 2.0 / 3.0 } else { 1.0 };
@@ -134,23 +132,12 @@ fn beyond(own: f64, threshold: f64) -> f64 {
     own + further * threshold
 }
 
-/// Returns the deviation to which figures fell with a swing and from which they have not recovered for a
-/// week, or 0; `own` are deviations, the newest first.
-pub(super) fn lasting_fall(own: &[f64], threshold: f64) -> f64 {
-    let mut lasts_until = 0;
-    for (place, deviation) in own.iter().enumerate() {
-        if *deviation >= 0.0 {
-            lasts_until = place + 1;
-        }
-        if lasts_until >= WEEK {
-            break;
-        }
-        let mut before = own[place + 1..].iter().take(LAST_DEVIATIONS);
-        if -deviation > threshold && before.all(|before| -deviation > beyond(-before, threshold)) {
-            // What is usual follows later, so later deviations are smaller.
-            let first_week = own[..=place].iter().rev().take(WEEK).copied();
-            return median(first_week).unwrap_or_default();
-        }
-    }
-    0.0
+/// Returns `true` if the first of these own deviations, the newest first, was a swing downwards.
+pub(super) fn is_fall(own: &[f64], thresholds: Thresholds) -> bool {
+    let Some((newest, before)) = own.split_first() else {
+        return false;
+    };
+    let threshold = thresholds.threshold(before);
+    let mut last = before.iter().take(LAST_DEVIATIONS);
+    -newest > threshold && last.all(|last| -newest > beyond(-last, threshold))
 }

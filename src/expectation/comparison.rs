@@ -1,9 +1,10 @@
 //! What is expected of a cohort and its platforms.
 
-use super::bounds::{Bounds, Thresholds, bounds, lasting_fall};
+use super::bounds::{Bounds, Thresholds, bounds};
 use super::days::Kinds;
 use super::deviations::{Deviations, FEWEST_COMPARED};
-use super::statistics::{median, trimmed_mean};
+use super::drift::{self, Drift};
+use super::statistics::median;
 use crate::config::Swing;
 use crate::portrait::Breakdown;
 
@@ -29,15 +30,6 @@ pub struct PlatformExpectation {
     pub share: Option<Bounds>,
 }
 
-/// How the last days together compare with what was usual for them.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Drift {
-    /// −0.31 is 31% below the usual.
-    pub ratio: f64,
-    /// A ratio below it is a slow decline.
-    pub limit_ratio: f64,
-}
-
 /// A fall to less than this share is a swing however noisy the app is.
 const LARGEST_FALL: f64 = 0.35;
 
@@ -49,16 +41,6 @@ const CHANCE: f64 = 2.2;
 
 /// A platform vanishes or appears with this part of `min_users`.
 const PART_OF_MIN_USERS: u64 = 5;
-
-/// How many days together show a decline.
-const DRIFT_DAYS: usize = 7;
-
-/// A decline is of interest from this part of the least threshold on.
-const DRIFT_PART: f64 = 0.6;
-
-/// How many standard deviations of single own deviations all these days together must be below: four of
-/// their mean.
-const DRIFT_DEVIATIONS: f64 = 1.5;
 
 /// Returns what is expected of a cohort on the reference date.
 ///
@@ -171,7 +153,6 @@ impl<'a> Counts<'a> {
     }
 
     fn drift(&self) -> Option<Drift> {
-        let spread = self.deviations.spread()?;
         let usual = median(self.compared.iter().copied());
         // A holiday is not compared, and a make-up workday is no regular day.
         let newest = usual.filter(|_| self.kinds.is_regular(0));
@@ -180,15 +161,12 @@ impl<'a> Counts<'a> {
             .into_iter()
             .chain(self.deviations.own.iter().copied())
             .collect();
-        let ratio = trimmed_mean(own.get(..DRIFT_DAYS)?)?;
-        let known = self.values.iter().flatten().take(DRIFT_DAYS);
-        let usual = users(median(known.copied())? - ratio);
-        let least = DRIFT_PART * self.thresholds.least;
-        let limit = lasting_fall(&own, self.thresholds.threshold(&self.deviations))
-            - least.max(DRIFT_DEVIATIONS * spread);
+        let drift = drift::drift(&own, self.thresholds)?;
+        let last = self.values.iter().flatten().take(7).copied();
+        let usual = users(median(last)?) / (1.0 + drift.ratio);
         (usual >= float(self.min_users)).then(|| Drift {
-            ratio: rounded_share(ratio.exp_m1()),
-            limit_ratio: rounded_share(limit.exp_m1()),
+            ratio: rounded_share(drift.ratio),
+            limit_ratio: rounded_share(drift.limit_ratio),
         })
     }
 }

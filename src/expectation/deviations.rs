@@ -48,12 +48,12 @@ impl Deviations {
     pub(super) fn moved(&self, compared: &[Compared]) -> Vec<f64> {
         moved(compared, self.trend).collect()
     }
+}
 
-    /// Returns the standard deviation of the own deviations, if there are enough.
-    pub(super) fn spread(&self) -> Option<f64> {
-        let is_known = self.own.len() >= FEWEST_DEVIATIONS;
-        is_known.then(|| robust_deviation(&self.own)).flatten()
-    }
+/// Returns the standard deviation of own deviations, if there are enough.
+pub(super) fn spread(own: &[f64]) -> Option<f64> {
+    let is_known = own.len() >= FEWEST_DEVIATIONS;
+    is_known.then(|| robust_deviation(own)).flatten()
 }
 
 fn moved(compared: &[Compared], trend: f64) -> impl Iterator<Item = f64> {

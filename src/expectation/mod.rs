@@ -23,16 +23,19 @@
 //!
 //! Drift: the mean of the last seven own deviations without the highest and the lowest. The limit is 0.6 of
 //! the least threshold or 1.5 *σ* (four standard deviations of such a mean) below 0, whichever is farther;
-//! after a swing that lasts it is that far below the level to which the figures fell then.
+//! half of that once a decline has begun, until it ends. After a fall that was a swing and lasts it is that far
+//! below the level to which the figures fell.
 
 mod alerts;
 mod bounds;
 mod comparison;
 mod days;
 mod deviations;
+mod drift;
 mod statistics;
 
 pub use alerts::Alert;
 pub use bounds::{Bound, Bounds};
-pub use comparison::{CohortExpectation, Drift, PlatformExpectation, expect};
+pub use comparison::{CohortExpectation, PlatformExpectation, expect};
 pub use days::{HISTORY_DAYS, Kinds};
+pub use drift::Drift;
