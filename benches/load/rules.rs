@@ -13,11 +13,11 @@ use serde_json::{Value, json};
 
 use crate::program::{DEADLINE, Exporter, Running, free_port, get_encoded};
 
-/// How often rules are evaluated, and the exporter is scraped.
-const INTERVAL: Duration = Duration::from_secs(15);
+/// How often the rules are evaluated. The exporter is scraped once a minute.
+const INTERVAL: Duration = Duration::from_secs(10);
 
-/// How many evaluations are measured; the first ones after a scrape are slower.
-const EVALUATIONS: usize = 8;
+/// How many evaluations are measured.
+const EVALUATIONS: usize = 12;
 
 /// The goal for an evaluation of all groups, in seconds.
 pub(crate) const EVALUATION: f64 = 0.5;
@@ -60,8 +60,8 @@ impl Costs {
         let interval = format!("{}s", INTERVAL.as_secs());
         let config = json!({
             "global": {
-                "scrape_interval": interval,
-                "scrape_timeout": interval,
+                "scrape_interval": "1m",
+                "scrape_timeout": "1m",
                 "evaluation_interval": interval,
             },
             "rule_files": [rules],
