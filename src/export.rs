@@ -144,7 +144,7 @@ impl<W: Write> Writer<W> {
         comparisons: HashMap<AppId, Comparison>,
     ) -> io::Result<Self> {
         write_header(&mut output, Series::USERS.name, Series::USERS.help)?;
-        let summaries = GAUGES.map(|gauge| Ok((gauge, BufWriter::new(tempfile::tempfile()?))));
+        let summaries = GAUGES.map(|gauge| Ok((gauge, BufWriter::new(temporary_file()?))));
         Ok(Self::OpenMetrics(Box::new(OpenMetrics {
             output,
             step,
@@ -285,6 +285,17 @@ impl<W: Write> Writer<W> {
             Self::JsonLines(output) => Ok(output),
         }
     }
+}
+
+fn temporary_file() -> io::Result<File> {
+    tempfile::tempfile().map_err(|error| {
+        let directory = std::env::temp_dir();
+        let directory = directory.display();
+        io::Error::new(
+            error.kind(),
+            format!("no temporary file can be created in {directory} (set TMPDIR): {error}"),
+        )
+    })
 }
 
 fn write_header(output: &mut impl Write, name: &str, help: &str) -> io::Result<()> {
