@@ -53,6 +53,7 @@ fn main() {
         let lines = WindowLines {
             users: Some(page::users(appid, portrait, &Dimension::ALL)),
             past_users: None,
+            ..WindowLines::default()
         };
         page.publish(&snapshot, &[lines]);
     }

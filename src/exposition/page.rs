@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 use std::sync::{Arc, LazyLock, PoisonError, RwLock};
 
 use super::gzip::{Member, Piece};
-use super::summary::{GAUGES, Sink, SummaryGauge};
+use super::summary::GAUGES;
 use crate::calendar;
 use crate::portrait::{AppId, Cohort, Dimension, Portrait, Repair, Window};
 use crate::state::{AppSnapshot, Summary, WindowSnapshot};
@@ -24,6 +24,8 @@ pub struct WindowLines {
     pub users: Option<Piece>,
     /// Those of the days before it.
     pub past_users: Option<Piece>,
+    /// Those of what it amounts to, for each of [`GAUGES`].
+    pub summary: Vec<Piece>,
 }
 
 /// One metric and its rendering.
@@ -40,19 +42,20 @@ enum Content {
     Precomputed(fn(&WindowLines) -> Option<&Piece>),
     /// Whenever the app is published.
     Rendered(fn(&AppSnapshot, &mut Lines)),
-    /// Whenever the app is published, from the summaries of its portraits.
-    Summarized(fn(Window, &Summary, Sink<'_>)),
 }
 
-use Content::{Precomputed, Rendered, Summarized};
+use Content::{Precomputed, Rendered};
 
-const fn of_summary(gauge: SummaryGauge) -> Family {
-    Family {
-        name: gauge.name,
-        kind: "gauge",
-        help: gauge.help,
-        content: Summarized(gauge.series),
-    }
+/// Returns the family of one of [`GAUGES`].
+macro_rules! of_summary {
+    ($gauge:literal) => {
+        Family {
+            name: GAUGES[$gauge].name,
+            kind: "gauge",
+            help: GAUGES[$gauge].help,
+            content: Precomputed(|window| window.summary.get($gauge)),
+        }
+    };
 }
 
 /// A gauge that is exported as well.
@@ -97,13 +100,13 @@ const FAMILIES: &[Family] = &[
                absent for days that are not archived.",
         content: Precomputed(|window| window.past_users.as_ref()),
     },
-    of_summary(GAUGES[0]),
-    of_summary(GAUGES[1]),
-    of_summary(GAUGES[2]),
-    of_summary(GAUGES[3]),
-    of_summary(GAUGES[4]),
-    of_summary(GAUGES[5]),
-    of_summary(GAUGES[6]),
+    of_summary!(0),
+    of_summary!(1),
+    of_summary!(2),
+    of_summary!(3),
+    of_summary!(4),
+    of_summary!(5),
+    of_summary!(6),
     Family {
         name: Series::REFERENCE_DATE.name,
         kind: "gauge",
@@ -374,6 +377,19 @@ pub fn past_users(appid: &AppId, past: &[(u32, &Portrait)], dimensions: &[Dimens
     Piece::new(&lines.text)
 }
 
+/// Renders what a portrait amounts to, for each of [`GAUGES`].
+#[must_use]
+pub fn summary(appid: &AppId, window: Window, summary: &Summary) -> Vec<Piece> {
+    let texts = GAUGES.map(|gauge| {
+        let mut lines = Lines::new(gauge.name, appid);
+        (gauge.series)(window, summary, &mut |labels, value| {
+            lines.add(labels, value);
+        });
+        lines.text
+    });
+    Piece::of_all(&texts)
+}
+
 /// One app on the page: the pieces of its lines, by family.
 #[derive(Debug)]
 struct RenderedApp {
@@ -385,18 +401,8 @@ impl RenderedApp {
         let mut texts = Vec::new();
         for family in FAMILIES {
             let mut lines = Lines::new(family.name, &app.appid);
-            match family.content {
-                Precomputed(_) => {}
-                Rendered(render) => render(app, &mut lines),
-                Summarized(series) => {
-                    for window in &app.windows {
-                        if let Some(summary) = &window.summary {
-                            let mut sink =
-                                |labels: &[(&str, &str)], value: f64| lines.add(labels, value);
-                            series(window.window, summary, &mut sink);
-                        }
-                    }
-                }
+            if let Rendered(render) = family.content {
+                render(app, &mut lines);
             }
             texts.push(lines.text);
         }
@@ -407,7 +413,7 @@ impl RenderedApp {
             .zip(small)
             .map(|(family, small)| match family.content {
                 Precomputed(piece) => lines.iter().filter_map(piece).cloned().collect(),
-                Rendered(_) | Summarized(_) => vec![small],
+                Rendered(_) => vec![small],
             });
         Self {
             pieces: pieces.collect(),
@@ -598,7 +604,7 @@ mod tests {
         let app = snapshot(&[portrait.window]);
         let lines = WindowLines {
             users: Some(users(&app.appid, portrait, &Dimension::ALL)),
-            past_users: None,
+            ..WindowLines::default()
         };
         let page = Page::default();
         page.publish(&app, &[lines]);
@@ -764,7 +770,7 @@ mod tests {
     }
 
     /// What a portrait amounts to, with a figure for every gauge.
-    fn summary() -> Summary {
+    fn filled_summary() -> Summary {
         let bounds = |usual: f64| Bounds {
             usual,
             lower: usual / 2.0,
@@ -821,7 +827,6 @@ mod tests {
             panic!("two windows")
         };
         day_record.reference_date = Some(day());
-        day_record.summary = Some(Arc::new(summary()));
         day_record.settled = true;
         day_record.last_success_at = Some(at(8));
         day_record.last_poll_success = Some(true);
@@ -839,6 +844,7 @@ mod tests {
         let lines = WindowLines {
             users: Some(lines),
             past_users: Some(past_lines),
+            summary: super::summary(&app.appid, Window::OneDay, &filled_summary()),
         };
         page.publish(&app, &[lines, WindowLines::default()]);
         let text = text_of(page.all());

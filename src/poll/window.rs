@@ -135,14 +135,15 @@ impl WindowPoller {
         let mut dimensions = app.dimensions.clone();
         let users = page::users(&app.appid, &portrait, &dimensions);
         dimensions.retain(|dimension| app.past.dimensions.contains(dimension));
-        self.lines = WindowLines {
-            users: Some(users),
-            past_users: is_daily.then(|| page::past_users(&app.appid, &past, &dimensions)),
-        };
         let mut summary = Summary::new(&portrait, &self.past, &app.into());
         if !app.dimensions.contains(&Dimension::Platform) {
             summary.hide_platforms();
         }
+        self.lines = WindowLines {
+            users: Some(users),
+            past_users: is_daily.then(|| page::past_users(&app.appid, &past, &dimensions)),
+            summary: page::summary(&app.appid, portrait.window, &summary),
+        };
         self.snapshot.summary = Some(Arc::new(summary));
         self.snapshot.reference_date = Some(reference_date);
         self.snapshot.is_shown = true;

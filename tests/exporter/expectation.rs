@@ -110,7 +110,8 @@ impl App {
         Self {
             lines: WindowLines {
                 users: Some(page::users(&appid, &shown, &[Dimension::Platform])),
-                past_users: None,
+                summary: page::summary(&appid, Window::OneDay, &summary),
+                ..WindowLines::default()
             },
             snapshot: AppSnapshot {
                 name: appid.to_string(),
