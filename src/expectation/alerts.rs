@@ -4,7 +4,7 @@
 //! no Prometheus at hand. A test holds both together.
 
 use super::bounds::Bounds;
-use super::comparison::{CohortExpectation, PlatformExpectation};
+use super::comparison::{CohortExpectation, PlatformExpectation, float};
 use crate::portrait::Breakdown;
 
 /// An alert about the users of a cohort, without the names of the app and the cohort.
@@ -81,9 +81,4 @@ fn platform_alert(platform: &PlatformExpectation, bounds: Bounds, users: u64) ->
     } else {
         Some(Alert::PlatformUsersSwing(name))
     }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "nobody has 2^53 users")]
-fn float(users: u64) -> f64 {
-    users as f64
 }

@@ -3,7 +3,7 @@
 use std::ops::Index;
 
 use super::days::Kinds;
-use super::deviations::{Deviations, FEWEST_COMPARED, spread};
+use super::deviations::{Deviations, LAST_DAYS, spread};
 use super::statistics::{median, quantile};
 use crate::portrait::string_enum;
 
@@ -44,9 +44,6 @@ pub(super) struct Thresholds {
 /// How many standard deviations of the app's own deviations are no noise.
 const DEVIATIONS: f64 = 3.0;
 
-/// How many of the last own deviations a swing is compared with.
-const LAST_DEVIATIONS: usize = 3;
-
 impl Index<Bound> for Bounds {
     type Output = f64;
 
@@ -84,45 +81,47 @@ impl Thresholds {
     }
 }
 
-/// Returns the bounds of the value of the reference date, which is compared with these values.
+/// Returns the bounds of the value of the reference date, and the values that it is compared with.
+///
+/// With too few of these it is compared with the day before, if that is a day of work or a day off as well
+/// and the app is not known for longer.
 pub(super) fn bounds(
     values: &[Option<f64>],
     kinds: &Kinds,
-    compared: &[f64],
     deviations: &Deviations,
     thresholds: Thresholds,
-) -> Option<Bounds> {
+) -> Option<(Bounds, Vec<f64>)> {
+    let is_new = deviations.own.is_empty();
     let day_before = values.get(1).copied().flatten();
-    let day_before = day_before.filter(|_| !kinds.is_holiday(1));
-    let has_compared = compared.len() >= FEWEST_COMPARED;
-    let (usual, threshold) = if has_compared {
-        let usual = median(compared.iter().copied())?;
-        (usual, thresholds.threshold(&deviations.own))
-    } else {
-        (day_before?, 2.0 * thresholds.least)
+    let day_before = day_before.filter(|_| is_new && kinds.are_alike(0, 1));
+    let (usual, threshold, compared) = match deviations.comparable(values, kinds, 0) {
+        Some(compared) => {
+            let usual = median(compared.iter().copied())?;
+            (usual, thresholds.threshold(&deviations.own), compared)
+        }
+        None if kinds.is_holiday(0) => return None,
+        None => {
+            let compared = deviations.compared(values, kinds, 0);
+            let compared = compared.iter().map(|day| day.value).collect();
+            (day_before?, 2.0 * thresholds.least, compared)
+        }
     };
-    let mut single_days = compared.to_vec();
-    if deviations.own.is_empty() {
-        single_days.extend(day_before);
-    }
     let ignores_one_day = thresholds.ignores_one_day && spread(&deviations.own).is_some();
+    let rank = if ignores_one_day { 2.0 / 3.0 } else { 1.0 };
     let highest = |sign: f64| {
-        let single_days = single_days.iter().map(|day| sign * day);
-        let rank = if ignores_one_day { 2.0 / 3.0 } else { 1.0 };
+        let single_days = compared.iter().chain(&day_before).map(|day| sign * day);
         let single_day = quantile(single_days, rank).map(|day| day + threshold / 2.0);
-        let last = deviations
-            .own
-            .iter()
-            .take(LAST_DEVIATIONS)
-            .map(|own| sign * usual + beyond(sign * own, threshold));
+        let last = deviations.last.iter();
+        let last = last.map(|last| sign * usual + beyond(sign * last, threshold));
         let highest = single_day.into_iter().chain(last);
         sign * highest.fold(sign * usual + threshold, f64::max)
     };
-    Some(Bounds {
+    let bounds = Bounds {
         usual,
         lower: highest(-1.0),
         upper: highest(1.0),
-    })
+    };
+    Some((bounds, compared))
 }
 
 /// Returns what a deviation must exceed after this one to be another swing.
@@ -138,6 +137,6 @@ pub(super) fn is_fall(own: &[f64], thresholds: Thresholds) -> bool {
         return false;
     };
     let threshold = thresholds.threshold(before);
-    let mut last = before.iter().take(LAST_DEVIATIONS);
+    let mut last = before.iter().take(LAST_DAYS);
     -newest > threshold && last.all(|last| -newest > beyond(-last, threshold))
 }

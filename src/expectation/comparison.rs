@@ -2,7 +2,7 @@
 
 use super::bounds::{Bounds, Thresholds, bounds};
 use super::days::Kinds;
-use super::deviations::{Deviations, FEWEST_COMPARED};
+use super::deviations::{Deviations, Unit};
 use super::drift::{self, Drift};
 use super::statistics::median;
 use crate::config::Swing;
@@ -80,16 +80,14 @@ struct Counts<'a> {
     min_users: u64,
     thresholds: Thresholds,
     values: Vec<Option<f64>>,
-    compared: Vec<f64>,
     deviations: Deviations,
 }
 
 impl<'a> Counts<'a> {
     fn new(users: &[Option<u64>], kinds: &'a Kinds, swing: Swing) -> Self {
         let values: Vec<_> = users.iter().map(|users| users.map(logarithm)).collect();
-        let deviations = Deviations::new(&values, kinds, true);
         Self {
-            compared: deviations.moved(&kinds.compared(&values, 0)),
+            deviations: Deviations::new(&values, kinds, Unit::Users),
             thresholds: Thresholds {
                 least: -(1.0 - swing.threshold_ratio).ln(),
                 most: -LARGEST_FALL.ln(),
@@ -98,30 +96,30 @@ impl<'a> Counts<'a> {
             kinds,
             min_users: swing.min_users,
             values,
-            deviations,
         }
     }
 
     /// Returns bounds that are beyond what chance explains.
     fn bounds(&self) -> Option<Bounds> {
-        if self.kinds.is_holiday(0) {
-            return None;
-        }
         let Self {
             values,
             kinds,
-            compared,
             deviations,
             thresholds,
             ..
         } = self;
-        let bounds = bounds(values, kinds, compared, deviations, *thresholds)?.map(users);
+        let (bounds, compared) = bounds(values, kinds, deviations, *thresholds)?;
+        let mut bounds = bounds.map(users);
+        if bounds.usual == 0.0 {
+            // Users that come and go do not appear.
+            let highest = compared.into_iter().fold(f64::NEG_INFINITY, f64::max);
+            let highest = users(highest + thresholds.least / 2.0);
+            bounds.upper = bounds.upper.max(highest);
+        }
         let root = bounds.usual.sqrt();
-        Some(Bounds {
-            usual: bounds.usual,
-            lower: bounds.lower.min((root - CHANCE).max(0.0).powi(2)),
-            upper: bounds.upper.max((root + CHANCE).powi(2)),
-        })
+        bounds.lower = bounds.lower.min((root - CHANCE).max(0.0).powi(2));
+        bounds.upper = bounds.upper.max((root + CHANCE).powi(2));
+        Some(bounds.map(rounded))
     }
 
     fn total_bounds(&self) -> Option<Bounds> {
@@ -131,7 +129,7 @@ impl<'a> Counts<'a> {
             bounds.lower = 0.0;
             bounds.upper = bounds.upper.max(min_users - 1.0);
         }
-        Some(bounds.map(rounded))
+        Some(bounds)
     }
 
     /// Returns bounds that are crossed as well when a platform vanishes or appears.
@@ -149,22 +147,32 @@ impl<'a> Counts<'a> {
             let least = if bounds.usual > 0.0 { min_users } else { part };
             bounds.upper = bounds.upper.max(least - 1.0);
         }
-        Some(bounds.map(rounded))
+        Some(bounds)
     }
 
     fn drift(&self) -> Option<Drift> {
-        let usual = median(self.compared.iter().copied());
-        // A holiday is not compared, and a make-up workday is no regular day.
-        let newest = usual.filter(|_| self.kinds.is_regular(0));
-        let newest = newest.and_then(|usual| Some(self.values.first().copied()?? - usual));
-        let own: Vec<f64> = newest
-            .into_iter()
-            .chain(self.deviations.own.iter().copied())
-            .collect();
-        let drift = drift::drift(&own, self.thresholds)?;
-        let last = self.values.iter().flatten().take(7).copied();
-        let usual = users(median(last)?) / (1.0 + drift.ratio);
-        (usual >= float(self.min_users)).then(|| Drift {
+        let Self {
+            values,
+            kinds,
+            deviations,
+            thresholds,
+            ..
+        } = self;
+        // A make-up workday is no regular day, and a holiday is not compared.
+        let newest = values.first().copied().flatten();
+        let newest = newest.filter(|_| kinds.is_regular(0)).and_then(|value| {
+            let usual = median(deviations.comparable(values, kinds, 0)?)?;
+            Some((value, value - usual))
+        });
+        let (newest, newest_deviation) = newest.unzip();
+        let with = |newest: Option<f64>, own: &[f64]| -> Vec<f64> {
+            newest.into_iter().chain(own.iter().copied()).collect()
+        };
+        let own = with(newest_deviation, &deviations.own);
+        let values = with(newest, &deviations.own_values);
+        let drift = drift::drift(&own, *thresholds)?;
+        let usual = users(drift::together(&values)? - drift::together(&own)?);
+        (rounded(usual) >= float(self.min_users)).then(|| Drift {
             ratio: rounded_share(drift.ratio),
             limit_ratio: rounded_share(drift.limit_ratio),
         })
@@ -177,52 +185,37 @@ fn share_bounds(
     kinds: &Kinds,
     swing: Swing,
 ) -> Option<Bounds> {
+    let totals: Vec<_> = totals
+        .iter()
+        .map(|total| total.filter(|total| *total > 0).map(float))
+        .collect();
     let shares: Vec<_> = users
         .iter()
-        .zip(totals)
-        .map(|(users, total)| {
-            let total = total.filter(|total| *total > 0)?;
-            Some(float((*users)?) / float(total))
-        })
+        .zip(&totals)
+        .map(|(users, total)| Some(float((*users)?) / (*total)?))
         .collect();
-    let deviations = Deviations::new(&shares, kinds, false);
-    let compare = |values: &[Option<f64>]| {
-        if kinds.is_holiday(0) {
-            kinds.last_regular(values, 0)
-        } else {
-            kinds.compared(values, 0)
-        }
-    };
+    let deviations = Deviations::new(&shares, kinds, Unit::Share);
     let thresholds = Thresholds {
         least: LEAST_SHARE,
         most: f64::INFINITY,
         ignores_one_day: false,
     };
-    let compared = deviations.moved(&compare(&shares));
-    let bounds = bounds(&shares, kinds, &compared, &deviations, thresholds)?;
+    let (mut bounds, compared) = bounds(&shares, kinds, &deviations, thresholds)?;
     let total = (*totals.first()?)?;
-    if total < swing.min_users {
-        return Some(
-            Bounds {
-                lower: 0.0,
-                upper: 1.0,
-                ..bounds
-            }
-            .map(rounded_share),
-        );
+    if total < float(swing.min_users) {
+        bounds.lower = 0.0;
+        bounds.upper = 1.0;
+        return Some(bounds.map(rounded_share));
     }
-    let totals: Vec<_> = totals.iter().map(|total| total.map(float)).collect();
-    let others: f64 = if compared.len() >= FEWEST_COMPARED {
-        compare(&totals).iter().map(|day| day.value).sum()
+    let others: f64 = if compared.len() > 1 {
+        let compared = deviations.compared(&totals, kinds, 0);
+        compared.iter().map(|day| day.value).sum()
     } else {
         totals[1]?
     };
-    let chance = 2.0 * (1.0 / float(total) + 1.0 / others).sqrt();
-    let bounds = Bounds {
-        usual: bounds.usual,
-        lower: bounds.lower.min(bounds.usual - chance).max(0.0),
-        upper: bounds.upper.max(bounds.usual + chance).min(1.0),
-    };
+    let chance = 2.0 * (1.0 / total + 1.0 / others).sqrt();
+    bounds.lower = bounds.lower.min(bounds.usual - chance).max(0.0);
+    bounds.upper = bounds.upper.max(bounds.usual + chance).min(1.0);
     Some(bounds.map(rounded_share))
 }
 
@@ -241,7 +234,7 @@ fn users(logarithm: f64) -> f64 {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "nobody has 2^53 users")]
-fn float(users: u64) -> f64 {
+pub(super) fn float(users: u64) -> f64 {
     users as f64
 }
 
@@ -259,7 +252,7 @@ mod tests {
     use chrono::NaiveDate;
 
     use super::*;
-    use crate::calendar::Holidays;
+    use crate::calendar::{self, DayKind, Holidays};
     use crate::expectation::{Alert, HISTORY_DAYS};
 
     /// A Saturday without holidays near it.
@@ -290,7 +283,11 @@ mod tests {
 
     /// Returns the bounds of all users after these days, without holidays.
     fn bounds(days: &[Option<Breakdown>]) -> (f64, f64, f64) {
-        let expected = expected(days, SATURDAY, &Holidays::none());
+        bounds_on(SATURDAY, days)
+    }
+
+    fn bounds_on(date: &str, days: &[Option<Breakdown>]) -> (f64, f64, f64) {
+        let expected = expected(days, date, &Holidays::none());
         let Bounds {
             usual,
             lower,
@@ -447,16 +444,45 @@ mod tests {
 
     #[test]
     fn with_fewer_than_two_comparable_days_the_day_before_counts_with_double_margin() {
-        assert_eq!(bounds(&users(2, |_| 1_000)), (1_000.0, 422.5, 2_366.86));
+        const FRIDAY: &str = "2026-11-20";
+        let double = (1_000.0, 422.5, 2_366.86);
+        assert_eq!(bounds_on(FRIDAY, &users(2, |_| 1_000)), double);
         // The same weekday must agree.
         let days = users(8, |ago| if ago == 7 { 616 } else { 1_000 });
-        let (_, lower, _) = bounds(&days);
+        let (_, lower, _) = bounds_on(FRIDAY, &days);
         assert!((lower - 616.0 * 0.65).abs() < 0.01, "{lower}");
-        assert_eq!(bounds(&users(15, |_| 1_000)), (1_000.0, 650.0, 1_538.46));
-        let alone = users(1, |_| 1_000);
-        let nothing = expected(&alone, SATURDAY, &Holidays::none());
-        assert_eq!((nothing.users, nothing.drift), (None, None));
-        assert_eq!(nothing.platforms[0].users, None);
+        let two_weeks = users(15, |_| 1_000);
+        assert_eq!(bounds_on(FRIDAY, &two_weeks), (1_000.0, 650.0, 1_538.46));
+        let expected = |days: &[_], date| expected(days, date, &Holidays::none());
+        let alone = expected(&users(1, |_| 1_000), FRIDAY);
+        assert_eq!((alone.users, alone.drift), (None, None));
+        assert_eq!(alone.platforms[0].users, None);
+        // A Saturday is not compared with a Friday, nor is a day of an app that is known for long.
+        assert_eq!(expected(&users(2, |_| 1_000), SATURDAY).users, None);
+        let mut known = users(113, |_| 1_000);
+        for week in 1..=16 {
+            known[7 * week] = None;
+        }
+        assert_eq!(expected(&known, FRIDAY).users, None);
+    }
+
+    #[test]
+    fn the_fewest_users_that_are_of_interest_are_exact() {
+        for least in 1..=1_000 {
+            let swing = Swing {
+                min_users: least,
+                ..Swing::default()
+            };
+            let kinds = Kinds::new(day(SATURDAY), &Holidays::none());
+            for (usual, is_of_interest) in [(least, true), (least - 1, false)] {
+                let mut days = users(57, |_| usual);
+                days[0] = Some(platforms(&[("iPhone", 0)]));
+                let bounds = expect(&days, &kinds, swing).users.unwrap();
+                // Fewer than six vanish by chance.
+                let is_swing = is_of_interest && least > 5;
+                assert_eq!(bounds.lower > 0.0, is_swing, "{usual} of {least}");
+            }
+        }
     }
 
     #[test]
@@ -485,11 +511,8 @@ mod tests {
         // Weekends and holidays have a third of the users.
         let office = |date: &str| {
             let days = (0..).take(HISTORY_DAYS + 1).map(|ago| {
-                let kind = china.kind(crate::calendar::days_before(day(date), ago));
-                let is_off = matches!(
-                    kind,
-                    crate::calendar::DayKind::Weekend | crate::calendar::DayKind::Holiday
-                );
+                let kind = china.kind(calendar::days_before(day(date), ago));
+                let is_off = matches!(kind, DayKind::Weekend | DayKind::Holiday);
                 Some(platforms(&[("iPhone", if is_off { 300 } else { 1_000 })]))
             });
             days.collect::<Vec<_>>()
@@ -529,6 +552,93 @@ mod tests {
                 .alerts(office("2026-10-01")[0].as_ref().unwrap())
                 .contains(&Alert::UsersSwing)
         );
+    }
+
+    #[test]
+    fn a_change_that_begins_on_a_make_up_workday_is_a_swing_once() {
+        let china = Holidays::china();
+        let begin = day("2026-10-10");
+        for (date, alerts) in [("2026-10-10", 1), ("2026-10-11", 0), ("2026-10-12", 0)] {
+            let days: Vec<_> = (0..)
+                .take(HISTORY_DAYS + 1)
+                .map(|ago| {
+                    let is_later = calendar::days_before(day(date), ago) >= begin;
+                    Some(platforms(&[("iPhone", if is_later { 400 } else { 1_000 })]))
+                })
+                .collect();
+            let expected = expected(&days, date, &china);
+            let found = expected.alerts(days[0].as_ref().unwrap());
+            assert_eq!(found.len(), alerts, "{date}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn shares_of_a_holiday_are_reported_on_its_first_day_only() {
+        let china = Holidays::china();
+        let of = |date: NaiveDate| {
+            let is_off = matches!(china.kind(date), DayKind::Weekend | DayKind::Holiday);
+            let (windows, iphone) = if is_off { (20, 280) } else { (400, 600) };
+            Some(platforms(&[("Windows", windows), ("iPhone", iphone)]))
+        };
+        for day_of_month in 1..=8 {
+            let date = format!("2026-10-0{day_of_month}");
+            let days = (0..)
+                .take(HISTORY_DAYS + 1)
+                .map(|ago| of(calendar::days_before(day(&date), ago)));
+            let days: Vec<_> = days.collect();
+            let expected = expected(&days, &date, &china);
+            let found = expected.alerts(days[0].as_ref().unwrap());
+            assert_eq!(found.is_empty(), day_of_month > 1, "{date}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn a_decline_goes_on_through_a_holiday() {
+        let china = Holidays::china();
+        let of = |date: NaiveDate| {
+            let declining = (date - day("2026-09-10")).num_days().clamp(0, 28);
+            let left = 0.97_f64.powf(declining as f64);
+            let part = if china.kind(date) == DayKind::Holiday {
+                0.2
+            } else {
+                1.0
+            };
+            Some(platforms(&[("iPhone", near(300.0 * left * part, 0))]))
+        };
+        for date in ["2026-09-30", "2026-10-01", "2026-10-05", "2026-10-07"] {
+            let days = (0..)
+                .take(HISTORY_DAYS + 1)
+                .map(|ago| of(calendar::days_before(day(date), ago)));
+            let days: Vec<_> = days.collect();
+            let expected = expected(&days, date, &china);
+            assert_eq!(
+                expected.alerts(days[0].as_ref().unwrap()),
+                [Alert::UsersDrift],
+                "{date}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_limit_of_a_decline_is_negative() {
+        for factor in [1.2, 1.6, 2.0] {
+            let days = users(113, |ago| match ago {
+                0..=5 => near(1_000.0 * factor, ago),
+                6 => 300,
+                _ => near(1_000.0, ago),
+            });
+            let drift = expected(&days, SATURDAY, &Holidays::none()).drift.unwrap();
+            assert!(drift.limit_ratio < 0.0, "{factor}: {drift:?}");
+        }
+    }
+
+    #[test]
+    fn a_platform_that_comes_and_goes_does_not_appear() {
+        let alerts = alerts_of(113, |ago| {
+            let harmony = if ago % 28 == 0 { 15 } else { 0 };
+            vec![("iPhone", 1_000), ("Harmony", harmony)]
+        });
+        assert!(alerts.is_empty(), "{alerts:?}");
     }
 
     /// Returns the alerts about platforms that change on the last day, or had changed before.

@@ -45,25 +45,36 @@ impl Kinds {
         !matches!(self.0[ago], DayKind::Holiday | DayKind::MakeupWorkday)
     }
 
-    /// Returns those of `values` that a day is compared with, the newest first; none for a holiday.
-    pub(super) fn compared(&self, values: &[Option<f64>], ago: usize) -> Vec<Compared> {
-        let step = match self.0[ago] {
-            DayKind::Holiday => return Vec::new(),
-            DayKind::MakeupWorkday => 1,
-            DayKind::Workday | DayKind::Weekend | DayKind::Unknown => 7,
+    /// Returns `true` if people work on both days, or on neither; or if that is not known.
+    pub(super) fn are_alike(&self, one: usize, other: usize) -> bool {
+        let is_off = |ago: usize| match self.0[ago] {
+            DayKind::Weekend | DayKind::Holiday => Some(true),
+            DayKind::Workday | DayKind::MakeupWorkday => Some(false),
+            DayKind::Unknown => None,
         };
-        self.last(values, ago, step, |kinds, day| {
-            if step == 1 {
-                kinds.0[day] == DayKind::Workday
-            } else {
-                kinds.is_regular(day)
-            }
-        })
+        is_off(one)
+            .zip(is_off(other))
+            .is_none_or(|(one, other)| one == other)
     }
 
-    /// Returns those of `values` that a holiday is compared with if its kind is of no importance.
-    pub(super) fn last_regular(&self, values: &[Option<f64>], ago: usize) -> Vec<Compared> {
-        self.last(values, ago, 1, |kinds, day| !kinds.is_holiday(day))
+    /// Returns those of `values` that a day is compared with, the newest first; for a holiday the last days
+    /// that are none, if there `is_compared_on_holidays`.
+    pub(super) fn compared(
+        &self,
+        values: &[Option<f64>],
+        ago: usize,
+        is_compared_on_holidays: bool,
+    ) -> Vec<Compared> {
+        match self.0[ago] {
+            DayKind::Holiday if !is_compared_on_holidays => Vec::new(),
+            DayKind::Holiday => self.last(values, ago, 1, |day| !self.is_holiday(day)),
+            DayKind::MakeupWorkday => {
+                self.last(values, ago, 1, |day| self.0[day] == DayKind::Workday)
+            }
+            DayKind::Workday | DayKind::Weekend | DayKind::Unknown => {
+                self.last(values, ago, 7, |day| self.is_regular(day))
+            }
+        }
     }
 
     fn last(
@@ -71,11 +82,11 @@ impl Kinds {
         values: &[Option<f64>],
         ago: usize,
         step: usize,
-        is_eligible: impl Fn(&Self, usize) -> bool,
+        is_eligible: impl Fn(usize) -> bool,
     ) -> Vec<Compared> {
         let end = values.len().min(self.0.len()).min(ago + MAX_AGE + 1);
         let days = (ago + step..end).step_by(step);
-        let days = days.filter(|day| is_eligible(self, *day));
+        let days = days.filter(|day| is_eligible(*day));
         #[expect(clippy::cast_precision_loss, reason = "an age is at most 56 days")]
         let values = days.filter_map(|day| {
             Some(Compared {

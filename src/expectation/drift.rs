@@ -43,8 +43,8 @@ pub(super) fn drift(own: &[f64], thresholds: Thresholds) -> Option<Drift> {
     })
 }
 
-/// Returns how far the newest days together are from usual.
-fn together(own: &[f64]) -> Option<f64> {
+/// Returns the mean of the values of the newest days together.
+pub(super) fn together(own: &[f64]) -> Option<f64> {
     trimmed_mean(own.get(..WEEK)?)
 }
 
@@ -62,7 +62,7 @@ fn lasting_fall(own: &[f64], thresholds: Thresholds) -> f64 {
         if is_fall(&own[day..], thresholds) {
             // What is usual follows later, so later deviations are smaller.
             let first_week = own[..=day].iter().rev().take(WEEK).copied();
-            return median(first_week).unwrap_or_default();
+            return median(first_week).unwrap_or_default().min(0.0);
         }
     }
     0.0
