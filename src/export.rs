@@ -7,9 +7,13 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{self, BufWriter, Seek as _, Write};
+use std::path::Path;
 use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
+use flate2::Compression;
+use flate2::read::DeflateDecoder;
+use flate2::write::DeflateEncoder;
 use serde::{Deserialize, Serialize};
 
 use crate::archive::Record;
@@ -105,7 +109,7 @@ pub struct OpenMetrics<W> {
     /// How days of apps are compared; of others, as by default.
     comparisons: HashMap<AppId, Comparison>,
     /// The samples of what each portrait amounts to: families of their own, so they are written later.
-    summaries: Vec<(SummaryGauge, BufWriter<File>)>,
+    summaries: Vec<(SummaryGauge, DeflateEncoder<BufWriter<File>>)>,
     /// When each reference date was shown: the last family.
     reference_dates: Vec<Shown>,
 }
@@ -114,7 +118,7 @@ struct Day {
     appid: AppId,
     known_at: DateTime<Utc>,
     portrait: Portrait,
-    summary: Option<Summary>,
+    summary: Summary,
     dimensions: Vec<Dimension>,
 }
 
@@ -131,7 +135,8 @@ struct Shown {
 
 impl<W: Write> Writer<W> {
     /// Starts OpenMetrics with samples at multiples of `step`, and none after `now`. `comparisons` are
-    /// those of apps that are not compared as by default.
+    /// those of apps that are not compared as by default; temporary files, which are small, are created in
+    /// `directory`.
     ///
     /// # Errors
     ///
@@ -142,9 +147,15 @@ impl<W: Write> Writer<W> {
         stale_after: Duration,
         now: DateTime<Utc>,
         comparisons: HashMap<AppId, Comparison>,
+        directory: &Path,
     ) -> io::Result<Self> {
         write_header(&mut output, Series::USERS.name, Series::USERS.help)?;
-        let summaries = GAUGES.map(|gauge| Ok((gauge, BufWriter::new(temporary_file()?))));
+        let summaries = GAUGES.map(|gauge| {
+            // That of an archive may be read-only.
+            let file = tempfile::tempfile_in(directory).or_else(|_| tempfile::tempfile())?;
+            let encoder = DeflateEncoder::new(BufWriter::new(file), Compression::fast());
+            Ok((gauge, encoder))
+        });
         Ok(Self::OpenMetrics(Box::new(OpenMetrics {
             output,
             step,
@@ -203,11 +214,12 @@ impl<W: Write> Writer<W> {
                 writer.past.insert(&portrait);
                 writer.past.align(&mut portrait, &BTreeMap::new(), []);
                 let appid = record.key.appid.clone();
-                let summary = dimensions.contains(&Dimension::Platform).then(|| {
-                    let comparison = writer.comparisons.get(&appid);
-                    let comparison = comparison.cloned().unwrap_or_default();
-                    Summary::new(&portrait, &writer.past, &comparison)
-                });
+                let default = Comparison::default();
+                let comparison = writer.comparisons.get(&appid).unwrap_or(&default);
+                let mut summary = Summary::new(&portrait, &writer.past, comparison);
+                if !dimensions.contains(&Dimension::Platform) {
+                    summary.hide_platforms();
+                }
                 writer.pending = Some(Box::new(Day {
                     appid,
                     known_at: known_at(record),
@@ -287,17 +299,6 @@ impl<W: Write> Writer<W> {
     }
 }
 
-fn temporary_file() -> io::Result<File> {
-    tempfile::tempfile().map_err(|error| {
-        let directory = std::env::temp_dir();
-        let directory = directory.display();
-        io::Error::new(
-            error.kind(),
-            format!("no temporary file can be created in {directory} (set TMPDIR): {error}"),
-        )
-    })
-}
-
 fn write_header(output: &mut impl Write, name: &str, help: &str) -> io::Result<()> {
     write!(output, "# TYPE {name} gauge\n# HELP {name} {help}\n")
 }
@@ -373,17 +374,15 @@ impl<W: Write> OpenMetrics<W> {
             let series = page::series_of_users(&shown.appid, window, cohort, dimension, name);
             write_samples(&mut self.output, &series, users, &shown, self.step)?;
         }
-        if let Some(summary) = &day.summary {
-            for (gauge, samples) in &mut self.summaries {
-                let mut result = Ok(());
-                (gauge.series)(window, summary, &mut |labels, value| {
-                    let series = page::series(gauge.name, &shown.appid, labels);
-                    if result.is_ok() {
-                        result = write_samples(samples, &series, value, &shown, self.step);
-                    }
-                });
-                result?;
-            }
+        for (gauge, samples) in &mut self.summaries {
+            let mut result = Ok(());
+            (gauge.series)(window, &day.summary, &mut |labels, value| {
+                let series = page::series(gauge.name, &shown.appid, labels);
+                if result.is_ok() {
+                    result = write_samples(samples, &series, value, &shown, self.step);
+                }
+            });
+            result?;
         }
         self.reference_dates.push(shown);
         Ok(())
@@ -391,11 +390,12 @@ impl<W: Write> OpenMetrics<W> {
 
     fn write_summaries(&mut self) -> io::Result<()> {
         for (gauge, samples) in self.summaries.drain(..) {
-            let mut samples = samples.into_inner()?;
-            if samples.stream_position()? > 0 {
+            let is_empty = samples.total_in() == 0;
+            let mut samples = samples.finish()?.into_inner()?;
+            if !is_empty {
                 write_header(&mut self.output, gauge.name, gauge.help)?;
                 samples.rewind()?;
-                io::copy(&mut samples, &mut self.output)?;
+                io::copy(&mut DeflateDecoder::new(samples), &mut self.output)?;
             }
         }
         Ok(())
@@ -497,7 +497,15 @@ mod tests {
     fn samples(step: TimeDelta, now: &str, records: &[Record]) -> Vec<(String, u64)> {
         let mut output = Vec::new();
         feed(
-            Writer::open_metrics(&mut output, step, STALE_AFTER, utc(now), HashMap::new()).unwrap(),
+            Writer::open_metrics(
+                &mut output,
+                step,
+                STALE_AFTER,
+                utc(now),
+                HashMap::new(),
+                &std::env::temp_dir(),
+            )
+            .unwrap(),
             records,
         );
         let text = String::from_utf8(output).unwrap();
@@ -606,6 +614,7 @@ mod tests {
                 STALE_AFTER,
                 now,
                 HashMap::new(),
+                &std::env::temp_dir(),
             )
             .unwrap()
         };
@@ -652,6 +661,7 @@ mod tests {
                 STALE_AFTER,
                 now,
                 HashMap::new(),
+                &std::env::temp_dir(),
             )
             .unwrap(),
             &records,
@@ -689,8 +699,15 @@ mod tests {
         let records: Vec<_> = records.collect();
         let comparisons = HashMap::from([(records[0].key.appid.clone(), comparison)]);
         let step = TimeDelta::days(1);
-        let mut writer =
-            Writer::open_metrics(&mut output, step, STALE_AFTER, now, comparisons).unwrap();
+        let mut writer = Writer::open_metrics(
+            &mut output,
+            step,
+            STALE_AFTER,
+            now,
+            comparisons,
+            &std::env::temp_dir(),
+        )
+        .unwrap();
         for (number, record) in records.iter().enumerate() {
             let mut portrait = Portrait::new(Window::OneDay, record.key.reference_date);
             let platforms = portrait.breakdown_mut(Cohort::New, Dimension::Platform);
@@ -797,7 +814,7 @@ mod tests {
         fn no_archived_date_whatever_panics(records in records(), stale_days in 1_u64..=400) {
             let stale_after = Duration::from_hours(24 * stale_days);
             let now = utc("2026-11-22T00:00:00Z");
-            feed(Writer::open_metrics(io::sink(), TimeDelta::days(1), stale_after, now, HashMap::new()).unwrap(), &records);
+            feed(Writer::open_metrics(io::sink(), TimeDelta::days(1), stale_after, now, HashMap::new(), &std::env::temp_dir()).unwrap(), &records);
             feed(Writer::csv(io::sink(), HashMap::new(), false).unwrap(), &records);
             feed(Writer::json_lines(io::sink()), &records);
         }

@@ -115,10 +115,7 @@ fn beside(path: &Path, archive: &Store) -> io::Result<(PathBuf, NamedTempFile)> 
         }
         Err(_) => (path.to_owned(), None),
     };
-    let directory = match path.parent() {
-        Some(directory) if directory != Path::new("") => directory,
-        _ => Path::new("."),
-    };
+    let directory = directory_of(&path);
     if !directory.is_dir() {
         let problem = format!("no such directory: {}", directory.display());
         return Err(io::Error::other(problem));
@@ -132,6 +129,13 @@ fn beside(path: &Path, archive: &Store) -> io::Result<(PathBuf, NamedTempFile)> 
         file.as_file().set_permissions(permissions)?;
     }
     Ok((path, file))
+}
+
+fn directory_of(file: &Path) -> &Path {
+    match file.parent() {
+        Some(directory) if directory != Path::new("") => directory,
+        _ => Path::new("."),
+    }
 }
 
 /// What is exported, and how.
@@ -174,7 +178,10 @@ impl Export<'_> {
                 let apps = config.map_or(&[][..], |config| &config.apps);
                 let comparisons = apps.iter().map(|app| (app.appid.clone(), app.into()));
                 let step = step.unwrap_or(STEP);
-                Writer::open_metrics(output, step, stale_after, now, comparisons.collect())
+                let comparisons = comparisons.collect();
+                let file = flags.output.as_deref().filter(|path| *path != "-");
+                let directory = file.map_or(&*flags.storage_path, directory_of);
+                Writer::open_metrics(output, step, stale_after, now, comparisons, directory)
             }
             ExportFormat::Csv => {
                 let apps = config.map_or(&[][..], |config| &config.apps);

@@ -64,8 +64,8 @@ mappings! {
         pub(super) swing: Option<RawSwing>,
         pub(super) holidays: Option<RawHolidays>,
         pub(super) archive: Option<RawArchive>,
-        /// How far the newest portrait may lie behind yesterday before its `wxapp_portrait_users` are
-        /// removed; its timestamps stay.
+        /// How far the newest portrait may lie behind yesterday before its `wxapp_portrait_users`, and what
+        /// is derived from them, are removed; its timestamps stay.
         pub(super) stale_after: Option<Text>,
         /// Files with further apps, each a list as under `apps`; `*`, `?` and `[a-z]` match parts of a
         /// name, `**` any directories.

@@ -6,20 +6,24 @@
 //!
 //! 1. A day is compared with the last four of the same weekday that are archived and neither public
 //!    holidays nor make-up workdays; a make-up workday with the last four workdays; a holiday with none
-//!    (its shares with the last four days that are no holidays).
+//!    (its shares with the last four days that are no holidays). Two are enough.
 //! 2. Trend *t*: the median over 56 days of (*x* − median of the days compared) ÷ their mean age in days;
-//!    0 for shares. A compared day of age *a* counts as *m* = *x* + *t a*. Usual *u* is the median of the *m*.
+//!    0 for shares, and with fewer than 21 such days. A compared day of age *a* counts as *m* = *x* + *t a*.
+//!    Usual *u* is the median of the *m*.
 //! 3. Own deviations *e* = *x* − *u* of these 56 days, except holidays and make-up workdays;
 //!    *σ* = 1.4826 · median |*e* − median *e*|.
 //! 4. Threshold *T* = 3 *σ*, at most ln(1 / 0.35), and at least −ln(1 − `threshold_ratio`) (shares: at
-//!    least 0.1). With fewer than 21 own deviations the least one; with fewer than two days to compare
-//!    with, twice that, compared with the day before alone.
-//! 5. A swing is below *u* − *T*, below the second lowest *m* − *T*/2 (shares and fewer than 21 own
-//!    deviations: the lowest), and below *u* + *e* − *T*/2 for each of the last three own deviations *e*, − *T*
-//!    where −*e* > *T*: a change that lasts is a swing once. Above, the same with opposite signs.
+//!    least 0.1). With fewer than 21 own deviations the least one. While there is none, and fewer than two
+//!    days to compare with, *u* is the day before, if people work on both days or on neither, and *T* twice
+//!    the least.
+//! 5. A swing is below *u* − *T*; below the quantile 1/3 of the *m*, − *T*/2 (shares and fewer than 21 own
+//!    deviations: the lowest, the day before included while there are none); and below *u* + *d* − *T*/2 for the
+//!    deviations *d* of each of the last three days, of whatever kind, − *T* where −*d* > *T*: a change that
+//!    lasts is a swing once. Above, the same with opposite signs.
 //! 6. It is more than chance: √users differs from √usual by more than 2.2; a share by more than
 //!    2 √(1/n + 1/N), four standard deviations, for n users now and N on the days compared.
-//! 7. It is of enough people, see `min_users`; a fifth of them for a platform that vanishes or appears.
+//! 7. It is of enough people, `min_users` usually or on the day; a fifth of them for a platform that vanishes
+//!    or appears.
 //!
 //! Drift: the mean of the last seven own deviations without the highest and the lowest. The limit is 0.6 of
 //! the least threshold or 1.5 *σ* (four standard deviations of such a mean) below 0, whichever is farther;

@@ -853,6 +853,17 @@ mod tests {
     }
 
     #[test]
+    fn every_gauge_of_a_summary_is_on_the_page() {
+        for gauge in GAUGES {
+            assert!(
+                FAMILIES.iter().any(|family| family.name == gauge.name),
+                "{}",
+                gauge.name
+            );
+        }
+    }
+
+    #[test]
     fn apps_share_their_families_and_are_sorted() {
         let page = Page::default();
         for name in ["b", "a", "c"] {

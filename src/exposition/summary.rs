@@ -1,7 +1,7 @@
 //! The gauges that show what a portrait amounts to: cohorts, what is expected of them, and the kind of
 //! day. Used by the page and by the export of past days.
 
-use crate::expectation::{Bound, Bounds, CohortExpectation, PlatformExpectation};
+use crate::expectation::{Bound, Bounds, CohortExpectation, Drift, PlatformExpectation};
 use crate::portrait::{Cohort, Window};
 use crate::state::Summary;
 
@@ -77,26 +77,14 @@ const EXPECTED_PLATFORM_SHARE: SummaryGauge = SummaryGauge {
 const DRIFT: SummaryGauge = SummaryGauge {
     name: "wxapp_portrait_drift_ratio",
     help: "How far the last seven comparable days together (window 1d) were from what was usual for them: -0.31 is 31% below.",
-    series: |_, summary, sink| {
-        for (cohort, expected) in expectations(summary) {
-            if let Some(drift) = expected.drift {
-                sink(&[("cohort", cohort.as_str())], drift.ratio);
-            }
-        }
-    },
+    series: |_, summary, sink| add_drifts(summary, |drift| drift.ratio, sink),
 };
 
 /// Below which drift is a slow decline.
 const DRIFT_LIMIT: SummaryGauge = SummaryGauge {
     name: "wxapp_portrait_drift_limit_ratio",
     help: "The wxapp_portrait_drift_ratio below which users decline slowly; negative.",
-    series: |_, summary, sink| {
-        for (cohort, expected) in expectations(summary) {
-            if let Some(drift) = expected.drift {
-                sink(&[("cohort", cohort.as_str())], drift.limit_ratio);
-            }
-        }
-    },
+    series: |_, summary, sink| add_drifts(summary, |drift| drift.limit_ratio, sink),
 };
 
 /// What kind of day the reference date is.
@@ -115,6 +103,14 @@ const REFERENCE_DAY: SummaryGauge = SummaryGauge {
 fn expectations(summary: &Summary) -> impl Iterator<Item = (Cohort, &CohortExpectation)> {
     let cohorts = summary.cohorts();
     cohorts.map(|(cohort, of_cohort)| (cohort, &of_cohort.expected))
+}
+
+fn add_drifts(summary: &Summary, ratio: impl Fn(Drift) -> f64, sink: Sink<'_>) {
+    for (cohort, expected) in expectations(summary) {
+        if let Some(drift) = expected.drift {
+            sink(&[("cohort", cohort.as_str())], ratio(drift));
+        }
+    }
 }
 
 fn add_platforms(

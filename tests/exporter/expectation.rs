@@ -11,7 +11,7 @@ use chrono::NaiveDate;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use serde_json::{Value, json};
-use wxapp_portrait_exporter::calendar::{self, Holidays};
+use wxapp_portrait_exporter::calendar::{self, DayKind, Holidays};
 use wxapp_portrait_exporter::config::Swing;
 use wxapp_portrait_exporter::expectation::Alert;
 use wxapp_portrait_exporter::exposition::page::{self, Page, WindowLines};
@@ -152,9 +152,13 @@ fn history(past: &mut PastDays, day: NaiveDate, random: &mut StdRng) -> Portrait
         Cohort::ALL.map(|_| [draw(""); PLATFORMS.len()])
     };
     let appears = random.random_bool(0.2);
+    // Fewer people on days off, and other platforms.
+    let off = [[1.0; PLATFORMS.len()], [0.1, 0.4, 0.4, 0.4]][random.random_range(0..2)];
+    let china = Holidays::china();
     let mut shown = Portrait::new(Window::OneDay, day);
     for ago in (0..known).rev() {
-        let mut portrait = Portrait::new(Window::OneDay, calendar::days_before(day, ago));
+        let date = calendar::days_before(day, ago);
+        let mut portrait = Portrait::new(Window::OneDay, date);
         for cohort in Cohort::ALL {
             let of_day = random.random_range(-1.0..1.0_f64) * noise * 1.7;
             let days = f64::from(u32::try_from(declining.saturating_sub(ago)).unwrap());
@@ -163,6 +167,9 @@ fn history(past: &mut PastDays, day: NaiveDate, random: &mut StdRng) -> Portrait
                 let mut users = means[cohort as usize][index] * of_day.exp() * decline.powf(days);
                 if ago < lasting {
                     users *= left[cohort as usize][index];
+                }
+                if matches!(china.kind(date), DayKind::Weekend | DayKind::Holiday) {
+                    users *= off[index];
                 }
                 if appears && index == 1 && ago > 0 {
                     users = 0.0;

@@ -214,24 +214,15 @@ async fn the_demo_needs_nothing_and_leaves_nothing() {
                 assert_eq!(days, Some(60.0), "{app} {window}");
             }
         }
-        let (_, status) = exporter.get("/api/v1/status").await;
-        let status: Value = serde_json::from_str(&status).unwrap();
-        let archive =
-            rusqlite::Connection::open(status["archive"]["path"].as_str().unwrap()).unwrap();
-        let iphones: Vec<i64> = archive
-            .prepare(
-                "SELECT figures ->> '$.active.platform.iPhone' FROM portraits
-             WHERE appid = ?1 AND window = '1d' ORDER BY reference_date DESC LIMIT 2",
-            )
-            .unwrap()
-            .query_map([apps[1]], |row| row.get(0))
-            .unwrap()
-            .map(Result::unwrap)
-            .collect();
-        assert!(
-            iphones[0] * 2 < iphones[1],
-            "a swing yesterday: {iphones:?}"
-        );
+        let iphones = |name, labels: [(&str, &str); 2]| {
+            let iphones = [("appid", apps[1]), ("cohort", "active"), ("name", "iPhone")];
+            page.value(name, &[&iphones[..], &labels].concat()).unwrap()
+        };
+        let of_window = [("window", "1d"), ("dimension", "platform")];
+        let users = iphones("wxapp_portrait_users", of_window);
+        let lower = [("bound", "lower"), ("appid", apps[1])];
+        let lower = iphones("wxapp_portrait_expected_platform_users", lower);
+        assert!(users < lower, "a swing yesterday: {users}, {lower}");
         // In the first minutes of a day nothing is due, as the day before is not requested yet.
         if asked_days() == 2 {
             exporter
