@@ -280,7 +280,7 @@ http_server_config: {headers: {X-Frame-Options: sameorigin, Strict-Transport-Sec
 #[tokio::test]
 async fn nothing_is_served_while_the_web_configuration_is_invalid() {
     let place = Place::new("USERS\n").await;
-    let exporter = place.start().await;
+    let mut exporter = place.start().await;
     let metrics = exporter.url("http", "/metrics");
     assert_eq!(place.curl(&metrics, &["--user", USER]).0, 200);
     place.configure("basic_auth_users: {alice: plain}\n");
@@ -298,6 +298,7 @@ async fn nothing_is_served_while_the_web_configuration_is_invalid() {
         page.contains("\nwxapp_portrait_web_config_failures_total 1\n"),
         "{page}"
     );
+    exporter.running.said("valid again").await;
     let log = exporter.running.output();
     let lines = |words: &str| log.lines().filter(|line| line.contains(words)).count();
     assert_eq!(lines("message=\"invalid web configuration\""), 1, "{log}");
