@@ -90,6 +90,11 @@ async fn all_paths_are_below_the_route_prefix() {
     let external = "--web.external-url=https://metrics.example/a/wx/".to_owned();
     let exporter = start(&wechat, &[external]).await;
     let at = |path: &str| format!("{}{path}", exporter.url);
+    let ready = at("/a/wx/-/ready");
+    eventually("readiness", async || {
+        (send("GET", &ready, &[]).await.0 == 200).then_some(())
+    })
+    .await;
     for path in ["/metrics", "/-/healthy", "/-/ready", "/api/v1/status"] {
         assert_eq!(send("GET", &at(&format!("/a/wx{path}")), &[]).await.0, 200);
         assert_eq!(send("GET", &at(path), &[]).await.0, 404, "{path}");
