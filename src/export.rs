@@ -216,10 +216,7 @@ impl<W: Write> Writer<W> {
                 let appid = record.key.appid.clone();
                 let default = Comparison::default();
                 let comparison = writer.comparisons.get(&appid).unwrap_or(&default);
-                let mut summary = Summary::new(&portrait, &writer.past, comparison);
-                if !dimensions.contains(&Dimension::Platform) {
-                    summary.hide_platforms();
-                }
+                let summary = Summary::new(&portrait, &writer.past, comparison, dimensions);
                 writer.pending = Some(Box::new(Day {
                     appid,
                     known_at: known_at(record),

@@ -9,14 +9,11 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use chrono::NaiveDate;
 
 use crate::calendar;
-use crate::expectation;
+use crate::expectation::HISTORY_DAYS;
 use crate::portrait::{Breakdown, Cohort, Dimension, OTHER_NAME, Portrait, Window};
 
 /// How many archived days before the newest one affect which names are shown.
 pub const PAST_DAYS: u32 = 28;
-
-/// How many days before the newest one affect what is expected of it, at most.
-const PLATFORM_DAYS: usize = expectation::HISTORY_DAYS;
 
 /// The place of a figure: its cohort, dimension and name.
 type Place = (Cohort, Dimension, Box<str>);
@@ -38,8 +35,8 @@ pub struct PastDays {
 /// How many places there may be in addition to twice those in use.
 const SPARE_PLACES: usize = 64;
 
-/// How many days are kept in all dimensions.
-const FULL_DAYS: usize = PAST_DAYS as usize + 1;
+/// How many archived days are kept in all dimensions, the newest one included.
+pub const FULL_DAYS: usize = PAST_DAYS as usize + 1;
 
 #[derive(Debug)]
 struct Day {
@@ -89,7 +86,7 @@ impl PastDays {
     #[must_use]
     pub fn capacity(window: Window) -> usize {
         match window {
-            Window::OneDay => PLATFORM_DAYS + 1,
+            Window::OneDay => HISTORY_DAYS + 1,
             Window::SevenDays | Window::ThirtyDays => FULL_DAYS,
         }
     }
@@ -178,10 +175,10 @@ impl PastDays {
     }
 
     /// Returns the users of a cohort by platform on a day and on the days before it, the newest first, as
-    /// [`expectation::expect`] compares them; `None` for days that are not kept.
+    /// [`crate::expectation::expect`] compares them; `None` for days that are not kept.
     #[must_use]
     pub fn platforms(&self, reference_date: NaiveDate, cohort: Cohort) -> Vec<Option<Breakdown>> {
-        let mut platforms = vec![None; PLATFORM_DAYS + 1];
+        let mut platforms = vec![None; HISTORY_DAYS + 1];
         for (ago, platforms) in (0..).zip(&mut platforms) {
             let day = calendar::days_before(reference_date, ago);
             let place = self

@@ -18,7 +18,7 @@ pub enum Alert<'a> {
     PlatformShareShift(&'a str),
     /// This platform has no users any more.
     PlatformVanished(&'a str),
-    /// This platform has users for the first time.
+    /// This platform has users, and had none on comparable days.
     PlatformAppeared(&'a str),
     /// Users decline slowly.
     UsersDrift,
@@ -38,8 +38,7 @@ impl CohortExpectation {
         let was_empty = self.users.is_some_and(|bounds| bounds.usual == 0.0);
         let of_platforms = self.platforms.iter().filter_map(|platform| {
             let users = platforms.users_of(&platform.name)?;
-            let alert = platform_alert(platform, platform.users?, users)?;
-            Some(alert)
+            platform_alert(platform, platform.users?, users)
         });
         let of_platforms: Vec<_> = of_platforms.collect();
         let explain_shares = !swings && !of_platforms.is_empty();

@@ -19,7 +19,7 @@ string_enum! {
     }
 }
 
-/// What is usual, and between which bounds a figure is no swing.
+/// What is usual, and between which bounds a figure is not a swing.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Bounds {
     /// The usual figure.
@@ -41,7 +41,7 @@ pub(super) struct Thresholds {
     pub(super) ignores_one_day: bool,
 }
 
-/// How many standard deviations of the app's own deviations are no noise.
+/// How many standard deviations of the app's own deviations are more than noise.
 const DEVIATIONS: f64 = 3.0;
 
 impl Index<Bound> for Bounds {
@@ -57,7 +57,7 @@ impl Index<Bound> for Bounds {
 }
 
 impl Bounds {
-    /// Returns `true` if a figure is no swing.
+    /// Returns `true` if a figure is not a swing.
     #[must_use]
     pub fn contain(&self, figure: f64) -> bool {
         (self.lower..=self.upper).contains(&figure)

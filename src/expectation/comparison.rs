@@ -33,7 +33,7 @@ pub struct PlatformExpectation {
 /// A fall to less than this share is a swing however noisy the app is.
 const LARGEST_FALL: f64 = 0.35;
 
-/// The shares by which a platform's share must change at least.
+/// By how much a platform's share must change at least.
 const LEAST_SHARE: f64 = 0.1;
 
 /// Chance rarely makes the square roots of two figures differ by more.
@@ -101,19 +101,13 @@ impl<'a> Counts<'a> {
 
     /// Returns bounds that are beyond what chance explains.
     fn bounds(&self) -> Option<Bounds> {
-        let Self {
-            values,
-            kinds,
-            deviations,
-            thresholds,
-            ..
-        } = self;
-        let (bounds, compared) = bounds(values, kinds, deviations, *thresholds)?;
+        let (bounds, compared) =
+            bounds(&self.values, self.kinds, &self.deviations, self.thresholds)?;
         let mut bounds = bounds.map(users);
         if bounds.usual == 0.0 {
             // Users that come and go do not appear.
             let highest = compared.into_iter().fold(f64::NEG_INFINITY, f64::max);
-            let highest = users(highest + thresholds.least / 2.0);
+            let highest = users(highest + self.thresholds.least / 2.0);
             bounds.upper = bounds.upper.max(highest);
         }
         let root = bounds.usual.sqrt();
@@ -151,17 +145,12 @@ impl<'a> Counts<'a> {
     }
 
     fn drift(&self) -> Option<Drift> {
-        let Self {
-            values,
-            kinds,
-            deviations,
-            thresholds,
-            ..
-        } = self;
-        // A make-up workday is no regular day, and a holiday is not compared.
-        let newest = values.first().copied().flatten();
-        let newest = newest.filter(|_| kinds.is_regular(0)).and_then(|value| {
-            let usual = median(deviations.comparable(values, kinds, 0)?)?;
+        let deviations = &self.deviations;
+        // Make-up workdays and holidays are not regular days.
+        let newest = self.values.first().copied().flatten();
+        let newest = newest.filter(|_| self.kinds.is_regular(0));
+        let newest = newest.and_then(|value| {
+            let usual = median(deviations.comparable(&self.values, self.kinds, 0)?)?;
             Some((value, value - usual))
         });
         let (newest, newest_deviation) = newest.unzip();
@@ -170,7 +159,7 @@ impl<'a> Counts<'a> {
         };
         let own = with(newest_deviation, &deviations.own);
         let values = with(newest, &deviations.own_values);
-        let drift = drift::drift(&own, *thresholds)?;
+        let drift = drift::drift(&own, self.thresholds)?;
         let usual = users(drift::together(&values)? - drift::together(&own)?);
         (rounded(usual) >= float(self.min_users)).then(|| Drift {
             ratio: rounded_share(drift.ratio),
@@ -233,7 +222,10 @@ fn users(logarithm: f64) -> f64 {
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "nobody has 2^53 users")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "there are fewer than 2^53 users"
+)]
 pub(super) fn float(users: u64) -> f64 {
     users as f64
 }

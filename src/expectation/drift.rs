@@ -44,8 +44,8 @@ pub(super) fn drift(own: &[f64], thresholds: Thresholds) -> Option<Drift> {
 }
 
 /// Returns the mean of the values of the newest days together.
-pub(super) fn together(own: &[f64]) -> Option<f64> {
-    trimmed_mean(own.get(..WEEK)?)
+pub(super) fn together(values: &[f64]) -> Option<f64> {
+    trimmed_mean(values.get(..WEEK)?)
 }
 
 /// Returns the deviation to which figures fell with a swing and from which they have not recovered for a

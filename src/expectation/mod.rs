@@ -6,7 +6,7 @@
 //!
 //! 1. A day is compared with the last four of the same weekday that are archived and neither public
 //!    holidays nor make-up workdays; a make-up workday with the last four workdays; a holiday with none
-//!    (its shares with the last four days that are no holidays). Two are enough.
+//!    (its shares with the last four days that are not holidays). Two are enough.
 //! 2. Trend *t*: the median over 56 days of (*x* − median of the days compared) ÷ their mean age in days;
 //!    0 for shares, and with fewer than 21 such days. A compared day of age *a* counts as *m* = *x* + *t a*.
 //!    Usual *u* is the median of the *m*.

@@ -39,7 +39,10 @@ const COHORT_USERS: SummaryGauge = SummaryGauge {
         for (cohort, of_cohort) in summary.cohorts() {
             let labels = [("window", window.as_str()), ("cohort", cohort.as_str())];
             if let Some(users) = of_cohort.users {
-                #[expect(clippy::cast_precision_loss, reason = "nobody has 2^53 users")]
+                #[expect(
+                    clippy::cast_precision_loss,
+                    reason = "there are fewer than 2^53 users"
+                )]
                 sink(&labels, users as f64);
             }
         }

@@ -15,13 +15,13 @@ use tokio_util::sync::CancellationToken;
 use super::backlog::{Backlog, Budget};
 use super::due::{self, Change};
 use super::log::{self, Activity};
-use super::window::{WHOLE_DAYS, WindowPoller};
+use super::window::WindowPoller;
 use crate::archive::{Archive, Coverage, DayState, Key, Row};
 use crate::calendar::{self, Clock};
 use crate::config::App;
 use crate::exposition::page::{Page, WindowLines};
 use crate::exposition::telemetry::Telemetry;
-use crate::past::{self, PastDays};
+use crate::past::{self, FULL_DAYS, PastDays};
 use crate::portrait::{Portrait, Repair, Repairs};
 use crate::state::{AppSnapshot, Failure, Registry};
 use crate::wechat::errcodes::{Reason, Retry};
@@ -744,7 +744,7 @@ impl AppPoller {
         let archive = &self.context.archive;
         let mut answers = Vec::new();
         if !self.windows[index].needs_figures_only() {
-            for day in restored.days.iter().take(WHOLE_DAYS) {
+            for day in restored.days.iter().take(FULL_DAYS) {
                 let key = Key {
                     appid: appid.clone(),
                     window,

@@ -11,16 +11,13 @@ use crate::archive::{Coverage, Restored};
 use crate::calendar;
 use crate::config::App;
 use crate::exposition::page::{self, WindowLines};
-use crate::past::{PAST_DAYS, PastDays};
+use crate::past::PastDays;
 use crate::portrait::{Dimension, Portrait, Window};
 use crate::state::{Summary, WindowSnapshot};
 use crate::wechat::decode;
 
 /// WeChat has this many days, so the newest ones may be requested again and compared.
 const QUERYABLE_DAYS: usize = 2;
-
-/// Of how many days whole answers are read from the archive, where figures are not sufficient.
-pub(super) const WHOLE_DAYS: usize = PAST_DAYS as usize + 1;
 
 /// One window of an app.
 #[derive(Debug)]
@@ -135,10 +132,7 @@ impl WindowPoller {
         let mut dimensions = app.dimensions.clone();
         let users = page::users(&app.appid, &portrait, &dimensions);
         dimensions.retain(|dimension| app.past.dimensions.contains(dimension));
-        let mut summary = Summary::new(&portrait, &self.past, &app.into());
-        if !app.dimensions.contains(&Dimension::Platform) {
-            summary.hide_platforms();
-        }
+        let summary = Summary::new(&portrait, &self.past, &app.into(), &app.dimensions);
         self.lines = WindowLines {
             users: Some(users),
             past_users: is_daily.then(|| page::past_users(&app.appid, &past, &dimensions)),

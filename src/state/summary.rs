@@ -54,9 +54,14 @@ pub struct CohortSummary {
 }
 
 impl Summary {
-    /// Sums up a portrait as it is shown; `past` are the days that it is compared with.
+    /// Sums up a portrait as it is shown, in these dimensions; `past` are the days that it is compared with.
     #[must_use]
-    pub fn new(shown: &Portrait, past: &PastDays, comparison: &Comparison) -> Self {
+    pub fn new(
+        shown: &Portrait,
+        past: &PastDays,
+        comparison: &Comparison,
+        dimensions: &[Dimension],
+    ) -> Self {
         let Comparison { swing, holidays } = comparison;
         let date = shown.reference_date;
         let kinds = (shown.window == Window::OneDay).then(|| Kinds::new(date, holidays));
@@ -72,22 +77,19 @@ impl Summary {
                 days[0] = Some(platforms.clone());
                 expectation::expect(&days, kinds, *swing)
             });
+            let mut expected = expected.unwrap_or_default();
+            if !dimensions.contains(&Dimension::Platform) {
+                expected.platforms.clear();
+            }
             CohortSummary {
                 users: platforms.total(),
-                expected: expected.unwrap_or_default(),
+                expected,
             }
         });
         Self {
             day_kind: holidays.kind(date),
             holiday: holidays.name(date).to_owned(),
             cohorts,
-        }
-    }
-
-    /// Removes what is expected of platforms.
-    pub fn hide_platforms(&mut self) {
-        for cohort in &mut self.cohorts {
-            cohort.expected.platforms.clear();
         }
     }
 

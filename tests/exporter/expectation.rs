@@ -87,7 +87,12 @@ impl App {
         let mut past = PastDays::new(Window::OneDay, &[]);
         let mut shown = history(&mut past, day, random);
         past.align(&mut shown, &BTreeMap::new(), []);
-        let summary = Summary::new(&shown, &past, &Comparison { swing, holidays });
+        let summary = Summary::new(
+            &shown,
+            &past,
+            &Comparison { swing, holidays },
+            &[Dimension::Platform],
+        );
         let settled = random.random_bool(0.9);
         let mut decided = Vec::new();
         for (cohort, of_cohort) in summary.cohorts() {
