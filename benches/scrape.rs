@@ -13,11 +13,10 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use chrono::{DateTime, NaiveDate};
 use prometheus::{GaugeVec, Opts, Registry, TextEncoder};
-use wxapp_portrait_exporter::config::Swing;
 use wxapp_portrait_exporter::exposition::page::{self, Page, WindowLines};
 use wxapp_portrait_exporter::portrait::{AppId, Dimension, Portrait, Repairs, Window};
 use wxapp_portrait_exporter::simulator::{App, Settings, Simulator};
-use wxapp_portrait_exporter::state::{AppSnapshot, WindowSnapshot};
+use wxapp_portrait_exporter::state::{AppSnapshot, Comparison, WindowSnapshot};
 use wxapp_portrait_exporter::wechat::decode;
 
 const ROUNDS: u32 = 15;
@@ -43,7 +42,7 @@ fn main() {
         let snapshot = AppSnapshot {
             appid: appid.clone(),
             name: appid.to_string(),
-            swing: Swing::default(),
+            comparison: Comparison::default(),
             windows: vec![window],
             repairs: Repairs::default(),
             next_poll_at: DateTime::UNIX_EPOCH,

@@ -17,7 +17,7 @@
 //! ```
 //!
 //! - [`portrait`], [`calendar`] and [`past`] are the domain types: users, windows, dimensions, Beijing days,
-//!   and the days that a portrait is compared with. [`deflate`] compresses.
+//!   and the days that a portrait is compared with. [`deflate`] compresses, [`language`] is how people read figures.
 //! - [`cli`] and [`config`] are the flags and the settings; [`commands`] put the modules together.
 //! - [`wechat`] sends requests, [`archive`] stores answers, [`poll`] schedules, [`state`] is what is known,
 //!   [`exposition`] renders it, [`web`] serves.
@@ -37,6 +37,7 @@ pub mod expectation;
 pub mod export;
 pub mod exposition;
 pub mod import;
+pub mod language;
 pub mod past;
 pub mod poll;
 pub mod portrait;

@@ -165,13 +165,13 @@ const FAMILIES: &[Family] = &[
         name: "wxapp_portrait_swing_threshold_ratio",
         kind: "gauge",
         help: "The share by which users must fall at least for that to be a swing, or rise so that such a fall would undo it.",
-        content: Rendered(|app, lines| lines.add(&[], app.swing.threshold_ratio)),
+        content: Rendered(|app, lines| lines.add(&[], app.comparison.swing.threshold_ratio)),
     },
     Family {
         name: "wxapp_portrait_swing_min_users",
         kind: "gauge",
         help: "How many users there must be, usually or on the day, for a change to be a swing.",
-        content: Rendered(|app, lines| lines.add(&[], app.swing.min_users)),
+        content: Rendered(|app, lines| lines.add(&[], app.comparison.swing.min_users)),
     },
     Family {
         name: "wxapp_portrait_polls_total",
@@ -502,9 +502,9 @@ mod tests {
 
     use super::*;
     use crate::calendar::DayKind;
-    use crate::config::Swing;
     use crate::expectation::{Bounds, CohortExpectation, Drift, PlatformExpectation};
     use crate::portrait::Repairs;
+    use crate::state::Comparison;
     use crate::state::{CohortSummary, Failure};
     use crate::wechat::{DecodeError, decode};
 
@@ -524,7 +524,7 @@ mod tests {
         AppSnapshot {
             appid: appid("wx0123456789abcdef"),
             name: "商城".to_owned(),
-            swing: Swing::default(),
+            comparison: Comparison::default(),
             windows: windows.iter().copied().map(WindowSnapshot::new).collect(),
             repairs: Repairs::default(),
             next_poll_at: at(8),
@@ -790,6 +790,7 @@ mod tests {
                     limit_ratio: -0.2279,
                 }),
             },
+            ..CohortSummary::default()
         };
         let mut active = new.clone();
         active.users = None;

@@ -23,7 +23,7 @@ use crate::exposition::page::{Page, WindowLines};
 use crate::exposition::telemetry::Telemetry;
 use crate::past::{self, FULL_DAYS, PastDays};
 use crate::portrait::{Portrait, Repair, Repairs};
-use crate::state::{AppSnapshot, Failure, Registry};
+use crate::state::{AppSnapshot, Comparison, Failure, Registry};
 use crate::wechat::errcodes::{Reason, Retry};
 use crate::wechat::{Access, Answer, Client, Diagnosis, Scope, decode};
 
@@ -851,7 +851,7 @@ impl AppPoller {
         AppSnapshot {
             appid: self.app.appid.clone(),
             name: self.app.name.clone(),
-            swing: self.app.swing,
+            comparison: Comparison::from(&*self.app),
             windows: self
                 .windows
                 .iter()

@@ -10,4 +10,4 @@ mod summary;
 
 pub use registry::{Progress, Registry};
 pub use snapshot::{AppSnapshot, Failure, Failures, WindowSnapshot};
-pub use summary::{CohortSummary, Comparison, Summary};
+pub use summary::{CohortSummary, Comparison, RECENT_DAYS, Summary};

@@ -5,9 +5,8 @@ use std::sync::Arc;
 
 use chrono::{DateTime, NaiveDate, Utc};
 
-use super::summary::Summary;
+use super::summary::{Comparison, Summary};
 use crate::archive::Coverage;
-use crate::config::Swing;
 use crate::portrait::{AppId, Repairs, Window};
 use crate::wechat::errcodes::Reason;
 
@@ -18,8 +17,8 @@ pub struct AppSnapshot {
     pub appid: AppId,
     /// Its name for people.
     pub name: String,
-    /// Which changes are a swing.
-    pub swing: Swing,
+    /// How its days are compared.
+    pub comparison: Comparison,
     /// Every configured window, in the order of the configuration.
     pub windows: Vec<WindowSnapshot>,
     /// What had to be repaired in answers with new figures.

@@ -4,7 +4,7 @@ use crate::calendar::{DayKind, Holidays};
 use crate::config::{App, Swing};
 use crate::expectation::{self, CohortExpectation, Kinds};
 use crate::past::PastDays;
-use crate::portrait::{Cohort, Dimension, OTHER_NAME, Portrait, Window};
+use crate::portrait::{Breakdown, Cohort, Dimension, OTHER_NAME, Portrait, Window};
 
 /// How days of an app are compared.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,6 +33,9 @@ impl From<&App> for Comparison {
     }
 }
 
+/// Of how many days the users are kept in memory, the reference date included.
+pub const RECENT_DAYS: usize = 30;
+
 /// What a portrait amounts to.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Summary {
@@ -49,6 +52,11 @@ pub struct Summary {
 pub struct CohortSummary {
     /// All users: the sum over platforms. `None` if one of these is unknown.
     pub users: Option<u64>,
+    /// The users by platform, of which `users` is the sum.
+    pub platforms: Breakdown,
+    /// All users of the reference date and of the [`RECENT_DAYS`] - 1 days before it, the newest first, where they
+    /// are known; nothing for other windows than 1d.
+    pub recent: Box<[Option<u64>]>,
     /// What the archived days let expect; nothing for other windows than 1d.
     pub expected: CohortExpectation,
 }
@@ -67,6 +75,7 @@ impl Summary {
         let kinds = (shown.window == Window::OneDay).then(|| Kinds::new(date, holidays));
         let cohorts = Cohort::ALL.map(|cohort| {
             let platforms = shown.breakdown(cohort, Dimension::Platform);
+            let mut recent = Vec::new();
             let expected = kinds.as_ref().map(|kinds| {
                 let mut days = past.platforms(date, cohort);
                 if platforms.contains(OTHER_NAME) {
@@ -75,6 +84,8 @@ impl Summary {
                     }
                 }
                 days[0] = Some(platforms.clone());
+                let of_days = days.iter().take(RECENT_DAYS);
+                recent.extend(of_days.map(|day| day.as_ref().and_then(Breakdown::total)));
                 expectation::expect(&days, kinds, *swing)
             });
             let mut expected = expected.unwrap_or_default();
@@ -83,6 +94,8 @@ impl Summary {
             }
             CohortSummary {
                 users: platforms.total(),
+                platforms: platforms.clone(),
+                recent: recent.into(),
                 expected,
             }
         });

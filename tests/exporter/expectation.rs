@@ -84,20 +84,15 @@ impl App {
             min_users: [10, 50, 500][random.random_range(0..3)],
         };
         let holidays = [Holidays::china(), Holidays::none()][random.random_range(0..2)].clone();
+        let comparison = Comparison { swing, holidays };
         let mut past = PastDays::new(Window::OneDay, &[]);
         let mut shown = history(&mut past, day, random);
         past.align(&mut shown, &BTreeMap::new(), []);
-        let summary = Summary::new(
-            &shown,
-            &past,
-            &Comparison { swing, holidays },
-            &[Dimension::Platform],
-        );
+        let summary = Summary::new(&shown, &past, &comparison, &[Dimension::Platform]);
         let settled = random.random_bool(0.9);
         let mut decided = Vec::new();
         for (cohort, of_cohort) in summary.cohorts() {
-            let platforms = shown.breakdown(cohort, Dimension::Platform);
-            for alert in of_cohort.expected.alerts(platforms) {
+            for alert in of_cohort.expected.alerts(&of_cohort.platforms) {
                 let (alert, platform) = match alert {
                     Alert::UsersSwing if cohort == Cohort::New => ("NewUsersSwing", ""),
                     Alert::UsersSwing => ("ActiveUsersSwing", ""),
@@ -121,7 +116,7 @@ impl App {
             snapshot: AppSnapshot {
                 name: appid.to_string(),
                 appid,
-                swing,
+                comparison,
                 windows: vec![WindowSnapshot {
                     reference_date: Some(day),
                     is_shown: true,
