@@ -65,6 +65,20 @@ impl Language {
         language.parse().ok()
     }
 
+    /// Writes a figure of an axis in a few characters, as `1.2万` or `12k`.
+    #[must_use]
+    pub fn compact(self, number: f64) -> String {
+        let units = self.pick(
+            [(1e12, "万亿"), (1e8, "亿"), (1e4, "万")],
+            [(1e9, "G"), (1e6, "M"), (1e3, "k")],
+        );
+        let unit = units.into_iter().find(|(unit, _)| number >= *unit);
+        let (unit, name) = unit.unwrap_or((1.0, ""));
+        // At most one decimal, and none that is 0.
+        let tenths = (10.0 * number / unit).round();
+        format!("{}{name}", tenths / 10.0)
+    }
+
     /// Writes a day with its weekday, as `2026-11-28 周六` or `Sat 2026-11-28`.
     #[must_use]
     pub fn day(self, day: NaiveDate) -> String {
@@ -210,6 +224,18 @@ mod tests {
         );
         assert_eq!(rounded(1234.5), "1,235");
         assert_eq!(share(0.4567), "45.7%");
+        for (number, chinese, english) in [
+            (0.0, "0", "0"),
+            (0.5, "0.5", "0.5"),
+            (1_500.0, "1500", "1.5k"),
+            (20_000.0, "2万", "20k"),
+            (125_000.0, "12.5万", "125k"),
+            (3e8, "3亿", "300M"),
+            (2e19, "20000000万亿", "20000000000G"),
+        ] {
+            let found = [Chinese, English].map(|language| language.compact(number));
+            assert_eq!(found, [chinese, english]);
+        }
     }
 
     #[test]

@@ -29,6 +29,7 @@
 
 pub mod archive;
 pub mod calendar;
+pub mod chart;
 pub mod cli;
 pub mod commands;
 pub mod config;

@@ -17,7 +17,7 @@ const HEADERS: [(header::HeaderName, &str); 2] = [
 const PAGE_HEADERS: [(header::HeaderName, &str); 2] = [
     (
         header::CONTENT_SECURITY_POLICY,
-        "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+        "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
     ),
     (header::X_FRAME_OPTIONS, "deny"),
 ];

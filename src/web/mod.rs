@@ -8,6 +8,7 @@ pub mod auth;
 mod browser;
 mod connections;
 mod guard;
+mod pages;
 mod routes;
 mod serve;
 mod state;

@@ -11,14 +11,14 @@ use axum::body::Body;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware;
-use axum::response::{Html, IntoResponse, Redirect, Response};
+use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use futures_util::stream;
 use tokio::sync::oneshot;
 
 use super::state::{AppState, Paths};
 use super::status::Status;
-use super::{browser, connections, guard};
+use super::{browser, connections, guard, pages};
 use crate::exposition::gzip::{Member, Piece};
 use crate::portrait::AppId;
 use crate::state::Progress;
@@ -45,7 +45,8 @@ pub fn create_app(state: Arc<AppState>) -> Router {
     let at = |path: &str| format!("{prefix}{path}");
     let index_path = at("/");
     let mut app = Router::new()
-        .route(&index_path, get(index))
+        .route(&index_path, get(pages::overview))
+        .route(&at("/assets/{version}/{name}"), get(pages::asset))
         .route(&at(&telemetry), get(metrics))
         .route(&at("/probe"), get(probe))
         .route(&at("/-/healthy"), get(async || "healthy\n"))
@@ -78,13 +79,6 @@ pub fn create_app(state: Arc<AppState>) -> Router {
         None => app,
     }
     .with_state(state)
-}
-
-async fn index(State(state): State<Arc<AppState>>) -> Response {
-    match Status::new(&state).to_html() {
-        Ok(html) => Html(html).into_response(),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
-    }
 }
 
 async fn ready(State(state): State<Arc<AppState>>) -> Response {
@@ -159,7 +153,7 @@ async fn metrics(
             Err(error) => tracing::error!(%error, "cannot render the exporter's own metrics"),
         }
     }
-    send(member, &headers)
+    send(member, TEXT_FORMAT, &headers)
 }
 
 async fn probe(
@@ -175,7 +169,7 @@ async fn probe(
         .ok()
         .and_then(|appid| state.page.of(&appid));
     if let Some(member) = member {
-        send(member, &headers)
+        send(member, TEXT_FORMAT, &headers)
     } else {
         let text =
             "no app with this appid is configured; see / and /api/v1/status for those that are\n";
@@ -187,9 +181,10 @@ fn bad_request(text: &'static str) -> Response {
     (StatusCode::BAD_REQUEST, text).into_response()
 }
 
-fn send(member: Member, headers: &HeaderMap) -> Response {
+/// Sends a text, compressed if the client accepts that.
+pub(super) fn send(member: Member, content_type: &'static str, headers: &HeaderMap) -> Response {
     let response = Response::builder()
-        .header(header::CONTENT_TYPE, TEXT_FORMAT)
+        .header(header::CONTENT_TYPE, content_type)
         .header(header::VARY, "accept-encoding");
     let response = if accepts_gzip(headers) {
         response

@@ -39,6 +39,8 @@ mod kubernetes;
 mod metrics;
 /// The notifications of several days, from WeChat's figures to people's phones.
 mod notifications;
+/// What people see of the apps in a browser.
+mod pages;
 /// How the program starts and ends.
 mod program;
 /// The page, as Prometheus and promtool read it.

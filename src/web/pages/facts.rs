@@ -1,0 +1,222 @@
+//! What a snapshot amounts to for people: yesterday's figures, what is unusual about them, whether they have
+//! arrived, and what an operator has to do. Knows no language.
+
+use std::cmp::Reverse;
+
+use chrono::{DateTime, NaiveDate, Utc};
+
+use crate::calendar;
+use crate::chart::Swing;
+use crate::expectation::{Alert, Bounds};
+use crate::portrait::{Cohort, Window};
+use crate::state::{AppSnapshot, CohortSummary, Failure, Summary, WindowSnapshot};
+
+/// An app as its row and its page show it.
+#[derive(Debug)]
+pub(super) struct Facts<'a> {
+    pub(super) app: &'a AppSnapshot,
+    /// The window 1d, or the first one of an app without it.
+    pub(super) window: Option<&'a WindowSnapshot>,
+    pub(super) arrival: Arrival,
+    /// What the bundled rules report about the newest day, the most important first.
+    pub(super) alerts: Vec<(Cohort, Alert<'a>)>,
+    /// Why polls fail, each once, of whatever windows.
+    pub(super) failures: Vec<&'a Failure>,
+}
+
+/// Whether the figures of the newest day have arrived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Arrival {
+    /// There never was a portrait.
+    Never,
+    /// The newest portrait is too old to be shown.
+    Stale,
+    /// An earlier day is shown, as there are no figures of yesterday yet.
+    Awaited,
+    /// The figures of yesterday may still change.
+    Provisional,
+    /// Two answers agree.
+    Confirmed,
+}
+
+/// The users of a cohort, and what is usual.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Figure {
+    pub(super) users: Option<u64>,
+    pub(super) bounds: Option<Bounds>,
+}
+
+impl<'a> Facts<'a> {
+    pub(super) fn new(app: &'a AppSnapshot, now: DateTime<Utc>) -> Self {
+        let mut windows = app.windows.iter();
+        let window = windows.find(|window| window.window == Window::OneDay);
+        let window = window.or(app.windows.first());
+        let mut facts = Self {
+            app,
+            window,
+            arrival: window.map_or(Arrival::Never, |window| Arrival::of(window, now)),
+            alerts: Vec::new(),
+            failures: Vec::new(),
+        };
+        if let Some(summary) = facts.summary() {
+            let of_cohorts = summary.cohorts().flat_map(|(cohort, of_cohort)| {
+                let alerts = of_cohort.expected.alerts(&of_cohort.platforms);
+                alerts.into_iter().map(move |alert| (cohort, alert))
+            });
+            facts.alerts = of_cohorts.collect();
+            facts.alerts.sort_by_key(|(_, alert)| rank(alert));
+        }
+        for window in &app.windows {
+            let failure = window.last_failure.as_ref();
+            let failure = failure.filter(|_| window.last_poll_success == Some(false));
+            if let Some(failure) = failure.filter(|failure| !facts.failures.contains(failure)) {
+                facts.failures.push(failure);
+            }
+        }
+        facts
+    }
+
+    /// Returns what the newest portrait amounts to, while it is shown.
+    pub(super) fn summary(&self) -> Option<&'a Summary> {
+        self.window?.summary.as_deref()
+    }
+
+    /// Returns the last day that the newest portrait covers.
+    pub(super) fn reference_date(&self) -> Option<NaiveDate> {
+        self.window?.reference_date
+    }
+
+    pub(super) fn figure(&self, cohort: Cohort) -> Figure {
+        self.summary().map_or_else(Figure::default, |summary| {
+            Figure::of(&summary.cohorts[cohort as usize])
+        })
+    }
+
+    /// Returns `true` if the figures of yesterday have arrived.
+    pub(super) fn has_yesterday(&self) -> bool {
+        matches!(self.arrival, Arrival::Provisional | Arrival::Confirmed)
+    }
+
+    /// Returns the platform whose users differ most from the usual ones, as (name, users, usual).
+    pub(super) fn largest_change(&self) -> Option<(Cohort, &'a str, u64, f64)> {
+        let cohorts = self.summary()?.cohorts();
+        let changes = cohorts.flat_map(|(cohort, of_cohort)| {
+            let platforms = of_cohort.expected.platforms.iter();
+            platforms.filter_map(move |platform| {
+                let users = of_cohort.platforms.users_of(&platform.name)?;
+                Some((cohort, &*platform.name, users, platform.users?.usual))
+            })
+        });
+        // The difference that chance explains least, so that small platforms do not lead.
+        let distance = |users: u64, usual: f64| (float(users).sqrt() - usual.sqrt()).abs();
+        changes.max_by(|one, other| distance(one.2, one.3).total_cmp(&distance(other.2, other.3)))
+    }
+
+    /// Returns where an app is on the overview: what needs attention first, then large apps.
+    pub(super) fn importance(&self) -> impl Ord + use<> {
+        let is_down = |alert: &(Cohort, Alert<'_>)| rank(&alert.1);
+        let first = self.alerts.iter().map(is_down).min().unwrap_or(u8::MAX);
+        let missing = match self.arrival {
+            Arrival::Never | Arrival::Stale => 0_u8,
+            Arrival::Awaited => 1,
+            Arrival::Provisional | Arrival::Confirmed => 2,
+        };
+        (
+            self.failures.is_empty(),
+            first,
+            missing,
+            Reverse(self.figure(Cohort::Active).users),
+        )
+    }
+}
+
+impl Arrival {
+    pub(super) fn of(window: &WindowSnapshot, now: DateTime<Utc>) -> Self {
+        match window.reference_date {
+            None => Self::Never,
+            Some(_) if !window.is_shown => Self::Stale,
+            Some(day) if day < calendar::newest_queryable(now) => Self::Awaited,
+            Some(_) if window.settled => Self::Confirmed,
+            Some(_) => Self::Provisional,
+        }
+    }
+
+    /// Returns its class in the style sheet.
+    pub(super) fn class(self) -> &'static str {
+        match self {
+            Self::Never => "never",
+            Self::Stale => "stale",
+            Self::Awaited => "awaited",
+            Self::Provisional => "provisional",
+            Self::Confirmed => "confirmed",
+        }
+    }
+}
+
+impl Figure {
+    pub(super) fn of(cohort: &CohortSummary) -> Self {
+        Self {
+            users: cohort.users,
+            bounds: cohort.expected.users,
+        }
+    }
+
+    pub(super) fn usual(&self) -> Option<f64> {
+        Some(self.bounds?.usual)
+    }
+
+    /// Returns the change against the usual figure; `None` where that is 0.
+    pub(super) fn change(&self) -> Option<f64> {
+        let usual = self.usual().filter(|usual| *usual > 0.0)?;
+        Some(float(self.users?) / usual - 1.0)
+    }
+
+    pub(super) fn swing(&self) -> Option<Swing> {
+        let (users, bounds) = (float(self.users?), self.bounds?);
+        if users < bounds.lower {
+            Some(Swing::Down)
+        } else if users > bounds.upper {
+            Some(Swing::Up)
+        } else {
+            None
+        }
+    }
+}
+
+/// Returns the sign of a swing.
+pub(super) fn arrow(swing: Option<Swing>) -> &'static str {
+    match swing {
+        Some(Swing::Up) => "▲",
+        Some(Swing::Down) => "▼",
+        None => "",
+    }
+}
+
+/// Returns the class of a swing in the style sheet.
+pub(super) fn class(swing: Option<Swing>) -> &'static str {
+    match swing {
+        Some(Swing::Up) => "up",
+        Some(Swing::Down) => "down",
+        None => "",
+    }
+}
+
+/// The order of alerts: what concerns the whole app first.
+fn rank(alert: &Alert<'_>) -> u8 {
+    match alert {
+        Alert::UsersSwing => 0,
+        Alert::PlatformVanished(_) => 1,
+        Alert::PlatformAppeared(_) => 2,
+        Alert::PlatformUsersSwing(_) => 3,
+        Alert::PlatformShareShift(_) => 4,
+        Alert::UsersDrift => 5,
+    }
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a picture or a percentage of users needs no more than 52 bits"
+)]
+pub(super) fn float(users: u64) -> f64 {
+    users as f64
+}

@@ -1,0 +1,14 @@
+//! The pages for people: `overview` lists all apps, `app` shows one of them.
+//!
+//! Both are functions of what the pollers have published; the days of an app come from `history`. `facts` is what
+//! a snapshot amounts to for people, `sentences` says it in their language, `frame` is what all pages
+//! share, and `assets` are the style sheet and the script.
+
+mod assets;
+mod facts;
+mod frame;
+mod overview;
+mod sentences;
+
+pub(super) use assets::asset;
+pub(super) use overview::overview;

@@ -1,0 +1,228 @@
+//! Sentences for people: what is unusual, whether figures have arrived, why polls fail.
+
+use super::facts::{Arrival, Facts, float};
+use crate::calendar::DayKind;
+use crate::expectation::Alert;
+use crate::language::{self, Language};
+use crate::portrait::{Cohort, Dimension, OTHER_NAME, UNKNOWN_NAME, Window};
+use crate::state::PollOutcome;
+use crate::wechat::errcodes::Reason;
+
+pub(super) fn cohort(language: Language, cohort: Cohort) -> &'static str {
+    match cohort {
+        Cohort::New => language.pick("新增", "new users"),
+        Cohort::Active => language.pick("活跃", "active users"),
+    }
+}
+
+pub(super) fn dimension(language: Language, dimension: Dimension) -> &'static str {
+    match dimension {
+        Dimension::Province => language.pick("省份", "Province"),
+        Dimension::City => language.pick("城市", "City"),
+        Dimension::Gender => language.pick("性别", "Gender"),
+        Dimension::Platform => language.pick("平台", "Platform"),
+        Dimension::Device => language.pick("机型", "Device"),
+        Dimension::Age => language.pick("年龄", "Age"),
+    }
+}
+
+pub(super) fn window(language: Language, window: Window) -> &'static str {
+    match window {
+        Window::OneDay => language.pick("昨日", "1 day"),
+        Window::SevenDays => language.pick("近 7 天", "7 days"),
+        Window::ThirtyDays => language.pick("近 30 天", "30 days"),
+    }
+}
+
+/// Returns a name of WeChat as people read it.
+pub(super) fn name(language: Language, name: &str) -> &str {
+    match name {
+        OTHER_NAME => language.pick("（其余）", "(other)"),
+        UNKNOWN_NAME => language.pick(UNKNOWN_NAME, "未知 (unknown)"),
+        name => name,
+    }
+}
+
+/// Returns the kind of a day, with the holiday; empty if it is not known.
+pub(super) fn day_kind(language: Language, kind: DayKind, holiday: &str) -> String {
+    let kind = match kind {
+        DayKind::Workday => language.pick("工作日", "workday"),
+        DayKind::Weekend => language.pick("周末", "weekend"),
+        DayKind::Holiday => language.pick("节假日", "holiday"),
+        DayKind::MakeupWorkday => language.pick("调休上班日", "make-up workday"),
+        DayKind::Unknown => return String::new(),
+    };
+    match holiday {
+        "" => kind.to_owned(),
+        holiday => format!("{kind}{}{holiday}", language.pick("：", ": ")),
+    }
+}
+
+/// Returns what is unusual about a cohort, with its figures.
+pub(super) fn alert(language: Language, facts: &Facts<'_>, found: (Cohort, Alert<'_>)) -> String {
+    let (of_cohort, alert) = found;
+    let Some(summary) = facts.summary() else {
+        return String::new();
+    };
+    let summary = &summary.cohorts[of_cohort as usize];
+    let expected = &summary.expected;
+    let cohort = cohort(language, of_cohort);
+    let platform = |name: &str| {
+        let mut platforms = expected.platforms.iter();
+        let platform = platforms.find(|platform| platform.name == name);
+        let users = summary.platforms.users_of(name).unwrap_or_default();
+        (users, platform)
+    };
+    match alert {
+        Alert::UsersSwing => {
+            let usual = expected.users.map_or(0.0, |bounds| bounds.usual);
+            against_usual(language, cohort, summary.users.unwrap_or_default(), usual)
+        }
+        Alert::PlatformUsersSwing(on) => {
+            let (users, platform) = platform(on);
+            let usual = platform.and_then(|platform| platform.users);
+            let what = format!("{} {cohort}", name(language, on));
+            against_usual(
+                language,
+                &what,
+                users,
+                usual.map_or(0.0, |bounds| bounds.usual),
+            )
+        }
+        Alert::PlatformShareShift(on) => {
+            let (users, platform) = platform(on);
+            let usual = platform.and_then(|platform| platform.share);
+            let usual = language::share(usual.map_or(0.0, |bounds| bounds.usual));
+            let total = float(summary.users.unwrap_or_default().max(1));
+            let share = language::share(float(users) / total);
+            let on = name(language, on);
+            language.pick(
+                format!("{on} 占{cohort} {share}，往常 {usual}"),
+                format!("{on}: {share} of {cohort}, usually {usual}"),
+            )
+        }
+        Alert::PlatformVanished(on) => {
+            let (_, platform) = platform(on);
+            let usual = platform.and_then(|platform| platform.users);
+            let usual = language::rounded(usual.map_or(0.0, |bounds| bounds.usual));
+            let on = name(language, on);
+            language.pick(
+                format!("{on} {cohort}归零，往常 {usual}"),
+                format!("{on}: no {cohort} any more, usually {usual}"),
+            )
+        }
+        Alert::PlatformAppeared(on) => {
+            let (users, _) = platform(on);
+            let (users, on) = (language::number(users), name(language, on));
+            language.pick(
+                format!("{on} 首次出现{cohort} {users}"),
+                format!("{on}: {users} {cohort}, usually none"),
+            )
+        }
+        Alert::UsersDrift => {
+            let ratio = expected.drift.map_or(0.0, |drift| drift.ratio);
+            let change = language::change(ratio);
+            language.pick(
+                format!("{cohort}近 7 个可比日持续偏低（{change}）"),
+                format!("{cohort} decline slowly: {change} over the last 7 comparable days"),
+            )
+        }
+    }
+}
+
+/// Returns a figure with the usual one, as `iPhone 新增 60，往常 166（−63.9%）`.
+pub(super) fn against_usual(language: Language, what: &str, users: u64, usual: f64) -> String {
+    let change = if usual > 0.0 {
+        let change = language::change(float(users) / usual - 1.0);
+        language.pick(format!("（{change}）"), format!(" ({change})"))
+    } else {
+        String::new()
+    };
+    let (users, usual) = (language::number(users), language::rounded(usual));
+    language.pick(
+        format!("{what} {users}，往常 {usual}{change}"),
+        format!("{what}: {users}, usually {usual}{change}"),
+    )
+}
+
+/// Returns whether the figures of a window have arrived, in some words.
+pub(super) fn arrival(language: Language, arrival: Arrival) -> &'static str {
+    match arrival {
+        Arrival::Never => language.pick("暂无数据", "no data yet"),
+        Arrival::Stale => language.pick("数据已过期", "out of date"),
+        Arrival::Awaited => language.pick("昨日数据未到", "yesterday not available yet"),
+        Arrival::Provisional => language.pick("待确认", "preliminary"),
+        Arrival::Confirmed => language.pick("已确认", "confirmed"),
+    }
+}
+
+/// Why polls of an app fail, and what to do.
+#[derive(Debug)]
+pub(super) struct Trouble {
+    pub(super) sentence: String,
+    /// What is not in the sentence, in English as in the log.
+    pub(super) details: Vec<String>,
+}
+
+impl Trouble {
+    pub(super) fn of(facts: &Facts<'_>, language: Language) -> Option<Self> {
+        let first = facts.failures.first()?;
+        let problems = facts.failures.iter().map(|failure| failure.problem.clone());
+        Some(match language {
+            Language::Chinese => Self {
+                sentence: advice(first.reason).to_owned(),
+                details: problems.collect(),
+            },
+            Language::English => Self {
+                sentence: first.problem.clone(),
+                details: problems.skip(1).collect(),
+            },
+        })
+    }
+}
+
+/// Returns what came of a poll.
+pub(super) fn outcome(language: Language, outcome: PollOutcome) -> String {
+    let text = match outcome {
+        PollOutcome::New => language.pick("新数据", "new figures"),
+        PollOutcome::Revised => language.pick("数据有修订", "revised figures"),
+        PollOutcome::Confirmed => language.pick("与上次一致", "the same figures"),
+        PollOutcome::NoPortrait(Reason::NotReady | Reason::Empty) => {
+            language.pick("微信尚未算出", "not computed by WeChat yet")
+        }
+        PollOutcome::NoPortrait(reason) => {
+            let reason = reason.as_str();
+            return language.pick(format!("失败：{reason}"), format!("failed: {reason}"));
+        }
+    };
+    text.to_owned()
+}
+
+/// Returns what to do about failures, in Chinese.
+fn advice(reason: Reason) -> &'static str {
+    match reason {
+        Reason::NotReady | Reason::Empty => "微信尚未算出昨日数据，稍后自动重试。",
+        Reason::Busy => "微信系统繁忙，稍后自动重试，一般无需处理。",
+        Reason::RateLimited => {
+            "调用过于频繁，已自动延后重试；若经常出现，请调大配置项 poll.interval。"
+        }
+        Reason::Quota => {
+            "今日接口调用次数已用完，明日自动恢复；请检查是否有其他程序在调用同一接口。"
+        }
+        Reason::Token => "未能取得有效的 access_token，请检查该小程序的令牌来源。",
+        Reason::Credentials => {
+            "AppID 或 AppSecret 有误，请在微信公众平台「开发管理 › 开发设置」核对是否已重置。"
+        }
+        Reason::IpNotAllowed => {
+            "出口 IP 不在白名单，请在微信公众平台「开发管理 › 开发设置」的 IP 白名单中添加（IP 见详情）。"
+        }
+        Reason::Permission => {
+            "该小程序没有调用此接口的权限，请在微信公众平台「开发管理 › 接口设置」开通。"
+        }
+        Reason::DateRange => "微信不接受所请求的日期，请检查服务器时间是否准确。",
+        Reason::Transport => "网络请求失败，请检查网络、DNS 与代理；恢复后自动重试。",
+        Reason::Decode => "返回内容无法识别，请检查中间的代理或数据来源。",
+        Reason::Configuration => "该小程序的配置或密钥文件不可用，请按详情修正。",
+        Reason::Other => "微信返回了未收录的错误码，请查看详情。",
+    }
+}
