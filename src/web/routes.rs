@@ -35,6 +35,8 @@ pub const RESERVED_PATHS: [&str; 6] = [
 
 const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
+const JSON_FORMAT: &str = "application/json";
+
 /// Returns the routes.
 pub fn create_app(state: Arc<AppState>) -> Router {
     let Paths {
@@ -51,10 +53,7 @@ pub fn create_app(state: Arc<AppState>) -> Router {
         .route(&at("/-/healthy"), get(async || "healthy\n"))
         .route(&at("/-/ready"), get(ready))
         .route(&at("/-/reload"), post(reload).fallback(reload_by_post))
-        .route(
-            &at("/api/v1/status"),
-            get(async |State(state): State<Arc<AppState>>| axum::Json(Status::new(&state))),
-        );
+        .route(&at("/api/v1/status"), get(status));
     if !prefix.is_empty() {
         // Relative, as a proxy may serve it elsewhere.
         let below = |path: &str| format!("{}/", path.rsplit('/').next().unwrap_or_default());
@@ -84,6 +83,18 @@ async fn index(State(state): State<Arc<AppState>>) -> Response {
     match Status::new(&state).to_html() {
         Ok(html) => Html(html).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+    }
+}
+
+async fn status(State(state): State<Arc<AppState>>, headers: HeaderMap) -> Response {
+    // Of a thousand apps it is megabytes, which would keep other requests waiting.
+    let rendered = tokio::task::spawn_blocking(move || {
+        let json = serde_json::to_string(&Status::new(&state))?;
+        Ok::<_, serde_json::Error>(send_text(JSON_FORMAT, json, &headers))
+    });
+    match rendered.await {
+        Ok(Ok(response)) => ([(header::CACHE_CONTROL, "no-cache")], response).into_response(),
+        Ok(Err(_)) | Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
 }
 
@@ -159,7 +170,7 @@ async fn metrics(
             Err(error) => tracing::error!(%error, "cannot render the exporter's own metrics"),
         }
     }
-    send(member, &headers)
+    send(TEXT_FORMAT, member, &headers)
 }
 
 async fn probe(
@@ -175,7 +186,7 @@ async fn probe(
         .ok()
         .and_then(|appid| state.page.of(&appid));
     if let Some(member) = member {
-        send(member, &headers)
+        send(TEXT_FORMAT, member, &headers)
     } else {
         let text =
             "no app with this appid is configured; see / and /api/v1/status for those that are\n";
@@ -187,9 +198,23 @@ fn bad_request(text: &'static str) -> Response {
     (StatusCode::BAD_REQUEST, text).into_response()
 }
 
-fn send(member: Member, headers: &HeaderMap) -> Response {
+/// Sends a text that is rendered for this request, compressed if the client accepts that.
+fn send_text(content_type: &str, text: String, headers: &HeaderMap) -> Response {
+    if !accepts_gzip(headers) {
+        let of_text = [
+            (header::CONTENT_TYPE, content_type),
+            (header::VARY, "accept-encoding"),
+        ];
+        return (of_text, text).into_response();
+    }
+    let mut member = Member::default();
+    member.push(Piece::new(&text));
+    send(content_type, member, headers)
+}
+
+fn send(content_type: &str, member: Member, headers: &HeaderMap) -> Response {
     let response = Response::builder()
-        .header(header::CONTENT_TYPE, TEXT_FORMAT)
+        .header(header::CONTENT_TYPE, content_type)
         .header(header::VARY, "accept-encoding");
     let response = if accepts_gzip(headers) {
         response

@@ -10,9 +10,10 @@ use chrono::{DateTime, NaiveDate, SecondsFormat, Utc};
 use serde::{Serialize, Serializer};
 
 use super::state::AppState;
-use crate::calendar;
-use crate::portrait::Window;
-use crate::state::{AppSnapshot, WindowSnapshot};
+use crate::calendar::{self, DayKind};
+use crate::expectation::Bounds;
+use crate::portrait::{Cohort, Window};
+use crate::state::{AppSnapshot, RecentPoll, Summary, WindowSnapshot};
 
 /// The state of everything.
 #[derive(Debug, Serialize, Template)]
@@ -66,6 +67,59 @@ struct WindowStatus {
     last_poll_success: Option<bool>,
     problem: Option<String>,
     archived: Archived,
+    recent_polls: Vec<PollStatus>,
+    #[serde(flatten)]
+    figures: Figures,
+}
+
+/// A poll of one day, see [`RecentPoll`].
+#[derive(Debug, Serialize)]
+struct PollStatus {
+    #[serde(serialize_with = "rfc3339")]
+    at: DateTime<Utc>,
+    day: NaiveDate,
+    outcome: &'static str,
+}
+
+/// The users of the newest portrait, while it is not stale, and how they compare with other days.
+#[derive(Debug, Serialize)]
+struct Figures {
+    /// Of the window 1d, as are all but the users.
+    reference_day: Option<ReferenceDay>,
+    users: ByCohort<Option<u64>>,
+    expected: ByCohort<Option<Expected>>,
+    /// How far the users are from the usual figure: -0.2 is 20% below.
+    change_ratio: ByCohort<Option<f64>>,
+    /// Those that the bundled rules raise, once the figures are settled.
+    alerts: Vec<AlertStatus>,
+}
+
+#[derive(Debug, Serialize)]
+struct ReferenceDay {
+    kind: DayKind,
+    /// The public holiday, or the one that the day makes up for.
+    holiday: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct ByCohort<T> {
+    new: T,
+    active: T,
+}
+
+/// See [`Bounds`].
+#[derive(Debug, Serialize)]
+struct Expected {
+    lower: f64,
+    usual: f64,
+    upper: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct AlertStatus {
+    alert: &'static str,
+    cohort: Cohort,
+    platform: Option<String>,
 }
 
 /// The archived days, all as reference dates.
@@ -168,6 +222,74 @@ impl WindowStatus {
                     .collect(),
                 revisions: window.coverage.revisions,
             },
+            recent_polls: window.recent_polls.iter().map(PollStatus::from).collect(),
+            figures: Figures::new(window),
+        }
+    }
+}
+
+impl From<&RecentPoll> for PollStatus {
+    fn from(poll: &RecentPoll) -> Self {
+        Self {
+            at: poll.at,
+            day: poll.day,
+            outcome: poll.outcome.as_str(),
+        }
+    }
+}
+
+impl Figures {
+    fn new(window: &WindowSnapshot) -> Self {
+        let summary = window.summary.as_deref();
+        let daily = summary.filter(|_| window.window == Window::OneDay);
+        let cohorts = daily.into_iter().flat_map(Summary::cohorts);
+        let alerts = cohorts.flat_map(|(cohort, of_cohort)| {
+            let alerts = of_cohort.expected.alerts(&of_cohort.platforms);
+            alerts.into_iter().map(move |alert| AlertStatus {
+                alert: alert.name(cohort),
+                cohort,
+                platform: alert.platform().map(str::to_owned),
+            })
+        });
+        let of = |cohort| summary.map(|summary| &summary.cohorts[cohort as usize]);
+        let users = |cohort| of(cohort)?.users;
+        let bounds = |cohort| of(cohort)?.expected.users;
+        Self {
+            reference_day: daily.map(|summary| ReferenceDay {
+                kind: summary.day_kind,
+                holiday: Some(summary.holiday.clone()).filter(|name| !name.is_empty()),
+            }),
+            users: ByCohort::new(users),
+            expected: ByCohort::new(|cohort| bounds(cohort).map(Expected::from)),
+            change_ratio: ByCohort::new(|cohort| {
+                let ratio = bounds(cohort)?.change_ratio(users(cohort)?)?;
+                Some((ratio * 10_000.0).round() / 10_000.0)
+            }),
+            alerts: alerts.collect(),
+        }
+    }
+}
+
+impl<T> ByCohort<T> {
+    fn new(of: impl Fn(Cohort) -> T) -> Self {
+        Self {
+            new: of(Cohort::New),
+            active: of(Cohort::Active),
+        }
+    }
+}
+
+impl From<Bounds> for Expected {
+    fn from(bounds: Bounds) -> Self {
+        let Bounds {
+            usual,
+            lower,
+            upper,
+        } = bounds;
+        Self {
+            lower,
+            usual,
+            upper,
         }
     }
 }
