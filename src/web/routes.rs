@@ -24,18 +24,21 @@ use crate::portrait::AppId;
 use crate::state::Progress;
 
 /// The paths of everything but the page for Prometheus.
-pub const RESERVED_PATHS: [&str; 6] = [
+pub const RESERVED_PATHS: [&str; 7] = [
     "/",
     "/probe",
     "/-/healthy",
     "/-/ready",
     "/-/reload",
     "/api/v1/status",
+    "/config",
 ];
 
 const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 const JSON_FORMAT: &str = "application/json";
+
+const YAML_FORMAT: &str = "text/yaml; charset=utf-8";
 
 /// Returns the routes.
 pub fn create_app(state: Arc<AppState>) -> Router {
@@ -50,6 +53,7 @@ pub fn create_app(state: Arc<AppState>) -> Router {
         .route(&index_path, get(index))
         .route(&at(&telemetry), get(metrics))
         .route(&at("/probe"), get(probe))
+        .route(&at("/config"), get(config))
         .route(&at("/-/healthy"), get(async || "healthy\n"))
         .route(&at("/-/ready"), get(ready))
         .route(&at("/-/reload"), post(reload).fallback(reload_by_post))
@@ -96,6 +100,11 @@ async fn status(State(state): State<Arc<AppState>>, headers: HeaderMap) -> Respo
         Ok(Ok(response)) => ([(header::CACHE_CONTROL, "no-cache")], response).into_response(),
         Ok(Err(_)) | Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
+}
+
+async fn config(State(state): State<Arc<AppState>>, headers: HeaderMap) -> Response {
+    let response = send(YAML_FORMAT, state.config(), &headers);
+    ([(header::CACHE_CONTROL, "no-cache")], response).into_response()
 }
 
 async fn ready(State(state): State<Arc<AppState>>) -> Response {
