@@ -1,5 +1,6 @@
 //! `demo`: the exporter against the built-in simulated WeChat, with 60 days in the archive.
 
+use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 
@@ -188,6 +189,7 @@ fn config(base_url: &str) -> config::Config {
     });
     let defaults = config::WeChat::default();
     config::Config {
+        directory: PathBuf::new(),
         wechat: config::WeChat {
             base_urls: Url::parse(base_url).map_or(defaults.base_urls, |url| vec![url]),
             ..defaults

@@ -198,6 +198,7 @@ impl Exporter {
         }
         let (reload, reloads) = mpsc::unbounded_channel();
         let state = AppState::new(&context, web.paths(), guard, reload);
+        state.set_config(&config.redacted());
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
             revision = env!("BUILD_REVISION"),
@@ -337,6 +338,7 @@ impl Exporter {
             self.context = self.context.reconfigured(client, settings.poll);
         }
         self.settings = settings;
+        self.state.set_config(&config.redacted());
         // An exporter that was ready stays ready.
         let _ = self.context.registry.is_ready();
         let context = is_other.then(|| self.context.clone());

@@ -57,6 +57,8 @@ pub struct Secret {
     pub value: Result<SecretString, String>,
     /// The file that it was read from, which may have changed since.
     pub file: Option<PathBuf>,
+    /// The variable of the environment that it was read from.
+    pub variable: Option<String>,
 }
 
 /// Which of WeChat's endpoints issues tokens for an AppSecret.
@@ -97,6 +99,7 @@ impl AccessMethod {
         let secret = Secret {
             value: Ok(secret),
             file: None,
+            variable: None,
         };
         Self::Token(TokenAccess {
             source: TokenSource::Secret(secret, TokenEndpoint::Stable),
@@ -461,7 +464,12 @@ impl Check<'_> {
         if let Err(problem) = &value {
             self.app_problem(line, key, problem);
         }
-        Some(Secret { value, file })
+        let variable = file.is_none().then(|| source.value.clone());
+        Some(Secret {
+            value,
+            file,
+            variable,
+        })
     }
 
     /// Returns the path of a file, unless the value is what should be in the file.

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use super::access;
 use super::raw::RawHolidays;
 use super::read::Text;
-use super::validate::Check;
+use super::validate::{Check, beside};
 use crate::calendar::{HolidayYear, Holidays};
 
 /// What the keys of `holidays` amount to, key by key, as an app may set only one of them.
@@ -19,6 +19,8 @@ pub(super) struct Calendars {
     is_off: bool,
     /// The calendar of China with the years of `files`.
     china: Holidays,
+    /// The patterns of these files.
+    pub(super) files: Vec<PathBuf>,
 }
 
 impl Default for Calendars {
@@ -26,6 +28,7 @@ impl Default for Calendars {
         Self {
             is_off: false,
             china: Holidays::china(),
+            files: Vec::new(),
         }
     }
 }
@@ -53,12 +56,18 @@ impl Check<'_> {
         let is_off = raw
             .calendar
             .and_then(|name| self.is_off(&format!("{key}.calendar"), &name));
-        let china = raw
-            .files
-            .map(|patterns| self.china_with(&format!("{key}.files"), &patterns));
+        let is_off = is_off.unwrap_or(defaults.is_off);
+        let Some(patterns) = raw.files else {
+            return Calendars {
+                is_off,
+                ..defaults.clone()
+            };
+        };
+        let files = patterns.iter();
         Calendars {
-            is_off: is_off.unwrap_or(defaults.is_off),
-            china: china.unwrap_or_else(|| defaults.china.clone()),
+            is_off,
+            files: files.map(|file| beside(&self.file, &file.value)).collect(),
+            china: self.china_with(&format!("{key}.files"), &patterns),
         }
     }
 

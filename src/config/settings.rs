@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use chrono::NaiveDate;
@@ -16,6 +17,8 @@ use crate::portrait::{AppId, Dimension, Window};
 /// Checked settings, with every default filled in.
 #[derive(Debug, Clone)]
 pub struct Config {
+    /// The directory of the main file, which the paths in it are relative to.
+    pub directory: PathBuf,
     /// How WeChat is reached.
     pub wechat: WeChat,
     /// When it is polled.
@@ -47,6 +50,8 @@ pub struct WeChat {
     pub proxy_url: Option<PrivateUrl>,
     /// Certificates in PEM that are trusted in addition to those of the system.
     pub ca: Option<Vec<u8>>,
+    /// The file that they were read from.
+    pub ca_file: Option<PathBuf>,
 }
 
 impl Default for WeChat {
@@ -58,6 +63,7 @@ impl Default for WeChat {
             timeout: Duration::from_secs(10),
             proxy_url: None,
             ca: None,
+            ca_file: None,
         }
     }
 }
@@ -107,6 +113,8 @@ pub struct App {
     pub swing: Swing,
     /// Which of its days are holidays.
     pub holidays: Holidays,
+    /// The files of years that they were read from, as patterns.
+    pub holiday_files: Vec<PathBuf>,
 }
 
 impl App {
@@ -123,6 +131,7 @@ impl App {
             past: Past::default(),
             swing: Swing::default(),
             holidays: Holidays::china(),
+            holiday_files: Vec::new(),
         }
     }
 }

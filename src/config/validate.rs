@@ -250,7 +250,9 @@ impl Check<'_> {
             swing: self.swing("swing", file.swing, Swing::default()),
             calendars: self.calendars("holidays", file.holidays, &Calendars::default()),
         };
+        let ca_file = wechat.ca_file.as_ref();
         Config {
+            directory: beside(&self.file, ""),
             wechat: WeChat {
                 base_urls: self
                     .base_urls(wechat.base_url)
@@ -265,7 +267,8 @@ impl Check<'_> {
                         &["http", "https", "socks5", "socks5h"],
                     )
                 }),
-                ca: wechat.ca_file.and_then(|file| self.ca(&file)),
+                ca: ca_file.and_then(|file| self.ca(file)),
+                ca_file: ca_file.map(|file| beside(&self.file, &file.value)),
             },
             poll: Poll {
                 interval: self
@@ -624,6 +627,7 @@ impl Check<'_> {
             top_names: top_names.unwrap_or_else(|| inherited.top_names.clone()),
             past,
             swing,
+            holiday_files: calendars.files.clone(),
             holidays: calendars.chosen(),
         })
     }
@@ -661,21 +665,23 @@ impl Check<'_> {
 }
 
 /// Writes a duration in the largest unit that it is a multiple of.
-fn in_one_unit(duration: Duration) -> String {
-    let milliseconds = duration.as_millis();
+pub(super) fn in_one_unit(duration: Duration) -> String {
+    let nanoseconds = duration.as_nanos();
     let units = [
-        ("years", 31_557_600_000),
-        ("d", 86_400_000),
-        ("h", 3_600_000),
-        ("m", 60_000),
-        ("s", 1_000),
+        ("years", 31_557_600_000_000_000),
+        ("d", 86_400_000_000_000),
+        ("h", 3_600_000_000_000),
+        ("m", 60_000_000_000),
+        ("s", 1_000_000_000),
+        ("ms", 1_000_000),
+        ("us", 1_000),
     ];
     let unit = units
         .iter()
-        .find(|(_, unit)| milliseconds.is_multiple_of(*unit));
+        .find(|(_, unit)| nanoseconds.is_multiple_of(*unit));
     unit.map_or_else(
-        || format!("{milliseconds}ms"),
-        |(name, unit)| format!("{}{name}", milliseconds / unit),
+        || format!("{nanoseconds}ns"),
+        |(name, unit)| format!("{}{name}", nanoseconds / unit),
     )
 }
 

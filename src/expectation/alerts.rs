@@ -5,7 +5,7 @@
 
 use super::bounds::Bounds;
 use super::comparison::{CohortExpectation, PlatformExpectation, float};
-use crate::portrait::Breakdown;
+use crate::portrait::{Breakdown, Cohort};
 
 /// An alert about the users of a cohort, without the names of the app and the cohort.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -22,6 +22,34 @@ pub enum Alert<'a> {
     PlatformAppeared(&'a str),
     /// Users decline slowly.
     UsersDrift,
+}
+
+impl<'a> Alert<'a> {
+    /// Returns its name in the bundled rules, if it is about this cohort.
+    #[must_use]
+    pub fn name(self, cohort: Cohort) -> &'static str {
+        match (self, cohort) {
+            (Self::UsersSwing, Cohort::New) => "WxappPortraitNewUsersSwing",
+            (Self::UsersSwing, Cohort::Active) => "WxappPortraitActiveUsersSwing",
+            (Self::PlatformUsersSwing(_), _) => "WxappPortraitPlatformUsersSwing",
+            (Self::PlatformShareShift(_), _) => "WxappPortraitPlatformShareShift",
+            (Self::PlatformVanished(_), _) => "WxappPortraitPlatformVanished",
+            (Self::PlatformAppeared(_), _) => "WxappPortraitPlatformAppeared",
+            (Self::UsersDrift, _) => "WxappPortraitUsersDrift",
+        }
+    }
+
+    /// Returns the platform that it is about, unless it is about the whole cohort.
+    #[must_use]
+    pub fn platform(self) -> Option<&'a str> {
+        match self {
+            Self::PlatformUsersSwing(name)
+            | Self::PlatformShareShift(name)
+            | Self::PlatformVanished(name)
+            | Self::PlatformAppeared(name) => Some(name),
+            Self::UsersSwing | Self::UsersDrift => None,
+        }
+    }
 }
 
 impl CohortExpectation {

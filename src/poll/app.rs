@@ -23,7 +23,7 @@ use crate::exposition::page::{Page, WindowLines};
 use crate::exposition::telemetry::Telemetry;
 use crate::past::{self, FULL_DAYS, PastDays};
 use crate::portrait::{Portrait, Repair, Repairs};
-use crate::state::{AppSnapshot, Comparison, Failure, Registry};
+use crate::state::{AppSnapshot, Comparison, Failure, PollOutcome, Registry};
 use crate::wechat::errcodes::{Reason, Retry};
 use crate::wechat::{Access, Answer, Client, Diagnosis, Scope, decode};
 
@@ -507,6 +507,7 @@ impl AppPoller {
         };
         self.context.activity.failed(&diagnosis);
         let poller = &mut self.windows[index];
+        poller.remember(day, PollOutcome::NoPortrait(diagnosis.reason), now);
         poller.snapshot.failures[diagnosis.reason] += 1;
         if diagnosis.retry == Retry::OtherDay {
             poller.days.refuse(day, now);
@@ -529,6 +530,7 @@ impl AppPoller {
         let window = &mut self.windows[index];
         let (change, state) = window.days.record(day, digest, now);
         window.snapshot.last_success_at = Some(now);
+        window.remember(day, change.into(), now);
         self.plan.is_answered = true;
         let key = Key {
             appid: self.app.appid.clone(),

@@ -13,6 +13,7 @@ use twox_hash::XxHash3_64;
 use crate::archive::{Coverage, DayState};
 use crate::calendar::{self, CLOCK_TOLERANCE};
 use crate::portrait::AppId;
+use crate::state::PollOutcome;
 use crate::wechat::errcodes::Retry;
 
 /// This long after a day began, at 15:30 of the next, WeChat no longer corrects its figures.
@@ -50,6 +51,16 @@ pub enum Change {
     Same,
     /// The figures differ.
     Revised,
+}
+
+impl From<Change> for PollOutcome {
+    fn from(change: Change) -> Self {
+        match change {
+            Change::First => Self::New,
+            Change::Same => Self::Confirmed,
+            Change::Revised => Self::Revised,
+        }
+    }
 }
 
 impl Change {

@@ -13,7 +13,7 @@ use crate::config::App;
 use crate::exposition::page::{self, WindowLines};
 use crate::past::PastDays;
 use crate::portrait::{Dimension, Portrait, Window};
-use crate::state::{Summary, WindowSnapshot};
+use crate::state::{PollOutcome, RecentPoll, Summary, WindowSnapshot};
 use crate::wechat::decode;
 
 /// WeChat has this many days, so the newest ones may be requested again and compared.
@@ -48,6 +48,12 @@ impl WindowPoller {
 
     pub(super) fn window(&self) -> Window {
         self.snapshot.window
+    }
+
+    /// Remembers a poll that ended at `at`.
+    pub(super) fn remember(&mut self, day: NaiveDate, outcome: PollOutcome, at: DateTime<Utc>) {
+        let polls = &mut self.snapshot.recent_polls;
+        polls.add(RecentPoll { at, day, outcome });
     }
 
     /// Returns `true` if the past days in memory are sufficient for this configuration.

@@ -9,5 +9,7 @@ mod snapshot;
 mod summary;
 
 pub use registry::{Progress, Registry};
-pub use snapshot::{AppSnapshot, Failure, Failures, WindowSnapshot};
+pub use snapshot::{
+    AppSnapshot, Failure, Failures, PollOutcome, RecentPoll, RecentPolls, WindowSnapshot,
+};
 pub use summary::{CohortSummary, Comparison, RECENT_DAYS, Summary};

@@ -52,6 +52,8 @@ pub struct WindowSnapshot {
     pub last_failure: Option<Failure>,
     /// How often it was polled.
     pub polls: u64,
+    /// The last of these polls.
+    pub recent_polls: RecentPolls,
     /// How often that did not return a portrait.
     pub failures: Failures,
     /// How often an archived day arrived with other figures.
@@ -69,6 +71,34 @@ pub struct Failure {
     pub problem: String,
 }
 
+/// The last polls of a window since the start, the newest first. Cheap to clone.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RecentPolls(Arc<[RecentPoll]>);
+
+/// A poll of one day.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RecentPoll {
+    /// When it ended.
+    pub at: DateTime<Utc>,
+    /// The reference date that was requested.
+    pub day: NaiveDate,
+    /// What came of it.
+    pub outcome: PollOutcome,
+}
+
+/// What came of a poll.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PollOutcome {
+    /// The first portrait of the day.
+    New,
+    /// A portrait with other figures than those that were known of the day.
+    Revised,
+    /// A portrait with the same figures.
+    Confirmed,
+    /// No portrait, for this reason.
+    NoPortrait(Reason),
+}
+
 /// How often polls did not return a portrait, by reason.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Failures([u64; Reason::ALL.len()]);
@@ -84,6 +114,35 @@ impl Index<Reason> for Failures {
 impl IndexMut<Reason> for Failures {
     fn index_mut(&mut self, reason: Reason) -> &mut u64 {
         &mut self.0[reason as usize]
+    }
+}
+
+impl RecentPolls {
+    /// How many are remembered.
+    pub const CAPACITY: usize = 10;
+
+    /// Remembers a poll that has just ended.
+    pub fn add(&mut self, poll: RecentPoll) {
+        let before = self.0.iter().take(Self::CAPACITY - 1).copied();
+        self.0 = std::iter::once(poll).chain(before).collect();
+    }
+
+    /// Iterates over them, the newest first.
+    pub fn iter(&self) -> impl Iterator<Item = &RecentPoll> {
+        self.0.iter()
+    }
+}
+
+impl PollOutcome {
+    /// Returns its name: `new`, `revised`, `confirmed`, or the reason.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Revised => "revised",
+            Self::Confirmed => "confirmed",
+            Self::NoPortrait(reason) => reason.as_str(),
+        }
     }
 }
 
@@ -121,6 +180,7 @@ impl WindowSnapshot {
             last_poll_success: None,
             last_failure: None,
             polls: 0,
+            recent_polls: RecentPolls::default(),
             failures: Failures::default(),
             revisions: 0,
             coverage: Coverage::default(),

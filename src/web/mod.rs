@@ -6,6 +6,7 @@
 
 pub mod auth;
 mod browser;
+mod compressed;
 mod connections;
 mod guard;
 mod pages;

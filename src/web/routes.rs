@@ -3,19 +3,17 @@
 //! Reads what the pollers have published, so that no response waits for WeChat or the disk; only a reload
 //! waits for files and the archive.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::body::Body;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware;
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
-use futures_util::stream;
 use tokio::sync::oneshot;
 
+use super::compressed::{send, send_text};
 use super::state::{AppState, Paths};
 use super::status::Status;
 use super::{browser, connections, guard, pages};
@@ -24,16 +22,21 @@ use crate::portrait::AppId;
 use crate::state::Progress;
 
 /// The paths of everything but the page for Prometheus.
-pub const RESERVED_PATHS: [&str; 6] = [
+pub const RESERVED_PATHS: [&str; 7] = [
     "/",
     "/probe",
     "/-/healthy",
     "/-/ready",
     "/-/reload",
     "/api/v1/status",
+    "/config",
 ];
 
 const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+const JSON_FORMAT: &str = "application/json";
+
+const YAML_FORMAT: &str = "text/yaml; charset=utf-8";
 
 /// Returns the routes.
 pub fn create_app(state: Arc<AppState>) -> Router {
@@ -49,13 +52,11 @@ pub fn create_app(state: Arc<AppState>) -> Router {
         .route(&at("/assets/{version}/{name}"), get(pages::asset))
         .route(&at(&telemetry), get(metrics))
         .route(&at("/probe"), get(probe))
+        .route(&at("/config"), get(config))
         .route(&at("/-/healthy"), get(async || "healthy\n"))
         .route(&at("/-/ready"), get(ready))
         .route(&at("/-/reload"), post(reload).fallback(reload_by_post))
-        .route(
-            &at("/api/v1/status"),
-            get(async |State(state): State<Arc<AppState>>| axum::Json(Status::new(&state))),
-        );
+        .route(&at("/api/v1/status"), get(status));
     if !prefix.is_empty() {
         // Relative, as a proxy may serve it elsewhere.
         let below = |path: &str| format!("{}/", path.rsplit('/').next().unwrap_or_default());
@@ -79,6 +80,23 @@ pub fn create_app(state: Arc<AppState>) -> Router {
         None => app,
     }
     .with_state(state)
+}
+
+async fn status(State(state): State<Arc<AppState>>, headers: HeaderMap) -> Response {
+    // Of a thousand apps it is megabytes, which would keep other requests waiting.
+    let rendered = tokio::task::spawn_blocking(move || {
+        let json = serde_json::to_string(&Status::new(&state))?;
+        Ok::<_, serde_json::Error>(send_text(JSON_FORMAT, json, &headers))
+    });
+    match rendered.await {
+        Ok(Ok(response)) => ([(header::CACHE_CONTROL, "no-cache")], response).into_response(),
+        Ok(Err(_)) | Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+async fn config(State(state): State<Arc<AppState>>, headers: HeaderMap) -> Response {
+    let response = send(YAML_FORMAT, state.config(), &headers);
+    ([(header::CACHE_CONTROL, "no-cache")], response).into_response()
 }
 
 async fn ready(State(state): State<Arc<AppState>>) -> Response {
@@ -153,7 +171,7 @@ async fn metrics(
             Err(error) => tracing::error!(%error, "cannot render the exporter's own metrics"),
         }
     }
-    send(member, TEXT_FORMAT, &headers)
+    send(TEXT_FORMAT, member, &headers)
 }
 
 async fn probe(
@@ -169,7 +187,7 @@ async fn probe(
         .ok()
         .and_then(|appid| state.page.of(&appid));
     if let Some(member) = member {
-        send(member, TEXT_FORMAT, &headers)
+        send(TEXT_FORMAT, member, &headers)
     } else {
         let text =
             "no app with this appid is configured; see / and /api/v1/status for those that are\n";
@@ -179,69 +197,4 @@ async fn probe(
 
 fn bad_request(text: &'static str) -> Response {
     (StatusCode::BAD_REQUEST, text).into_response()
-}
-
-/// Sends a text, compressed if the client accepts that.
-pub(super) fn send(member: Member, content_type: &'static str, headers: &HeaderMap) -> Response {
-    let response = Response::builder()
-        .header(header::CONTENT_TYPE, content_type)
-        .header(header::VARY, "accept-encoding");
-    let response = if accepts_gzip(headers) {
-        response
-            .header(header::CONTENT_ENCODING, "gzip")
-            .header(header::CONTENT_LENGTH, member.gzip_len())
-            .body(Body::from_stream(stream::iter(
-                member.gzip().map(Ok::<_, Infallible>),
-            )))
-    } else {
-        response
-            .header(header::CONTENT_LENGTH, member.len())
-            .body(Body::from_stream(stream::iter(
-                member.plain().map(Ok::<_, Infallible>),
-            )))
-    };
-    response.unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response())
-}
-
-/// Returns whether the client accepts gzip (RFC 9110, section 12.5.3); a weight of 0 refuses it.
-fn accepts_gzip(headers: &HeaderMap) -> bool {
-    headers
-        .get_all(header::ACCEPT_ENCODING)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .any(|coding| {
-            let mut parameters = coding.split(';').map(str::trim);
-            let is_gzip = parameters
-                .next()
-                .is_some_and(|name| name.eq_ignore_ascii_case("gzip"));
-            is_gzip
-                && !parameters.any(|parameter| {
-                    let weight = parameter
-                        .strip_prefix("q=")
-                        .or_else(|| parameter.strip_prefix("Q="));
-                    weight.and_then(|weight| weight.parse::<f32>().ok()) == Some(0.0)
-                })
-        })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn gzip_is_sent_when_accepted() {
-        let accepts = |value: &str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(header::ACCEPT_ENCODING, value.parse().unwrap());
-            accepts_gzip(&headers)
-        };
-        for value in ["gzip", "deflate, GZIP;q=0.5", "br,gzip ; q=1"] {
-            assert!(accepts(value), "{value}");
-        }
-        for value in ["", "identity", "gzip;q=0", "gzip; q=0.000", "xgzip", "br"] {
-            assert!(!accepts(value), "{value}");
-        }
-        assert!(!accepts_gzip(&HeaderMap::new()));
-    }
 }

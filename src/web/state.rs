@@ -8,6 +8,7 @@ use url::Url;
 use super::guard::Guard;
 use crate::archive::Archive;
 use crate::calendar::Clock;
+use crate::exposition::gzip::{Member, Piece};
 use crate::exposition::page::Page;
 use crate::exposition::telemetry::Telemetry;
 use crate::poll::Context;
@@ -33,6 +34,8 @@ pub struct AppState {
     pub reload: mpsc::UnboundedSender<Reload>,
     /// Why the configuration that was read last is not applied.
     config_problem: Mutex<Option<String>>,
+    /// The one that is applied, without secrets.
+    config: Mutex<Member>,
 }
 
 /// Where everything is.
@@ -69,6 +72,7 @@ impl AppState {
             guard,
             reload,
             config_problem: Mutex::default(),
+            config: Mutex::default(),
         }
     }
 
@@ -76,6 +80,18 @@ impl AppState {
     pub fn set_config_problem(&self, problem: Option<String>) {
         let config = self.config_problem.lock();
         *config.unwrap_or_else(PoisonError::into_inner) = problem;
+    }
+
+    /// Records the configuration that is applied; the text is kept compressed and has no secrets.
+    pub fn set_config(&self, text: &str) {
+        let mut member = Member::default();
+        member.push(Piece::new(text));
+        *self.config.lock().unwrap_or_else(PoisonError::into_inner) = member;
+    }
+
+    pub(super) fn config(&self) -> Member {
+        let config = self.config.lock();
+        config.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(super) fn config_problem(&self) -> Option<String> {

@@ -1,31 +1,22 @@
-//! The state of every app: as JSON for programs, as a page for people.
-//!
-//! Both show the same value. Times are UTC in JSON and Beijing time on the page, as people who
-//! read WeChat's figures think in Beijing days.
+//! The state of every app as JSON, for programs. Times are UTC, days are those of Beijing.
 
-use std::fmt;
-
-use askama::Template;
 use chrono::{DateTime, NaiveDate, SecondsFormat, Utc};
 use serde::{Serialize, Serializer};
 
 use super::state::AppState;
-use crate::calendar;
-use crate::portrait::Window;
-use crate::state::{AppSnapshot, WindowSnapshot};
+use crate::calendar::{self, DayKind};
+use crate::expectation::Bounds;
+use crate::portrait::{Cohort, Window};
+use crate::state::{AppSnapshot, RecentPoll, Summary, WindowSnapshot};
 
 /// The state of everything.
-#[derive(Debug, Serialize, Template)]
-#[template(path = "status.html")]
+#[derive(Debug, Serialize)]
 pub(super) struct Status {
     version: &'static str,
     revision: &'static str,
     #[serde(serialize_with = "rfc3339")]
     now: DateTime<Utc>,
     ready: bool,
-    /// Relative to the page, as all links are: a proxy may serve it elsewhere.
-    #[serde(skip)]
-    telemetry_path: String,
     config: ConfigStatus,
     archive: ArchiveStatus,
     apps: Vec<AppStatus>,
@@ -50,8 +41,6 @@ struct AppStatus {
     #[serde(serialize_with = "rfc3339")]
     next_poll: DateTime<Utc>,
     windows: Vec<WindowStatus>,
-    #[serde(skip)]
-    is_failing: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -66,6 +55,59 @@ struct WindowStatus {
     last_poll_success: Option<bool>,
     problem: Option<String>,
     archived: Archived,
+    recent_polls: Vec<PollStatus>,
+    #[serde(flatten)]
+    figures: Figures,
+}
+
+/// A poll of one day, see [`RecentPoll`].
+#[derive(Debug, Serialize)]
+struct PollStatus {
+    #[serde(serialize_with = "rfc3339")]
+    at: DateTime<Utc>,
+    day: NaiveDate,
+    outcome: &'static str,
+}
+
+/// The users of the newest portrait, while it is not stale, and how they compare with other days.
+#[derive(Debug, Serialize)]
+struct Figures {
+    /// Of the window 1d, as are all but the users.
+    reference_day: Option<ReferenceDay>,
+    users: ByCohort<Option<u64>>,
+    expected: ByCohort<Option<Expected>>,
+    /// How far the users are from the usual figure: -0.2 is 20% below.
+    change_ratio: ByCohort<Option<f64>>,
+    /// Those that the bundled rules raise, once the figures are settled.
+    alerts: Vec<AlertStatus>,
+}
+
+#[derive(Debug, Serialize)]
+struct ReferenceDay {
+    kind: DayKind,
+    /// The public holiday, or the one that the day makes up for.
+    holiday: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct ByCohort<T> {
+    new: T,
+    active: T,
+}
+
+/// See [`Bounds`].
+#[derive(Debug, Serialize)]
+struct Expected {
+    lower: f64,
+    usual: f64,
+    upper: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct AlertStatus {
+    alert: &'static str,
+    cohort: Cohort,
+    platform: Option<String>,
 }
 
 /// The archived days, all as reference dates.
@@ -96,7 +138,6 @@ impl Status {
             revision: env!("BUILD_REVISION"),
             now,
             ready: state.registry.is_ready(),
-            telemetry_path: state.paths.telemetry.trim_start_matches('/').to_owned(),
             config: ConfigStatus {
                 problem: state.config_problem(),
             },
@@ -107,14 +148,6 @@ impl Status {
             apps: apps.iter().map(|app| AppStatus::new(app, now)).collect(),
         }
     }
-
-    pub(super) fn to_html(&self) -> askama::Result<String> {
-        self.render()
-    }
-
-    fn problems(&self) -> usize {
-        self.apps.iter().filter(|app| app.is_failing).count()
-    }
 }
 
 impl AppStatus {
@@ -123,7 +156,6 @@ impl AppStatus {
             appid: app.appid.to_string(),
             app: app.name.clone(),
             next_poll: app.next_poll_at,
-            is_failing: app.is_failing(),
             windows: app
                 .windows
                 .iter()
@@ -168,25 +200,76 @@ impl WindowStatus {
                     .collect(),
                 revisions: window.coverage.revisions,
             },
+            recent_polls: window.recent_polls.iter().map(PollStatus::from).collect(),
+            figures: Figures::new(window),
         }
     }
 }
 
-impl fmt::Display for Gap {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}", self.first_day)?;
-        if self.last_day > self.first_day {
-            write!(formatter, " to {}", self.last_day)?;
+impl From<&RecentPoll> for PollStatus {
+    fn from(poll: &RecentPoll) -> Self {
+        Self {
+            at: poll.at,
+            day: poll.day,
+            outcome: poll.outcome.as_str(),
         }
-        Ok(())
     }
 }
 
-/// Writes a time as the clocks of Beijing show it.
-fn beijing(time: &DateTime<Utc>) -> String {
-    calendar::in_beijing(*time)
-        .format("%Y-%m-%d %H:%M")
-        .to_string()
+impl Figures {
+    fn new(window: &WindowSnapshot) -> Self {
+        let summary = window.summary.as_deref();
+        let daily = summary.filter(|_| window.window == Window::OneDay);
+        let cohorts = daily.into_iter().flat_map(Summary::cohorts);
+        let alerts = cohorts.flat_map(|(cohort, of_cohort)| {
+            let alerts = of_cohort.expected.alerts(&of_cohort.platforms);
+            alerts.into_iter().map(move |alert| AlertStatus {
+                alert: alert.name(cohort),
+                cohort,
+                platform: alert.platform().map(str::to_owned),
+            })
+        });
+        let of = |cohort| summary.map(|summary| &summary.cohorts[cohort as usize]);
+        let users = |cohort| of(cohort)?.users;
+        let bounds = |cohort| of(cohort)?.expected.users;
+        Self {
+            reference_day: daily.map(|summary| ReferenceDay {
+                kind: summary.day_kind,
+                holiday: Some(summary.holiday.clone()).filter(|name| !name.is_empty()),
+            }),
+            users: ByCohort::new(users),
+            expected: ByCohort::new(|cohort| bounds(cohort).map(Expected::from)),
+            change_ratio: ByCohort::new(|cohort| {
+                let ratio = bounds(cohort)?.change_ratio(users(cohort)?)?;
+                Some((ratio * 10_000.0).round() / 10_000.0)
+            }),
+            alerts: alerts.collect(),
+        }
+    }
+}
+
+impl<T> ByCohort<T> {
+    fn new(of: impl Fn(Cohort) -> T) -> Self {
+        Self {
+            new: of(Cohort::New),
+            active: of(Cohort::Active),
+        }
+    }
+}
+
+impl From<Bounds> for Expected {
+    fn from(bounds: Bounds) -> Self {
+        let Bounds {
+            usual,
+            lower,
+            upper,
+        } = bounds;
+        Self {
+            lower,
+            usual,
+            upper,
+        }
+    }
 }
 
 fn rfc3339<S: Serializer>(time: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {

@@ -453,8 +453,12 @@ mod tests {
             })
         };
         let secret = || {
-            let (value, file) = (Ok(SecretString::from("secret")), None);
-            TokenSource::Secret(Secret { value, file }, TokenEndpoint::Stable)
+            let secret = Secret {
+                value: Ok(SecretString::from("secret")),
+                file: None,
+                variable: None,
+            };
+            TokenSource::Secret(secret, TokenEndpoint::Stable)
         };
         let method = match key {
             "portrait_url" => AccessMethod::PortraitUrl(at()),

@@ -13,7 +13,6 @@ use rand::{RngExt as _, SeedableRng as _};
 use serde_json::{Value, json};
 use wxapp_portrait_exporter::calendar::{self, DayKind, Holidays};
 use wxapp_portrait_exporter::config::Swing;
-use wxapp_portrait_exporter::expectation::Alert;
 use wxapp_portrait_exporter::exposition::page::{self, Page, WindowLines};
 use wxapp_portrait_exporter::past::PastDays;
 use wxapp_portrait_exporter::portrait::{Cohort, Dimension, Portrait, Repairs, Window};
@@ -93,16 +92,9 @@ impl App {
         let mut decided = Vec::new();
         for (cohort, of_cohort) in summary.cohorts() {
             for alert in of_cohort.expected.alerts(&of_cohort.platforms) {
-                let (alert, platform) = match alert {
-                    Alert::UsersSwing if cohort == Cohort::New => ("NewUsersSwing", ""),
-                    Alert::UsersSwing => ("ActiveUsersSwing", ""),
-                    Alert::PlatformUsersSwing(name) => ("PlatformUsersSwing", name),
-                    Alert::PlatformShareShift(name) => ("PlatformShareShift", name),
-                    Alert::PlatformVanished(name) => ("PlatformVanished", name),
-                    Alert::PlatformAppeared(name) => ("PlatformAppeared", name),
-                    Alert::UsersDrift => ("UsersDrift", ""),
-                };
-                let found = [appid.as_str(), cohort.as_str(), alert, platform];
+                let name = alert.name(cohort).strip_prefix("WxappPortrait").unwrap();
+                let platform = alert.platform().unwrap_or_default();
+                let found = [appid.as_str(), cohort.as_str(), name, platform];
                 let [appid, cohort, alert, platform] = found.map(str::to_owned);
                 decided.extend(settled.then_some((appid, cohort, alert, platform)));
             }

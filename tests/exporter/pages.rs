@@ -110,7 +110,10 @@ async fn every_figure_of_the_overview_is_that_of_the_archive() {
                 let change = users as f64 / usual - 1.0;
                 let change = wxapp_portrait_exporter::language::change(change);
                 let expected = format!("{} {change}", number(users));
-                assert!(cell.replace(['▲', '▼'], "").starts_with(&expected), "{cell}: {expected}");
+                assert!(
+                    cell.replace(['▲', '▼'], "").starts_with(&expected),
+                    "{cell}: {expected}"
+                );
             }
         }
         let html = text(&html);
@@ -274,7 +277,10 @@ async fn two_hundred_odd_names_are_shown_as_they_are() {
         for found in names.captures_iter(&html) {
             shown.insert(found[1].to_owned(), text(&found[2]));
         }
-        assert!(!html.contains("<img") && !html.contains("<script>"), "{html}");
+        assert!(
+            !html.contains("<img") && !html.contains("<script>"),
+            "{html}"
+        );
     }
     for (app, name) in appids.iter().zip(&names) {
         let expected = name.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -282,7 +288,10 @@ async fn two_hundred_odd_names_are_shown_as_they_are() {
     }
     for app in [0, 1, 2, 13, 14] {
         let html = page(&exporter, &format!("/apps/{}", appids[app])).await;
-        assert!(!html.contains("<img") && !html.contains("<script>"), "{html}");
+        assert!(
+            !html.contains("<img") && !html.contains("<script>"),
+            "{html}"
+        );
         assert!(text(&html).contains(names[app].trim()), "{html}");
     }
 }
@@ -326,8 +335,14 @@ async fn apps_are_found_sorted_and_paged_without_a_script() {
     assert_eq!(listed("/?page=99999999").await.len(), 20);
     // Links keep what was chosen.
     let html = page(&exporter, "/?q=wx&sort=new&lang=zh&page=2").await;
-    assert!(html.contains(r#"href="?q=wx&#38;sort=new&#38;page=3&#38;lang=zh""#), "{html}");
-    assert!(html.contains(r#"href="?q=wx&#38;sort=new&#38;page=2&#38;lang=en""#), "{html}");
+    assert!(
+        html.contains(r#"href="?q=wx&#38;sort=new&#38;page=3&#38;lang=zh""#),
+        "{html}"
+    );
+    assert!(
+        html.contains(r#"href="?q=wx&#38;sort=new&#38;page=2&#38;lang=en""#),
+        "{html}"
+    );
 }
 
 #[tokio::test]
@@ -378,13 +393,22 @@ async fn pages_have_the_language_of_the_browser_unless_another_is_chosen() {
         let policy = headers["content-security-policy"].to_str().unwrap();
         assert!(!policy.contains("unsafe"), "{policy}");
         let html = crate::web::inflate(&answer.bytes().await.unwrap());
-        assert!(html.contains(&format!("<html lang=\"{expected}\">")), "{html}");
+        assert!(
+            html.contains(&format!("<html lang=\"{expected}\">")),
+            "{html}"
+        );
         // Nothing that the policy forbids.
-        assert!(!html.contains(" style=") && !html.contains("<style"), "{html}");
+        assert!(
+            !html.contains(" style=") && !html.contains("<style"),
+            "{html}"
+        );
     }
     let html = page(&exporter, "/").await;
     let asset = Regex::new(r#"(?:href|src)="(assets/[^"]+)""#).unwrap();
-    let assets: Vec<_> = asset.captures_iter(&html).map(|found| found[1].to_owned()).collect();
+    let assets: Vec<_> = asset
+        .captures_iter(&html)
+        .map(|found| found[1].to_owned())
+        .collect();
     assert_eq!(assets.len(), 2);
     for asset in assets {
         let answer = exporter.ask("GET", &format!("/{asset}"), "gzip").await;

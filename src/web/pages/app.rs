@@ -166,9 +166,9 @@ pub(in crate::web) async fn app(
     state: Arc<AppState>,
     app: Arc<AppSnapshot>,
     parameters: &[(String, String)],
-    headers: &HeaderMap,
+    headers: HeaderMap,
 ) -> Response {
-    let frame = Frame::new(&state, parameters, headers, "../");
+    let frame = Frame::new(&state, parameters, &headers, "../");
     let windows = || app.windows.iter();
     let wanted = parameter(parameters, "window").and_then(|window| window.parse().ok());
     let place = windows().position(|window| Some(window.window) == wanted);
@@ -180,12 +180,12 @@ pub(in crate::web) async fn app(
         Some(window) => state.histories.get(&state.archive, &app, window, days).await,
         None => Ok(Arc::default()),
     };
-    let page = {
-        let frame = frame.clone();
-        let archived = archived.map_err(|error| error.to_string());
-        move || AppPage::new(frame, &app, place, days, archived)
-    };
-    frame::respond(&frame, headers, page).await
+    let archived = archived.map_err(|error| error.to_string());
+    let language = frame.language;
+    frame::respond(language, headers, move || {
+        AppPage::new(frame, &app, place, days, archived)
+    })
+    .await
 }
 
 impl AppPage {

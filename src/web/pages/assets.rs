@@ -8,7 +8,7 @@ use axum::response::{IntoResponse as _, Response};
 use twox_hash::XxHash3_64;
 
 use crate::exposition::gzip::{Member, Piece};
-use crate::web::routes::send;
+use crate::web::compressed::send;
 
 /// A file that pages load.
 #[derive(Debug)]
@@ -60,7 +60,7 @@ pub(in crate::web) async fn asset(
     };
     let mut member = Member::default();
     member.push(content.clone());
-    let mut response = send(member, asset.content_type, &headers);
+    let mut response = send(asset.content_type, member, &headers);
     let cache = if version == *present {
         "max-age=31536000, immutable"
     } else {

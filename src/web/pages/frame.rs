@@ -1,15 +1,14 @@
 //! What all pages share: the language, links, problems of the exporter, and how a page is sent.
 
 use askama::Template;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use chrono::{DateTime, Utc};
 
 use super::assets;
 use crate::calendar;
-use crate::exposition::gzip::{Member, Piece};
 use crate::language::Language;
-use crate::web::routes::send;
+use crate::web::compressed::send_text;
 use crate::web::state::AppState;
 
 /// What a request asks for, and when.
@@ -122,30 +121,25 @@ pub(super) fn query<'a>(parameters: impl IntoIterator<Item = (&'a str, &'a str)>
 
 /// Renders a page off the threads that serve, and sends it.
 pub(super) async fn respond<T: Template + Send + 'static>(
-    frame: &Frame,
-    headers: &HeaderMap,
+    language: Language,
+    headers: HeaderMap,
     page: impl FnOnce() -> T + Send + 'static,
 ) -> Response {
-    let language = frame.language;
     let render = tokio::task::spawn_blocking(move || {
         let html = page().render()?;
-        let mut member = Member::default();
-        member.push(Piece::new(&html));
-        Ok::<_, askama::Error>(member)
+        Ok::<_, askama::Error>(send_text("text/html; charset=utf-8", html, &headers))
     });
-    match render.await.map_err(askama::Error::custom) {
-        Ok(Ok(member)) => {
-            let mut response = send(member, "text/html; charset=utf-8", headers);
-            let fields = response.headers_mut();
-            let language = HeaderValue::from_static(language.tag());
-            fields.insert(header::CONTENT_LANGUAGE, language);
-            let vary = HeaderValue::from_static("accept-encoding, accept-language");
-            fields.insert(header::VARY, vary);
-            let cache = HeaderValue::from_static("no-cache");
-            fields.insert(header::CACHE_CONTROL, cache);
-            response
+    let rendered = render.await.map_err(askama::Error::custom);
+    match rendered.and_then(|rendered| rendered) {
+        Ok(response) => {
+            let fields = [
+                (header::CONTENT_LANGUAGE, language.tag()),
+                (header::VARY, "accept-encoding, accept-language"),
+                (header::CACHE_CONTROL, "no-cache"),
+            ];
+            (fields, response).into_response()
         }
-        Ok(Err(error)) | Err(error) => {
+        Err(error) => {
             tracing::error!(%error, "cannot render a page");
             let text = "cannot render the page, see the log\n";
             (StatusCode::INTERNAL_SERVER_ERROR, text).into_response()

@@ -125,11 +125,11 @@ pub(in crate::web) async fn overview(
 ) -> Response {
     let frame = Frame::new(&state, &parameters, &headers, "");
     let selection = Selection::of(&parameters);
-    let page = {
-        let frame = frame.clone();
-        move || Overview::new(&state, frame, selection)
-    };
-    frame::respond(&frame, &headers, page).await
+    let language = frame.language;
+    frame::respond(language, headers, move || {
+        Overview::new(&state, frame, selection)
+    })
+    .await
 }
 
 impl Selection {
@@ -166,8 +166,7 @@ impl Order {
     /// Sorts apps; by a figure with the largest first, and those without it last.
     fn sort(self, apps: &mut [Facts<'_>]) {
         let users = |cohort| move |facts: &Facts<'_>| facts.figure(cohort).users.map(float);
-        let change =
-            |cohort| move |facts: &Facts<'_>| facts.figure(cohort).change().map(f64::abs);
+        let change = |cohort| move |facts: &Facts<'_>| facts.figure(cohort).change().map(f64::abs);
         match self {
             Self::Importance => apps.sort_by_cached_key(Facts::importance),
             Self::Name => apps.sort_by(|one, other| one.app.name.cmp(&other.app.name)),
@@ -231,7 +230,10 @@ impl Overview {
         let language = language.or(self.frame.chosen);
         let link = query([
             ("q", search.as_str()),
-            ("show", unless_default(filter.as_str(), Filter::All.as_str())),
+            (
+                "show",
+                unless_default(filter.as_str(), Filter::All.as_str()),
+            ),
             (
                 "sort",
                 unless_default(order.as_str(), Order::Importance.as_str()),
@@ -351,9 +353,7 @@ impl Row {
             .map(|alert| sentences::alert(language, facts, *alert))
             .collect();
         let has_alerts = !changes.is_empty();
-        if let Some((cohort, name, users, usual)) =
-            facts.largest_change().filter(|_| !has_alerts)
-        {
+        if let Some((cohort, name, users, usual)) = facts.largest_change().filter(|_| !has_alerts) {
             let what = format!(
                 "{} {}",
                 sentences::name(language, name),
