@@ -4,7 +4,7 @@ use std::ops::Index;
 
 use super::days::Kinds;
 use super::deviations::{Deviations, LAST_DAYS, spread};
-use super::statistics::{median, quantile};
+use super::statistics::{float, median, quantile};
 use crate::portrait::string_enum;
 
 string_enum! {
@@ -61,6 +61,17 @@ impl Bounds {
     #[must_use]
     pub fn contain(&self, figure: f64) -> bool {
         (self.lower..=self.upper).contains(&figure)
+    }
+
+    /// Returns the bound that these users are beyond, if they are a swing.
+    #[must_use]
+    pub fn crossed_by(&self, users: u64) -> Option<Bound> {
+        let users = float(users);
+        match users {
+            _ if self.contain(users) => None,
+            _ if users < self.lower => Some(Bound::Lower),
+            _ => Some(Bound::Upper),
+        }
     }
 
     /// Applies a function to all three.
