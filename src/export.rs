@@ -85,7 +85,7 @@ pub enum Writer<W: Write> {
     JsonLines(W),
 }
 
-/// Writes rows below a header.
+/// Writes rows of CSV.
 pub struct Csv<W: Write> {
     writer: csv::Writer<W>,
     /// The configured names of apps; others have their appid there.
@@ -170,25 +170,18 @@ impl<W: Write> Writer<W> {
         })))
     }
 
-    /// Starts CSV, with a byte order mark if Excel is to read it as UTF-8.
+    /// Starts CSV, see [`Csv::new`].
     ///
     /// # Errors
     ///
     /// The output can't be written.
     pub fn csv(
-        mut output: W,
+        output: W,
         app_names: HashMap<AppId, String>,
         has_byte_order_mark: bool,
     ) -> io::Result<Self> {
-        if has_byte_order_mark {
-            output.write_all(BYTE_ORDER_MARK)?;
-        }
-        // The header is written even if no row follows.
-        let mut writer = csv::WriterBuilder::new()
-            .has_headers(false)
-            .from_writer(output);
-        writer.write_record(COLUMNS).map_err(io_error)?;
-        Ok(Self::Csv(Box::new(Csv { writer, app_names })))
+        let csv = Csv::new(output, app_names, has_byte_order_mark)?;
+        Ok(Self::Csv(Box::new(csv)))
     }
 
     /// Starts JSON lines.
@@ -225,28 +218,7 @@ impl<W: Write> Writer<W> {
                     dimensions: dimensions.to_vec(),
                 }));
             }
-            Self::Csv(csv) => {
-                let Csv { writer, app_names } = &mut **csv;
-                let appid = &record.key.appid;
-                let app = app_names.get(appid).map_or(appid.as_str(), String::as_str);
-                for row in rows(record, &portrait, dimensions) {
-                    let columns = (
-                        row.appid,
-                        app,
-                        row.window,
-                        row.reference_date,
-                        row.cohort,
-                        row.dimension,
-                        row.name,
-                        row.users,
-                        row.first_answered_at,
-                        row.answered_at,
-                        row.settled,
-                        row.revisions,
-                    );
-                    writer.serialize(columns).map_err(io_error)?;
-                }
-            }
+            Self::Csv(csv) => csv.add(record, &portrait, dimensions)?,
             Self::JsonLines(output) => {
                 for row in rows(record, &portrait, dimensions) {
                     serde_json::to_writer(&mut *output, &row)?;
@@ -287,12 +259,83 @@ impl<W: Write> Writer<W> {
                 writer.output.write_all(b"# EOF\n")?;
                 Ok(writer.output)
             }
-            Self::Csv(csv) => csv
-                .writer
-                .into_inner()
-                .map_err(csv::IntoInnerError::into_error),
+            Self::Csv(csv) => csv.finish(),
             Self::JsonLines(output) => Ok(output),
         }
+    }
+}
+
+impl<W: Write> Csv<W> {
+    /// Starts with the header, and with a byte order mark if Excel is to read the output as UTF-8. Apps
+    /// without a name have their appid in its column.
+    ///
+    /// # Errors
+    ///
+    /// The output can't be written.
+    pub fn new(
+        mut output: W,
+        app_names: HashMap<AppId, String>,
+        has_byte_order_mark: bool,
+    ) -> io::Result<Self> {
+        if has_byte_order_mark {
+            output.write_all(BYTE_ORDER_MARK)?;
+        }
+        let mut csv = Self::resume(output, app_names);
+        // The header is written even if no row follows.
+        csv.writer.write_record(COLUMNS).map_err(io_error)?;
+        Ok(csv)
+    }
+
+    /// Continues after other rows.
+    #[must_use]
+    pub fn resume(output: W, app_names: HashMap<AppId, String>) -> Self {
+        let mut builder = csv::WriterBuilder::new();
+        let writer = builder.has_headers(false).from_writer(output);
+        Self { writer, app_names }
+    }
+
+    /// Adds the rows of a record, whose answer is decoded as `portrait`, in these dimensions.
+    ///
+    /// # Errors
+    ///
+    /// The output can't be written.
+    pub fn add(
+        &mut self,
+        record: &Record,
+        portrait: &Portrait,
+        dimensions: &[Dimension],
+    ) -> io::Result<()> {
+        let appid = &record.key.appid;
+        let app = self.app_names.get(appid);
+        let app = app.map_or(appid.as_str(), String::as_str);
+        for row in rows(record, portrait, dimensions) {
+            let columns = (
+                row.appid,
+                app,
+                row.window,
+                row.reference_date,
+                row.cohort,
+                row.dimension,
+                row.name,
+                row.users,
+                row.first_answered_at,
+                row.answered_at,
+                row.settled,
+                row.revisions,
+            );
+            self.writer.serialize(columns).map_err(io_error)?;
+        }
+        Ok(())
+    }
+
+    /// Ends the output, and returns it.
+    ///
+    /// # Errors
+    ///
+    /// The output can't be written.
+    pub fn finish(self) -> io::Result<W> {
+        let output = self.writer.into_inner();
+        output.map_err(csv::IntoInnerError::into_error)
     }
 }
 

@@ -21,7 +21,7 @@
 //! - [`cli`] and [`config`] are the flags and the settings; [`commands`] put the modules together.
 //! - [`wechat`] sends requests, [`archive`] stores answers, [`poll`] schedules, [`state`] is what is known,
 //!   [`exposition`] renders it, [`web`] serves.
-//! - [`export`] and [`import`] move archived days out and in.
+//! - [`export`] and [`import`] move archived days out and in; [`history`] is those of one app for people.
 //! - [`simulator`] replaces WeChat, in `demo` and in the tests.
 //!
 //! A module imports only modules that precede it in the data flow. Time, the environment, bound sockets
@@ -37,6 +37,7 @@ pub mod deflate;
 pub mod expectation;
 pub mod export;
 pub mod exposition;
+pub mod history;
 pub mod import;
 pub mod language;
 pub mod past;

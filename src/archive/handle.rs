@@ -15,13 +15,16 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::error::{Error, Operation};
 use super::health::Health;
-use super::record::{Coverage, DayState, Key, Restored, Row};
+use super::record::{Coverage, DayState, Key, Record, Restored, RestoredDay, Row};
 use super::sqlite::{self, Store};
 use crate::calendar::Clock;
 use crate::portrait::{AppId, Window};
 
 /// How many jobs may wait.
 const WAITING: usize = 64;
+
+/// How many days of a history are read at once: some milliseconds.
+const HISTORY_SLICE: usize = 128;
 
 /// How often the thread checks the file for changes by other programs.
 const LOOK_AROUND: Duration = Duration::from_secs(1);
@@ -184,6 +187,55 @@ impl Archive {
     pub async fn coverage(&self, appid: AppId, window: Window) -> Result<Coverage, Error> {
         self.call(Operation::Read, move |store| store.coverage(&appid, window))
             .await
+    }
+
+    /// Returns the days of an app and window that are held, beginning with `from`, the oldest first. They are
+    /// read in slices, so that writes need not wait for all of them, and their figures on another thread.
+    ///
+    /// # Errors
+    ///
+    /// They can't be read now.
+    pub async fn history(
+        &self,
+        appid: AppId,
+        window: Window,
+        mut from: NaiveDate,
+    ) -> Result<Vec<RestoredDay>, Error> {
+        let mut days = Vec::new();
+        loop {
+            let appid = appid.clone();
+            let read = move |store: &mut Store| store.history(&appid, window, from, HISTORY_SLICE);
+            let slice = self.call(Operation::Read, read).await?;
+            let end = slice.last().map(|day| day.reference_date);
+            let is_last = slice.len() < HISTORY_SLICE;
+            days.extend(slice);
+            match end.and_then(|end| end.succ_opt()) {
+                Some(next) if !is_last => from = next,
+                _ => break,
+            }
+        }
+        let read = move || days.into_iter().map(|day| day.read(window)).collect();
+        // Fails only while the program ends; a panic was logged by the hook.
+        let days = tokio::task::spawn_blocking(read).await;
+        days.map_err(|_| Error::Closed)
+    }
+
+    /// Returns up to `limit` records of an app and window, beginning with `from`, the oldest first.
+    ///
+    /// # Errors
+    ///
+    /// They can't be read now.
+    pub async fn records(
+        &self,
+        appid: AppId,
+        window: Window,
+        from: NaiveDate,
+        limit: usize,
+    ) -> Result<Vec<Record>, Error> {
+        self.call(Operation::Read, move |store| {
+            store.records(&appid, window, from, limit)
+        })
+        .await
     }
 
     /// Returns the answer of a day, if it is held.

@@ -162,6 +162,14 @@ impl Coverage {
         Some((self.stretches.first()?.0, self.stretches.last()?.1))
     }
 
+    /// Returns the newest day held that is not after `last`.
+    #[must_use]
+    pub fn newest_until(&self, last: NaiveDate) -> Option<NaiveDate> {
+        let mut stretches = self.stretches.iter().rev();
+        let (_, end) = stretches.find(|(first, _)| *first <= last)?;
+        Some(last.min(*end))
+    }
+
     /// Returns the newest days that are held, the newest first.
     #[must_use]
     pub fn last_days(&self, limit: usize) -> Vec<NaiveDate> {
@@ -225,7 +233,7 @@ pub struct Restored {
     pub newest: Option<(NaiveDate, String)>,
 }
 
-/// A day after a restart.
+/// A day as the archive holds it.
 #[derive(Debug, Clone)]
 pub struct RestoredDay {
     /// The day.
@@ -237,6 +245,46 @@ pub struct RestoredDay {
     /// Its figures in the dimensions of which WeChat lists every name; none if its answer can't be
     /// read.
     pub figures: Option<Portrait>,
+}
+
+/// A day whose figures are yet to be read, which need not be done on the thread of the archive.
+#[derive(Debug)]
+pub(super) struct UnreadDay {
+    pub(super) reference_date: NaiveDate,
+    pub(super) state: DayState,
+    pub(super) digest: Option<u64>,
+    pub(super) text: UnreadText,
+}
+
+/// What the figures of a day are read from.
+#[derive(Debug)]
+pub(super) enum UnreadText {
+    /// See [`figures`]; none for an answer that can't be read.
+    Figures(Option<String>),
+    /// The whole answer, of a row that is not converted yet and has neither figures nor a digest.
+    Answer(String),
+}
+
+impl UnreadDay {
+    pub(super) fn read(self, window: Window) -> RestoredDay {
+        let day = self.reference_date;
+        let (digest, figures) = match self.text {
+            UnreadText::Figures(text) => {
+                let figures = text.and_then(|text| figures::decode(&text, window, day));
+                (self.digest, figures)
+            }
+            UnreadText::Answer(answer) => {
+                let portrait = decode::archived(&answer, window, day).ok();
+                (portrait.as_ref().map(Portrait::digest), portrait)
+            }
+        };
+        RestoredDay {
+            reference_date: day,
+            state: self.state,
+            digest,
+            figures,
+        }
+    }
 }
 
 /// Selects records; an empty list selects all.

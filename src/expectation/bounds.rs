@@ -2,10 +2,9 @@
 
 use std::ops::Index;
 
-use super::comparison::float;
 use super::days::Kinds;
 use super::deviations::{Deviations, LAST_DAYS, spread};
-use super::statistics::{median, quantile};
+use super::statistics::{float, median, quantile};
 use crate::portrait::string_enum;
 
 string_enum! {
@@ -68,6 +67,17 @@ impl Bounds {
     #[must_use]
     pub fn change_ratio(&self, users: u64) -> Option<f64> {
         (self.usual > 0.0).then(|| float(users) / self.usual - 1.0)
+    }
+
+    /// Returns the bound that these users are beyond, if they are a swing.
+    #[must_use]
+    pub fn crossed_by(&self, users: u64) -> Option<Bound> {
+        let users = float(users);
+        match users {
+            _ if self.contain(users) => None,
+            _ if users < self.lower => Some(Bound::Lower),
+            _ => Some(Bound::Upper),
+        }
     }
 
     /// Applies a function to all three.

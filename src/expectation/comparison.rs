@@ -4,7 +4,7 @@ use super::bounds::{Bounds, Thresholds, bounds};
 use super::days::Kinds;
 use super::deviations::{Deviations, Unit};
 use super::drift::{self, Drift};
-use super::statistics::median;
+use super::statistics::{float, median};
 use crate::config::Swing;
 use crate::portrait::Breakdown;
 
@@ -72,6 +72,15 @@ pub fn expect(days: &[Option<Breakdown>], kinds: &Kinds, swing: Swing) -> Cohort
         users: total.total_bounds(),
         drift: total.drift(),
     }
+}
+
+/// Returns what is expected of all users of a cohort on the reference date, as [`expect`] does, without its
+/// platforms: for a whole history that takes some milliseconds.
+///
+/// `totals` are the users of the reference date and of the days before it, the newest first.
+#[must_use]
+pub fn expect_users(totals: &[Option<u64>], kinds: &Kinds, swing: Swing) -> Option<Bounds> {
+    Counts::new(totals, kinds, swing).total_bounds()
 }
 
 /// A series of users.
@@ -220,14 +229,6 @@ fn users(logarithm: f64) -> f64 {
     } else {
         0.0
     }
-}
-
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "there are fewer than 2^53 users"
-)]
-pub(super) fn float(users: u64) -> f64 {
-    users as f64
 }
 
 fn rounded(users: f64) -> f64 {
@@ -738,5 +739,34 @@ mod tests {
         assert!(shift(200, 15).is_empty());
         assert_eq!(shift(200, 17), both);
         assert!(shift(40, 17).is_empty(), "too few people");
+    }
+
+    #[test]
+    fn what_is_expected_of_all_users_is_the_same_without_platforms() {
+        let mut random = fastrand::Rng::with_seed(5);
+        for round in 0..200 {
+            let days = random.usize(1..=HISTORY_DAYS + 1);
+            let mean = f64::from(random.u32(1..3_000));
+            let days: Vec<_> = (0..days)
+                .map(|_| {
+                    let [iphone, android] =
+                        [0.6, 0.4].map(|part| near(mean * part * random.f64(), random.usize(0..5)));
+                    let day = platforms(&[("iPhone", iphone), ("Android", android)]);
+                    (random.u8(0..10) > 0).then_some(day)
+                })
+                .collect();
+            let date = calendar::days_before(day(SATURDAY), random.u64(0..365));
+            let kinds = Kinds::new(date, &Holidays::china());
+            let totals: Vec<_> = days
+                .iter()
+                .map(|day| day.as_ref().and_then(Breakdown::total))
+                .collect();
+            let expected = expect(&days, &kinds, Swing::default()).users;
+            let alone = expect_users(&totals, &kinds, Swing::default());
+            assert_eq!(alone, expected, "{round}");
+            // A day is not expected to be as it is.
+            let unknown = [&[None], &totals[1..]].concat();
+            assert_eq!(expect_users(&unknown, &kinds, Swing::default()), expected);
+        }
     }
 }

@@ -36,6 +36,12 @@ impl Kinds {
         Self(days.map(|day| holidays.kind(day)).collect())
     }
 
+    /// Takes the kinds of days that are looked up already, the reference date first.
+    #[must_use]
+    pub fn of(days: &[DayKind]) -> Self {
+        Self(days.iter().take(HISTORY_DAYS + 1).copied().collect())
+    }
+
     pub(super) fn is_holiday(&self, ago: usize) -> bool {
         self.0[ago] == DayKind::Holiday
     }

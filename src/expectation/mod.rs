@@ -40,6 +40,6 @@ mod statistics;
 
 pub use alerts::Alert;
 pub use bounds::{Bound, Bounds};
-pub use comparison::{CohortExpectation, PlatformExpectation, expect};
+pub use comparison::{CohortExpectation, PlatformExpectation, expect, expect_users};
 pub use days::{HISTORY_DAYS, Kinds};
 pub use drift::Drift;

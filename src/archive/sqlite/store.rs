@@ -22,14 +22,12 @@ use super::rows::{self, RECORD};
 use super::schema::{self, OLD_TABLE, Owner, SCHEMA_VERSION};
 use super::work::{Rescue, Work};
 use crate::archive::error::{Error, Operation, describe, is_damage};
-use crate::archive::figures;
 use crate::archive::lock::Lock;
 use crate::archive::record::{
-    Coverage, DayState, Key, Record, Restored, RestoredDay, Row, Selection, uncompress,
+    Coverage, DayState, Key, Record, Restored, Row, Selection, UnreadDay, UnreadText, uncompress,
 };
 use crate::calendar::{self, Clock};
-use crate::portrait::{AppId, Portrait, Window};
-use crate::wechat::decode;
+use crate::portrait::{AppId, Window};
 
 /// The name of the file in the directory of `--storage.path`.
 const FILE_NAME: &str = "portraits.db";
@@ -274,19 +272,9 @@ impl Store {
         last_day: NaiveDate,
     ) -> Result<Restored, Error> {
         self.with(Operation::Read, |open| {
-            let columns =
-                "reference_date, first_answered_at, answered_at, settled, revisions";
-            let of_window = "WHERE appid = ?1 AND window = ?2";
-            let old = if open.is_converting {
-                format!("UNION ALL SELECT {columns}, NULL, NULL, 1 FROM {OLD_TABLE} {of_window}")
-            } else {
-                String::new()
-            };
-            let sql = format!(
-                "SELECT {columns}, digest, figures, 0 FROM portraits {of_window} {old} ORDER BY 1 DESC"
-            );
+            let sql = days_query(open.is_converting, "DESC");
             let mut statement = open.connection.prepare_cached(&sql)?;
-            let mut rows = statement.query([appid.as_str(), window.as_str()])?;
+            let mut rows = statement.query([appid.as_str(), window.as_str(), ""])?;
             let mut restored = Restored::default();
             let mut days = Vec::new();
             while let Some(row) = rows.next()? {
@@ -306,37 +294,23 @@ impl Store {
                     reference_date,
                 };
                 let is_newest = restored.newest.is_none();
-                let is_old = row.get(7)?;
-                let answer = if is_newest || is_old {
-                    answer(&open.connection, &key, is_old)?
-                } else {
-                    None
+                let mut day = unread_day(&open.connection, row, &key, state)?;
+                let answer = match &day.text {
+                    UnreadText::Answer(answer) => Some(answer.clone()),
+                    UnreadText::Figures(_) if is_newest => answer(&open.connection, &key, false)?,
+                    UnreadText::Figures(_) => None,
                 };
-                let text = row.get_ref(6)?.as_str_or_null().ok().flatten();
-                let (digest, figures) = match (&answer, is_old) {
-                    (Some(answer), true) => {
-                        let portrait =
-                            decode::archived(answer, window, reference_date).ok();
-                        (portrait.as_ref().map(Portrait::digest), portrait)
-                    }
+                if is_newest && answer.is_none() {
                     // Damage is repaired by the same answer.
-                    (None, false) if is_newest => (None, text.and_then(|text| figures::decode(text, window, reference_date))),
-                    _ => (
-                        row.get::<_, Option<i64>>(5)?.map(i64::cast_unsigned),
-                        text.and_then(|text| figures::decode(text, window, reference_date)),
-                    ),
-                };
-                if figures.is_none() {
+                    day.digest = None;
+                }
+                let day = day.read(window);
+                if day.figures.is_none() {
                     tracing::error!(%appid, %window, day = %reference_date, "cannot read an archived answer");
                 } else if is_newest {
                     restored.newest = answer.map(|answer| (reference_date, answer));
                 }
-                restored.days.push(RestoredDay {
-                    reference_date,
-                    state,
-                    digest,
-                    figures,
-                });
+                restored.days.push(day);
             }
             restored.coverage = days.into_iter().rev().collect();
             Ok(restored)
@@ -350,6 +324,72 @@ impl Store {
     /// It can't be read now.
     pub fn coverage(&mut self, appid: &AppId, window: Window) -> Result<Coverage, Error> {
         Ok(self.restore(appid, window, 0, NaiveDate::MIN)?.coverage)
+    }
+
+    /// Returns up to `limit` days of an app and window that are held, beginning with `from`, the oldest
+    /// first. Rows whose values are out of range, which [`Self::restore`] reports, are left out.
+    ///
+    /// # Errors
+    ///
+    /// They can't be read now.
+    pub(in crate::archive) fn history(
+        &mut self,
+        appid: &AppId,
+        window: Window,
+        from: NaiveDate,
+        limit: usize,
+    ) -> Result<Vec<UnreadDay>, Error> {
+        self.with(Operation::Read, |open| {
+            let sql = days_query(open.is_converting, "ASC");
+            let mut statement = open.connection.prepare_cached(&sql)?;
+            let mut rows = statement.query([appid.as_str(), window.as_str(), &from.to_string()])?;
+            let mut days = Vec::new();
+            while days.len() < limit
+                && let Some(row) = rows.next()?
+            {
+                if let (Some(reference_date), Some(state)) =
+                    (rows::date(row, 0)?, rows::state(row, 1)?)
+                {
+                    let key = Key {
+                        appid: appid.clone(),
+                        window,
+                        reference_date,
+                    };
+                    days.push(unread_day(&open.connection, row, &key, state)?);
+                }
+            }
+            Ok(days)
+        })
+    }
+
+    /// Returns up to `limit` records of an app and window, beginning with `from`, the oldest first. Rows
+    /// whose values are out of range, which [`Self::restore`] reports, are left out.
+    ///
+    /// # Errors
+    ///
+    /// They can't be read now.
+    pub(in crate::archive) fn records(
+        &mut self,
+        appid: &AppId,
+        window: Window,
+        from: NaiveDate,
+        limit: usize,
+    ) -> Result<Vec<Record>, Error> {
+        self.with(Operation::Read, |open| {
+            let sql = format!(
+                "SELECT {RECORD} FROM answers WHERE appid = ?1 AND window = ?2 AND reference_date >= ?3
+                 ORDER BY reference_date"
+            );
+            let mut statement = open.connection.prepare_cached(&sql)?;
+            let mut rows = statement.query([appid.as_str(), window.as_str(), &from.to_string()])?;
+            let mut records = Vec::new();
+            while records.len() < limit
+                && let Some(row) = rows.next()?
+            {
+                records.extend(rows::record(row)?);
+            }
+            Ok(records)
+        })
     }
 
     /// Returns the answer of a day, if it is held.
@@ -756,6 +796,43 @@ fn parameters(key: &Key) -> [String; 3] {
         key.window.to_string(),
         key.reference_date.to_string(),
     ]
+}
+
+/// Returns the query for the days of an app and window from a day on, in this order.
+fn days_query(is_converting: bool, order: &str) -> String {
+    let columns = "reference_date, first_answered_at, answered_at, settled, revisions";
+    let selected = "WHERE appid = ?1 AND window = ?2 AND reference_date >= ?3";
+    let old = if is_converting {
+        format!("UNION ALL SELECT {columns}, NULL, NULL, 1 FROM {OLD_TABLE} {selected}")
+    } else {
+        String::new()
+    };
+    format!(
+        "SELECT {columns}, digest, figures, 0 FROM portraits {selected} {old} ORDER BY 1 {order}"
+    )
+}
+
+/// Reads the rest of a row of [`days_query`].
+fn unread_day(
+    connection: &Connection,
+    row: &rusqlite::Row<'_>,
+    key: &Key,
+    state: DayState,
+) -> rusqlite::Result<UnreadDay> {
+    let is_old: bool = row.get(7)?;
+    let answer = is_old.then(|| answer(connection, key, true)).transpose()?;
+    let text = if let Some(answer) = answer.flatten() {
+        UnreadText::Answer(answer)
+    } else {
+        let text = row.get_ref(6)?.as_str_or_null().ok().flatten();
+        UnreadText::Figures(text.map(str::to_owned))
+    };
+    Ok(UnreadDay {
+        reference_date: key.reference_date,
+        state,
+        digest: row.get::<_, Option<i64>>(5)?.map(i64::cast_unsigned),
+        text,
+    })
 }
 
 /// Returns the answer of a day; `None` if it is not held there, or is damaged.

@@ -12,7 +12,8 @@ use super::Store;
 use crate::archive::error::{Error, Operation};
 use crate::archive::record::{DayState, Key, Record, Row, Selection};
 use crate::archive::sqlite::schema;
-use crate::portrait::{AppId, Window};
+use crate::portrait::{AppId, Portrait, Window};
+use crate::wechat::decode;
 
 fn now() -> DateTime<Utc> {
     "2026-11-22T02:00:00Z".parse().unwrap()
@@ -614,6 +615,92 @@ fn old_records() -> Vec<Record> {
     records
 }
 
+/// A day of a history.
+type Day = (NaiveDate, DayState, Option<u64>, Option<Portrait>);
+
+/// Returns the day of a history that a record is.
+fn read(record: &Record) -> Day {
+    let Record { key, state, answer } = record;
+    let portrait = decode::archived(answer, key.window, key.reference_date).ok();
+    let digest = portrait.as_ref().map(Portrait::digest);
+    (key.reference_date, *state, digest, portrait)
+}
+
+/// Returns a history that is read in slices of so many days.
+fn histories(store: &mut Store, from: &str, limit: usize) -> Vec<Day> {
+    let mut days: Vec<Day> = Vec::new();
+    let mut from = day(from);
+    loop {
+        let slice = store.history(&appid(), Window::OneDay, from, limit);
+        let slice = slice.unwrap().into_iter().map(|day| {
+            let day = day.read(Window::OneDay);
+            (day.reference_date, day.state, day.digest, day.figures)
+        });
+        days.extend(slice);
+        match days.last().and_then(|day| day.0.succ_opt()) {
+            Some(next) if next > from => from = next,
+            _ => return days,
+        }
+    }
+}
+
+#[test]
+fn a_history_has_the_days_from_one_on_and_those_that_are_damaged() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = store(directory.path());
+    let records = ["2026-11-17", "2026-11-18", "2026-11-20", "2026-11-21"].map(record);
+    let mut other = record("2026-11-19");
+    other.key.window = Window::SevenDays;
+    upsert(&mut store, &records).unwrap();
+    upsert(&mut store, &[other]).unwrap();
+    let mut expected: Vec<_> = records.iter().skip(1).map(read).collect();
+    for limit in [1, 2, 3, 9] {
+        assert_eq!(histories(&mut store, "2026-11-18", limit), expected);
+    }
+    let file = Connection::open(store.path()).unwrap();
+    // Its figures are all that a history needs of an answer.
+    for (damage, day) in [
+        ("answer = x'7bff7d'", "2026-11-18"),
+        ("figures = 'none'", "2026-11-20"),
+        ("revisions = -1", "2026-11-21"),
+    ] {
+        let sql = format!("UPDATE portraits SET {damage} WHERE reference_date = '{day}'");
+        assert_eq!(file.execute(&sql, []).unwrap(), 1);
+    }
+    expected[1].3 = None;
+    expected.pop();
+    assert_eq!(histories(&mut store, "2026-11-18", 9), expected);
+    assert_eq!(histories(&mut store, "2026-11-22", 9), []);
+}
+
+#[test]
+fn records_of_one_app_and_window_are_read_in_slices() {
+    let directory = tempfile::tempdir().unwrap();
+    let old = old_records();
+    old_archive(&file(directory.path()), &old);
+    let mut store = store(directory.path());
+    store.open().unwrap();
+    let mut others = [record("2026-06-04"), record("2026-06-05")];
+    others[0].key.window = Window::SevenDays;
+    others[1].key.appid = "wx1123456789abcdef".parse().unwrap();
+    upsert(&mut store, &others).unwrap();
+    while store.has_work() {
+        let mut from = NaiveDate::MIN;
+        for expected in old.chunks(64) {
+            let slice = store.records(&appid(), Window::OneDay, from, 64).unwrap();
+            assert_eq!(slice, expected);
+            from = slice[slice.len() - 1]
+                .key
+                .reference_date
+                .succ_opt()
+                .unwrap();
+        }
+        let rest = store.records(&appid(), Window::OneDay, from, 64);
+        assert_eq!(rest.unwrap(), []);
+        store.work().unwrap();
+    }
+}
+
 #[test]
 fn an_archive_of_the_first_version_is_converted_in_slices_and_complete_at_any_time() {
     let directory = tempfile::tempdir().unwrap();
@@ -623,6 +710,8 @@ fn an_archive_of_the_first_version_is_converted_in_slices_and_complete_at_any_ti
     let mut guest = Store::of_guest(directory.path(), Arc::new(now));
     assert_eq!(all(&mut guest), records, "read as it is");
     drop(guest);
+    let expected: Vec<_> = records.iter().map(read).collect();
+    assert_eq!(expected.iter().filter(|day| day.3.is_none()).count(), 1);
 
     for slices in 1.. {
         // Killed in between, again and again.
@@ -636,6 +725,7 @@ fn an_archive_of_the_first_version_is_converted_in_slices_and_complete_at_any_ti
         assert_eq!(restored.days.len(), 29);
         assert!(restored.days.iter().all(|day| day.figures.is_some()));
         assert_eq!(restored.newest.unwrap().1, records[169].answer);
+        assert_eq!(histories(&mut store, "2026-06-01", 64), expected);
         let key = &records[100].key;
         assert_eq!(
             store.answer(key).unwrap(),
