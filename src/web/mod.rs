@@ -8,7 +8,9 @@ pub mod auth;
 mod browser;
 mod compressed;
 mod connections;
+mod csv;
 mod guard;
+mod histories;
 mod pages;
 mod routes;
 mod serve;
@@ -18,6 +20,7 @@ pub mod tls;
 
 pub use connections::Connections;
 pub use guard::{Guard, check_web_config};
+pub use histories::{AppHistory, Histories};
 pub use routes::{RESERVED_PATHS, create_app};
 pub use serve::{most_connections, serve};
 pub use state::{AppState, Paths, Reload};

@@ -6,17 +6,17 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{Query, State};
+use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware;
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use tokio::sync::oneshot;
 
-use super::compressed::{send, send_text};
+use super::compressed::{accepts_gzip, send, send_text};
 use super::state::{AppState, Paths};
 use super::status::Status;
-use super::{browser, connections, guard, pages};
+use super::{browser, connections, csv, guard, pages};
 use crate::exposition::gzip::{Member, Piece};
 use crate::portrait::AppId;
 use crate::state::Progress;
@@ -52,6 +52,7 @@ pub fn create_app(state: Arc<AppState>) -> Router {
         .route(&at("/assets/{version}/{name}"), get(pages::asset))
         .route(&at(&telemetry), get(metrics))
         .route(&at("/probe"), get(probe))
+        .route(&at("/apps/{name}"), get(app))
         .route(&at("/config"), get(config))
         .route(&at("/-/healthy"), get(async || "healthy\n"))
         .route(&at("/-/ready"), get(ready))
@@ -186,13 +187,35 @@ async fn probe(
         .parse::<AppId>()
         .ok()
         .and_then(|appid| state.page.of(&appid));
-    if let Some(member) = member {
-        send(TEXT_FORMAT, member, &headers)
-    } else {
-        let text =
-            "no app with this appid is configured; see / and /api/v1/status for those that are\n";
-        (StatusCode::NOT_FOUND, text).into_response()
+    member.map_or_else(no_such_app, |member| send(TEXT_FORMAT, member, &headers))
+}
+
+/// Responds with the page of an app, or with its days as a file.
+async fn app(
+    State(state): State<Arc<AppState>>,
+    Path(name): Path<String>,
+    Query(parameters): Parameters,
+    headers: HeaderMap,
+) -> Response {
+    let appid = name.strip_suffix(".csv");
+    let is_file = appid.is_some();
+    let appid = appid.unwrap_or(&name).parse::<AppId>().ok();
+    let Some(app) = appid.and_then(|appid| state.registry.get(&appid)) else {
+        return no_such_app();
+    };
+    if !is_file {
+        return pages::app(&state, app, &parameters, headers).await;
     }
+    let AppState {
+        archive, downloads, ..
+    } = &*state;
+    csv::respond(archive, downloads, app, &parameters, accepts_gzip(&headers)).await
+}
+
+fn no_such_app() -> Response {
+    let text =
+        "no app with this appid is configured; see / and /api/v1/status for those that are\n";
+    (StatusCode::NOT_FOUND, text).into_response()
 }
 
 fn bad_request(text: &'static str) -> Response {

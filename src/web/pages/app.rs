@@ -92,7 +92,6 @@ struct Charts {
 /// The days of a cohort as a chart, and as a table.
 #[derive(Debug)]
 struct CohortDays {
-    cohort: Cohort,
     label: &'static str,
     chart: String,
     /// The newest first.
@@ -163,23 +162,25 @@ const MOST_GAPS: usize = 10;
 
 /// Returns the page of an app.
 pub(in crate::web) async fn app(
-    state: Arc<AppState>,
+    state: &AppState,
     app: Arc<AppSnapshot>,
     parameters: &[(String, String)],
     headers: HeaderMap,
 ) -> Response {
-    let frame = Frame::new(&state, parameters, &headers, "../");
+    let frame = Frame::new(state, parameters, &headers, "../");
     let windows = || app.windows.iter();
     let wanted = parameter(parameters, "window").and_then(|window| window.parse().ok());
     let place = windows().position(|window| Some(window.window) == wanted);
     let daily = || windows().position(|window| window.window == Window::OneDay);
     let place = place.or_else(daily).unwrap_or_default();
     let days = parameter(parameters, "days").and_then(|days| days.parse().ok());
-    let days = days.filter(|days| RANGES.contains(days)).unwrap_or(DEFAULT_RANGE);
-    let archived = match app.windows.get(place) {
-        Some(window) => state.histories.get(&state.archive, &app, window, days).await,
-        None => Ok(Arc::default()),
-    };
+    let days = days
+        .filter(|days| RANGES.contains(days))
+        .unwrap_or(DEFAULT_RANGE);
+    // Every app has a window.
+    let window = &app.windows[place];
+    let histories = &state.histories;
+    let archived = histories.get(&state.archive, &app, window, days).await;
     let archived = archived.map_err(|error| error.to_string());
     let language = frame.language;
     frame::respond(language, headers, move || {
@@ -324,13 +325,19 @@ impl Headline {
                     .pick("节假日不与往常比较", "holidays are not compared")
                     .to_owned(),
                 None => language
-                    .pick("历史天数不足，暂无往常值", "too few days to know what is usual")
+                    .pick(
+                        "历史天数不足，暂无往常值",
+                        "too few days to know what is usual",
+                    )
                     .to_owned(),
             });
         }
         let week_ago = || {
             let day = calendar::days_before(window.reference_date?, 7);
-            let day = history?.days.iter().find(|other| other.reference_date == day)?;
+            let day = history?
+                .days
+                .iter()
+                .find(|other| other.reference_date == day)?;
             day.cohorts[cohort as usize].users
         };
         if let (Some(users), Some(before)) = (figure.users, week_ago()) {
@@ -395,7 +402,7 @@ impl CohortDays {
         let mut rows = Vec::new();
         let days = history.days.iter().map(|day| {
             let of_cohort = &day.cohorts[cohort as usize];
-            let swing = of_cohort.swing();
+            let swing = of_cohort.swing().and_then(facts::direction);
             let row = DayRow::new(language, day, of_cohort);
             let tooltip = row.tooltip(language);
             rows.push(row);
@@ -420,10 +427,7 @@ impl CohortDays {
         });
         let days: Vec<_> = days.collect();
         let label = sentences::cohort(language, cohort);
-        let name = language.pick(
-            format!("每日{label}用户"),
-            format!("{label} by day"),
-        );
+        let name = language.pick(format!("每日{label}用户"), format!("{label} by day"));
         let chart = DayChart {
             id: cohort.as_str(),
             axes: Axes {
@@ -436,7 +440,6 @@ impl CohortDays {
         let chart = chart.to_string();
         rows.reverse();
         Self {
-            cohort,
             label,
             chart,
             rows,
@@ -465,7 +468,7 @@ impl DayRow {
             kind: sentences::day_kind(language, day.kind, &day.holiday),
             users: or_dash(cohort.users),
             usual: usual.unwrap_or_default(),
-            swing: match cohort.swing() {
+            swing: match cohort.swing().and_then(facts::direction) {
                 Some(Swing::Up) => language.pick("▲ 偏高", "▲ high"),
                 Some(Swing::Down) => language.pick("▼ 偏低", "▼ low"),
                 None => "",
@@ -508,7 +511,11 @@ impl Shares {
         names.sort_by_key(|(_, users)| std::cmp::Reverse(*users));
         let kept: Vec<&str> = names.iter().map(|(name, _)| *name).collect();
         let has_rest = kept.len() > MOST_SERIES;
-        let kept = &kept[..kept.len().min(if has_rest { MOST_SERIES - 1 } else { MOST_SERIES })];
+        let kept = &kept[..kept.len().min(if has_rest {
+            MOST_SERIES - 1
+        } else {
+            MOST_SERIES
+        })];
         let mut names: Vec<_> = kept
             .iter()
             .map(|name| sentences::name(language, name).to_owned())
@@ -579,10 +586,15 @@ impl DimensionTable {
             let total = total(portrait, Cohort::Active, dimension);
             (of(portrait, Cohort::Active), total)
         });
-        let names: BTreeSet<&str> = new.iter().chain(active.iter()).map(|(name, _)| name).collect();
+        let names: BTreeSet<&str> = new
+            .iter()
+            .chain(active.iter())
+            .map(|(name, _)| name)
+            .collect();
         let mut names: Vec<&str> = names.into_iter().collect();
         if dimension != Dimension::Age {
-            names.sort_by_key(|name| std::cmp::Reverse((active.users_of(name), new.users_of(name))));
+            names
+                .sort_by_key(|name| std::cmp::Reverse((active.users_of(name), new.users_of(name))));
         }
         let share = |users: Option<u64>, total: f64| {
             Some(float(users?) / total).filter(|share| share.is_finite())
@@ -598,7 +610,9 @@ impl DimensionTable {
                 share: active_share.unwrap_or_default(),
                 compared: of_before.and_then(|(_, share)| share),
             };
-            let change = of_active.zip(of_before).map(|(users, (before, _))| change(users, before));
+            let change = of_active
+                .zip(of_before)
+                .map(|(users, (before, _))| change(users, before));
             let text = |share: Option<f64>| share.map_or_else(String::new, language::share);
             NameRow {
                 name: sentences::name(language, name).to_owned(),
@@ -656,8 +670,14 @@ impl Stock {
             }
         };
         // Days that wait for the archive are not lost.
-        let gaps = (app.unstored == 0).then(|| coverage.gaps(calendar::oldest_queryable(frame.now)));
-        let mut gaps: Vec<_> = gaps.unwrap_or_default().into_iter().rev().map(range).collect();
+        let gaps =
+            (app.unstored == 0).then(|| coverage.gaps(calendar::oldest_queryable(frame.now)));
+        let mut gaps: Vec<_> = gaps
+            .unwrap_or_default()
+            .into_iter()
+            .rev()
+            .map(range)
+            .collect();
         let more_gaps = gaps.split_off(gaps.len().min(MOST_GAPS)).len();
         let polls = window.recent_polls.iter().map(|poll| PollRow {
             at: frame.time(poll.at),

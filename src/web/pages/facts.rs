@@ -7,7 +7,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 
 use crate::calendar;
 use crate::chart::Swing;
-use crate::expectation::{Alert, Bounds};
+use crate::expectation::{Alert, Bound, Bounds};
 use crate::portrait::{Cohort, Window};
 use crate::state::{AppSnapshot, CohortSummary, Failure, Summary, WindowSnapshot};
 
@@ -167,19 +167,20 @@ impl Figure {
 
     /// Returns the change against the usual figure; `None` where that is 0.
     pub(super) fn change(&self) -> Option<f64> {
-        let usual = self.usual().filter(|usual| *usual > 0.0)?;
-        Some(float(self.users?) / usual - 1.0)
+        self.bounds?.change_ratio(self.users?)
     }
 
     pub(super) fn swing(&self) -> Option<Swing> {
-        let (users, bounds) = (float(self.users?), self.bounds?);
-        if users < bounds.lower {
-            Some(Swing::Down)
-        } else if users > bounds.upper {
-            Some(Swing::Up)
-        } else {
-            None
-        }
+        self.bounds?.crossed_by(self.users?).and_then(direction)
+    }
+}
+
+/// Returns the direction of a figure beyond a bound.
+pub(super) fn direction(crossed: Bound) -> Option<Swing> {
+    match crossed {
+        Bound::Lower => Some(Swing::Down),
+        Bound::Usual => None,
+        Bound::Upper => Some(Swing::Up),
     }
 }
 

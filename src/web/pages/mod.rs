@@ -4,11 +4,13 @@
 //! a snapshot amounts to for people, `sentences` says it in their language, `frame` is what all pages
 //! share, and `assets` are the style sheet and the script.
 
+mod app;
 mod assets;
 mod facts;
 mod frame;
 mod overview;
 mod sentences;
 
+pub(super) use app::app;
 pub(super) use assets::asset;
 pub(super) use overview::overview;
