@@ -54,6 +54,13 @@ impl Registry {
         apps.contains_key(appid)
     }
 
+    /// Returns what is known about an app, if it is configured.
+    #[must_use]
+    pub fn get(&self, appid: &AppId) -> Option<Arc<AppSnapshot>> {
+        let apps = self.apps.read().unwrap_or_else(PoisonError::into_inner);
+        apps.get(appid).cloned()
+    }
+
     /// Returns what is known about every app, sorted by appid.
     #[must_use]
     pub fn all(&self) -> Vec<Arc<AppSnapshot>> {

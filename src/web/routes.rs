@@ -1,14 +1,14 @@
 //! Every endpoint: the page for Prometheus, the state of the apps for people, and health.
 //!
-//! Reads what the pollers have published, so that no response waits for WeChat or the disk; only a reload
-//! waits for files and the archive.
+//! Reads what the pollers have published, so that no response waits for WeChat or the disk; only the days of
+//! an app wait for the archive, and a reload for files and the archive.
 
 use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Query, State};
+use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware;
 use axum::response::{Html, IntoResponse, Redirect, Response};
@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 
 use super::state::{AppState, Paths};
 use super::status::Status;
-use super::{browser, connections, guard};
+use super::{browser, connections, csv, guard};
 use crate::exposition::gzip::{Member, Piece};
 use crate::portrait::AppId;
 use crate::state::Progress;
@@ -48,6 +48,7 @@ pub fn create_app(state: Arc<AppState>) -> Router {
         .route(&index_path, get(index))
         .route(&at(&telemetry), get(metrics))
         .route(&at("/probe"), get(probe))
+        .route(&at("/apps/{name}"), get(app))
         .route(&at("/-/healthy"), get(async || "healthy\n"))
         .route(&at("/-/ready"), get(ready))
         .route(&at("/-/reload"), post(reload).fallback(reload_by_post))
@@ -174,13 +175,32 @@ async fn probe(
         .parse::<AppId>()
         .ok()
         .and_then(|appid| state.page.of(&appid));
-    if let Some(member) = member {
-        send(member, &headers)
-    } else {
-        let text =
-            "no app with this appid is configured; see / and /api/v1/status for those that are\n";
-        (StatusCode::NOT_FOUND, text).into_response()
-    }
+    member.map_or_else(no_such_app, |member| send(member, &headers))
+}
+
+/// Responds with the days of an app as a file; its page has no name with an extension.
+async fn app(
+    State(state): State<Arc<AppState>>,
+    Path(name): Path<String>,
+    Query(parameters): Parameters,
+    headers: HeaderMap,
+) -> Response {
+    let appid = name
+        .strip_suffix(".csv")
+        .and_then(|appid| appid.parse().ok());
+    let Some(app) = appid.and_then(|appid| state.registry.get(&appid)) else {
+        return no_such_app();
+    };
+    let AppState {
+        archive, downloads, ..
+    } = &*state;
+    csv::respond(archive, downloads, app, &parameters, accepts_gzip(&headers)).await
+}
+
+fn no_such_app() -> Response {
+    let text =
+        "no app with this appid is configured; see / and /api/v1/status for those that are\n";
+    (StatusCode::NOT_FOUND, text).into_response()
 }
 
 fn bad_request(text: &'static str) -> Response {

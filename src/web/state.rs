@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{mpsc, oneshot};
 use url::Url;
 
+use super::csv::Downloads;
 use super::guard::Guard;
+use super::histories::Histories;
 use crate::archive::Archive;
 use crate::calendar::Clock;
 use crate::exposition::page::Page;
@@ -21,8 +23,11 @@ pub struct AppState {
     pub page: Arc<Page>,
     /// The exporter's own metrics.
     pub telemetry: Arc<Telemetry>,
-    /// Used for its size and its problem only.
+    /// Read for its size and its problem, and for the days of a single app.
     pub archive: Arc<Archive>,
+    /// The histories that pages show.
+    pub histories: Histories,
+    pub(super) downloads: Downloads,
     /// Returns the time.
     pub clock: Clock,
     /// Where everything is.
@@ -64,6 +69,8 @@ impl AppState {
             page: Arc::clone(&context.page),
             telemetry: Arc::clone(&context.telemetry),
             archive: Arc::clone(&context.archive),
+            histories: Histories::default(),
+            downloads: Downloads::default(),
             clock: Arc::clone(&context.clock),
             paths,
             guard,

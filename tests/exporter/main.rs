@@ -39,6 +39,8 @@ mod kubernetes;
 mod metrics;
 /// The notifications of several days, from WeChat's figures to people's phones.
 mod notifications;
+/// The history of an app, for its page and as a file.
+mod pages_history;
 /// How the program starts and ends.
 mod program;
 /// The page, as Prometheus and promtool read it.
