@@ -1,5 +1,6 @@
 //! What the days before a portrait cost at every start: their few figures from the archive, compared with
-//! reading all of every answer. Prints ratios of one run.
+//! reading all of every answer. And what the history on the page of an app costs that is not cached, up to 400
+//! days and those that these are compared with. Prints ratios of one run.
 #![expect(
     clippy::print_stdout,
     clippy::unwrap_used,
@@ -11,11 +12,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, NaiveDate};
-use wxapp_portrait_exporter::archive::{DayState, Key, Record, Row, Store};
-use wxapp_portrait_exporter::calendar;
+use tokio::runtime::Handle;
+use wxapp_portrait_exporter::archive::{Archive, DayState, Key, Record, Row, Store};
+use wxapp_portrait_exporter::calendar::{self, Clock};
+use wxapp_portrait_exporter::expectation::HISTORY_DAYS;
 use wxapp_portrait_exporter::past::PAST_DAYS;
-use wxapp_portrait_exporter::portrait::{AppId, Window};
+use wxapp_portrait_exporter::portrait::{AppId, Repairs, Window};
 use wxapp_portrait_exporter::simulator::{Settings, Simulator};
+use wxapp_portrait_exporter::state::{AppSnapshot, Comparison, WindowSnapshot};
+use wxapp_portrait_exporter::web::Histories;
 use wxapp_portrait_exporter::wechat::decode;
 
 const ROUNDS: u32 = 25;
@@ -24,7 +29,7 @@ fn main() {
     let appid: AppId = "wx0123456789abcdef".parse().unwrap();
     let directory = tempfile::tempdir().unwrap();
     let mut archive = Store::of_guest(directory.path(), Arc::new(|| DateTime::UNIX_EPOCH));
-    let records = records(&appid);
+    let records = records(&appid, u64::from(PAST_DAYS) + 1);
     let bytes: usize = records.iter().map(|record| record.answer.len()).sum();
     let rows: Vec<Row> = records.iter().map(Row::from).collect();
     archive.upsert(&rows).unwrap();
@@ -59,9 +64,67 @@ fn main() {
         "all of every answer:           {whole:>10.1?} {:>7.1}",
         ratio(whole, figures)
     );
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(pages(&appid));
 }
 
-fn records(appid: &AppId) -> Vec<Record> {
+async fn pages(appid: &AppId) {
+    let directory = tempfile::tempdir().unwrap();
+    let clock: Clock = Arc::new(|| DateTime::UNIX_EPOCH);
+    let records = records(appid, 400 + HISTORY_DAYS as u64);
+    let rows = records.iter().map(|record| Arc::new(Row::from(record)));
+    let archive = Archive::open(directory.path(), clock, |_| ()).unwrap();
+    archive.upsert(rows.collect()).await.unwrap();
+    let window = WindowSnapshot {
+        reference_date: Some(records[0].key.reference_date),
+        coverage: archive
+            .coverage(appid.clone(), Window::OneDay)
+            .await
+            .unwrap(),
+        ..WindowSnapshot::new(Window::OneDay)
+    };
+    let app = AppSnapshot {
+        appid: appid.clone(),
+        name: appid.to_string(),
+        comparison: Comparison::default(),
+        windows: Vec::new(),
+        repairs: Repairs::default(),
+        next_poll_at: DateTime::UNIX_EPOCH,
+        unstored: 0,
+        is_restored: true,
+    };
+    let runtime = Handle::current();
+    println!("the history of an app that is not cached, and the part of the archive in it");
+    for days in [30, 90, 400] {
+        let read = |days| {
+            let begin = calendar::days_before(records[0].key.reference_date, days);
+            let days = archive.history(appid.clone(), Window::OneDay, begin);
+            runtime.block_on(days).unwrap()
+        };
+        let compute = || {
+            let histories = Histories::default();
+            let history = histories.get(&archive, &app, &window, days);
+            runtime.block_on(history).unwrap()
+        };
+        let (whole, read) = tokio::task::block_in_place(|| {
+            let lead = HISTORY_DAYS as u64;
+            let whole = median(|| {
+                black_box(compute());
+            });
+            let read = median(|| {
+                black_box(read(days - 1 + lead));
+            });
+            (whole, read)
+        });
+        println!(
+            "{days} days: {whole:>10.1?}     1.0 {read:>10.1?} {:>7.2}",
+            ratio(read, whole)
+        );
+    }
+    archive.close().await;
+}
+
+fn records(appid: &AppId, days: u64) -> Vec<Record> {
     let newest = NaiveDate::from_ymd_opt(2026, 11, 21).unwrap();
     let settings = Settings {
         apps: vec![format!("{appid}=100000").parse().unwrap()],
@@ -86,7 +149,7 @@ fn records(appid: &AppId) -> Vec<Record> {
             answer: answer.unwrap().to_string(),
         }
     };
-    (0..=u64::from(PAST_DAYS)).map(record).collect()
+    (0..days).map(record).collect()
 }
 
 fn median(mut work: impl FnMut()) -> Duration {

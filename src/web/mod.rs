@@ -2,7 +2,7 @@
 //!
 //! `serve` accepts `connections`; `guard` protects all of them by the web configuration, with [`tls`] and
 //! [`auth`], and `browser` protects browsers; `routes` has the endpoints, `state` is what they share, and
-//! `status` what is shown of the apps.
+//! `status` what is shown of the apps, `histories` their archived days, and `csv` those as a file.
 
 pub mod auth;
 mod browser;

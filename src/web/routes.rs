@@ -1,7 +1,7 @@
 //! Every endpoint: the page for Prometheus, the state of the apps for people, and health.
 //!
-//! Reads what the pollers have published, so that no response waits for WeChat or the disk; only a reload
-//! waits for files and the archive.
+//! Reads what the pollers have published, so that no response waits for WeChat or the disk; only the days of
+//! an app wait for the archive, and a reload for files and the archive.
 
 use std::sync::Arc;
 

@@ -1015,6 +1015,11 @@ impl Inside {
         self.reader.simulator = Some(Arc::clone(&wechat.simulator));
     }
 
+    /// Returns what all apps share.
+    pub(crate) fn context(&self) -> &Context {
+        &self.context
+    }
+
     /// Returns the archive as another program opens it.
     pub(crate) fn store(&self) -> Store {
         Store::of_guest(self.directory.path(), Arc::clone(&self.context.clock))

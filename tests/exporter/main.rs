@@ -41,6 +41,8 @@ mod metrics;
 mod notifications;
 /// What people see of the apps in a browser.
 mod pages;
+/// The history of an app, for its page and as a file.
+mod pages_history;
 /// How the program starts and ends.
 mod program;
 /// The page, as Prometheus and promtool read it.

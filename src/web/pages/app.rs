@@ -439,11 +439,7 @@ impl CohortDays {
         };
         let chart = chart.to_string();
         rows.reverse();
-        Self {
-            label,
-            chart,
-            rows,
-        }
+        Self { label, chart, rows }
     }
 }
 
@@ -599,6 +595,11 @@ impl DimensionTable {
         let share = |users: Option<u64>, total: f64| {
             Some(float(users?) / total).filter(|share| share.is_finite())
         };
+        // Bars are compared with each other, and cities have small shares.
+        let largest = names
+            .iter()
+            .filter_map(|name| share(active.users_of(name), totals[Cohort::Active as usize]))
+            .fold(0.0, f64::max);
         let rows = names.into_iter().map(|name| {
             let [of_new, of_active] = [&new, &active].map(|breakdown| breakdown.users_of(name));
             let active_share = share(of_active, totals[Cohort::Active as usize]);
@@ -607,8 +608,8 @@ impl DimensionTable {
                 Some((users, share(Some(users), *total)))
             });
             let bar = Bar {
-                share: active_share.unwrap_or_default(),
-                compared: of_before.and_then(|(_, share)| share),
+                share: active_share.unwrap_or_default() / largest,
+                compared: of_before.and_then(|(_, share)| Some(share? / largest)),
             };
             let change = of_active
                 .zip(of_before)
