@@ -17,7 +17,8 @@
 //! ```
 //!
 //! - [`portrait`], [`calendar`] and [`past`] are the domain types: users, windows, dimensions, Beijing days,
-//!   and the days that a portrait is compared with. [`deflate`] compresses, [`language`] is how people read figures.
+//!   and the days that a portrait is compared with. [`deflate`] compresses, [`language`] is how people read figures,
+//!   [`chart`] draws them.
 //! - [`cli`] and [`config`] are the flags and the settings; [`commands`] put the modules together.
 //! - [`wechat`] sends requests, [`archive`] stores answers, [`poll`] schedules, [`state`] is what is known,
 //!   [`exposition`] renders it, [`web`] serves.

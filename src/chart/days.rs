@@ -224,7 +224,7 @@ impl DayChart<'_> {
     fn marks(&self, f: &mut Formatter<'_>, plot: &Plot<'_>) -> fmt::Result {
         for (day, slot, value) in self.valued(plot) {
             let x = Percent(plot.timeline.middle(slot));
-            let y = plot.from_top(value);
+            let y = plot.height(value);
             if day.provisional && plot.timeline.has_bars() {
                 self.provisional_bar(f, plot, slot, value)?;
             } else if day.provisional {
@@ -259,7 +259,7 @@ impl DayChart<'_> {
         let margin = f64::from(bar_margin(plot)) / f64::from(SLOT);
         let x = Percent((f64::from(slot) + margin) / slots);
         let width = Percent((1.0 - 2.0 * margin) / slots);
-        let y = plot.from_top(value);
+        let y = plot.height(value);
         let height = Percent(1.0 - y.0);
         write!(
             f,

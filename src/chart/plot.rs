@@ -47,7 +47,7 @@ impl Plot<'_> {
             r#"<div class="chart"><svg class="chart-axis" width="{width}" aria-hidden="true">"#
         )?;
         for (tick, label) in self.ticks.iter().zip(&labels) {
-            let (y, label) = (self.from_top(*tick), Text(label));
+            let (y, label) = (self.height(*tick), Text(label));
             write!(
                 f,
                 r#"<text x="100%" dx="-8" y="{y}" dy=".35em" text-anchor="end">{label}</text>"#
@@ -63,7 +63,7 @@ impl Plot<'_> {
     /// Writes a line at every labelled value above 0.
     pub(super) fn grid(&self, f: &mut Formatter<'_>) -> fmt::Result {
         for tick in self.ticks.iter().filter(|tick| **tick > 0.0) {
-            let y = self.from_top(*tick);
+            let y = self.height(*tick);
             write!(
                 f,
                 r#"<line class="chart-grid" x2="100%" y1="{y}" y2="{y}"/>"#
@@ -127,7 +127,7 @@ impl Plot<'_> {
     }
 
     /// Returns how far a value is from the top.
-    pub(super) fn from_top(&self, value: f64) -> Percent {
+    pub(super) fn height(&self, value: f64) -> Percent {
         Percent(f64::from(self.y(value)) / f64::from(HEIGHT))
     }
 
@@ -168,7 +168,7 @@ pub(super) fn runs<T>(slots: impl Iterator<Item = (i32, T)>) -> Vec<Vec<(i32, T)
     for (slot, value) in slots {
         match runs.last_mut() {
             Some(run) if run.last().is_some_and(|(last, _)| last + 1 == slot) => {
-                run.push((slot, value))
+                run.push((slot, value));
             }
             _ => runs.push(vec![(slot, value)]),
         }

@@ -5,7 +5,7 @@
 
 use chrono::{Datelike as _, Days, NaiveDate};
 
-/// From this many days on there are too many for bars, and months are labelled instead of days.
+/// Up to this many days are drawn as bars; of more, only months are labelled.
 pub(super) const MOST_BARS: i32 = 100;
 
 /// The classes of the labels that are shown in a narrow, a medium and a wide chart, and the
@@ -44,7 +44,6 @@ pub(super) fn label_width(text: &str) -> f64 {
 }
 
 /// Days in a row, each with a slot of the same width.
-#[derive(Debug, Clone, Copy)]
 pub(super) struct Timeline {
     first: NaiveDate,
     /// How many days there are.
@@ -52,7 +51,6 @@ pub(super) struct Timeline {
 }
 
 /// A label of the axis of days.
-#[derive(Debug, PartialEq)]
 pub(super) struct DateLabel {
     pub(super) slot: i32,
     pub(super) text: String,
@@ -147,7 +145,7 @@ impl Timeline {
             // The last label is moved to the left by up to half of its width.
             ([1, 2, 7, 14, 28, 56].as_slice(), 1, 1.5 * label + GAP)
         } else {
-            ([1, 2, 3, 6, 12, 24, 60].as_slice(), 28, label + GAP)
+            ([1, 2, 3, 4, 6, 12, 24, 60].as_slice(), 28, label + GAP)
         };
         let is_far = |step: &&i32| f64::from(**step * days) * slot >= distance;
         steps.iter().find(is_far).copied().unwrap_or(i32::MAX)
