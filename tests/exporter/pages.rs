@@ -179,7 +179,7 @@ async fn every_figure_of_an_app_is_that_of_the_archive() {
                     if dimension.lists_every_name() {
                         #[expect(clippy::cast_precision_loss, reason = "there are few users")]
                         let of_all = active.users_of(name).unwrap() as f64
-                            / total(&newest, Cohort::Active) as f64;
+                            / active.total().unwrap() as f64;
                         assert_eq!(row[1], share(of_all), "{window} {dimension} {name}");
                     }
                 }
@@ -265,6 +265,7 @@ async fn two_hundred_odd_names_are_shown_as_they_are() {
     let appids: Vec<&str> = appids.iter().map(String::as_str).collect();
     let wechat = WeChat::start(apps_of(&appids), now).await;
     let mut home = Home::of(&wechat, &appids);
+    home.config["poll"]["interval"] = json!("1h");
     for (app, name) in names.iter().enumerate() {
         home.config["apps"][app]["name"] = json!(name);
     }
@@ -303,6 +304,7 @@ async fn apps_are_found_sorted_and_paged_without_a_script() {
     let wechat = WeChat::start(apps_of(&appids), now).await;
     wechat.set_fault(appids[77], "errcode=40125");
     let mut home = Home::of(&wechat, &appids);
+    home.config["poll"]["interval"] = json!("1h");
     home.config["apps"][5]["name"] = json!("点餐 Shop");
     let exporter = home.start().await;
     exporter.ready().await;
