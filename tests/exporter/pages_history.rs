@@ -522,3 +522,20 @@ async fn clients_that_do_not_read_leave_room_when_they_disconnect() {
     assert_eq!(answer.status(), 200);
     assert!(answer.bytes().await.unwrap() == export(&home, "1d", None));
 }
+
+#[tokio::test]
+async fn a_file_that_cannot_be_read_to_its_end_does_not_look_complete() {
+    let wechat = WeChat::of(&["wx0123456789abcdef=100000", OTHER]).await;
+    let (home, exporter) = unchanging(&wechat, 90, "商城").await;
+    let path = format!("/apps/{APP}.csv?window=1d");
+    // Its file is longer than what waits in sockets.
+    let answer = exporter.ask("GET", &path, "identity").await;
+    assert_eq!(answer.status(), 200);
+    let broken = Connection::open(home.archive_file()).unwrap();
+    let hide = "DROP VIEW answers; ALTER TABLE portraits RENAME TO hidden";
+    broken.execute_batch(hide).unwrap();
+    assert!(answer.bytes().await.is_err());
+    let (status, text) = exporter.get(&path).await;
+    assert_eq!(status, 503);
+    assert!(text.contains("cannot read the archive"), "{text}");
+}
