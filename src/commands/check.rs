@@ -1,4 +1,5 @@
-//! `check`: requests a portrait of every configured app once, and reports the results.
+//! `check`: requests a portrait of every configured app once, and reports the results: as JSON, or as a
+//! table in Chinese or English.
 //!
 //! Does not open the archive, so that no stored data changes.
 
@@ -9,13 +10,15 @@ use std::sync::Arc;
 use chrono::{DateTime, NaiveDate, Utc};
 use futures_util::{StreamExt as _, stream};
 use serde::Serialize;
+use unicode_width::UnicodeWidthStr as _;
 
 use super::{Error, ProcessContext, log_warnings, print_stdout, progress, without_blocking};
 use crate::calendar;
 use crate::cli::{self, CheckFormat};
 use crate::config::access::AccessMethod;
-use crate::config::{self, App};
-use crate::portrait::{Cohort, Dimension, Portrait};
+use crate::config::{self, App, MissingHolidays};
+use crate::language::{self, Language};
+use crate::portrait::{Cohort, Dimension, Portrait, Window};
 use crate::wechat::errcodes::Reason;
 use crate::wechat::{self, Access, Client, Diagnosis, Endpoint, Settings};
 
@@ -26,6 +29,7 @@ use crate::wechat::{self, Access, Client, Diagnosis, Endpoint, Settings};
 /// The configuration is wrong, or an app failed.
 pub(super) async fn run(flags: &cli::Check, context: ProcessContext) -> Result<(), Error> {
     let mut shutdown = pin!(context.shutdown);
+    let language = Language::of_terminal(&context.environment);
     let load = without_blocking({
         let (path, environment) = (flags.config.path.clone(), context.environment);
         move || config::load(&path, environment)
@@ -46,6 +50,10 @@ pub(super) async fn run(flags: &cli::Check, context: ProcessContext) -> Result<(
     }
     let mut apps = config.apps;
     apps.retain(|app| flags.appid.is_empty() || flags.appid.contains(&app.appid));
+    let now = (context.clock)();
+    if let Some(missing) = MissingHolidays::of(&apps, calendar::today(now)) {
+        tracing::warn!(problem = %missing, "questionable configuration");
+    }
     let settings = Settings {
         wechat: config.wechat,
         concurrency: config.poll.concurrency,
@@ -54,14 +62,14 @@ pub(super) async fn run(flags: &cli::Check, context: ProcessContext) -> Result<(
     };
     let client = Client::new(settings, Arc::clone(&context.clock), |_| {})?;
 
-    let report = Report::new(flags.format, &apps);
+    let report = Report::new(flags.format, language, &apps);
     report.write(&report.head())?;
     let all = apps.len();
-    let (client, now) = (&client, (context.clock)());
+    let client = &client;
     let findings = stream::iter(&apps).map(|app| Finding::of(client, app, now));
     let mut findings = pin!(findings.buffered(config.poll.concurrency));
-    let mut failed = 0;
-    for index in 0..all {
+    let mut totals = Totals::default();
+    for (index, app) in apps.iter().enumerate() {
         let finding = tokio::select! {
             finding = findings.next() => finding,
             () = &mut shutdown => {
@@ -70,12 +78,13 @@ pub(super) async fn run(flags: &cli::Check, context: ProcessContext) -> Result<(
             }
         };
         let Some(finding) = finding else { break };
-        failed += usize::from(!finding.ok);
+        totals.add(&finding, app.windows[0], now);
         report.write(&report.row(&finding, index + 1 == all))?;
         report.progress.inc(1);
     }
     report.progress.finish_and_clear();
-    report.write(&report.foot(all, failed))?;
+    report.write(&report.foot(&totals, now))?;
+    let Totals { all, failed, .. } = totals;
     if failed > 0 {
         return Err(Error::Check { failed, all });
     }
@@ -106,16 +115,43 @@ struct Finding<'a> {
 /// Users by platform, which is the best substitute for a total.
 #[derive(Serialize)]
 struct Users {
+    new: Option<u64>,
+    active: Option<u64>,
+}
+
+/// What the findings amount to.
+#[derive(Default)]
+struct Totals {
+    all: usize,
+    failed: usize,
+    /// How many apps have users of yesterday.
+    with_users: usize,
     new: u64,
     active: u64,
 }
 
+impl Totals {
+    /// Adds a finding; its users only if they are those of yesterday.
+    fn add(&mut self, finding: &Finding<'_>, window: Window, now: DateTime<Utc>) {
+        self.all += 1;
+        self.failed += usize::from(!finding.ok);
+        if let Some(Users {
+            new: Some(new),
+            active: Some(active),
+        }) = finding.users
+            && window == Window::OneDay
+            && finding.reference_date == Some(calendar::yesterday(now))
+        {
+            self.with_users += 1;
+            self.new = self.new.saturating_add(new);
+            self.active = self.active.saturating_add(active);
+        }
+    }
+}
+
 impl Users {
     fn of(portrait: &Portrait) -> Self {
-        let users = |cohort| {
-            let platforms = portrait.breakdown(cohort, Dimension::Platform).iter();
-            platforms.fold(0_u64, |sum, (_, users)| sum.saturating_add(users))
-        };
+        let users = |cohort| portrait.breakdown(cohort, Dimension::Platform).total();
         Self {
             new: users(Cohort::New),
             active: users(Cohort::Active),
@@ -165,27 +201,24 @@ impl<'a> Finding<'a> {
 /// The output.
 struct Report {
     format: CheckFormat,
-    /// The widths of the columns APPID and ACCESS.
+    language: Language,
+    /// The widths of the columns of the appid and the access.
     widths: (usize, usize),
     progress: indicatif::ProgressBar,
 }
 
 impl Report {
-    fn new(format: CheckFormat, apps: &[App]) -> Self {
-        let widest =
-            |head: &str, cells: &mut dyn Iterator<Item = usize>| cells.fold(head.len(), usize::max);
+    fn new(format: CheckFormat, language: Language, apps: &[App]) -> Self {
+        let [appid, access, ..] = heads(language);
+        let widest = |head: &str, cells: &mut dyn Iterator<Item = usize>| {
+            cells.fold(head.width(), usize::max)
+        };
+        let appids = &mut apps.iter().map(|app| app.appid.as_str().len());
+        let accesses = &mut apps.iter().map(|app| app.access.to_string().len());
         Self {
             format,
-            widths: (
-                widest(
-                    "APPID",
-                    &mut apps.iter().map(|app| app.appid.as_str().len()),
-                ),
-                widest(
-                    "ACCESS",
-                    &mut apps.iter().map(|app| app.access.to_string().len()),
-                ),
-            ),
+            language,
+            widths: (widest(appid, appids), widest(access, accesses)),
             progress: progress(apps.len() as u64, "apps"),
         }
     }
@@ -193,9 +226,7 @@ impl Report {
     fn head(&self) -> String {
         match self.format {
             CheckFormat::Json => "[\n".to_owned(),
-            CheckFormat::Table => self.line([
-                "APPID", "ACCESS", "TOKEN", "ANSWER", "REASON", "DAY", "NEW", "ACTIVE", "APP",
-            ]),
+            CheckFormat::Table => self.line(heads(self.language)),
         }
     }
 
@@ -204,16 +235,23 @@ impl Report {
             let json = serde_json::to_string(finding).unwrap_or_default();
             return format!("  {json}{}\n", if is_last { "" } else { "," });
         }
-        let number = |of: fn(&Users) -> u64| {
-            let users = finding.users.as_ref();
-            users.map_or("-".to_owned(), |users| of(users).to_string())
+        let number = |of: fn(&Users) -> Option<u64>| {
+            let users = finding.users.as_ref().and_then(of);
+            users.map_or("-".to_owned(), language::number)
+        };
+        let word = |word: Option<&'static str>| match word {
+            None => "-",
+            Some("got") => self.language.pick("已获取", "got"),
+            Some("portrait") => self.language.pick("有数据", "portrait"),
+            Some("none yet") => self.language.pick("暂无数据", "none yet"),
+            Some(failed) => self.language.pick("失败", failed),
         };
         let day = finding.reference_date.map(|day| day.to_string());
         let mut row = self.line([
             finding.appid,
             &finding.access,
-            finding.token.unwrap_or("-"),
-            finding.answer.unwrap_or("-"),
+            word(finding.token),
+            word(finding.answer),
             finding.reason.map_or("-", Reason::as_str),
             day.as_deref().unwrap_or("-"),
             &number(|users| users.new),
@@ -226,23 +264,81 @@ impl Report {
         row
     }
 
-    fn foot(&self, all: usize, failed: usize) -> String {
-        match self.format {
-            CheckFormat::Json => "]\n".to_owned(),
-            CheckFormat::Table => format!("apps: {all}, failed: {failed}\n"),
+    fn foot(&self, totals: &Totals, now: DateTime<Utc>) -> String {
+        if self.format == CheckFormat::Json {
+            return "]\n".to_owned();
         }
+        let Totals {
+            all,
+            failed,
+            with_users,
+            ..
+        } = totals;
+        let day = self.language.day(calendar::yesterday(now));
+        let [new, active] = [totals.new, totals.active].map(language::number);
+        // No sum of nothing: it would be a false zero.
+        let users = match with_users {
+            0 => self
+                .language
+                .pick("暂无数据".to_owned(), "no figures yet".to_owned()),
+            _ => self.language.pick(
+                format!("新增用户 {new}，活跃用户 {active}（{with_users} 个小程序合计）"),
+                format!("{new} new users, {active} active users (sum of apps: {with_users})"),
+            ),
+        };
+        self.language.pick(
+            format!("小程序 {all} 个，失败 {failed} 个\n昨日（{day}）：{users}。\n"),
+            format!("apps: {all}, failed: {failed}\nYesterday ({day}): {users}.\n"),
+        )
     }
 
-    /// Writes a line of the table; the name of the app is last, as its width on a terminal is unknown.
+    /// Writes a line of the table.
     fn line(&self, cells: [&str; 9]) -> String {
         let [appid, access, token, answer, reason, day, new, active, app] = cells;
         let (first, second) = self.widths;
-        format!(
-            "{appid:first$}  {access:second$}  {token:6}  {answer:8}  {reason:14}  {day:10}  {new:>9}  {active:>9}  {app}\n"
-        )
+        let left = [
+            (appid, first),
+            (access, second),
+            (token, 6),
+            (answer, 8),
+            (reason, 14),
+            (day, 10),
+        ];
+        let mut line = String::new();
+        for (cell, width) in left {
+            let _ = write!(line, "{cell}{}  ", padding(cell, width));
+        }
+        for cell in [new, active] {
+            let _ = write!(line, "{}{cell}  ", padding(cell, 11));
+        }
+        line + app + "\n"
     }
 
     fn write(&self, text: &str) -> Result<(), Error> {
         self.progress.suspend(|| print_stdout(text))
     }
+}
+
+fn heads(language: Language) -> [&'static str; 9] {
+    language.pick(
+        [
+            "APPID",
+            "接入方式",
+            "令牌",
+            "结果",
+            "原因",
+            "数据日期",
+            "新增用户",
+            "活跃用户",
+            "小程序",
+        ],
+        [
+            "APPID", "ACCESS", "TOKEN", "ANSWER", "REASON", "DAY", "NEW", "ACTIVE", "APP",
+        ],
+    )
+}
+
+/// Returns the blanks that fill a cell up; a Chinese character is as wide as two of them.
+fn padding(cell: &str, width: usize) -> String {
+    " ".repeat(width.saturating_sub(cell.width()))
 }

@@ -14,10 +14,11 @@ use super::{Error, ProcessContext, listen, local_url, print_stdout};
 use crate::archive::{DayState, Key, Row, Store};
 use crate::calendar::{self, Clock, Holidays};
 use crate::config::access::AccessMethod;
+use crate::language::{self, Language};
 use crate::portrait::{Cohort, Dimension, Window};
 use crate::simulator::{self, App, Settings, Simulator};
 use crate::wechat::decode;
-use crate::{cli, config, web};
+use crate::{cli, config};
 
 /// Appid, name, and mean active users a day.
 const APPS: [(&str, &str, u64); 3] = [
@@ -40,10 +41,11 @@ const DAYS: u64 = 60;
 pub async fn run(flags: &cli::Demo, context: ProcessContext) -> Result<(), Error> {
     let ProcessContext {
         clock,
+        environment,
         shutdown,
         hangup,
-        ..
     } = context;
+    let language = Language::of_terminal(&environment);
     let yesterday = calendar::yesterday(clock());
     let simulator = simulate(&clock, yesterday);
     let wechat = listen("127.0.0.1:0").await?;
@@ -74,29 +76,51 @@ pub async fn run(flags: &cli::Demo, context: ProcessContext) -> Result<(), Error
         exporter = Exporter::start(config.clone(), storage_path, &flags.web, clock) => exporter?,
         () = &mut shutdown => return Ok(()),
     };
-    for listener in &exporter.listeners {
-        let web::Paths {
-            prefix, telemetry, ..
-        } = flags.web.paths();
-        let url = local_url(listener) + &prefix;
-        print_stdout(&format!(
-            "Status of the three simulated apps: {url}/\n\
-             Metrics for Prometheus:             {url}{telemetry}\n"
-        ))?;
+    if let Some(listener) = exporter.listeners.first() {
+        let paths = flags.web.paths();
+        let url = local_url(listener) + &paths.prefix;
+        print_stdout(&welcome(language, &url, &paths.telemetry, swing))?;
     }
-    let (_, app, _) = APPS[1];
-    let of_platforms = "cohort=\"active\",dimension=\"platform\"";
-    print_stdout(&format!(
-        "Yesterday {app} lost most of its iPhone users, {} after {} the day before:
-  wxapp_portrait_users{{appid=\"{SWINGING}\",window=\"1d\",{of_platforms}}}
-  wxapp_portrait_past_users{{appid=\"{SWINGING}\",{of_platforms},days_ago=\"1\"}}
-Ctrl-C ends the demo.\n",
-        swing[1], swing[0]
-    ))?;
     let load = Arc::new(move || Ok(config.clone()));
     let result = exporter.run(load, hangup, shutdown).await;
     ending.cancel();
     result
+}
+
+/// Returns what a newcomer is shown; `swing` is how many people used the swinging app on an iPhone on the day
+/// before yesterday, and yesterday.
+fn welcome(language: Language, url: &str, telemetry: &str, swing: [u64; 2]) -> String {
+    let (_, app, _) = APPS[1];
+    let [before, after] = swing.map(language::number);
+    let swing = language.pick(
+        format!("昨日“{app}”的 iPhone 活跃用户大幅减少：{after} 人，前一日 {before} 人。"),
+        format!(
+            "Yesterday {app} lost most of its iPhone users: {after} were active, after {before} the day before."
+        ),
+    );
+    let [title, commands, end] = language.pick(
+        [
+            "三个模拟小程序的页面：",
+            "没有浏览器时：",
+            "按 Ctrl-C 结束演示。",
+        ],
+        [
+            "Pages of the three simulated apps:",
+            "Without a browser:",
+            "Ctrl-C ends the demo.",
+        ],
+    );
+    format!(
+        "{title}
+  {url}/
+  {url}/apps/{SWINGING}
+{swing}
+{commands}
+  curl -s '{url}/api/v1/status'
+  curl -s '{url}{telemetry}' | grep '{SWINGING}.*active.*name=\"iPhone\"'
+{end}
+"
+    )
 }
 
 fn apps() -> impl Iterator<Item = App> {

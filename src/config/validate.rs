@@ -546,6 +546,9 @@ impl Check<'_> {
         if checked.is_empty() && self.problems.is_empty() {
             let problem = "apps: none is configured: add one with its `appid` and `secret_file`";
             self.problem_of_file(None, problem.to_owned());
+            let is_of_files = |warning: &mut Problem| warning.text.starts_with("apps_files: ");
+            let unmatched = self.warnings.extract_if(.., is_of_files);
+            self.problems.extend(unmatched);
         }
         checked
     }
@@ -802,6 +805,15 @@ mod tests {
             );
             assert_eq!(directory.problems(), expected, "{text:?}");
         }
+    }
+
+    #[test]
+    fn patterns_without_a_file_are_named_where_no_app_is_configured() {
+        assert_problems(&[(
+            "apps_files: [apps.d/*.yml]",
+            " apps: none is configured: add one with its `appid` and `secret_file`
+wxapp-portrait.yml:1: apps_files: no file matches apps.d/*.yml",
+        )]);
     }
 
     #[test]

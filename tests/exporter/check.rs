@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use chrono::NaiveDate;
 use serde_json::{Value, json};
+use unicode_width::UnicodeWidthStr;
 use wxapp_portrait_exporter::calendar;
+use wxapp_portrait_exporter::language::{Language, rounded};
 use wxapp_portrait_exporter::portrait::Window;
 use wxapp_portrait_exporter::simulator::{FUNCTION_ENV, FUNCTION_NAME, Settings};
 
@@ -321,11 +323,10 @@ async fn a_table_shows_the_result_and_the_advice_for_every_app() {
                     "{cell}: {row}"
                 );
             }
-            let [new, active] = portrait.map_or(["-", "-"].map(str::to_owned), |(_, sums)| {
-                sums.map(|users| users.to_string())
-            });
+            let [new, active] =
+                portrait.map_or(["-", "-"].map(str::to_owned), |(_, sums)| sums.map(rounded));
             let app_name = case.keys["name"].as_str().unwrap_or(&app);
-            let right = format!("{new:>9}  {active:>9}  {app_name}");
+            let right = format!("{new:>11}  {active:>11}  {app_name}");
             assert!(row.ends_with(&right), "{right}: {row}");
             if !case.words.is_empty() {
                 let problem = lines.next().unwrap();
@@ -341,7 +342,80 @@ async fn a_table_shows_the_result_and_the_advice_for_every_app() {
             lines.next(),
             Some(&*format!("apps: {all}, failed: {failed}"))
         );
+        let of_yesterday = cases.iter().enumerate().filter_map(|(index, case)| {
+            let is_of_yesterday = case.shown == Some((Window::OneDay, 0));
+            is_of_yesterday.then(|| sums(&wechat, &name(index), (Window::OneDay, 0)).1)
+        });
+        let of_yesterday: Vec<_> = of_yesterday.collect();
+        let sum = |cohort: usize| rounded(of_yesterday.iter().map(|users| users[cohort]).sum());
+        let day = Language::English.day(calendar::yesterday(now()));
+        let (new, active, apps) = (sum(0), sum(1), of_yesterday.len());
+        assert_eq!(
+            lines.next(),
+            Some(&*format!(
+                "Yesterday ({day}): {new} new users, {active} active users (sum of apps: {apps})."
+            ))
+        );
         assert_eq!(lines.next(), None);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_chinese_terminal_gets_a_chinese_table_in_columns_and_english_json() {
+    on_one_day(async || {
+        let wechat = WeChat::of(&[APP, OTHER]).await;
+        wechat.set_fault(OTHER, "errcode=61503");
+        let mut home = Home::of(&wechat, &[APP, OTHER]);
+        home.config["apps"][0]["name"] = json!("商城");
+        let checked = async |arguments: &[&str]| {
+            let mut command = check(&home, arguments);
+            command.env("LC_ALL", "zh_CN.UTF-8");
+            run(&home, command).await.output
+        };
+        let output = checked(&[]).await;
+        let lines: Vec<&str> = output.lines().collect();
+        // Where a word ends, in columns of a terminal.
+        let end = |line: &str, word: &str| {
+            let (before, _) = line
+                .split_once(word)
+                .unwrap_or_else(|| panic!("{word}: {line}"));
+            UnicodeWidthStr::width(before) + UnicodeWidthStr::width(word)
+        };
+        let begin = |line: &str, word: &str| end(line, word) - UnicodeWidthStr::width(word);
+        let (day, users) = sums(&wechat, APP, (Window::OneDay, 0));
+        let [new, active] = users.map(rounded);
+        let (head, row) = (lines[0], lines[1]);
+        for (title, cell) in [
+            ("APPID", APP),
+            ("接入方式", "stable_token"),
+            ("令牌", "已获取"),
+            ("结果", "有数据"),
+            ("数据日期", &day.to_string()),
+            ("小程序", "商城"),
+        ] {
+            assert_eq!(begin(head, title), begin(row, cell), "{title}: {output}");
+        }
+        for (title, cell) in [("新增用户", &new), ("活跃用户", &active)] {
+            let cell = format!(" {cell} ");
+            assert_eq!(end(head, title) + 1, end(row, &cell), "{title}: {output}");
+        }
+        assert_eq!(begin(head, "结果"), begin(lines[2], "暂无数据"), "{output}");
+        let day = Language::Chinese.day(day);
+        assert_eq!(
+            lines[lines.len() - 2..],
+            [
+                "小程序 2 个，失败 0 个",
+                &format!("昨日（{day}）：新增用户 {new}，活跃用户 {active}（1 个小程序合计）。")
+            ]
+        );
+        let json = checked(&["--format", "json"]).await;
+        assert!(json.contains("\"answer\":\"portrait\""), "{json}");
+        let output = checked(&["--appid", OTHER]).await;
+        assert!(
+            output.ends_with(&format!("昨日（{day}）：暂无数据。\n")),
+            "{output}"
+        );
     })
     .await;
 }

@@ -589,6 +589,7 @@ pub(crate) fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_wxapp-portrait-exporter"));
     command
         .env("NO_PROXY", "127.0.0.1")
+        .env("LC_ALL", "C.UTF-8")
         .env_remove("http_proxy");
     command
 }

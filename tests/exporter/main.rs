@@ -65,6 +65,8 @@ mod server;
 mod simulator;
 /// The comments in the source of this project.
 mod source;
+/// What programs read: the status with its schema, and the configuration in use.
+mod status;
 /// The unit for systemd, and its sample configuration.
 mod systemd;
 /// History that goes out of the archive and into it.

@@ -234,10 +234,34 @@ async fn the_demo_needs_nothing_and_leaves_nothing() {
         }
         assert_eq!(exporter.get("/").await.0, 200);
         let said = exporter.running.output();
+        for path in ["/", "/apps/wxdecade0000000002"] {
+            let page = format!("  {}{path}\n", exporter.url);
+            assert!(said.contains(&page), "{page}: {said}");
+        }
+        let after = format!("{users} were active, after ");
+        assert!(said.contains(&after), "{after}: {said}");
+        let lines = said.lines();
+        let commands = lines.filter_map(|line| Some(line.split_once("  curl ")?.1));
+        let mut found = Vec::new();
+        for command in commands {
+            let command = format!("curl --noproxy '*' {command}");
+            let shell = std::process::Command::new("sh")
+                .args(["-c", &command])
+                .output();
+            found.push(String::from_utf8(shell.unwrap().stdout).unwrap());
+        }
+        let [status, iphones] = &found[..] else {
+            panic!("two commands: {said}");
+        };
         assert!(
-            said.contains(&format!("{}/metrics\n", exporter.url)),
-            "{said}"
+            status.contains("WxappPortraitPlatformUsersSwing"),
+            "{status}"
         );
+        assert!(
+            iphones.contains(&format!("name=\"iPhone\"}} {users}\n")),
+            "{iphones}"
+        );
+        assert!(iphones.contains("bound=\"lower\""), "{iphones}");
         assert!(!said.contains("85_"), "no token: {said}");
         assert_eq!(std::fs::read_dir(&temporary).unwrap().count(), 1);
         end_by(&mut exporter, "TERM").await;

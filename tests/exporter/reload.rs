@@ -59,7 +59,7 @@ async fn reload(home: &Home, exporter: &Exporter) {
 }
 
 /// Waits until no app is due before the next interval; returns the page.
-async fn calm(exporter: &Exporter) -> Page {
+pub(crate) async fn calm(exporter: &Exporter) -> Page {
     exporter
         .metrics_with("the end of all polls", |page| {
             let next = page.series("wxapp_portrait_next_poll_timestamp_seconds");
