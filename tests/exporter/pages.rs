@@ -178,8 +178,8 @@ async fn every_figure_of_an_app_is_that_of_the_archive() {
                     assert_eq!(row[3], users(new), "{window} {dimension} {name}");
                     if dimension.lists_every_name() {
                         #[expect(clippy::cast_precision_loss, reason = "there are few users")]
-                        let of_all = active.users_of(name).unwrap() as f64
-                            / active.total().unwrap() as f64;
+                        let of_all =
+                            active.users_of(name).unwrap() as f64 / active.total().unwrap() as f64;
                         assert_eq!(row[1], share(of_all), "{window} {dimension} {name}");
                     }
                 }
@@ -272,10 +272,10 @@ async fn two_hundred_odd_names_are_shown_as_they_are() {
     let exporter = home.start().await;
     exporter.ready().await;
     let mut shown = BTreeMap::new();
+    let link = Regex::new(r#"<a href="apps/([^"?]+)"><bdi>(.*?)</bdi>"#).unwrap();
     for number in 1..=4 {
         let html = page(&exporter, &format!("/?sort=name&page={number}")).await;
-        let names = Regex::new(r#"<a href="apps/([^"?]+)"><bdi>(.*?)</bdi>"#).unwrap();
-        for found in names.captures_iter(&html) {
+        for found in link.captures_iter(&html) {
             shown.insert(found[1].to_owned(), text(&found[2]));
         }
         assert!(

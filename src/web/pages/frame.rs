@@ -79,14 +79,6 @@ impl Frame {
         let chosen = self.chosen.map(|language| format!("lang={language}"));
         chosen.unwrap_or_default()
     }
-
-    pub(super) fn version(&self) -> &'static str {
-        env!("CARGO_PKG_VERSION")
-    }
-
-    pub(super) fn revision(&self) -> &'static str {
-        env!("BUILD_REVISION")
-    }
 }
 
 /// Returns links to the page in every language.

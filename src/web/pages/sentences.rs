@@ -130,6 +130,19 @@ pub(super) fn alert(language: Language, facts: &Facts<'_>, found: (Cohort, Alert
     }
 }
 
+/// Returns a number of users; a dash if it is not known.
+pub(super) fn users(users: Option<u64>) -> String {
+    users.map_or_else(|| "–".to_owned(), language::number)
+}
+
+/// Returns how users changed; a dash if there were none.
+pub(super) fn change(users: u64, before: u64) -> String {
+    if before == 0 {
+        return "–".to_owned();
+    }
+    language::change(float(users) / float(before) - 1.0)
+}
+
 /// Returns a figure with the usual one, as `iPhone 新增 60，往常 166（−63.9%）`.
 pub(super) fn against_usual(language: Language, what: &str, users: u64, usual: f64) -> String {
     let change = if usual > 0.0 {

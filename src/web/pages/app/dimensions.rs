@@ -1,0 +1,125 @@
+//! The users of an app by the names of a dimension.
+
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
+
+use crate::chart::Bar;
+use crate::language::{self, Language};
+use crate::portrait::{Cohort, Dimension, Portrait};
+use crate::web::pages::facts::float;
+use crate::web::pages::sentences;
+
+/// How many names of a dimension are shown at once.
+const FIRST_NAMES: usize = 10;
+
+#[derive(Debug)]
+pub(super) struct DimensionTable {
+    pub(super) dimension: Dimension,
+    pub(super) label: &'static str,
+    pub(super) first: Vec<NameRow>,
+    pub(super) more: Vec<NameRow>,
+    pub(super) note: &'static str,
+}
+
+/// The users under a name of a dimension.
+#[derive(Debug)]
+pub(super) struct NameRow {
+    pub(super) name: String,
+    pub(super) bar: String,
+    pub(super) active: String,
+    pub(super) active_share: String,
+    /// The change of active users in a week.
+    pub(super) change: String,
+    pub(super) new: String,
+    pub(super) new_share: String,
+}
+
+impl DimensionTable {
+    pub(super) fn new(
+        language: Language,
+        dimension: Dimension,
+        newest: &Portrait,
+        week_before: Option<&Portrait>,
+    ) -> Self {
+        let of = |portrait: &Portrait, cohort| portrait.breakdown(cohort, dimension).clone();
+        let [new, active] = Cohort::ALL.map(|cohort| of(newest, cohort));
+        let totals = Cohort::ALL.map(|cohort| total(newest, cohort, dimension));
+        let before = week_before.map(|portrait| {
+            let total = total(portrait, Cohort::Active, dimension);
+            (of(portrait, Cohort::Active), total)
+        });
+        let names: BTreeSet<&str> = new
+            .iter()
+            .chain(active.iter())
+            .map(|(name, _)| name)
+            .collect();
+        let mut names: Vec<&str> = names.into_iter().collect();
+        if dimension != Dimension::Age {
+            names.sort_by_key(|name| Reverse((active.users_of(name), new.users_of(name))));
+        }
+        let share = |users: Option<u64>, total: f64| {
+            Some(float(users?) / total).filter(|share| share.is_finite())
+        };
+        // Bars are compared with each other, and cities have small shares.
+        let largest = names
+            .iter()
+            .filter_map(|name| share(active.users_of(name), totals[Cohort::Active as usize]))
+            .fold(0.0, f64::max);
+        let rows = names.into_iter().map(|name| {
+            let [of_new, of_active] = [&new, &active].map(|breakdown| breakdown.users_of(name));
+            let active_share = share(of_active, totals[Cohort::Active as usize]);
+            let of_before = before.as_ref().and_then(|(before, total)| {
+                let users = before.users_of(name)?;
+                Some((users, share(Some(users), *total)))
+            });
+            let bar = Bar {
+                share: active_share.unwrap_or_default() / largest,
+                compared: of_before.and_then(|(_, share)| Some(share? / largest)),
+            };
+            let change = of_active
+                .zip(of_before)
+                .map(|(users, (before, _))| sentences::change(users, before));
+            let text = |share: Option<f64>| share.map_or_else(String::new, language::share);
+            NameRow {
+                name: sentences::name(language, name).to_owned(),
+                bar: bar.to_string(),
+                active: sentences::users(of_active),
+                active_share: text(active_share),
+                change: change.unwrap_or_default(),
+                new: sentences::users(of_new),
+                new_share: text(share(of_new, totals[Cohort::New as usize])),
+            }
+        });
+        let mut first: Vec<_> = rows.collect();
+        let more = first.split_off(first.len().min(FIRST_NAMES));
+        Self {
+            dimension,
+            label: sentences::dimension(language, dimension),
+            first,
+            more,
+            note: match dimension {
+                Dimension::Device => language.pick(
+                    "微信仅返回用户数最多的 20 款机型。",
+                    "WeChat lists the 20 most frequent models only.",
+                ),
+                _ => "",
+            },
+        }
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.first.len() + self.more.len()
+    }
+}
+
+/// Returns the users that shares in a dimension are of: those of the whole cohort, or those of the dimension
+/// where they are more or the platforms are not known.
+fn total(portrait: &Portrait, cohort: Cohort, dimension: Dimension) -> f64 {
+    let of_dimension = portrait.breakdown(cohort, dimension);
+    let of_dimension = of_dimension.iter().map(|(_, users)| float(users)).sum();
+    if dimension.lists_every_name() {
+        return of_dimension;
+    }
+    let of_cohort = portrait.breakdown(cohort, Dimension::Platform).total();
+    of_cohort.map_or(of_dimension, |users| float(users).max(of_dimension))
+}

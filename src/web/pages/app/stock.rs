@@ -1,0 +1,68 @@
+//! What is archived of an app, and its last polls.
+
+use chrono::NaiveDate;
+
+use crate::calendar;
+use crate::state::{AppSnapshot, WindowSnapshot};
+use crate::web::pages::frame::Frame;
+use crate::web::pages::sentences;
+
+/// How many gaps are listed.
+const MOST_GAPS: usize = 10;
+
+/// What is archived.
+#[derive(Debug)]
+pub(super) struct Stock {
+    pub(super) days: u64,
+    pub(super) range: String,
+    pub(super) gaps: Vec<String>,
+    pub(super) more_gaps: usize,
+    pub(super) revisions: u64,
+    pub(super) unstored: usize,
+    pub(super) polls: Vec<PollRow>,
+}
+
+#[derive(Debug)]
+pub(super) struct PollRow {
+    pub(super) at: String,
+    pub(super) day: String,
+    pub(super) outcome: String,
+}
+
+impl Stock {
+    pub(super) fn new(frame: &Frame, app: &AppSnapshot, window: &WindowSnapshot) -> Self {
+        let language = frame.language;
+        let coverage = &window.coverage;
+        let range = |(first, last): (NaiveDate, NaiveDate)| {
+            if first == last {
+                first.to_string()
+            } else {
+                language.pick(format!("{first} 至 {last}"), format!("{first} to {last}"))
+            }
+        };
+        // Days that wait for the archive are not lost.
+        let gaps =
+            (app.unstored == 0).then(|| coverage.gaps(calendar::oldest_queryable(frame.now)));
+        let mut gaps: Vec<_> = gaps
+            .unwrap_or_default()
+            .into_iter()
+            .rev()
+            .map(range)
+            .collect();
+        let more_gaps = gaps.split_off(gaps.len().min(MOST_GAPS)).len();
+        let polls = window.recent_polls.iter().map(|poll| PollRow {
+            at: frame.time(poll.at),
+            day: language.day(poll.day),
+            outcome: sentences::outcome(language, poll.outcome),
+        });
+        Self {
+            days: coverage.days(),
+            range: coverage.bounds().map_or_else(String::new, range),
+            gaps,
+            more_gaps,
+            revisions: coverage.revisions,
+            unstored: app.unstored,
+            polls: polls.collect(),
+        }
+    }
+}
