@@ -802,6 +802,8 @@ impl Prometheus {
                 directory.path().display()
             ))
             .arg("--storage.tsdb.retention.time=100y")
+            // Sends what has ended once, and not for 15 minutes, in which days may pass here.
+            .arg("--rules.alert.resend-delay=1h")
             .arg(format!("--web.listen-address={address}"));
         Self {
             url: format!("http://{address}"),

@@ -229,12 +229,10 @@ impl Chain {
                 let found = surplus.iter().position(|other| other == message);
                 found.map(|place| surplus.remove(place)).is_none()
             });
-            let nothing: [Message; 0] = [];
-            let (surplus, missing) = (surplus.as_slice(), missing.as_slice());
-            assert_eq!(
-                [surplus, missing],
-                [&nothing, &nothing],
-                "{:?}",
+            // In one line, so that the log of a failure has all of it.
+            assert!(
+                surplus.is_empty() && missing.is_empty(),
+                "{:?}: surplus {surplus:?}, missing {missing:?}",
                 watch.version
             );
         }
