@@ -4,7 +4,8 @@
 //! no Prometheus at hand. A test holds both together.
 
 use super::bounds::Bounds;
-use super::comparison::{CohortExpectation, PlatformExpectation, float};
+use super::comparison::{CohortExpectation, PlatformExpectation};
+use super::statistics::float;
 use crate::portrait::{Breakdown, Cohort};
 
 /// An alert about the users of a cohort, without the names of the app and the cohort.

@@ -2,10 +2,9 @@
 
 use std::ops::Index;
 
-use super::comparison::float;
 use super::days::Kinds;
 use super::deviations::{Deviations, LAST_DAYS, spread};
-use super::statistics::{median, quantile};
+use super::statistics::{float, median, quantile};
 use crate::portrait::string_enum;
 
 string_enum! {
@@ -58,16 +57,16 @@ impl Index<Bound> for Bounds {
 }
 
 impl Bounds {
-    /// Returns `true` if a figure is not a swing.
-    #[must_use]
-    pub fn contain(&self, figure: f64) -> bool {
-        (self.lower..=self.upper).contains(&figure)
-    }
-
     /// Returns how far users are from what is usual: -0.2 is 20% below. `None` where none are usual.
     #[must_use]
     pub fn change_ratio(&self, users: u64) -> Option<f64> {
         (self.usual > 0.0).then(|| float(users) / self.usual - 1.0)
+    }
+
+    /// Returns `true` if a figure is not a swing.
+    #[must_use]
+    pub fn contain(&self, figure: f64) -> bool {
+        (self.lower..=self.upper).contains(&figure)
     }
 
     /// Applies a function to all three.

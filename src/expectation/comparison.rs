@@ -4,7 +4,7 @@ use super::bounds::{Bounds, Thresholds, bounds};
 use super::days::Kinds;
 use super::deviations::{Deviations, Unit};
 use super::drift::{self, Drift};
-use super::statistics::median;
+use super::statistics::{float, median};
 use crate::config::Swing;
 use crate::portrait::Breakdown;
 
@@ -220,14 +220,6 @@ fn users(logarithm: f64) -> f64 {
     } else {
         0.0
     }
-}
-
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "there are fewer than 2^53 users"
-)]
-pub(super) fn float(users: u64) -> f64 {
-    users as f64
 }
 
 fn rounded(users: f64) -> f64 {

@@ -103,7 +103,7 @@ async fn status(State(state): State<Arc<AppState>>, headers: HeaderMap) -> Respo
 }
 
 async fn config(State(state): State<Arc<AppState>>, headers: HeaderMap) -> Response {
-    let response = send(YAML_FORMAT, state.config(), &headers);
+    let response = send_as(YAML_FORMAT, state.config(), &headers);
     ([(header::CACHE_CONTROL, "no-cache")], response).into_response()
 }
 
@@ -179,7 +179,7 @@ async fn metrics(
             Err(error) => tracing::error!(%error, "cannot render the exporter's own metrics"),
         }
     }
-    send(TEXT_FORMAT, member, &headers)
+    send(member, &headers)
 }
 
 async fn probe(
@@ -195,7 +195,7 @@ async fn probe(
         .ok()
         .and_then(|appid| state.page.of(&appid));
     if let Some(member) = member {
-        send(TEXT_FORMAT, member, &headers)
+        send(member, &headers)
     } else {
         let text =
             "no app with this appid is configured; see / and /api/v1/status for those that are\n";
@@ -218,10 +218,14 @@ fn send_text(content_type: &str, text: String, headers: &HeaderMap) -> Response 
     }
     let mut member = Member::default();
     member.push(Piece::new(&text));
-    send(content_type, member, headers)
+    send_as(content_type, member, headers)
 }
 
-fn send(content_type: &str, member: Member, headers: &HeaderMap) -> Response {
+fn send(member: Member, headers: &HeaderMap) -> Response {
+    send_as(TEXT_FORMAT, member, headers)
+}
+
+fn send_as(content_type: &str, member: Member, headers: &HeaderMap) -> Response {
     let response = Response::builder()
         .header(header::CONTENT_TYPE, content_type)
         .header(header::VARY, "accept-encoding");
