@@ -39,6 +39,10 @@ pub(super) async fn run(flags: &cli::Check, context: ProcessContext) -> Result<(
         () = &mut shutdown => return Err(Error::Interrupted),
     };
     log_warnings(&config);
+    let now = (context.clock)();
+    if let Some(missing) = MissingHolidays::of(&config.apps, calendar::today(now)) {
+        tracing::warn!(problem = %missing, "questionable configuration");
+    }
     for appid in &flags.appid {
         if !config.apps.iter().any(|app| app.appid == *appid) {
             let problem = format!(
@@ -50,10 +54,6 @@ pub(super) async fn run(flags: &cli::Check, context: ProcessContext) -> Result<(
     }
     let mut apps = config.apps;
     apps.retain(|app| flags.appid.is_empty() || flags.appid.contains(&app.appid));
-    let now = (context.clock)();
-    if let Some(missing) = MissingHolidays::of(&apps, calendar::today(now)) {
-        tracing::warn!(problem = %missing, "questionable configuration");
-    }
     let settings = Settings {
         wechat: config.wechat,
         concurrency: config.poll.concurrency,

@@ -57,16 +57,16 @@ impl Index<Bound> for Bounds {
 }
 
 impl Bounds {
-    /// Returns `true` if a figure is not a swing.
-    #[must_use]
-    pub fn contain(&self, figure: f64) -> bool {
-        (self.lower..=self.upper).contains(&figure)
-    }
-
     /// Returns how far users are from what is usual: -0.2 is 20% below. `None` where none are usual.
     #[must_use]
     pub fn change_ratio(&self, users: u64) -> Option<f64> {
         (self.usual > 0.0).then(|| float(users) / self.usual - 1.0)
+    }
+
+    /// Returns `true` if a figure is not a swing.
+    #[must_use]
+    pub fn contain(&self, figure: f64) -> bool {
+        (self.lower..=self.upper).contains(&figure)
     }
 
     /// Returns the bound that these users are beyond, if they are a swing.

@@ -1,22 +1,28 @@
 //! What `check` reports about every app, to people and to programs.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::NaiveDate;
+use clap::Parser as _;
 use serde_json::{Value, json};
+use tokio::sync::mpsc;
 use unicode_width::UnicodeWidthStr;
 use wxapp_portrait_exporter::calendar;
+use wxapp_portrait_exporter::cli::Cli;
+use wxapp_portrait_exporter::commands::{self, ProcessContext};
 use wxapp_portrait_exporter::language::{Language, rounded};
 use wxapp_portrait_exporter::portrait::Window;
 use wxapp_portrait_exporter::simulator::{FUNCTION_ENV, FUNCTION_NAME, Settings};
 
 use crate::harness::{
-    APP, Home, Labels, OTHER, Running, WeChat, appid, apps_of, client, now, on_one_day, program,
-    quoted,
+    APP, Hand, Home, Labels, OTHER, Running, WeChat, appid, apps_of, client, logged, now,
+    on_one_day, program, quoted, remember_log,
 };
 
 /// One app: what is configured for it, the fault of WeChat, and the expected result.
@@ -508,6 +514,31 @@ async fn apps_are_selected_and_invalid_usage_is_distinguished_from_failure() {
             .contains("poll.interval: `soon` is not a duration"),
         "{}",
         outcome.log
+    );
+}
+
+#[tokio::test]
+async fn holidays_of_a_year_that_are_missing_cause_a_warning() {
+    remember_log();
+    let home = Home::new("http://127.0.0.1:1", &[APP]);
+    let config = home.configure();
+    // Ends before the first request.
+    let arguments = ["check", "--appid", OTHER, "--config.file"];
+    let program = [OsStr::new("wxapp-portrait-exporter")];
+    let arguments = program.into_iter().chain(arguments.map(OsStr::new));
+    let cli = Cli::parse_from(arguments.chain([config.as_os_str()]));
+    let context = ProcessContext {
+        clock: Arc::new(Hand::at("2998-12-01T00:00:00+08:00").clock()),
+        environment: Box::new(|_| None),
+        shutdown: Box::pin(std::future::pending()),
+        hangup: mpsc::unbounded_channel().1,
+    };
+    let result = commands::run(cli, context).await;
+    assert!(result.unwrap_err().to_string().contains("no such app"));
+    let warning = "holidays: those of 2998 are not known (apps: 1): ";
+    assert_eq!(
+        logged(&["WARN", "questionable configuration", warning]).len(),
+        1
     );
 }
 

@@ -1143,7 +1143,7 @@ impl io::Write for Remember {
 }
 
 /// Receives the same as the program's log at its most verbose level.
-fn remember_log() {
+pub(crate) fn remember_log() {
     static SUBSCRIBER: Once = Once::new();
     SUBSCRIBER.call_once(|| {
         let targets = Targets::new().with_target("wxapp_portrait_exporter", LevelFilter::DEBUG);
