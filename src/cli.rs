@@ -479,7 +479,7 @@ fn parse_prefix(text: &str) -> Result<String, String> {
 fn parse_telemetry_path(text: &str) -> Result<String, String> {
     if !is_path(text) {
         Err("expected a path such as /metrics".to_owned())
-    } else if web::RESERVED_PATHS.contains(&text) {
+    } else if web::is_reserved(text) {
         Err("this path is reserved".to_owned())
     } else {
         Ok(text.to_owned())
@@ -600,10 +600,19 @@ mod tests {
 
     #[test]
     fn the_telemetry_path_is_not_a_reserved_path() {
-        for bad in ["metrics", "/probe", "/a b", "/{x}", ""] {
+        for bad in [
+            "metrics",
+            "/probe",
+            "/a b",
+            "/{x}",
+            "",
+            "/apps/wx1",
+            "/assets/",
+        ] {
             assert!(parse_telemetry_path(bad).is_err(), "{bad}");
         }
         assert!(parse_telemetry_path("/internal/metrics").is_ok());
+        assert!(parse_telemetry_path("/apps").is_ok());
     }
 
     #[test]

@@ -1,8 +1,9 @@
-//! What is served over HTTP: the page for Prometheus, and the status for people.
+//! What is served over HTTP: the page for Prometheus, pages for people, and the state for programs.
 //!
 //! `serve` accepts `connections`; `guard` protects all of them by the web configuration, with [`tls`] and
-//! [`auth`], and `browser` protects browsers; `routes` has the endpoints, `state` is what they share, and
-//! `status` what is shown of the apps, `histories` their archived days, and `csv` those as a file.
+//! [`auth`], and `browser` protects browsers; `routes` has the endpoints, `state` is what they share. `pages` is
+//! what people see of the apps, `histories` the archived days on these pages, `csv` those as a file, `status` all that
+//! for programs; `compressed` sends texts.
 
 pub mod auth;
 mod browser;
@@ -21,6 +22,6 @@ pub mod tls;
 pub use connections::Connections;
 pub use guard::{Guard, check_web_config};
 pub use histories::{AppHistory, Histories};
-pub use routes::{RESERVED_PATHS, create_app};
+pub use routes::{RESERVED_PATHS, create_app, is_reserved};
 pub use serve::{most_connections, serve};
 pub use state::{AppState, Paths, Reload};

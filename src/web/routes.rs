@@ -21,8 +21,8 @@ use crate::exposition::gzip::{Member, Piece};
 use crate::portrait::AppId;
 use crate::state::Progress;
 
-/// The paths of everything but the page for Prometheus.
-pub const RESERVED_PATHS: [&str; 7] = [
+/// The paths of everything but the page for Prometheus; of one that ends with a slash, what is below.
+pub const RESERVED_PATHS: [&str; 9] = [
     "/",
     "/probe",
     "/-/healthy",
@@ -30,7 +30,18 @@ pub const RESERVED_PATHS: [&str; 7] = [
     "/-/reload",
     "/api/v1/status",
     "/config",
+    "/apps/",
+    "/assets/",
 ];
+
+/// Returns `true` if there is anything else than the page for Prometheus at a path.
+#[must_use]
+pub fn is_reserved(path: &str) -> bool {
+    RESERVED_PATHS.into_iter().any(|reserved| {
+        let is_below = reserved.ends_with('/') && reserved != "/" && path.starts_with(reserved);
+        path == reserved || is_below
+    })
+}
 
 const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 

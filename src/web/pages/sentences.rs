@@ -15,6 +15,14 @@ pub(super) fn cohort(language: Language, cohort: Cohort) -> &'static str {
     }
 }
 
+/// Returns the same as a heading.
+pub(super) fn cohort_title(language: Language, cohort: Cohort) -> &'static str {
+    match cohort {
+        Cohort::New => language.pick("新增用户", "New users"),
+        Cohort::Active => language.pick("活跃用户", "Active users"),
+    }
+}
+
 pub(super) fn dimension(language: Language, dimension: Dimension) -> &'static str {
     match dimension {
         Dimension::Province => language.pick("省份", "Province"),
@@ -28,7 +36,7 @@ pub(super) fn dimension(language: Language, dimension: Dimension) -> &'static st
 
 pub(super) fn window(language: Language, window: Window) -> &'static str {
     match window {
-        Window::OneDay => language.pick("昨日", "1 day"),
+        Window::OneDay => language.pick("单日", "1 day"),
         Window::SevenDays => language.pick("近 7 天", "7 days"),
         Window::ThirtyDays => language.pick("近 30 天", "30 days"),
     }

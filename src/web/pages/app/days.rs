@@ -6,7 +6,7 @@ use crate::calendar::DayKind;
 use crate::chart::{self, Axes, DayChart, DayShares, Expected, Shade, ShareChart, Swing};
 use crate::history::{self, History};
 use crate::language::{self, Language};
-use crate::portrait::{Breakdown, Cohort};
+use crate::portrait::{Breakdown, Cohort, Window};
 use crate::web::pages::facts::{self, float};
 use crate::web::pages::sentences;
 
@@ -16,7 +16,7 @@ const MOST_SERIES: usize = 8;
 /// The days of a cohort as a chart, and as a table.
 #[derive(Debug)]
 pub(super) struct CohortDays {
-    pub(super) label: &'static str,
+    pub(super) title: String,
     pub(super) chart: String,
     /// The newest first.
     pub(super) rows: Vec<DayRow>,
@@ -41,7 +41,12 @@ pub(super) struct Shares {
 }
 
 impl CohortDays {
-    pub(super) fn new(language: Language, history: &History, cohort: Cohort) -> Self {
+    pub(super) fn new(
+        language: Language,
+        window: Window,
+        history: &History,
+        cohort: Cohort,
+    ) -> Self {
         let newest = history.days.last().map(|day| day.reference_date);
         let mut rows = Vec::new();
         let days = history.days.iter().map(|day| {
@@ -70,12 +75,21 @@ impl CohortDays {
             }
         });
         let days: Vec<_> = days.collect();
-        let label = sentences::cohort(language, cohort);
-        let name = language.pick(format!("每日{label}用户"), format!("{label} by day"));
+        let users = sentences::cohort_title(language, cohort);
+        let title = match window {
+            Window::OneDay => language.pick(format!("每日{users}"), format!("{users} by day")),
+            Window::SevenDays | Window::ThirtyDays => {
+                let days = window.days();
+                language.pick(
+                    format!("近 {days} 天{users}，按截止日期"),
+                    format!("{users} in {days} days, by the last day"),
+                )
+            }
+        };
         let chart = DayChart {
             id: cohort.as_str(),
             axes: Axes {
-                name: &name,
+                name: &title,
                 value: &|value| language.compact(value),
                 date: &|day| date_label(day, days.len()),
             },
@@ -83,7 +97,7 @@ impl CohortDays {
         };
         let chart = chart.to_string();
         rows.reverse();
-        Self { label, chart, rows }
+        Self { title, chart, rows }
     }
 }
 

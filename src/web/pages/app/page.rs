@@ -172,7 +172,7 @@ impl AppPage {
                 .collect(),
             trouble: Trouble::of(&facts, language),
             windows: rows.collect(),
-            archive: archived.map(|archived| Charts::new(&frame, &archived)),
+            archive: archived.map(|archived| Charts::new(&frame, window.window, &archived)),
             stock: Stock::new(&frame, app, window),
             queries: queries(language, app, window.window),
             shown,
@@ -243,7 +243,7 @@ impl Headline {
                         [bounds.usual, bounds.lower, bounds.upper].map(language::rounded);
                     language.pick(
                         format!("往常 {usual}，正常区间 {lower}–{upper}"),
-                        format!("usually {usual}, ordinary from {lower} to {upper}"),
+                        format!("usually {usual}, normal range {lower}–{upper}"),
                     )
                 }
                 None if is_holiday => language
@@ -275,7 +275,7 @@ impl Headline {
         }
         Self {
             cohort,
-            label: sentences::cohort(language, cohort),
+            label: sentences::cohort_title(language, cohort),
             users: sentences::users(figure.users),
             change: figure.change().map_or_else(String::new, language::change),
             swing: figure.swing(),
@@ -293,7 +293,7 @@ impl Headline {
 }
 
 impl Charts {
-    fn new(frame: &Frame, archived: &AppHistory) -> Self {
+    fn new(frame: &Frame, window: Window, archived: &AppHistory) -> Self {
         let language = frame.language;
         let history = &archived.history;
         let dimensions = archived.newest.iter().flat_map(|newest| {
@@ -312,7 +312,7 @@ impl Charts {
         revised.reverse();
         Self {
             days: Cohort::ALL
-                .map(|cohort| CohortDays::new(language, history, cohort))
+                .map(|cohort| CohortDays::new(language, window, history, cohort))
                 .into(),
             shares: Shares::new(language, history),
             dimensions: dimensions.collect(),
