@@ -11,6 +11,8 @@ mod access;
 mod alertmanager;
 /// What survives the process, and failures of the archive.
 mod archive;
+/// The pages for people, in a browser.
+mod browser;
 /// What `check` reports about every app.
 mod check;
 /// The cloud function in `docs`, and who may read from it.

@@ -8,14 +8,17 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use axum::Router;
 use axum::http::StatusCode;
-use axum::routing::get;
+use axum::routing::{get, post};
+use axum::{Json, Router};
 use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Utc};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tokio_util::sync::DropGuard;
 use wxapp_portrait_exporter::archive::Row;
 use wxapp_portrait_exporter::calendar::{self, DayKind, Holidays};
@@ -37,6 +40,9 @@ const READY_AT: NaiveTime = NaiveTime::from_hms_opt(10, 0, 0).unwrap();
 
 /// How often Prometheus evaluates rules.
 const EVALUATION: &str = "200ms";
+
+/// How long no more alerts come after those of one evaluation, on a busy machine.
+const QUIET: Duration = Duration::from_millis(500);
 
 /// The groups of rules.
 const GROUPS: [&str; 2] = ["swings", "exporter"];
@@ -83,6 +89,7 @@ struct Watch {
     version: Version,
     prometheus: Prometheus,
     _alertmanager: Alertmanager,
+    _stop: DropGuard,
     service: Service,
     /// The expected receivers and messages, in any order.
     expected: Vec<Message>,
@@ -334,6 +341,7 @@ impl Watch {
             take_time(config);
         })
         .await;
+        let (address, stop) = together(&alertmanager).await;
         let files = tempfile::tempdir().unwrap();
         std::fs::write(files.path().join("rules.yml"), rules()).unwrap();
         let prometheus = Prometheus::run(
@@ -347,7 +355,7 @@ impl Watch {
                 },
                 "rule_files": ["rules.yml"],
                 "alerting": {"alertmanagers": [{"static_configs": [
-                    {"targets": [alertmanager.url.strip_prefix("http://")]},
+                    {"targets": [address]},
                 ]}]},
                 "scrape_configs": [
                     {"job_name": "wxapp-portrait", "static_configs": [{"targets": exporters}]},
@@ -358,6 +366,7 @@ impl Watch {
             version,
             prometheus,
             _alertmanager: alertmanager,
+            _stop: stop,
             service,
             expected: Vec::new(),
             _directory: directory,
@@ -450,6 +459,30 @@ fn rules() -> String {
         rules = format!("{before}{name}{first}{its}\n{last}{others}");
     }
     rules
+}
+
+/// Passes alerts on to Alertmanager once no more have come for a moment; returns the address for them.
+///
+/// Prometheus sends those of each rule on their own. Groups that are notified every few seconds instead of minutes
+/// would at times be notified between two of them.
+async fn together(alertmanager: &Alertmanager) -> (String, DropGuard) {
+    let url = format!("{}/api/v2/alerts", alertmanager.url);
+    let (sender, mut receiver) = mpsc::unbounded_channel::<Vec<Value>>();
+    tokio::spawn(async move {
+        while let Some(mut alerts) = receiver.recv().await {
+            while let Ok(Some(more)) = timeout(QUIET, receiver.recv()).await {
+                alerts.extend(more);
+            }
+            let request = client().post(&url).body(json!(alerts).to_string());
+            let request = request.header("content-type", "application/json");
+            // Fails only at the end, when all of them stop.
+            let _ = request.send().await;
+        }
+    });
+    let accept = async move |Json(alerts): Json<Vec<Value>>| {
+        let _ = sender.send(alerts);
+    };
+    serve(Router::new().route("/api/v2/alerts", post(accept))).await
 }
 
 /// Lets Alertmanager wait long enough for all alerts of a group, also on a busy machine.
