@@ -299,6 +299,12 @@ impl Breakdown {
         users.or(is_complete.then_some(0))
     }
 
+    /// Returns the users under a name that is listed.
+    #[must_use]
+    pub fn listed(&self, name: &str) -> Option<u64> {
+        self.users.get(name).copied()
+    }
+
     /// Returns the sum, unless it is unknown: there is no name, or a row could not be read.
     ///
     /// A sum beyond `u64` saturates.

@@ -212,7 +212,11 @@ async fn app(
     let is_file = appid.is_some();
     let appid = appid.unwrap_or(&name).parse::<AppId>().ok();
     let Some(app) = appid.and_then(|appid| state.registry.get(&appid)) else {
-        return no_such_app();
+        return if is_file {
+            no_such_app()
+        } else {
+            pages::missing(&state, name, &parameters, headers).await
+        };
     };
     if !is_file {
         return pages::app(&state, app, &parameters, headers).await;

@@ -7,7 +7,7 @@ use regex::Regex;
 use serde_json::json;
 use wxapp_portrait_exporter::calendar;
 use wxapp_portrait_exporter::language::{Language, number, share};
-use wxapp_portrait_exporter::portrait::{Cohort, Dimension, Portrait, Window};
+use wxapp_portrait_exporter::portrait::{Breakdown, Cohort, Dimension, Portrait, Window};
 use wxapp_portrait_exporter::wechat::decode;
 
 use crate::harness::{
@@ -101,6 +101,7 @@ async fn every_figure_of_the_overview_is_that_of_the_archive() {
         for (app, name) in [(APP, "商城"), (OTHER, OTHER)] {
             let row = &rows(&format!("{}</tr>", part(&html, "tr", app)))[0];
             assert!(row[0].starts_with(name), "{row:?}");
+            assert!(row[4].contains("确认"), "{row:?}");
             let portrait = portrait(&wechat, app, Window::OneDay, yesterday());
             for (cohort, cell) in Cohort::ALL.into_iter().zip(&row[1..]) {
                 let users = total(&portrait, cohort);
@@ -118,10 +119,14 @@ async fn every_figure_of_the_overview_is_that_of_the_archive() {
         }
         let html = text(&html);
         assert!(html.contains(&format!("数据日期 {}", Language::Chinese.day(yesterday()))));
-        assert!(html.contains("昨日数据已全部到达：2 个小程序"), "{html}");
+        assert!(html.contains("合计： 2 / 2 个小程序相加"), "{html}");
+        assert!(html.contains("昨日数据已全部到达"), "{html}");
         let [new, active] = totals.map(number);
-        assert!(html.contains(&format!("新增 {new} 较往常")), "{html}");
-        assert!(html.contains(&format!("活跃 {active} 较往常")), "{html}");
+        assert!(html.contains(&format!("新增用户 {new} 较往常")), "{html}");
+        assert!(
+            html.contains(&format!("活跃用户 {active} 较往常")),
+            "{html}"
+        );
     })
     .await;
 }
@@ -171,8 +176,13 @@ async fn every_figure_of_an_app_is_that_of_the_archive() {
                 assert_eq!(names.len(), shown.len(), "{window} {dimension}");
                 for name in names {
                     let row = &shown[name];
-                    let users = |breakdown: &wxapp_portrait_exporter::portrait::Breakdown| {
-                        breakdown.users_of(name).map_or("–".to_owned(), number)
+                    // A city that is not listed may have users.
+                    let users = |breakdown: &Breakdown| {
+                        let mut rows = breakdown.iter();
+                        let listed = rows.find(|(other, _)| *other == name);
+                        let zero = dimension.lists_every_name().then_some(0);
+                        let users = listed.map(|(_, users)| users).or(zero);
+                        users.map_or("–".to_owned(), number)
                     };
                     assert_eq!(row[0], users(active), "{window} {dimension} {name}");
                     assert_eq!(row[3], users(new), "{window} {dimension} {name}");
@@ -188,7 +198,7 @@ async fn every_figure_of_an_app_is_that_of_the_archive() {
             let first = calendar::days_before(yesterday(), 59);
             let archived = format!("Archived 60 days {first} to {}", yesterday());
             assert!(data.contains(&archived), "{data}");
-            assert!(data.contains("Missing none"), "{data}");
+            assert!(data.contains("Missing no days"), "{data}");
         }
     })
     .await;
@@ -421,5 +431,7 @@ async fn pages_have_the_language_of_the_browser_unless_another_is_chosen() {
     let old = exporter.ask("GET", "/assets/0/pages.css", "gzip").await;
     assert_eq!(old.headers()["cache-control"], "no-cache");
     assert_eq!(exporter.get("/assets/0/pages.php").await.0, 404);
-    assert_eq!(exporter.get("/apps/wx-unknown").await.0, 404);
+    let (status, html) = exporter.get("/apps/wx-unknown?lang=zh").await;
+    assert_eq!(status, 404);
+    assert!(text(&html).contains("wx-unknown 不在配置中"), "{html}");
 }

@@ -10,6 +10,7 @@ use crate::chart::Swing;
 use crate::expectation::{Alert, Bound, Bounds};
 use crate::portrait::{Cohort, Window};
 use crate::state::{AppSnapshot, CohortSummary, Failure, Summary, WindowSnapshot};
+use crate::wechat::errcodes::Reason;
 
 /// An app as its row and its page show it.
 #[derive(Debug)]
@@ -92,6 +93,19 @@ impl<'a> Facts<'a> {
         })
     }
 
+    /// Returns `true` if the figures are those of single days.
+    pub(super) fn is_daily(&self) -> bool {
+        self.window
+            .is_some_and(|window| window.window == Window::OneDay)
+    }
+
+    /// Returns `true` if there are no figures since WeChat returns empty portraits.
+    pub(super) fn has_no_users(&self) -> bool {
+        let failure = self.window.and_then(|window| window.last_failure.as_ref());
+        let is_empty = failure.is_some_and(|failure| failure.reason == Reason::Empty);
+        is_empty && matches!(self.arrival, Arrival::Never | Arrival::Stale)
+    }
+
     /// Returns `true` if the figures of yesterday have arrived.
     pub(super) fn has_yesterday(&self) -> bool {
         matches!(self.arrival, Arrival::Provisional | Arrival::Confirmed)
@@ -114,17 +128,20 @@ impl<'a> Facts<'a> {
 
     /// Returns where an app is on the overview: what needs attention first, then large apps.
     pub(super) fn importance(&self) -> impl Ord + use<> {
-        let is_down = |alert: &(Cohort, Alert<'_>)| rank(&alert.1);
-        let first = self.alerts.iter().map(is_down).min().unwrap_or(u8::MAX);
+        let alerts = self.alerts.iter();
+        let first = alerts.map(|(_, alert)| rank(alert)).min();
+        let mut failures = self.failures.iter();
+        let needs_operator = failures.any(|failure| !passes_by_itself(failure.reason));
         let missing = match self.arrival {
             Arrival::Never | Arrival::Stale => 0_u8,
             Arrival::Awaited => 1,
             Arrival::Provisional | Arrival::Confirmed => 2,
         };
         (
-            self.failures.is_empty(),
-            first,
+            !needs_operator,
+            first.unwrap_or(u8::MAX),
             missing,
+            self.failures.is_empty(),
             Reverse(self.figure(Cohort::Active).users),
         )
     }
@@ -173,6 +190,14 @@ impl Figure {
     pub(super) fn swing(&self) -> Option<Swing> {
         self.bounds?.crossed_by(self.users?).and_then(direction)
     }
+}
+
+/// Returns `true` for failures that usually end without anybody doing something.
+fn passes_by_itself(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::Busy | Reason::RateLimited | Reason::Quota | Reason::Transport
+    )
 }
 
 /// Returns the direction of a figure beyond a bound.

@@ -74,6 +74,13 @@ impl Frame {
         format!("{}{}", self.root, assets::path(assets::SCRIPT))
     }
 
+    pub(super) fn link_to_overview(&self) -> String {
+        match self.keep_language().as_str() {
+            "" => self.root.to_owned(),
+            language => format!("{}?{language}", self.root),
+        }
+    }
+
     /// Returns the parameter that keeps the chosen language, to be appended to a link that has `?`.
     pub(super) fn keep_language(&self) -> String {
         let chosen = self.chosen.map(|language| format!("lang={language}"));

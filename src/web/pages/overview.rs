@@ -7,19 +7,21 @@ use askama::Template;
 use axum::extract::{Query, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
-use chrono::NaiveDate;
 
 use super::facts::{self, Arrival, Facts, Figure, float};
 use super::frame::{self, Choice, Frame, parameter, query};
 use super::sentences::{self, Trouble};
+use super::totals::Totals;
 use crate::chart::Sparkline;
 use crate::language::{self, Language};
-use crate::portrait::{Cohort, string_enum};
-use crate::state::AppSnapshot;
+use crate::portrait::{Cohort, Window, string_enum};
 use crate::web::state::AppState;
 
 /// How many apps are on a page.
 const PAGE_SIZE: usize = 50;
+
+/// How many characters of what is searched for are used.
+const LONGEST_SEARCH: usize = 100;
 
 /// How many unusual figures of an app are shown.
 const MOST_ALERTS: usize = 2;
@@ -74,27 +76,6 @@ struct Overview {
     rows: Vec<Row>,
 }
 
-/// All apps together.
-#[derive(Debug)]
-struct Totals {
-    /// The newest day of which an app has figures.
-    day: Option<NaiveDate>,
-    kind: String,
-    /// How many apps have figures of yesterday.
-    arrived: usize,
-    apps: usize,
-    figures: [Total; Cohort::ALL.len()],
-}
-
-/// The users of a cohort in all apps that have figures of the newest day.
-#[derive(Debug, Clone, Copy, Default)]
-struct Total {
-    users: u64,
-    /// Of the apps of which the usual figure is known.
-    comparable: u64,
-    usual: f64,
-}
-
 /// An app.
 #[derive(Debug)]
 struct Row {
@@ -107,8 +88,12 @@ struct Row {
     has_alerts: bool,
     arrival: &'static str,
     arrival_class: &'static str,
+    /// The window, if it is not 1d.
+    window: Option<&'static str>,
     /// When the newest answer arrived, or the day that is shown if that is not yesterday.
     arrived: String,
+    /// Whether WeChat returns portraits without users.
+    has_no_users: bool,
     trouble: Option<Trouble>,
 }
 
@@ -137,17 +122,20 @@ impl Selection {
     fn of(parameters: &[(String, String)]) -> Self {
         let parameter = |name| parameter(parameters, name).unwrap_or_default();
         Self {
-            search: parameter("q").trim().to_owned(),
+            search: parameter("q").trim().chars().take(LONGEST_SEARCH).collect(),
             filter: parameter("show").parse().unwrap_or(Filter::All),
             order: parameter("sort").parse().unwrap_or(Order::Importance),
             page: parameter("page").parse().unwrap_or(1).max(1),
         }
     }
 
-    fn finds(&self, app: &AppSnapshot) -> bool {
+    /// Keeps the apps whose name or appid contains what is searched for.
+    fn search(&self, apps: &mut Vec<Facts<'_>>) {
         let search = self.search.to_lowercase();
-        app.name.to_lowercase().contains(&search)
-            || app.appid.as_str().to_lowercase().contains(&search)
+        let is_in = |text: &str| text.to_lowercase().contains(&search);
+        if !search.is_empty() {
+            apps.retain(|facts| is_in(&facts.app.name) || is_in(facts.app.appid.as_str()));
+        }
     }
 }
 
@@ -165,11 +153,20 @@ impl Filter {
 impl Order {
     /// Sorts apps; by a figure with the largest first, and those without it last.
     fn sort(self, apps: &mut [Facts<'_>]) {
-        let users = |cohort| move |facts: &Facts<'_>| facts.figure(cohort).users.map(float);
-        let change = |cohort| move |facts: &Facts<'_>| facts.figure(cohort).change().map(f64::abs);
+        // Users of other windows are not comparable.
+        let figure = |facts: &Facts<'_>, cohort| {
+            let figure = facts.figure(cohort);
+            if facts.is_daily() {
+                figure
+            } else {
+                Figure::default()
+            }
+        };
+        let users = |cohort| move |facts: &Facts<'_>| figure(facts, cohort).users.map(float);
+        let change = |cohort| move |facts: &Facts<'_>| figure(facts, cohort).change().map(f64::abs);
         match self {
             Self::Importance => apps.sort_by_cached_key(Facts::importance),
-            Self::Name => apps.sort_by(|one, other| one.app.name.cmp(&other.app.name)),
+            Self::Name => apps.sort_by_cached_key(|facts| facts.app.name.to_lowercase()),
             Self::New => sort_by(apps, users(Cohort::New)),
             Self::Active => sort_by(apps, users(Cohort::Active)),
             Self::NewChange => sort_by(apps, change(Cohort::New)),
@@ -197,11 +194,11 @@ fn sort_by(apps: &mut [Facts<'_>], value: impl Fn(&Facts<'_>) -> Option<f64>) {
 impl Overview {
     fn new(state: &AppState, frame: Frame, mut selection: Selection) -> Self {
         let apps = state.registry.all();
-        let all: Vec<_> = apps.iter().map(|app| Facts::new(app, frame.now)).collect();
-        let counts = Filter::ALL.map(|filter| all.iter().filter(|app| filter.keeps(app)).count());
-        let totals = Totals::new(&all, frame.language);
-        let mut found = all;
-        found.retain(|facts| selection.filter.keeps(facts) && selection.finds(facts.app));
+        let mut found: Vec<_> = apps.iter().map(|app| Facts::new(app, frame.now)).collect();
+        let totals = Totals::new(&found, frame.language);
+        selection.search(&mut found);
+        let counts = Filter::ALL.map(|filter| found.iter().filter(|app| filter.keeps(app)).count());
+        found.retain(|facts| selection.filter.keeps(facts));
         selection.order.sort(&mut found);
         let pages = found.len().div_ceil(PAGE_SIZE).max(1);
         selection.page = selection.page.min(pages);
@@ -275,7 +272,7 @@ impl Overview {
             self.t("全部", "All"),
             self.t("异常", "Unusual"),
             self.t("故障", "Failing"),
-            self.t("未到", "Not arrived"),
+            self.t("数据未到", "Not arrived"),
         ];
         let filters = Filter::ALL.into_iter().zip(labels).zip(self.counts);
         filters.map(|((filter, label), count)| {
@@ -293,8 +290,8 @@ impl Overview {
         of_cohorts.map(|(cohort, total)| {
             let change = total.change().map(language::change);
             (
-                sentences::cohort(self.frame.language, cohort),
-                language::number(total.users),
+                sentences::cohort_title(self.frame.language, cohort),
+                sentences::users(total.users),
                 change.unwrap_or_default(),
             )
         })
@@ -303,45 +300,6 @@ impl Overview {
 
 fn unless_default<'a>(value: &'a str, default: &str) -> &'a str {
     if value == default { "" } else { value }
-}
-
-impl Totals {
-    fn new(apps: &[Facts<'_>], language: Language) -> Self {
-        let shown = apps.iter().filter(|facts| facts.summary().is_some());
-        let day = shown.clone().filter_map(Facts::reference_date).max();
-        let of_day = shown.filter(|facts| facts.reference_date() == day);
-        let figures = Cohort::ALL.map(|cohort| {
-            let figures = of_day.clone().map(|facts| facts.figure(cohort));
-            figures.fold(Total::default(), Total::plus)
-        });
-        let mut summaries = of_day.filter_map(Facts::summary);
-        let kind = summaries.next().map_or_else(String::new, |summary| {
-            sentences::day_kind(language, summary.day_kind, &summary.holiday)
-        });
-        Self {
-            day,
-            kind,
-            arrived: apps.iter().filter(|facts| facts.has_yesterday()).count(),
-            apps: apps.len(),
-            figures,
-        }
-    }
-}
-
-impl Total {
-    fn plus(mut self, figure: Figure) -> Self {
-        let users = figure.users.unwrap_or_default();
-        self.users = self.users.saturating_add(users);
-        if let Some(usual) = figure.usual() {
-            self.comparable = self.comparable.saturating_add(users);
-            self.usual += usual;
-        }
-        self
-    }
-
-    fn change(self) -> Option<f64> {
-        (self.usual > 0.0).then(|| float(self.comparable) / self.usual - 1.0)
-    }
 }
 
 impl Row {
@@ -377,6 +335,12 @@ impl Row {
             has_alerts,
             arrival: sentences::arrival(language, facts.arrival),
             arrival_class: facts.arrival.class(),
+            window: facts
+                .window
+                .map(|window| window.window)
+                .filter(|window| *window != Window::OneDay)
+                .map(|window| sentences::window(language, window)),
+            has_no_users: facts.has_no_users(),
             arrived: arrived.unwrap_or_default(),
             trouble: Trouble::of(facts, language),
         }
@@ -403,9 +367,7 @@ impl Cell {
     }
 
     fn users(&self) -> String {
-        self.figure
-            .users
-            .map_or_else(|| "–".to_owned(), language::number)
+        sentences::users(self.figure.users)
     }
 
     fn change(&self) -> String {

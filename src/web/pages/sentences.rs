@@ -105,7 +105,7 @@ pub(super) fn alert(language: Language, facts: &Facts<'_>, found: (Cohort, Alert
             let share = language::share(float(users) / total);
             let on = name(language, on);
             language.pick(
-                format!("{on} 占{cohort} {share}，往常 {usual}"),
+                format!("{on} 占{cohort}用户 {share}，往常 {usual}"),
                 format!("{on}: {share} of {cohort}, usually {usual}"),
             )
         }
@@ -123,7 +123,7 @@ pub(super) fn alert(language: Language, facts: &Facts<'_>, found: (Cohort, Alert
             let (users, _) = platform(on);
             let (users, on) = (language::number(users), name(language, on));
             language.pick(
-                format!("{on} 首次出现{cohort} {users}"),
+                format!("{on} 出现{cohort} {users}，往常为 0"),
                 format!("{on}: {users} {cohort}, usually none"),
             )
         }
@@ -131,8 +131,8 @@ pub(super) fn alert(language: Language, facts: &Facts<'_>, found: (Cohort, Alert
             let ratio = expected.drift.map_or(0.0, |drift| drift.ratio);
             let change = language::change(ratio);
             language.pick(
-                format!("{cohort}近 7 个可比日持续偏低（{change}）"),
-                format!("{cohort} decline slowly: {change} over the last 7 comparable days"),
+                format!("{cohort}近 7 个可比日累计较往常 {change}"),
+                format!("{cohort} decline slowly: {change} in the last 7 comparable days together"),
             )
         }
     }
@@ -206,23 +206,43 @@ impl Trouble {
 pub(super) fn outcome(language: Language, outcome: PollOutcome) -> String {
     let text = match outcome {
         PollOutcome::New => language.pick("新数据", "new figures"),
-        PollOutcome::Revised => language.pick("数据有修订", "revised figures"),
+        PollOutcome::Revised => language.pick("数据已修订", "revised figures"),
         PollOutcome::Confirmed => language.pick("与上次一致", "the same figures"),
-        PollOutcome::NoPortrait(Reason::NotReady | Reason::Empty) => {
-            language.pick("微信尚未算出", "not computed by WeChat yet")
+        PollOutcome::NoPortrait(Reason::NotReady) => {
+            language.pick("数据尚未生成", "not computed by WeChat yet")
         }
+        PollOutcome::NoPortrait(Reason::Empty) => language.pick("返回空数据", "no figures"),
         PollOutcome::NoPortrait(reason) => {
-            let reason = reason.as_str();
+            let reason = language.pick(chinese_reason(reason), reason.as_str());
             return language.pick(format!("失败：{reason}"), format!("failed: {reason}"));
         }
     };
     text.to_owned()
 }
 
+fn chinese_reason(reason: Reason) -> &'static str {
+    match reason {
+        Reason::NotReady => "数据尚未生成",
+        Reason::Empty => "返回空数据",
+        Reason::Busy => "微信系统繁忙",
+        Reason::RateLimited => "调用过于频繁",
+        Reason::Quota => "调用次数用完",
+        Reason::Token => "令牌无效",
+        Reason::Credentials => "AppSecret 有误",
+        Reason::IpNotAllowed => "IP 不在白名单",
+        Reason::Permission => "没有接口权限",
+        Reason::DateRange => "日期不被接受",
+        Reason::Transport => "网络请求失败",
+        Reason::Decode => "返回内容无法识别",
+        Reason::Configuration => "配置不可用",
+        Reason::Other => "其他错误",
+    }
+}
+
 /// Returns what to do about failures, in Chinese.
 fn advice(reason: Reason) -> &'static str {
     match reason {
-        Reason::NotReady | Reason::Empty => "微信尚未算出昨日数据，稍后自动重试。",
+        Reason::NotReady | Reason::Empty => "昨日数据尚未生成，稍后自动重试。",
         Reason::Busy => "微信系统繁忙，稍后自动重试，一般无需处理。",
         Reason::RateLimited => {
             "调用过于频繁，已自动延后重试；若经常出现，请调大配置项 poll.interval。"

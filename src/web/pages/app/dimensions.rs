@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use crate::chart::Bar;
 use crate::language::{self, Language};
-use crate::portrait::{Cohort, Dimension, Portrait};
+use crate::portrait::{Breakdown, Cohort, Dimension, Portrait};
 use crate::web::pages::facts::float;
 use crate::web::pages::sentences;
 
@@ -41,44 +41,44 @@ impl DimensionTable {
         newest: &Portrait,
         week_before: Option<&Portrait>,
     ) -> Self {
-        let of = |portrait: &Portrait, cohort| portrait.breakdown(cohort, dimension).clone();
-        let [new, active] = Cohort::ALL.map(|cohort| of(newest, cohort));
-        let totals = Cohort::ALL.map(|cohort| total(newest, cohort, dimension));
-        let before = week_before.map(|portrait| {
-            let total = total(portrait, Cohort::Active, dimension);
-            (of(portrait, Cohort::Active), total)
-        });
-        let names: BTreeSet<&str> = new
-            .iter()
-            .chain(active.iter())
-            .map(|(name, _)| name)
-            .collect();
+        let [new, active] = Cohort::ALL.map(|cohort| newest.breakdown(cohort, dimension));
+        let before = week_before.map(|portrait| portrait.breakdown(Cohort::Active, dimension));
+        // A name that WeChat does not list has no users only where it lists every name.
+        let users_of = |breakdown: &Breakdown, name: &str| {
+            if dimension.lists_every_name() {
+                breakdown.users_of(name)
+            } else {
+                breakdown.listed(name)
+            }
+        };
+        let [all_new, all_active] = Cohort::ALL.map(|cohort| total(newest, cohort, dimension));
+        let all_before = week_before.map(|portrait| total(portrait, Cohort::Active, dimension));
+        let names = new.iter().chain(active.iter()).map(|(name, _)| name);
+        let names: BTreeSet<&str> = names.collect();
         let mut names: Vec<&str> = names.into_iter().collect();
         if dimension != Dimension::Age {
-            names.sort_by_key(|name| Reverse((active.users_of(name), new.users_of(name))));
+            names.sort_by_key(|name| Reverse((active.listed(name), new.listed(name))));
         }
         let share = |users: Option<u64>, total: f64| {
             Some(float(users?) / total).filter(|share| share.is_finite())
         };
         // Bars are compared with each other, and cities have small shares.
-        let largest = names
+        let shares = names
             .iter()
-            .filter_map(|name| share(active.users_of(name), totals[Cohort::Active as usize]))
-            .fold(0.0, f64::max);
+            .filter_map(|name| share(active.listed(name), all_active));
+        let largest = shares.fold(0.0, f64::max);
         let rows = names.into_iter().map(|name| {
-            let [of_new, of_active] = [&new, &active].map(|breakdown| breakdown.users_of(name));
-            let active_share = share(of_active, totals[Cohort::Active as usize]);
-            let of_before = before.as_ref().and_then(|(before, total)| {
-                let users = before.users_of(name)?;
-                Some((users, share(Some(users), *total)))
-            });
+            let [of_new, of_active] = [new, active].map(|breakdown| users_of(breakdown, name));
+            let of_before = before.and_then(|breakdown| users_of(breakdown, name));
+            let active_share = share(of_active, all_active);
             let bar = Bar {
                 share: active_share.unwrap_or_default() / largest,
-                compared: of_before.and_then(|(_, share)| Some(share? / largest)),
+                compared: share(of_before, all_before.unwrap_or_default())
+                    .map(|share| share / largest),
             };
             let change = of_active
                 .zip(of_before)
-                .map(|(users, (before, _))| sentences::change(users, before));
+                .map(|(users, before)| sentences::change(users, before));
             let text = |share: Option<f64>| share.map_or_else(String::new, language::share);
             NameRow {
                 name: sentences::name(language, name).to_owned(),
@@ -87,7 +87,7 @@ impl DimensionTable {
                 active_share: text(active_share),
                 change: change.unwrap_or_default(),
                 new: sentences::users(of_new),
-                new_share: text(share(of_new, totals[Cohort::New as usize])),
+                new_share: text(share(of_new, all_new)),
             }
         });
         let mut first: Vec<_> = rows.collect();

@@ -40,6 +40,9 @@ struct AppPage {
     next_poll: String,
     alerts: Vec<String>,
     trouble: Option<Trouble>,
+    /// Whether WeChat returns portraits without users.
+    has_no_users: bool,
+    is_restored: bool,
     windows: Vec<WindowRow>,
     archive: Result<Charts, String>,
     stock: Stock,
@@ -60,7 +63,7 @@ struct ShownWindow {
 #[derive(Debug)]
 struct Headline {
     cohort: Cohort,
-    label: &'static str,
+    label: String,
     users: String,
     change: String,
     swing: Option<Swing>,
@@ -81,6 +84,8 @@ struct WindowRow {
 struct Charts {
     days: Vec<CohortDays>,
     shares: Option<Shares>,
+    /// The day of the dimensions.
+    day: String,
     dimensions: Vec<DimensionTable>,
     revised: Vec<(String, u32, String)>,
 }
@@ -163,7 +168,7 @@ impl AppPage {
             arrival: sentences::arrival(language, arrival),
             arrival_class: arrival.class(),
             next_poll: if app.next_poll_at <= frame.now {
-                language.pick("即将进行", "now").to_owned()
+                language.pick("即将开始", "due now").to_owned()
             } else {
                 frame.time(app.next_poll_at)
             },
@@ -171,6 +176,8 @@ impl AppPage {
                 .map(|alert| sentences::alert(language, &facts, *alert))
                 .collect(),
             trouble: Trouble::of(&facts, language),
+            has_no_users: facts.has_no_users(),
+            is_restored: app.is_restored,
             windows: rows.collect(),
             archive: archived.map(|archived| Charts::new(&frame, window.window, &archived)),
             stock: Stock::new(&frame, app, window),
@@ -189,6 +196,10 @@ impl AppPage {
         frame::languages(&self.frame, |language| link(window, days, Some(language)))
     }
 
+    fn is_daily(&self) -> bool {
+        self.shown.window == Window::OneDay
+    }
+
     fn ranges(&self) -> impl Iterator<Item = (String, u64, bool)> {
         let ShownWindow { window, days, .. } = self.shown;
         RANGES
@@ -198,13 +209,6 @@ impl AppPage {
 
     fn link_to_csv(&self) -> String {
         format!("{}.csv?window={}", self.appid, self.shown.window)
-    }
-
-    fn link_to_overview(&self) -> String {
-        match self.frame.keep_language().as_str() {
-            "" => self.frame.root.to_owned(),
-            language => format!("{}?{language}", self.frame.root),
-        }
     }
 }
 
@@ -275,7 +279,15 @@ impl Headline {
         }
         Self {
             cohort,
-            label: sentences::cohort_title(language, cohort),
+            label: match window.window {
+                Window::OneDay => sentences::cohort_title(language, cohort).to_owned(),
+                longer => format!(
+                    "{}{}{}",
+                    sentences::cohort_title(language, cohort),
+                    language.pick(" · ", ", "),
+                    sentences::window(language, longer)
+                ),
+            },
             users: sentences::users(figure.users),
             change: figure.change().map_or_else(String::new, language::change),
             swing: figure.swing(),
@@ -315,6 +327,10 @@ impl Charts {
                 .map(|cohort| CohortDays::new(language, window, history, cohort))
                 .into(),
             shares: Shares::new(language, history),
+            day: archived
+                .newest
+                .as_ref()
+                .map_or_else(String::new, |newest| language.day(newest.reference_date)),
             dimensions: dimensions.collect(),
             revised,
         }

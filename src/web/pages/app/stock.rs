@@ -15,7 +15,8 @@ const MOST_GAPS: usize = 10;
 pub(super) struct Stock {
     pub(super) days: u64,
     pub(super) range: String,
-    pub(super) gaps: Vec<String>,
+    /// `None` while they are not known.
+    pub(super) gaps: Option<Vec<String>>,
     pub(super) more_gaps: usize,
     pub(super) revisions: u64,
     pub(super) unstored: usize,
@@ -41,15 +42,10 @@ impl Stock {
             }
         };
         // Days that wait for the archive are not lost.
-        let gaps =
-            (app.unstored == 0).then(|| coverage.gaps(calendar::oldest_queryable(frame.now)));
-        let mut gaps: Vec<_> = gaps
-            .unwrap_or_default()
-            .into_iter()
-            .rev()
-            .map(range)
-            .collect();
-        let more_gaps = gaps.split_off(gaps.len().min(MOST_GAPS)).len();
+        let is_known = app.unstored == 0 && app.is_restored;
+        let gaps = is_known.then(|| coverage.gaps(calendar::oldest_queryable(frame.now)));
+        let more_gaps = gaps.as_ref().map_or(0, Vec::len).saturating_sub(MOST_GAPS);
+        let gaps = gaps.map(|gaps| gaps.into_iter().rev().take(MOST_GAPS).map(range).collect());
         let polls = window.recent_polls.iter().map(|poll| PollRow {
             at: frame.time(poll.at),
             day: language.day(poll.day),

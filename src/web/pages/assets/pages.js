@@ -2,31 +2,33 @@
 "use strict";
 (() => {
   const REFRESH_MS = 5 * 60 * 1000;
+  const LOOK_MS = 30 * 1000;
   const TYPING_MS = 250;
-  let timer;
+  let typing;
   let request;
+  let shownAt = Date.now();
+  let usedAt = 0;
 
-  // Replaces what is below the form, so that what one types stays.
+  const part = (page, selector) => page.querySelector(selector);
+
+  // Replaces everything but the fields of the form, so that what one types stays.
   async function show(address) {
     request?.abort();
     request = new AbortController();
     const response = await fetch(address, { signal: request.signal, credentials: "same-origin" });
-    if (!response.ok) return;
-    const page = new DOMParser().parseFromString(await response.text(), "text/html");
-    const form = document.querySelector("form.tools");
-    const fresh = page.querySelector("main");
-    if (!fresh) return;
-    if (form && document.activeElement?.form === form) {
-      const other = fresh.querySelector("form.tools");
-      if (!other) return;
-      form.querySelector(".filters")?.replaceWith(other.querySelector(".filters"));
-      while (form.nextSibling) form.nextSibling.remove();
-      while (other.nextSibling) form.after(other.parentNode.lastChild);
-    } else {
-      document.querySelector("main").replaceWith(fresh);
+    if (!response.ok) throw new Error(response.status);
+    const fresh = new DOMParser().parseFromString(await response.text(), "text/html");
+    for (const selector of ["header.site", "footer.site"]) part(document, selector).replaceWith(part(fresh, selector));
+    const [form, other] = [document, fresh].map((page) => part(page, "form.tools"));
+    if (form && other) {
+      part(form, ".filters").replaceWith(part(other, ".filters"));
+      // In place, so that a screen reader says how many were found.
+      part(form, ".found").textContent = part(other, ".found").textContent;
+      other.replaceWith(form);
     }
-    const languages = page.querySelector(".languages");
-    if (languages) document.querySelector(".languages").replaceWith(languages);
+    part(document, "main").replaceWith(part(fresh, "main"));
+    part(document, ".outdated").hidden = true;
+    shownAt = Date.now();
   }
 
   function search(form) {
@@ -36,21 +38,28 @@
     }
     const address = `?${parameters}`;
     history.replaceState(null, "", address);
-    show(address).catch(() => {});
+    const field = document.activeElement;
+    show(address)
+      .then(() => field?.form === form && field.focus())
+      .catch(failed);
   }
 
-  document.addEventListener("input", (event) => {
-    const form = event.target.form;
-    if (!form?.matches("form.tools")) return;
-    clearTimeout(timer);
-    timer = setTimeout(() => search(form), event.target.matches("select") ? 0 : TYPING_MS);
-  });
+  function failed(error) {
+    if (error.name !== "AbortError") part(document, ".outdated").hidden = false;
+  }
 
   // Does not take away what somebody reads, selects or types.
-  setInterval(() => {
-    const isRead = document.querySelector("main details[open]") || String(getSelection());
-    const isUsed = document.activeElement && document.activeElement !== document.body;
-    if (document.hidden || isRead || isUsed) return;
-    show(location.href).catch(() => {});
-  }, REFRESH_MS);
+  function refresh() {
+    const isRead = part(document, "main details[open]") || String(getSelection()) || Date.now() - usedAt < LOOK_MS;
+    if (!document.hidden && !isRead && Date.now() - shownAt >= REFRESH_MS) show(location.href).catch(failed);
+  }
+
+  document.addEventListener("input", ({ target }) => {
+    if (!target.form?.matches("form.tools")) return;
+    clearTimeout(typing);
+    typing = setTimeout(search, target.matches("select") ? 0 : TYPING_MS, target.form);
+  });
+  for (const event of ["keydown", "pointerdown"]) document.addEventListener(event, () => (usedAt = Date.now()));
+  document.addEventListener("visibilitychange", refresh);
+  setInterval(refresh, LOOK_MS);
 })();
