@@ -3,6 +3,7 @@
 //! What is checked is in `tests/pages/check.mjs`; this starts what it reads. Does not know what the pages say.
 
 use std::process::Output;
+use std::sync::Arc;
 
 use axum::Router;
 use axum::http::header;
@@ -11,17 +12,22 @@ use axum::routing::get;
 use serde_json::json;
 use tokio::process::Command;
 
-use crate::harness::{APP, Home, OTHER, WeChat, root, serve};
+use wxapp_portrait_exporter::archive::{Row, Store};
+use wxapp_portrait_exporter::portrait::Window;
+use wxapp_portrait_exporter::simulator::Settings;
+
+use crate::harness::{APP, Home, OTHER, WeChat, apps_of, now, root, serve, yesterday};
 use crate::source;
 
 /// The pages for people; the page of an app that is polled.
 const PATHS: [&str; 2] = ["/", "/apps/wx0123456789abcdef"];
 
 /// Checks pages; returns the findings, one in a line.
-async fn findings(address: &str, paths: &[&str]) -> Vec<String> {
+async fn findings(address: &str, step: &str, paths: &[&str]) -> Vec<String> {
     let mut node = Command::new("node");
     node.arg(root().join("tests/pages/check.mjs"));
-    node.arg(format!("http://{address}"))
+    node.args(["--step", step])
+        .arg(format!("http://{address}"))
         .args(paths)
         .kill_on_drop(true);
     let Output {
@@ -49,7 +55,50 @@ async fn people_can_use_every_page_in_any_window() {
     let exporter = home.start().await;
     exporter.ready().await;
     let address = exporter.url.strip_prefix("http://").unwrap();
-    let findings = findings(address, &PATHS).await;
+    let findings = findings(address, "16", &PATHS).await;
+    exporter.saw(&findings.join("\n"));
+    assert!(findings.is_empty(), "{}", findings.join("\n"));
+}
+
+#[tokio::test]
+async fn pages_of_every_state_fit() {
+    let [swinging, stale, new, odd] = ["wx-swinging", "wx-stale", "wx-new", "wx-odd"];
+    let apps = [swinging, stale, new, odd];
+    let event = format!("{swinging}@{}:platform=iPhone:0.2", yesterday());
+    let settings = Settings {
+        events: vec![event.parse().unwrap()],
+        ..apps_of(&apps)
+    };
+    let wechat = WeChat::start(settings, now).await;
+    let mut home = Home::of(&wechat, &apps);
+    home.config["windows"] = json!(["1d", "30d"]);
+    home.config["poll"]["interval"] = json!("1h");
+    for (app, name) in (0..).zip(["大幅下降", "过期", "新", &"界".repeat(85)]) {
+        home.config["apps"][app]["name"] = json!(name);
+    }
+    let mut archive = Store::of_guest(&home.path("data"), Arc::new(now));
+    for (app, days) in [(swinging, 0..60), (stale, 6..60), (odd, 0..60)] {
+        let records = wechat.records(app, Window::OneDay, 60, now());
+        let rows = records[days].iter().map(|record| {
+            let mut record = record.clone();
+            if app == odd {
+                record.answer = record.answer.replace("iPhone", &"<b>苹果W".repeat(20));
+            }
+            Row::from(&record)
+        });
+        archive.upsert(&rows.collect::<Vec<_>>()).unwrap();
+    }
+    for app in [stale, new, odd] {
+        wechat.set_fault(app, "errcode=40164");
+    }
+    let exporter = home.start().await;
+    exporter.ready().await;
+    let pages = apps.map(|app| format!("/apps/{app}"));
+    let longer = format!("/apps/{swinging}?window=30d&days=400");
+    let mut paths = vec!["/?sort=new&show=swings", "/?q=nothing", &longer];
+    paths.extend(pages.iter().map(String::as_str));
+    let address = exporter.url.strip_prefix("http://").unwrap();
+    let findings = findings(address, "320", &paths).await;
     exporter.saw(&findings.join("\n"));
     assert!(findings.is_empty(), "{}", findings.join("\n"));
 }
@@ -65,7 +114,7 @@ async fn a_defect_of_each_kind_is_found() {
         )
     };
     let (address, _stop) = serve(Router::new().route("/bad", get(page))).await;
-    let findings = findings(&address, &["/bad"]).await;
+    let findings = findings(&address, "16", &["/bad"]).await;
     for language in ["zh", "en"] {
         for expected in [
             (

@@ -1,10 +1,12 @@
 //! The pages for people: every figure against the archive, odd names, search, languages.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use chrono::NaiveDate;
 use regex::Regex;
 use serde_json::json;
+use wxapp_portrait_exporter::archive::{Row, Store};
 use wxapp_portrait_exporter::calendar;
 use wxapp_portrait_exporter::language::{Language, number, share};
 use wxapp_portrait_exporter::portrait::{Breakdown, Cohort, Dimension, Portrait, Window};
@@ -215,15 +217,9 @@ async fn a_day_that_is_missing_is_a_gap_and_never_zero() {
         let rows_of_archive = records
             .iter()
             .filter(|record| record.key.reference_date != missing);
-        let rows_of_archive: Vec<_> = rows_of_archive
-            .map(wxapp_portrait_exporter::archive::Row::from)
-            .collect();
-        wxapp_portrait_exporter::archive::Store::of_guest(
-            &home.path("data"),
-            std::sync::Arc::new(now),
-        )
-        .upsert(&rows_of_archive)
-        .unwrap();
+        let rows_of_archive: Vec<_> = rows_of_archive.map(Row::from).collect();
+        let mut archive = Store::of_guest(&home.path("data"), Arc::new(now));
+        archive.upsert(&rows_of_archive).unwrap();
         let exporter = home.start().await;
         exporter.ready().await;
         let html = page(&exporter, &format!("/apps/{APP}?days=30&lang=zh")).await;
@@ -262,8 +258,9 @@ fn odd_names() -> Vec<String> {
     names.push("W".repeat(256));
     let base = names.clone();
     while names.len() < 200 {
-        let name = &base[names.len() % base.len()];
-        names.push(format!("{}{name}", names.len()).chars().take(256).collect());
+        let name = format!("{}{}", names.len(), base[names.len() % base.len()]);
+        // Longer names are cut off.
+        names.push(name[..name.floor_char_boundary(256)].to_owned());
     }
     names
 }
@@ -304,6 +301,47 @@ async fn two_hundred_odd_names_are_shown_as_they_are() {
             "{html}"
         );
         assert!(text(&html).contains(names[app].trim()), "{html}");
+    }
+}
+
+#[tokio::test]
+async fn two_hundred_odd_names_of_figures_are_shown_as_they_are() {
+    let wechat = WeChat::of(&[APP]).await;
+    wechat.set_fault(APP, "http=502");
+    let home = Home::of(&wechat, &[APP]);
+    let names = odd_names();
+    let records = wechat.records(APP, Window::OneDay, 9, now()).into_iter();
+    let rows_of_archive = records.map(|mut record| {
+        let mut answer: serde_json::Value = serde_json::from_str(&record.answer).unwrap();
+        for (dimension, names) in [("devices", &names[..]), ("platforms", &names[..5])] {
+            for name in names {
+                let row = json!({"id": 9, "name": name, "value": 7});
+                answer["visit_uv"][dimension]
+                    .as_array_mut()
+                    .unwrap()
+                    .push(row);
+            }
+        }
+        record.answer = answer.to_string();
+        Row::from(&record)
+    });
+    let rows_of_archive: Vec<_> = rows_of_archive.collect();
+    let mut archive = Store::of_guest(&home.path("data"), Arc::new(now));
+    archive.upsert(&rows_of_archive).unwrap();
+    let exporter = home.start().await;
+    exporter.ready().await;
+    let html = page(&exporter, &format!("/apps/{APP}?lang=en")).await;
+    assert!(
+        !html.contains("<img") && !html.contains("<script>"),
+        "{html}"
+    );
+    for (dimension, names) in [("device", &names[..]), ("platform", &names[..5])] {
+        let shown = rows(part(&html, "section", dimension));
+        let shown: BTreeMap<&str, &str> = shown.iter().map(|row| (&*row[0], &*row[1])).collect();
+        for name in names {
+            let name = name.split_whitespace().collect::<Vec<_>>().join(" ");
+            assert_eq!(shown.get(&*name), Some(&"7"), "{dimension} {name}");
+        }
     }
 }
 
