@@ -63,7 +63,11 @@ pub(crate) fn measure(sizes: &[String]) {
         let exporter = Exporter::start(&home, wechat.port);
         exporter.wait_until_ready();
         wait_until_polled(&exporter, &wechat, apps);
-        let bench = Bench { home, exporter };
+        let bench = Bench {
+            started_kib: [exporter.peak_resident_kib(), exporter.resident_kib()],
+            exporter,
+            home,
+        };
         println!("{}, {apps} apps, {days} days", binary().display());
         println!("\n{}", bench.requests());
         println!("\n{}", bench.people());
@@ -74,8 +78,11 @@ pub(crate) fn measure(sizes: &[String]) {
 
 /// An exporter that has polled every app, and its clients.
 struct Bench {
-    home: Home,
+    /// Ends before its archive is removed, which it would restore.
     exporter: Exporter,
+    home: Home,
+    /// The resident memory before the first page was read: at its peak, and then.
+    started_kib: [usize; 2],
 }
 
 impl Bench {
@@ -162,18 +169,20 @@ impl Bench {
         let apps = |days| self.apps(200..200 + PEOPLE, days);
         let mut alone = 0.0;
         for (label, paths) in [
-            ("nothing", Vec::new()),
+            ("no one; Prometheus only", Vec::new()),
             ("/", vec!["/".to_owned(); PEOPLE]),
             ("one app each, 90 days", apps(90)),
             ("one app each, 400 days", apps(400)),
         ] {
             let costs = self.reload(paths);
-            // Scrapes cost as much without people.
-            let processors = costs.processors - alone;
-            if costs.pages.0.is_empty() {
+            let processors = if costs.pages.0.is_empty() {
                 alone = costs.processors;
-            }
-            let mut figures = vec![Figure::new(processors, 3).at_most(PROCESSORS)];
+                Figure::new(alone, 3)
+            } else {
+                // Scrapes cost as much without people.
+                Figure::new(costs.processors - alone, 3).at_most(PROCESSORS)
+            };
+            let mut figures = vec![processors];
             for times in [costs.pages, costs.scrapes, costs.jobs] {
                 figures.push(Figure::new(times.quantile(0.5), 1));
                 figures.push(Figure::new(times.quantile(0.99), 1));
@@ -227,6 +236,8 @@ impl Bench {
     /// Measures how much memory long histories and a file of one take.
     fn memory(&self) -> Table {
         let mut table = Table::new(vec!["memory", "MiB, peak", "MiB, after"]);
+        let started = self.started_kib.map(|kib| Figure::new(mib(kib), 1));
+        table.add("start and first polls".to_owned(), started.into());
         let mut add = |label: &str, paths: &[String]| {
             self.exporter.reset_peak_resident();
             for path in paths {
@@ -237,13 +248,12 @@ impl Bench {
             let figures = figures.map(|kib| Figure::new(mib(kib), 1));
             table.add(label.to_owned(), figures.into());
         };
-        add("before", &[]);
+        add("after all of the above", &[]);
         let file = format!("/apps/{}.csv", self.home.apps[0].appid);
         add("the file of an app", &[file]);
         add("/api/v1/status", &["/api/v1/status".to_owned()]);
         let all = self.apps(0..self.home.apps.len(), 400);
         add("pages of all apps, 400 days", &all);
-        add("the same again", &all);
         table
     }
 
