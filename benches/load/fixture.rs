@@ -1,17 +1,19 @@
 //! A directory with a configuration, secrets, and an archive of some weeks.
 //!
-//! The archive is filled by the program's own `import`, so this does not depend on its format.
+//! The archive is filled by the program's own `import`, so this does not depend on its format; one of hundreds of
+//! days, which would take that an hour, by the library.
 
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use chrono::{DateTime, NaiveDate, Utc};
 use tempfile::TempDir;
-use wxapp_portrait_exporter::calendar;
+use wxapp_portrait_exporter::archive::{DayState, Key, Record, Row, Store};
+use wxapp_portrait_exporter::calendar::{self, Clock};
 use wxapp_portrait_exporter::portrait::Window;
 use wxapp_portrait_exporter::simulator::{App, Settings, Simulator, secret_of};
 
@@ -73,6 +75,56 @@ impl Home {
 
     pub(crate) fn log_path(&self) -> PathBuf {
         self.directory.path().join("log")
+    }
+
+    pub(crate) fn archive_path(&self) -> PathBuf {
+        self.storage_path().join("portraits.db")
+    }
+
+    /// Fills the archive with this many days of the first window of every app, up to the day before yesterday, in
+    /// the order in which they would have arrived: the days of an app are all over the file.
+    pub(crate) fn fill(&self, days: usize) {
+        let now = now();
+        let clock: Clock = Arc::new(move || now);
+        let mut archive = Store::of_guest(&self.storage_path(), clock);
+        let window = self.windows[0];
+        let histories = &self.apps[..HISTORIES.min(self.apps.len())];
+        let settings = Settings {
+            apps: histories.to_vec(),
+            ..Settings::default()
+        };
+        let simulator = Simulator::new(settings, || DateTime::UNIX_EPOCH);
+        let state = DayState {
+            first_answered_at: now,
+            answered_at: now,
+            settled: true,
+            revisions: 0,
+        };
+        for day in (2..days as u64 + 2).rev() {
+            let reference_date = calendar::days_before(calendar::today(now), day);
+            let row = |app: &App| {
+                let answer = simulator.answer(&app.appid, window, reference_date);
+                Row::from(&Record {
+                    key: Key {
+                        appid: app.appid.clone(),
+                        window,
+                        reference_date,
+                    },
+                    state,
+                    answer: answer.unwrap().to_string(),
+                })
+            };
+            let rows: Vec<_> = histories.iter().map(row).collect();
+            let apps = self.apps.iter().zip(rows.iter().cycle());
+            let rows: Vec<_> = apps
+                .map(|(app, row)| {
+                    let mut row = row.clone();
+                    row.key.appid = app.appid.clone();
+                    row
+                })
+                .collect();
+            archive.upsert(&rows).unwrap();
+        }
     }
 
     /// Returns the size of all files of the archive.
@@ -164,6 +216,10 @@ fn make_apps(number: usize) -> Vec<App> {
     clippy::disallowed_methods,
     reason = "the program that is measured reads the real clock"
 )]
+fn now() -> DateTime<Utc> {
+    Utc::now()
+}
+
 fn yesterday() -> NaiveDate {
-    calendar::yesterday(Utc::now())
+    calendar::yesterday(now())
 }

@@ -4,7 +4,8 @@
 //!
 //! `cargo bench --bench load -- [APPSxWINDOWS…]` measures other rows, such as `100x1 300x3`. With
 //! `unreachable` as one of them it starts with an empty archive while WeChat cannot be reached; with
-//! `rules` it measures what the bundled rules cost a Prometheus.
+//! `rules` it measures what the bundled rules cost a Prometheus; with `pages`, what the pages for people cost,
+//! where `1000x400` are apps and archived days.
 //! `BENCH_BINARY=/path` measures another build of the program.
 #![expect(
     clippy::print_stdout,
@@ -15,6 +16,7 @@
 )]
 
 mod fixture;
+mod pages;
 mod program;
 mod rules;
 mod table;
@@ -100,13 +102,10 @@ impl FromStr for Size {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let size = text.split_once('x').and_then(|(apps, windows)| {
-            let (apps, windows) = (apps.parse().ok()?, windows.parse().ok()?);
-            Some(Self { apps, windows })
-        });
+        let size = pair(text).map(|(apps, windows)| Self { apps, windows });
         size.filter(|size| size.apps > 0 && (1..=Window::ALL.len()).contains(&size.windows))
             .ok_or_else(|| {
-                format!("`{text}`: expected unreachable, rules, or a size such as 300x3")
+                format!("`{text}`: expected unreachable, rules, pages, or a size such as 300x3")
             })
     }
 }
@@ -117,11 +116,24 @@ impl fmt::Display for Size {
     }
 }
 
+/// Reads two numbers such as `300x3`.
+fn pair(text: &str) -> Option<(usize, usize)> {
+    let (first, second) = text.split_once('x')?;
+    Some((first.parse().ok()?, second.parse().ok()?))
+}
+
 fn main() {
     let mut sizes = Vec::new();
     let mut measure: fn(&[Size]) -> Table = reachable;
     // Cargo adds `--bench`.
-    for argument in std::env::args().skip(1).filter(|it| it != "--bench") {
+    let arguments = std::env::args().skip(1).filter(|it| it != "--bench");
+    let arguments: Vec<String> = arguments.collect();
+    if let [mode, sizes @ ..] = &arguments[..]
+        && mode == "pages"
+    {
+        return pages::measure(sizes);
+    }
+    for argument in &arguments {
         match (argument.as_str(), argument.parse()) {
             ("unreachable", _) => measure = unreachable,
             ("rules", _) => measure = rules,
@@ -281,17 +293,7 @@ impl Run {
         let exporter = Exporter::start(home, wechat.port);
         let (mut cpu, mut polled) = (Duration::ZERO, 0);
         let resources = Resources::measure(&exporter, || {
-            let start = Instant::now();
-            // Once every app has been polled, none is due for minutes.
-            loop {
-                cpu = exporter.wait_until_quiet(QUIET);
-                let requests = wechat.portrait_requests();
-                polled = requests.iter().sum();
-                if requests.len() == size.apps {
-                    break;
-                }
-                assert!(start.elapsed() < DEADLINE, "some apps were not polled");
-            }
+            (cpu, polled) = wait_until_polled(&exporter, &wechat, size.apps);
         });
         Self {
             resources,
@@ -299,6 +301,20 @@ impl Run {
             polled,
             page_bytes: exporter.page().len(),
         }
+    }
+}
+
+/// Waits until every app has been polled, so that none is due for minutes. Returns the CPU time until then, and
+/// how many portraits were requested.
+fn wait_until_polled(exporter: &Exporter, wechat: &WeChat, apps: usize) -> (Duration, u64) {
+    let start = Instant::now();
+    loop {
+        let cpu = exporter.wait_until_quiet(QUIET);
+        let requests = wechat.portrait_requests();
+        if requests.len() == apps {
+            return (cpu, requests.iter().sum());
+        }
+        assert!(start.elapsed() < DEADLINE, "some apps were not polled");
     }
 }
 

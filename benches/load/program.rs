@@ -4,6 +4,7 @@
 //! is archived, and judges nothing.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -56,14 +57,53 @@ pub(crate) fn get_encoded(port: u16, path: &str, encoding: &str) -> io::Result<(
 }
 
 fn request(mut stream: TcpStream, path: &str, encoding: &str) -> io::Result<(u16, Vec<u8>)> {
+    send(&mut stream, path, encoding)?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    parse(answer)
+}
+
+/// What a request took, from connecting on.
+pub(crate) struct Timed {
+    pub(crate) first_byte: Duration,
+    pub(crate) whole: Duration,
+    /// Of the body.
+    pub(crate) bytes: usize,
+}
+
+/// Sends a GET request that succeeds.
+pub(crate) fn get_timed(port: u16, path: &str, encoding: &str) -> Timed {
+    let start = Instant::now();
+    let exchange = || {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+        send(&mut stream, path, encoding)?;
+        let mut answer = vec![0];
+        stream.read_exact(&mut answer)?;
+        let first_byte = start.elapsed();
+        stream.read_to_end(&mut answer)?;
+        let whole = start.elapsed();
+        let (status, body) = parse(answer)?;
+        assert_eq!(status, 200, "{path}: {}", String::from_utf8_lossy(&body));
+        Ok::<_, io::Error>(Timed {
+            first_byte,
+            whole,
+            bytes: body.len(),
+        })
+    };
+    exchange().unwrap()
+}
+
+fn send(stream: &mut TcpStream, path: &str, encoding: &str) -> io::Result<()> {
     stream.set_read_timeout(Some(DEADLINE))?;
     // The end of the answer is the end of the connection.
     write!(
         stream,
         "GET {path} HTTP/1.0\r\nAccept-Encoding: {encoding}\r\n\r\n"
-    )?;
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer)?;
+    )
+}
+
+/// Returns the status and the body of an answer.
+fn parse(mut answer: Vec<u8>) -> io::Result<(u16, Vec<u8>)> {
     let head = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n");
     let status = answer
         .get(9..12)
@@ -214,6 +254,24 @@ impl Exporter {
         busy.0
     }
 
+    /// Returns the CPU time of every thread that runs, in nanoseconds.
+    pub(crate) fn cpu_of_threads(&self) -> BTreeMap<OsString, u64> {
+        let threads = fs::read_dir(format!("/proc/{}/task", self.id())).unwrap();
+        let threads = threads.filter_map(|thread| {
+            let thread = thread.ok()?;
+            // A thread may just have ended.
+            let times = fs::read_to_string(thread.path().join("schedstat")).ok()?;
+            let cpu = times.split(' ').next()?.parse().ok()?;
+            Some((thread.file_name(), cpu))
+        });
+        threads.collect()
+    }
+
+    /// Lets [`Self::peak_resident_kib`] begin anew.
+    pub(crate) fn reset_peak_resident(&self) {
+        fs::write(format!("/proc/{}/clear_refs", self.id()), "5").unwrap();
+    }
+
     pub(crate) fn threads(&self) -> usize {
         status(self.id(), "Threads:").unwrap()
     }
@@ -232,6 +290,32 @@ fn status(process: u32, key: &str) -> Option<usize> {
     let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
     let value = status.lines().find_map(|line| line.strip_prefix(key))?;
     value.split_whitespace().next()?.parse().ok()
+}
+
+/// Measures the CPU time of an exporter between two moments, more precisely than the kernel's ticks.
+pub(crate) struct CpuWatch<'a> {
+    exporter: &'a Exporter,
+    before: BTreeMap<OsString, u64>,
+}
+
+impl<'a> CpuWatch<'a> {
+    pub(crate) fn start(exporter: &'a Exporter) -> Self {
+        Self {
+            exporter,
+            before: exporter.cpu_of_threads(),
+        }
+    }
+
+    /// Returns the CPU time since the start, without that of threads that have ended: those that have had
+    /// nothing to do for ten seconds.
+    pub(crate) fn stop(self) -> Duration {
+        let now = self.exporter.cpu_of_threads().into_iter();
+        let nanoseconds = now.map(|(thread, cpu)| {
+            let before = self.before.get(&thread).copied();
+            cpu.saturating_sub(before.unwrap_or_default())
+        });
+        Duration::from_nanos(nanoseconds.sum())
+    }
 }
 
 /// A thread that samples the exporter until it is stopped.

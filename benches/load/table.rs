@@ -12,7 +12,7 @@ pub(crate) struct Figure {
 }
 
 impl Figure {
-    /// Creates a figure that is shown with this many decimal places.
+    /// Creates a figure that is shown with this many decimal places; one that is not a number as a dash.
     pub(crate) fn new(value: f64, places: usize) -> Self {
         Self {
             value,
@@ -41,6 +41,9 @@ impl fmt::Display for Figure {
             places,
             goal,
         } = self;
+        if value.is_nan() {
+            return f.write_str("-");
+        }
         write!(f, "{value:.places$}")?;
         match goal {
             Some(goal) if value > goal => write!(f, " > {}", (goal * 100.0).round() / 100.0),
