@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, Query, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware;
 use axum::response::{IntoResponse, Redirect, Response};
@@ -76,7 +76,11 @@ pub fn create_app(state: Arc<AppState>) -> Router {
             ("/", format!("{}/", &prefix[1..])),
             (&prefix, below(&prefix)),
         ] {
-            app = app.route(path, get(async move || Redirect::temporary(&index)));
+            let redirect = async move |RawQuery(query): RawQuery| match query {
+                Some(query) => Redirect::temporary(&format!("{index}?{query}")),
+                None => Redirect::temporary(&index),
+            };
+            app = app.route(path, get(redirect));
         }
     }
     let not_found = format!("not found; see {index_path} for the endpoints\n");
