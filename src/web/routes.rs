@@ -99,14 +99,15 @@ pub fn create_app(state: Arc<AppState>) -> Router {
 }
 
 async fn status(State(state): State<Arc<AppState>>, headers: HeaderMap) -> Response {
-    // Of a thousand apps it is megabytes, which would keep other requests waiting.
-    let rendered = tokio::task::spawn_blocking(move || {
+    let rendering = state.rendering.clone();
+    // Of a thousand apps it is megabytes.
+    let rendered = rendering.run(move || {
         let json = serde_json::to_string(&Status::new(&state))?;
         Ok::<_, serde_json::Error>(send_text(JSON_FORMAT, json, &headers))
     });
     match rendered.await {
-        Ok(Ok(response)) => ([(header::CACHE_CONTROL, "no-cache")], response).into_response(),
-        Ok(Err(_)) | Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+        Some(Ok(response)) => ([(header::CACHE_CONTROL, "no-cache")], response).into_response(),
+        Some(Err(_)) | None => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
 }
 
