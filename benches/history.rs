@@ -99,7 +99,8 @@ async fn pages(appid: &AppId) {
         let read = |days| {
             let begin = calendar::days_before(records[0].key.reference_date, days);
             let days = archive.history(appid.clone(), Window::OneDay, begin);
-            runtime.block_on(days).unwrap()
+            let days = runtime.block_on(days).unwrap().into_iter();
+            days.map(|day| day.read(Window::OneDay)).collect::<Vec<_>>()
         };
         let compute = || {
             let histories = Histories::default();

@@ -307,16 +307,16 @@ impl<W: Write> Csv<W> {
     ) -> io::Result<()> {
         let appid = &record.key.appid;
         let app = self.app_names.get(appid);
-        let app = app.map_or(appid.as_str(), String::as_str);
+        let app = harmless(app.map_or(appid.as_str(), String::as_str));
         for row in rows(record, portrait, dimensions) {
             let columns = (
                 row.appid,
-                app,
+                &app,
                 row.window,
                 row.reference_date,
                 row.cohort,
                 row.dimension,
-                row.name,
+                harmless(&row.name),
                 row.users,
                 row.first_answered_at,
                 row.answered_at,
@@ -348,6 +348,15 @@ fn io_error(error: csv::Error) -> io::Error {
     match error.into_kind() {
         csv::ErrorKind::Io(error) => error,
         other => io::Error::other(format!("{other:?}")),
+    }
+}
+
+/// Returns a text that spreadsheets show and do not evaluate: the names of devices come from phones.
+fn harmless(text: &str) -> Cow<'_, str> {
+    if text.starts_with(['=', '+', '-', '@', '\t', '\r']) {
+        Cow::Owned(format!("'{text}"))
+    } else {
+        Cow::Borrowed(text)
     }
 }
 
@@ -806,6 +815,40 @@ mod tests {
             &[],
         );
         assert_eq!(String::from_utf8(output).unwrap().lines().count(), 1);
+    }
+
+    #[test]
+    fn csv_has_no_formulas_and_other_formats_have_the_names_as_they_are() {
+        let record = record("2026-11-20", "2026-11-21T02:03:04Z");
+        for (name, written) in [
+            ("=1+1", "'=1+1"),
+            ("+861", "'+861"),
+            ("-2", "'-2"),
+            ("@SUM(A1)", "'@SUM(A1)"),
+            ("\t=1", "'\t=1"),
+            ("\r=1", "'\r=1"),
+            ("vivo-X100 =+@", "vivo-X100 =+@"),
+            ("'=1", "'=1"),
+            ("18-24岁", "18-24岁"),
+            (" =1", " =1"),
+        ] {
+            let mut portrait = Portrait::new(record.key.window, record.key.reference_date);
+            let devices = portrait.breakdown_mut(Cohort::New, Dimension::Device);
+            devices.add(name.to_owned(), 7);
+            let names = HashMap::from([(record.key.appid.clone(), name.to_owned())]);
+            let mut csv = Csv::new(Vec::new(), names, false).unwrap();
+            csv.add(&record, &portrait, &[Dimension::Device]).unwrap();
+            let text = csv.finish().unwrap();
+            let row = csv::Reader::from_reader(&*text).into_records().next();
+            let row = row.unwrap().unwrap();
+            assert_eq!((&row[1], &row[6], &row[7]), (written, written, "7"));
+
+            let mut json = Writer::json_lines(Vec::new());
+            json.add(&record, portrait, &[Dimension::Device]).unwrap();
+            let text = json.finish().unwrap();
+            let row: Row<'_> = serde_json::from_slice(&text).unwrap();
+            assert_eq!(row.name, name);
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 
 use chrono::NaiveDate;
 
-use crate::archive::{Coverage, DayState, RestoredDay};
+use crate::archive::{DayState, RestoredDay};
 use crate::calendar::{self, DayKind};
 use crate::expectation::{self, Bound, Bounds, HISTORY_DAYS, Kinds};
 use crate::portrait::{Breakdown, Cohort, Dimension, Portrait, Window};
@@ -18,9 +18,6 @@ use crate::state::Comparison;
 pub struct History {
     /// The days, archived or not, the oldest first.
     pub days: Vec<Day>,
-    /// First and last day of every stretch of the range that is missing after the first archived day, the
-    /// oldest first.
-    pub missing: Vec<(NaiveDate, NaiveDate)>,
 }
 
 /// A reference date and what is known of it.
@@ -59,25 +56,16 @@ impl History {
     }
 
     /// Collects the days of `range` from the archived ones, which are sorted and begin as [`History::begin`]
-    /// says; `archived_since` is the first day that is archived at all. Takes some milliseconds for a year.
+    /// says. Takes some milliseconds for a year.
     #[must_use]
     pub fn new(
         window: Window,
         archived: Vec<RestoredDay>,
-        archived_since: Option<NaiveDate>,
         range: RangeInclusive<NaiveDate>,
         comparison: &Comparison,
     ) -> Self {
         let Comparison { swing, holidays } = comparison;
         let (first, last) = range.into_inner();
-        let held = archived.iter().map(|day| (day.reference_date, 0));
-        let held: Coverage = archived_since
-            .map(|day| (day, 0))
-            .into_iter()
-            .chain(held)
-            .collect();
-        let missing = held.gaps(last.succ_opt().unwrap_or(last)).into_iter();
-        let missing = missing.filter(|(_, end)| *end >= first);
         let mut archived: HashMap<_, _> = archived
             .into_iter()
             .map(|day| (day.reference_date, day))
@@ -111,12 +99,7 @@ impl History {
         }
         days.truncate(shown);
         days.reverse();
-        Self {
-            days,
-            missing: missing
-                .map(|(start, end)| (start.max(first), end))
-                .collect(),
-        }
+        Self { days }
     }
 
     /// Iterates over the days whose figures changed after they were first archived, the oldest first, with what
@@ -202,9 +185,8 @@ mod tests {
 
     fn history(window: Window, archived: Vec<RestoredDay>, range: [&str; 2]) -> History {
         let [first, last] = range.map(day);
-        let since = archived.first().map(|day| day.reference_date);
         let comparison = Comparison::default();
-        History::new(window, archived, since, first..=last, &comparison)
+        History::new(window, archived, first..=last, &comparison)
     }
 
     #[test]
@@ -230,37 +212,7 @@ mod tests {
         assert_eq!(new.users, new.platforms.total());
         assert!((900..1_100).contains(&new.users.unwrap()));
         assert!((3_600..4_400).contains(&active.users.unwrap()));
-        // Nothing is missing that is older than the archive.
-        assert_eq!(history.missing, [(day("2026-10-01"), day("2026-10-01"))]);
-    }
-
-    #[test]
-    fn stretches_are_missing_up_to_the_ends_of_the_range() {
-        let days = |kept: &[u64]| {
-            let all = archived(Window::SevenDays, 40).into_iter().enumerate();
-            let kept = all.filter(|(index, _)| kept.contains(&(*index as u64)));
-            kept.map(|(_, day)| day).collect::<Vec<_>>()
-        };
-        // The first of the 40 days is the 14th of October.
-        let range = ["2026-10-20", "2026-10-30"];
-        let stretch = |first, last| (day(first), day(last));
-        for (kept, expected) in [
-            (&[] as &[u64], vec![]),
-            (&[0], vec![stretch("2026-10-20", "2026-10-30")]),
-            (&[8], vec![stretch("2026-10-23", "2026-10-30")]),
-            (
-                &[2, 10, 12, 20],
-                vec![
-                    stretch("2026-10-20", "2026-10-23"),
-                    stretch("2026-10-25", "2026-10-25"),
-                    stretch("2026-10-27", "2026-10-30"),
-                ],
-            ),
-            (&[20], vec![]),
-        ] {
-            let history = history(Window::SevenDays, days(kept), range);
-            assert_eq!(history.missing, expected, "{kept:?}");
-        }
+        assert_eq!(missing.state, None);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::error::{Error, Operation};
 use super::health::Health;
-use super::record::{Coverage, DayState, Key, Record, Restored, RestoredDay, Row};
+use super::record::{Coverage, DayState, Key, Record, Restored, Row, UnreadDay};
 use super::sqlite::{self, Store};
 use crate::calendar::Clock;
 use crate::portrait::{AppId, Window};
@@ -189,8 +189,8 @@ impl Archive {
             .await
     }
 
-    /// Returns the days of an app and window that are held, beginning with `from`, the oldest first. They are
-    /// read in slices, so that writes need not wait for all of them, and their figures on another thread.
+    /// Returns the days of an app and window that are held, beginning with `from`, the oldest first; their
+    /// figures are yet to be read. In slices, so that writes need not wait for all of them.
     ///
     /// # Errors
     ///
@@ -200,7 +200,7 @@ impl Archive {
         appid: AppId,
         window: Window,
         mut from: NaiveDate,
-    ) -> Result<Vec<RestoredDay>, Error> {
+    ) -> Result<Vec<UnreadDay>, Error> {
         let mut days = Vec::new();
         loop {
             let appid = appid.clone();
@@ -211,13 +211,9 @@ impl Archive {
             days.extend(slice);
             match end.and_then(|end| end.succ_opt()) {
                 Some(next) if !is_last => from = next,
-                _ => break,
+                _ => return Ok(days),
             }
         }
-        let read = move || days.into_iter().map(|day| day.read(window)).collect();
-        // Fails only while the program ends; a panic was logged by the hook.
-        let days = tokio::task::spawn_blocking(read).await;
-        days.map_err(|_| Error::Closed)
     }
 
     /// Returns up to `limit` records of an app and window, beginning with `from`, the oldest first.

@@ -18,5 +18,7 @@ mod sqlite;
 
 pub use error::{Error, Operation};
 pub use handle::Archive;
-pub use record::{Coverage, DayState, Key, Record, Restored, RestoredDay, Row, Selection};
+pub use record::{
+    Coverage, DayState, Key, Record, Restored, RestoredDay, Row, Selection, UnreadDay,
+};
 pub use sqlite::{Staging, Store};

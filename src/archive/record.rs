@@ -249,7 +249,7 @@ pub struct RestoredDay {
 
 /// A day whose figures are yet to be read, which need not be done on the thread of the archive.
 #[derive(Debug)]
-pub(super) struct UnreadDay {
+pub struct UnreadDay {
     pub(super) reference_date: NaiveDate,
     pub(super) state: DayState,
     pub(super) digest: Option<u64>,
@@ -266,7 +266,9 @@ pub(super) enum UnreadText {
 }
 
 impl UnreadDay {
-    pub(super) fn read(self, window: Window) -> RestoredDay {
+    /// Reads its figures, which belong to this window.
+    #[must_use]
+    pub fn read(self, window: Window) -> RestoredDay {
         let day = self.reference_date;
         let (digest, figures) = match self.text {
             UnreadText::Figures(text) => {

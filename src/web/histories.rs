@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use chrono::{DateTime, NaiveDate, Utc};
 use tokio::sync::{OnceCell, Semaphore};
 
-use crate::archive::{Archive, Coverage, Error, Key};
+use super::rendering::Rendering;
+use crate::archive::{Archive, Coverage, Error, Key, UnreadDay};
 use crate::calendar;
 use crate::history::History;
 use crate::portrait::{AppId, Portrait, Window};
@@ -20,7 +21,7 @@ use crate::wechat::decode;
 const CAPACITY: usize = 32;
 
 /// What the page of an app shows of its archive.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct AppHistory {
     /// The days up to the newest one that is shown and archived; none if there is no such day.
     pub history: History,
@@ -34,8 +35,9 @@ pub struct AppHistory {
 pub struct Histories {
     /// The one that was used last is the last.
     entries: Mutex<VecDeque<Entry>>,
-    /// Held by the one that is computed: all of them together use at most one processor.
-    computing: Semaphore,
+    /// Held while one is read, so that polls, which store answers, wait for at most one of them.
+    reading: Semaphore,
+    rendering: Rendering,
 }
 
 struct Entry {
@@ -66,14 +68,20 @@ struct Basis {
 
 impl Default for Histories {
     fn default() -> Self {
-        Self {
-            entries: Mutex::default(),
-            computing: Semaphore::new(1),
-        }
+        Self::new(Rendering::default())
     }
 }
 
 impl Histories {
+    /// Computes histories as it is their turn in `rendering`.
+    pub(super) fn new(rendering: Rendering) -> Self {
+        Self {
+            entries: Mutex::default(),
+            reading: Semaphore::new(1),
+            rendering,
+        }
+    }
+
     /// Returns the last so many days of a window of an app; those that wait to be archived are not in it.
     ///
     /// # Errors
@@ -103,12 +111,31 @@ impl Histories {
         };
         // Requests for the same history wait for the first of them.
         let history = self.entry(shown, basis);
-        let compute = || async {
-            // Only a bug closes it, and then there is no limit.
-            let _permit = self.computing.acquire().await;
-            compute(archive, app, window, days).await.map(Arc::new)
-        };
+        let compute = || self.compute(archive, app, window, days);
         history.get_or_try_init(compute).await.cloned()
+    }
+
+    async fn compute(
+        &self,
+        archive: &Archive,
+        app: &AppSnapshot,
+        window: &WindowSnapshot,
+        days: u64,
+    ) -> Result<Arc<AppHistory>, Error> {
+        let newest = window.reference_date;
+        let Some(last) = newest.and_then(|day| window.coverage.newest_until(day)) else {
+            return Ok(Arc::default());
+        };
+        let range = [calendar::days_before(last, days.saturating_sub(1)), last];
+        let (window, comparison) = (window.window, app.comparison.clone());
+        let archived = {
+            // Only a bug closes it, and then there is no limit.
+            let _turn = self.reading.acquire().await;
+            Archived::read(archive, &app.appid, window, range).await?
+        };
+        let compute = move || Arc::new(archived.history(window, range, &comparison));
+        // Fails only while the program ends; a panic was logged by the hook.
+        self.rendering.run(compute).await.ok_or(Error::Closed)
     }
 
     /// Returns the place of a history; an empty one if there is none that follows from the same.
@@ -131,53 +158,56 @@ impl Histories {
     }
 }
 
-async fn compute(
-    archive: &Archive,
-    app: &AppSnapshot,
-    window: &WindowSnapshot,
-    days: u64,
-) -> Result<AppHistory, Error> {
-    let WindowSnapshot {
-        window,
-        reference_date,
-        coverage,
-        ..
-    } = window;
-    let (appid, window) = (&app.appid, *window);
-    let Some(last) = reference_date.and_then(|day| coverage.newest_until(day)) else {
-        return Ok(AppHistory {
-            history: History::default(),
-            newest: None,
-            week_before: None,
-        });
-    };
-    let first = calendar::days_before(last, days.saturating_sub(1));
-    let begin = History::begin(window, first);
-    let archived = archive.history(appid.clone(), window, begin).await?;
-    let answer = async |reference_date| {
-        let key = Key {
-            appid: appid.clone(),
-            window,
-            reference_date,
+/// What the archive holds of a history.
+struct Archived {
+    days: Vec<UnreadDay>,
+    newest: Option<String>,
+    week_before: Option<String>,
+}
+
+impl Archived {
+    /// Reads the days from `first` to `last`, and those that they are compared with.
+    async fn read(
+        archive: &Archive,
+        appid: &AppId,
+        window: Window,
+        [first, last]: [NaiveDate; 2],
+    ) -> Result<Self, Error> {
+        let answer = async |reference_date| {
+            let key = Key {
+                appid: appid.clone(),
+                window,
+                reference_date,
+            };
+            archive.answer(key).await
         };
-        archive.answer(key).await
-    };
-    let newest = answer(last).await?;
-    let week_before = answer(calendar::days_before(last, 7)).await?;
-    let since = coverage.bounds().map(|(since, _)| since);
-    let comparison = app.comparison.clone();
-    let compute = move || {
+        let begin = History::begin(window, first);
+        Ok(Self {
+            days: archive.history(appid.clone(), window, begin).await?,
+            newest: answer(last).await?,
+            week_before: answer(week_before(last)).await?,
+        })
+    }
+
+    fn history(
+        self,
+        window: Window,
+        [first, last]: [NaiveDate; 2],
+        comparison: &Comparison,
+    ) -> AppHistory {
         let portrait = |answer: Option<String>, day| {
             // What is damaged was reported when the app was restored.
             decode::archived(&answer?, window, day).ok()
         };
+        let days = self.days.into_iter().map(|day| day.read(window)).collect();
         AppHistory {
-            history: History::new(window, archived, since, first..=last, &comparison),
-            newest: portrait(newest, last),
-            week_before: portrait(week_before, calendar::days_before(last, 7)),
+            history: History::new(window, days, first..=last, comparison),
+            newest: portrait(self.newest, last),
+            week_before: portrait(self.week_before, week_before(last)),
         }
-    };
-    // Fails only while the program ends; a panic was logged by the hook.
-    let computed = tokio::task::spawn_blocking(compute).await;
-    computed.map_err(|_| Error::Closed)
+    }
+}
+
+fn week_before(day: NaiveDate) -> NaiveDate {
+    calendar::days_before(day, 7)
 }

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, Query, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware;
 use axum::response::{IntoResponse, Redirect, Response};
@@ -76,7 +76,11 @@ pub fn create_app(state: Arc<AppState>) -> Router {
             ("/", format!("{}/", &prefix[1..])),
             (&prefix, below(&prefix)),
         ] {
-            app = app.route(path, get(async move || Redirect::temporary(&index)));
+            let redirect = async move |RawQuery(query): RawQuery| match query {
+                Some(query) => Redirect::temporary(&format!("{index}?{query}")),
+                None => Redirect::temporary(&index),
+            };
+            app = app.route(path, get(redirect));
         }
     }
     let not_found = format!("not found; see {index_path} for the endpoints\n");
@@ -95,14 +99,15 @@ pub fn create_app(state: Arc<AppState>) -> Router {
 }
 
 async fn status(State(state): State<Arc<AppState>>, headers: HeaderMap) -> Response {
-    // Of a thousand apps it is megabytes, which would keep other requests waiting.
-    let rendered = tokio::task::spawn_blocking(move || {
+    let rendering = state.rendering.clone();
+    // Of a thousand apps it is megabytes.
+    let rendered = rendering.run(move || {
         let json = serde_json::to_string(&Status::new(&state))?;
         Ok::<_, serde_json::Error>(send_text(JSON_FORMAT, json, &headers))
     });
     match rendered.await {
-        Ok(Ok(response)) => ([(header::CACHE_CONTROL, "no-cache")], response).into_response(),
-        Ok(Err(_)) | Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+        Some(Ok(response)) => ([(header::CACHE_CONTROL, "no-cache")], response).into_response(),
+        Some(Err(_)) | None => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
 }
 

@@ -8,6 +8,7 @@ use url::Url;
 use super::csv::Downloads;
 use super::guard::Guard;
 use super::histories::Histories;
+use super::rendering::Rendering;
 use crate::archive::Archive;
 use crate::calendar::Clock;
 use crate::exposition::gzip::{Member, Piece};
@@ -29,6 +30,8 @@ pub struct AppState {
     /// The histories that pages show.
     pub histories: Histories,
     pub(super) downloads: Downloads,
+    /// Takes turns for what needs a processor.
+    pub(super) rendering: Rendering,
     /// Returns the time.
     pub clock: Clock,
     /// Where everything is.
@@ -67,13 +70,15 @@ impl AppState {
         guard: Option<Arc<Guard>>,
         reload: mpsc::UnboundedSender<Reload>,
     ) -> Self {
+        let rendering = Rendering::default();
         Self {
             registry: Arc::clone(&context.registry),
             page: Arc::clone(&context.page),
             telemetry: Arc::clone(&context.telemetry),
             archive: Arc::clone(&context.archive),
-            histories: Histories::default(),
+            histories: Histories::new(rendering.clone()),
             downloads: Downloads::default(),
+            rendering,
             clock: Arc::clone(&context.clock),
             paths,
             guard,

@@ -3,6 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -135,6 +136,36 @@ async fn hostile_connections_cost_little() {
         "{more} MiB more for {} connections",
         hostile.len()
     );
+}
+
+#[tokio::test]
+async fn a_storm_of_pages_is_answered_by_a_few_threads_and_scrapes_do_not_wait() {
+    let apps: Vec<_> = (100..200)
+        .map(|app| format!("wx0123456789abc{app}"))
+        .collect();
+    let apps: Vec<_> = apps.iter().map(String::as_str).collect();
+    let wechat = WeChat::of(&apps).await;
+    let exporter = Home::of(&wechat, &apps).start().await;
+    exporter.ready().await;
+    let app = format!("/apps/{}", apps[0]);
+    let paths = ["/", "/?lang=zh", "/api/v1/status", &app];
+    let page = async |path: &str| {
+        let answer = exporter.ask("GET", path, "gzip").await;
+        assert_eq!(answer.status(), 200, "{path}");
+        assert!(!answer.bytes().await.unwrap().is_empty());
+    };
+    let storm = join_all((0..200).map(|number| page(paths[number % paths.len()])));
+    let scrapes = async {
+        for _ in 0..5 {
+            exporter.metrics().await;
+        }
+    };
+    tokio::join!(storm, scrapes);
+    // Idle ones stay for a while.
+    let threads = exporter.metrics().await.value("process_threads", &[]);
+    let processors = std::thread::available_parallelism().unwrap().get();
+    let few = u32::try_from(30 + 2 * processors).unwrap();
+    assert!(threads.unwrap() < f64::from(few), "{threads:?}");
 }
 
 #[tokio::test]

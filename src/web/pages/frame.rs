@@ -9,6 +9,7 @@ use super::assets;
 use crate::calendar;
 use crate::language::Language;
 use crate::web::compressed::send_text;
+use crate::web::rendering::Rendering;
 use crate::web::state::AppState;
 
 /// What a request asks for, and when.
@@ -118,19 +119,19 @@ pub(super) fn query<'a>(parameters: impl IntoIterator<Item = (&'a str, &'a str)>
     query.finish()
 }
 
-/// Renders a page off the threads that serve, and sends it.
+/// Renders a page when it is its turn, and sends it.
 pub(super) async fn respond<T: Template + Send + 'static>(
+    rendering: &Rendering,
     language: Language,
     headers: HeaderMap,
     page: impl FnOnce() -> T + Send + 'static,
 ) -> Response {
-    let render = tokio::task::spawn_blocking(move || {
+    let rendered = rendering.run(move || {
         let html = page().render()?;
         Ok::<_, askama::Error>(send_text("text/html; charset=utf-8", html, &headers))
     });
-    let rendered = render.await.map_err(askama::Error::custom);
-    match rendered.and_then(|rendered| rendered) {
-        Ok(response) => {
+    match rendered.await {
+        Some(Ok(response)) => {
             let fields = [
                 (header::CONTENT_LANGUAGE, language.tag()),
                 (header::VARY, "accept-encoding, accept-language"),
@@ -138,8 +139,11 @@ pub(super) async fn respond<T: Template + Send + 'static>(
             ];
             (fields, response).into_response()
         }
-        Err(error) => {
-            tracing::error!(%error, "cannot render a page");
+        failed => {
+            // A panic was logged by the hook.
+            if let Some(Err(error)) = failed {
+                tracing::error!(%error, "cannot render a page");
+            }
             let text = "cannot render the page, see the log\n";
             (StatusCode::INTERNAL_SERVER_ERROR, text).into_response()
         }

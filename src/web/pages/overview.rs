@@ -111,7 +111,8 @@ pub(in crate::web) async fn overview(
     let frame = Frame::new(&state, &parameters, &headers, "");
     let selection = Selection::of(&parameters);
     let language = frame.language;
-    frame::respond(language, headers, move || {
+    let rendering = state.rendering.clone();
+    frame::respond(&rendering, language, headers, move || {
         Overview::new(&state, frame, selection)
     })
     .await

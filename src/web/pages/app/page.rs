@@ -113,7 +113,7 @@ pub(in crate::web) async fn app(
     let archived = histories.get(&state.archive, &app, window, days).await;
     let archived = archived.map_err(|error| error.to_string());
     let language = frame.language;
-    frame::respond(language, headers, move || {
+    frame::respond(&state.rendering, language, headers, move || {
         AppPage::new(frame, &app, place, days, archived)
     })
     .await
