@@ -1,6 +1,7 @@
 //! With which days a day is compared. Days are counted back from the reference date.
 
 use chrono::NaiveDate;
+use smallvec::SmallVec;
 
 use crate::calendar::{self, DayKind, Holidays};
 
@@ -26,6 +27,9 @@ pub(super) struct Compared {
     pub(super) value: f64,
     pub(super) age: f64,
 }
+
+/// The values with which a day is compared. A history has ten thousands of them, so they are not on the heap.
+pub(super) type ComparedDays = SmallVec<[Compared; COMPARED_DAYS]>;
 
 impl Kinds {
     /// Looks up the kinds of the reference date and of the days before it.
@@ -70,9 +74,9 @@ impl Kinds {
         values: &[Option<f64>],
         ago: usize,
         is_compared_on_holidays: bool,
-    ) -> Vec<Compared> {
+    ) -> ComparedDays {
         match self.0[ago] {
-            DayKind::Holiday if !is_compared_on_holidays => Vec::new(),
+            DayKind::Holiday if !is_compared_on_holidays => ComparedDays::new(),
             DayKind::Holiday => self.last(values, ago, 1, |day| !self.is_holiday(day)),
             DayKind::MakeupWorkday => {
                 self.last(values, ago, 1, |day| self.0[day] == DayKind::Workday)
@@ -89,7 +93,7 @@ impl Kinds {
         ago: usize,
         step: usize,
         is_eligible: impl Fn(usize) -> bool,
-    ) -> Vec<Compared> {
+    ) -> ComparedDays {
         let end = values.len().min(self.0.len()).min(ago + MAX_AGE + 1);
         let days = (ago + step..end).step_by(step);
         let days = days.filter(|day| is_eligible(*day));

@@ -1,6 +1,6 @@
 //! How far figures of the past days were from what was usual for them.
 
-use super::days::{Compared, DEVIATION_DAYS, Kinds};
+use super::days::{Compared, ComparedDays, DEVIATION_DAYS, Kinds};
 use super::statistics::{median, robust_deviation};
 
 /// With fewer own deviations, their spread is not known.
@@ -92,7 +92,7 @@ impl Deviations {
         values: &[Option<f64>],
         kinds: &Kinds,
         ago: usize,
-    ) -> Vec<Compared> {
+    ) -> ComparedDays {
         kinds.compared(values, ago, self.unit == Unit::Share)
     }
 

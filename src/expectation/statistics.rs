@@ -1,10 +1,13 @@
 //! Medians and the like.
 
+use smallvec::SmallVec;
+
 /// Returns the quantile of values with linear interpolation, as Prometheus does; `None` if there are no
 /// values.
 pub(super) fn quantile(values: impl IntoIterator<Item = f64>, quantile: f64) -> Option<f64> {
-    let mut values: Vec<f64> = values.into_iter().collect();
-    values.sort_by(f64::total_cmp);
+    // Mostly of the four days that a day is compared with.
+    let mut values: SmallVec<[f64; 4]> = values.into_iter().collect();
+    values.sort_unstable_by(f64::total_cmp);
     let last = values.len().checked_sub(1)?;
     #[expect(
         clippy::cast_precision_loss,

@@ -17,8 +17,12 @@ use crate::portrait::{AppId, Portrait, Window};
 use crate::state::{AppSnapshot, Comparison, WindowSnapshot};
 use crate::wechat::decode;
 
-/// How many histories are kept: up to 1 MB each.
-const CAPACITY: usize = 32;
+/// How many days the kept histories may have together, some 2 KB each: enough for fifty people who each look at
+/// another app and reload.
+const CAPACITY: u64 = 16_000;
+
+/// What the two portraits of a history take, in days.
+const PORTRAITS: u64 = 100;
 
 /// What the page of an app shows of its archive.
 #[derive(Debug, Default)]
@@ -151,7 +155,8 @@ impl Histories {
         });
         let history = Arc::clone(&entry.history);
         entries.push_back(entry);
-        if entries.len() > CAPACITY {
+        let size = |entry: &Entry| entry.shown.days + PORTRAITS;
+        while entries.iter().map(size).sum::<u64>() > CAPACITY {
             entries.pop_front();
         }
         history

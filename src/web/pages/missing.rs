@@ -24,7 +24,11 @@ pub(in crate::web) async fn missing(
 ) -> Response {
     let frame = Frame::new(state, parameters, &headers, "../");
     let language = frame.language;
-    let response = frame::respond(language, headers, move || Missing { frame, name }).await;
+    let response = frame::respond(&state.rendering, language, headers, move || Missing {
+        frame,
+        name,
+    })
+    .await;
     (StatusCode::NOT_FOUND, response).into_response()
 }
 
