@@ -5,12 +5,14 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, Utc};
 use tokio::sync::{OnceCell, Semaphore};
+use tokio::time::timeout;
 
 use super::rendering::Rendering;
-use crate::archive::{Archive, Coverage, Error, Key, UnreadDay};
+use crate::archive::{Archive, Coverage, Error, Key, Operation, UnreadDay};
 use crate::calendar;
 use crate::history::History;
 use crate::portrait::{AppId, Portrait, Window};
@@ -19,6 +21,9 @@ use crate::wechat::decode;
 
 /// How many histories are kept: up to 1 MB each.
 const CAPACITY: usize = 32;
+
+/// How long a page waits for the archive.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// What the page of an app shows of its archive.
 #[derive(Debug, Default)]
@@ -43,8 +48,11 @@ pub struct Histories {
 struct Entry {
     shown: Shown,
     basis: Basis,
-    history: Arc<OnceCell<Arc<AppHistory>>>,
+    history: Arc<Computed>,
 }
+
+/// A history once it is computed, or why it could not be.
+type Computed = OnceCell<Result<Arc<AppHistory>, Error>>;
 
 /// Which history it is.
 #[derive(Clone, PartialEq)]
@@ -86,7 +94,7 @@ impl Histories {
     ///
     /// # Errors
     ///
-    /// The archive can't be read now.
+    /// The archive can't be read now, or takes more than three seconds.
     pub async fn get(
         &self,
         archive: &Archive,
@@ -109,10 +117,14 @@ impl Histories {
             // Before anything is read, so that a change meanwhile is noticed the next time.
             archive_version: archive.version(),
         };
-        // Requests for the same history wait for the first of them.
+        // Requests for the same history wait for the first of them, and fail with it.
         let history = self.entry(shown, basis);
         let compute = || self.compute(archive, app, window, days);
-        history.get_or_try_init(compute).await.cloned()
+        let computed = history.get_or_init(compute).await.clone();
+        if computed.is_err() {
+            self.forget(&history);
+        }
+        computed
     }
 
     async fn compute(
@@ -128,18 +140,24 @@ impl Histories {
         };
         let range = [calendar::days_before(last, days.saturating_sub(1)), last];
         let (window, comparison) = (window.window, app.comparison.clone());
-        let archived = {
+        let read = async {
             // Only a bug closes it, and then there is no limit.
             let _turn = self.reading.acquire().await;
-            Archived::read(archive, &app.appid, window, range).await?
+            Archived::read(archive, &app.appid, window, range).await
         };
+        let read = timeout(PATIENCE, read).await;
+        let archived = read.map_err(|_| Error::Failed {
+            path: archive.path().to_owned(),
+            operation: Operation::Read,
+            problem: "it takes too long; if that lasts, check the disk".to_owned(),
+        })??;
         let compute = move || Arc::new(archived.history(window, range, &comparison));
         // Fails only while the program ends; a panic was logged by the hook.
         self.rendering.run(compute).await.ok_or(Error::Closed)
     }
 
     /// Returns the place of a history; an empty one if there is none that follows from the same.
-    fn entry(&self, shown: Shown, basis: Basis) -> Arc<OnceCell<Arc<AppHistory>>> {
+    fn entry(&self, shown: Shown, basis: Basis) -> Arc<Computed> {
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         let place = entries.iter().position(|entry| entry.shown == shown);
         let known = place.and_then(|place| entries.remove(place));
@@ -155,6 +173,12 @@ impl Histories {
             entries.pop_front();
         }
         history
+    }
+
+    /// Lets the next request compute a history again.
+    fn forget(&self, history: &Arc<Computed>) {
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.retain(|entry| !Arc::ptr_eq(&entry.history, history));
     }
 }
 
