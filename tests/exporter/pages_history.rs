@@ -8,7 +8,7 @@ use std::time::Instant;
 use chrono::NaiveDate;
 use flate2::read::GzDecoder;
 use rusqlite::Connection;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use wxapp_portrait_exporter::archive::{Archive, Error, Row};
@@ -237,6 +237,11 @@ async fn a_new_day_is_shown_once_it_is_archived() {
     step(&mut app).await;
     let snapshot = archived.snapshot();
     assert!(snapshot.unstored > 0);
+    let status = archived.inside.get("/api/v1/status").await.1;
+    let status: Value = serde_json::from_str(&status).unwrap();
+    assert_eq!(status["apps"][0]["unstored"], snapshot.unstored);
+    let gaps = async || archived.inside.window_status(APP).await["archived"]["gaps"].clone();
+    assert_eq!(gaps().await, Value::Null, "they may not be lost");
     let last = |shown: &AppHistory| {
         let last = shown.history.days.last().unwrap().reference_date;
         assert_eq!(shown.newest.as_ref().unwrap().reference_date, last);
@@ -249,6 +254,7 @@ async fn a_new_day_is_shown_once_it_is_archived() {
     );
     lock.execute_batch("ROLLBACK").unwrap();
     step(&mut app).await;
+    assert_eq!(gaps().await, json!([]));
     assert_eq!(last(&*archived.get(OneDay, 30).await), "2026-11-22");
 }
 
