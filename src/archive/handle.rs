@@ -306,7 +306,10 @@ impl Archive {
         let jobs = jobs.ok_or(Error::Closed)?;
         let (reply, result) = oneshot::channel();
         let job: Job = Box::new(move |worker| {
-            // The caller may have been dropped.
+            if operation == Operation::Read && reply.is_closed() {
+                // The caller has stopped waiting, as the archive was slow.
+                return;
+            }
             let _ = reply.send(worker.run(operation, action));
         });
         jobs.send(job).await.map_err(|_| Error::Closed)?;

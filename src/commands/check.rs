@@ -69,7 +69,7 @@ pub(super) async fn run(flags: &cli::Check, context: ProcessContext) -> Result<(
     let findings = stream::iter(&apps).map(|app| Finding::of(client, app, now));
     let mut findings = pin!(findings.buffered(config.poll.concurrency));
     let mut totals = Totals::default();
-    for (index, app) in apps.iter().enumerate() {
+    for index in 0..all {
         let finding = tokio::select! {
             finding = findings.next() => finding,
             () = &mut shutdown => {
@@ -78,7 +78,7 @@ pub(super) async fn run(flags: &cli::Check, context: ProcessContext) -> Result<(
             }
         };
         let Some(finding) = finding else { break };
-        totals.add(&finding, app.windows[0], now);
+        totals.add(&finding, now);
         report.write(&report.row(&finding, index + 1 == all))?;
         report.progress.inc(1);
     }
@@ -106,6 +106,8 @@ struct Finding<'a> {
     reason: Option<Reason>,
     /// WeChat's error code for it.
     errcode: Option<i64>,
+    /// The window that was requested.
+    window: Window,
     reference_date: Option<NaiveDate>,
     users: Option<Users>,
     /// What to do, and where.
@@ -132,14 +134,14 @@ struct Totals {
 
 impl Totals {
     /// Adds a finding; its users only if they are those of yesterday.
-    fn add(&mut self, finding: &Finding<'_>, window: Window, now: DateTime<Utc>) {
+    fn add(&mut self, finding: &Finding<'_>, now: DateTime<Utc>) {
         self.all += 1;
         self.failed += usize::from(!finding.ok);
         if let Some(Users {
             new: Some(new),
             active: Some(active),
         }) = finding.users
-            && window == Window::OneDay
+            && finding.window == Window::OneDay
             && finding.reference_date == Some(calendar::yesterday(now))
         {
             self.with_users += 1;
@@ -159,11 +161,21 @@ impl Users {
     }
 }
 
+/// Returns the window that is requested of an app: 1d, as people read users of a day, or the first of others.
+fn requested(app: &App) -> Window {
+    let has_days = app.windows.contains(&Window::OneDay);
+    if has_days {
+        Window::OneDay
+    } else {
+        app.windows[0]
+    }
+}
+
 impl<'a> Finding<'a> {
     /// Requests yesterday, or the day before while yesterday is not computed.
     async fn of(client: &Client, app: &'a App, now: DateTime<Utc>) -> Self {
         let mut access = Access::new(app);
-        let window = app.windows[0];
+        let window = requested(app);
         let day = calendar::yesterday(now);
         let mut result = client.portrait(&mut access, window, day).await;
         if result.as_ref().is_err_and(Diagnosis::is_not_ready) {
@@ -191,6 +203,7 @@ impl<'a> Finding<'a> {
             },
             reason: error.map(|error| error.reason),
             errcode: error.and_then(|error| error.errcode),
+            window,
             reference_date: portrait.map(|portrait| portrait.reference_date),
             users: portrait.map(Users::of),
             problem: error.map(|error| error.message.clone()),
@@ -246,7 +259,10 @@ impl Report {
             Some("none yet") => self.language.pick("暂无数据", "none yet"),
             Some(failed) => self.language.pick("失败", failed),
         };
-        let day = finding.reference_date.map(|day| day.to_string());
+        let day = finding.reference_date.map(|day| match finding.window {
+            Window::OneDay => day.to_string(),
+            window => format!("{day} {window}"),
+        });
         let mut row = self.line([
             finding.appid,
             &finding.access,
@@ -302,7 +318,7 @@ impl Report {
             (token, 6),
             (answer, 8),
             (reason, 14),
-            (day, 10),
+            (day, 14),
         ];
         let mut line = String::new();
         for (cell, width) in left {

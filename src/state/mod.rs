@@ -10,6 +10,6 @@ mod summary;
 
 pub use registry::{Progress, Registry};
 pub use snapshot::{
-    AppSnapshot, Failure, Failures, PollOutcome, RecentPoll, RecentPolls, WindowSnapshot,
+    AppSnapshot, Arrival, Failure, Failures, PollOutcome, RecentPoll, RecentPolls, WindowSnapshot,
 };
 pub use summary::{CohortSummary, Comparison, RECENT_DAYS, Summary};

@@ -7,6 +7,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 
 use super::summary::{Comparison, Summary};
 use crate::archive::Coverage;
+use crate::calendar;
 use crate::portrait::{AppId, Repairs, Window};
 use crate::wechat::errcodes::Reason;
 
@@ -60,6 +61,21 @@ pub struct WindowSnapshot {
     pub revisions: u64,
     /// The archived days.
     pub coverage: Coverage,
+}
+
+/// Whether the figures of the newest day have arrived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arrival {
+    /// There never was a portrait.
+    Never,
+    /// The newest portrait is too old to be shown.
+    Stale,
+    /// An earlier day is shown, as there are no figures of yesterday yet.
+    Awaited,
+    /// The figures of yesterday may still change.
+    Provisional,
+    /// Two answers for yesterday agree.
+    Confirmed,
 }
 
 /// Why a poll did not return a portrait.
@@ -164,6 +180,19 @@ impl AppSnapshot {
                 window.coverage.bounds().is_some() || window.last_poll_success.is_some()
             })
     }
+
+    /// Returns first and last day of every stretch that is missing in the archive and that WeChat no longer
+    /// returns, the oldest first. `None` while that is not known: days that are yet to be read, or that wait for the
+    /// archive, are not lost.
+    #[must_use]
+    pub fn gaps(
+        &self,
+        window: &WindowSnapshot,
+        now: DateTime<Utc>,
+    ) -> Option<Vec<(NaiveDate, NaiveDate)>> {
+        let is_known = self.is_restored && self.unstored == 0;
+        is_known.then(|| window.coverage.gaps(calendar::oldest_queryable(now)))
+    }
 }
 
 impl WindowSnapshot {
@@ -184,6 +213,18 @@ impl WindowSnapshot {
             failures: Failures::default(),
             revisions: 0,
             coverage: Coverage::default(),
+        }
+    }
+
+    /// Returns whether the figures of yesterday, or the newest day that WeChat may have, have arrived.
+    #[must_use]
+    pub fn arrival(&self, now: DateTime<Utc>) -> Arrival {
+        match self.reference_date {
+            None => Arrival::Never,
+            Some(_) if !self.is_shown => Arrival::Stale,
+            Some(day) if day < calendar::newest_queryable(now) => Arrival::Awaited,
+            Some(_) if self.settled => Arrival::Confirmed,
+            Some(_) => Arrival::Provisional,
         }
     }
 }

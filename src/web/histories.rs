@@ -5,12 +5,14 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, Utc};
 use tokio::sync::{OnceCell, Semaphore};
+use tokio::time::timeout;
 
 use super::rendering::Rendering;
-use crate::archive::{Archive, Coverage, Error, Key, UnreadDay};
+use crate::archive::{Archive, Coverage, Error, Key, Operation, UnreadDay};
 use crate::calendar;
 use crate::history::History;
 use crate::portrait::{AppId, Portrait, Window};
@@ -23,6 +25,9 @@ const CAPACITY: u64 = 16_000;
 
 /// What the two portraits of a history take, in days.
 const PORTRAITS: u64 = 100;
+
+/// How long a page waits for the archive.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// What the page of an app shows of its archive.
 #[derive(Debug, Default)]
@@ -47,8 +52,11 @@ pub struct Histories {
 struct Entry {
     shown: Shown,
     basis: Basis,
-    history: Arc<OnceCell<Arc<AppHistory>>>,
+    history: Arc<Computed>,
 }
+
+/// A history once it is computed, or why it could not be.
+type Computed = OnceCell<Result<Arc<AppHistory>, Error>>;
 
 /// Which history it is.
 #[derive(Clone, PartialEq)]
@@ -90,7 +98,7 @@ impl Histories {
     ///
     /// # Errors
     ///
-    /// The archive can't be read now.
+    /// The archive can't be read now, or takes more than three seconds.
     pub async fn get(
         &self,
         archive: &Archive,
@@ -113,10 +121,14 @@ impl Histories {
             // Before anything is read, so that a change meanwhile is noticed the next time.
             archive_version: archive.version(),
         };
-        // Requests for the same history wait for the first of them.
+        // Requests for the same history wait for the first of them, and fail with it.
         let history = self.entry(shown, basis);
         let compute = || self.compute(archive, app, window, days);
-        history.get_or_try_init(compute).await.cloned()
+        let computed = history.get_or_init(compute).await.clone();
+        if computed.is_err() {
+            self.forget(&history);
+        }
+        computed
     }
 
     async fn compute(
@@ -132,18 +144,24 @@ impl Histories {
         };
         let range = [calendar::days_before(last, days.saturating_sub(1)), last];
         let (window, comparison) = (window.window, app.comparison.clone());
-        let archived = {
+        let read = async {
             // Only a bug closes it, and then there is no limit.
             let _turn = self.reading.acquire().await;
-            Archived::read(archive, &app.appid, window, range).await?
+            Archived::read(archive, &app.appid, window, range).await
         };
+        let read = timeout(PATIENCE, read).await;
+        let archived = read.map_err(|_| Error::Failed {
+            path: archive.path().to_owned(),
+            operation: Operation::Read,
+            problem: "it takes too long; if that lasts, check the disk".to_owned(),
+        })??;
         let compute = move || Arc::new(archived.history(window, range, &comparison));
         // Fails only while the program ends; a panic was logged by the hook.
         self.rendering.run(compute).await.ok_or(Error::Closed)
     }
 
     /// Returns the place of a history; an empty one if there is none that follows from the same.
-    fn entry(&self, shown: Shown, basis: Basis) -> Arc<OnceCell<Arc<AppHistory>>> {
+    fn entry(&self, shown: Shown, basis: Basis) -> Arc<Computed> {
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         let place = entries.iter().position(|entry| entry.shown == shown);
         let known = place.and_then(|place| entries.remove(place));
@@ -160,6 +178,12 @@ impl Histories {
             entries.pop_front();
         }
         history
+    }
+
+    /// Lets the next request compute a history again.
+    fn forget(&self, history: &Arc<Computed>) {
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.retain(|entry| !Arc::ptr_eq(&entry.history, history));
     }
 }
 

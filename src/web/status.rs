@@ -4,10 +4,11 @@ use chrono::{DateTime, NaiveDate, SecondsFormat, Utc};
 use serde::{Serialize, Serializer};
 
 use super::state::AppState;
-use crate::calendar::{self, DayKind};
-use crate::expectation::Bounds;
+use crate::calendar::DayKind;
+use crate::expectation::{Alert, Bounds, Drift};
 use crate::portrait::{Cohort, Window};
-use crate::state::{AppSnapshot, RecentPoll, Summary, WindowSnapshot};
+use crate::state::{AppSnapshot, Arrival, CohortSummary, RecentPoll, Summary, WindowSnapshot};
+use crate::wechat::errcodes::Reason;
 
 /// The state of everything.
 #[derive(Debug, Serialize)]
@@ -40,6 +41,8 @@ struct AppStatus {
     app: String,
     #[serde(serialize_with = "rfc3339")]
     next_poll: DateTime<Utc>,
+    /// How many answers wait for the archive.
+    unstored: usize,
     windows: Vec<WindowStatus>,
 }
 
@@ -50,14 +53,22 @@ struct WindowStatus {
     reference_date: Option<NaiveDate>,
     freshness: &'static str,
     settled: bool,
+    #[serde(flatten)]
+    polls: Polling,
+    archived: Archived,
+    #[serde(flatten)]
+    figures: Figures,
+}
+
+#[derive(Debug, Serialize)]
+struct Polling {
     #[serde(serialize_with = "rfc3339_or_null")]
     last_success: Option<DateTime<Utc>>,
     last_poll_success: Option<bool>,
+    /// Why the last one brought no portrait, as it is counted, and for people.
+    reason: Option<&'static str>,
     problem: Option<String>,
-    archived: Archived,
     recent_polls: Vec<PollStatus>,
-    #[serde(flatten)]
-    figures: Figures,
 }
 
 /// A poll of one day, see [`RecentPoll`].
@@ -78,6 +89,7 @@ struct Figures {
     expected: ByCohort<Option<Expected>>,
     /// How far the users are from the usual figure: -0.2 is 20% below.
     change_ratio: ByCohort<Option<f64>>,
+    drift: ByCohort<Option<DriftStatus>>,
     /// Those that the bundled rules raise, once the figures are settled.
     alerts: Vec<AlertStatus>,
 }
@@ -103,11 +115,25 @@ struct Expected {
     upper: f64,
 }
 
+/// See [`Drift`].
+#[derive(Debug, Serialize)]
+struct DriftStatus {
+    ratio: f64,
+    limit_ratio: f64,
+}
+
+/// An alert, with what a sentence about it needs.
 #[derive(Debug, Serialize)]
 struct AlertStatus {
     alert: &'static str,
     cohort: Cohort,
     platform: Option<String>,
+    /// Of the platform, or of the whole cohort.
+    users: Option<u64>,
+    usual: Option<f64>,
+    /// Of the platform in the cohort, if the alert is about that.
+    share: Option<f64>,
+    usual_share: Option<f64>,
 }
 
 /// The archived days, all as reference dates.
@@ -116,8 +142,8 @@ struct Archived {
     days: u64,
     first_day: Option<NaiveDate>,
     last_day: Option<NaiveDate>,
-    /// Days that are lost, the newest first.
-    gaps: Vec<Gap>,
+    /// Days that are lost, the newest first; `None` while that is not known.
+    gaps: Option<Vec<Gap>>,
     /// How often figures of these days changed.
     revisions: u64,
 }
@@ -156,52 +182,62 @@ impl AppStatus {
             appid: app.appid.to_string(),
             app: app.name.clone(),
             next_poll: app.next_poll_at,
+            unstored: app.unstored,
             windows: app
                 .windows
                 .iter()
-                .map(|window| WindowStatus::new(window, app.unstored == 0, now))
+                .map(|window| WindowStatus::new(app, window, now))
                 .collect(),
         }
     }
 }
 
 impl WindowStatus {
-    fn new(window: &WindowSnapshot, is_all_archived: bool, now: DateTime<Utc>) -> Self {
-        let freshness = match window.reference_date {
-            None => "none yet",
-            Some(_) if !window.is_shown => "stale",
-            Some(day) if day >= calendar::newest_queryable(now) => "fresh",
-            Some(_) => "waiting",
-        };
-        let bounds = window.coverage.bounds();
-        // Days that wait for the archive are not lost.
-        let gaps = is_all_archived.then(|| window.coverage.gaps(calendar::oldest_queryable(now)));
-        let gaps = gaps.unwrap_or_default().into_iter().rev();
+    fn new(app: &AppSnapshot, window: &WindowSnapshot, now: DateTime<Utc>) -> Self {
         Self {
             window: window.window,
             reference_date: window.reference_date,
-            freshness,
+            freshness: match window.arrival(now) {
+                Arrival::Never => "none yet",
+                Arrival::Stale => "stale",
+                Arrival::Awaited => "waiting",
+                Arrival::Provisional | Arrival::Confirmed => "fresh",
+            },
             settled: window.settled,
+            polls: Polling::from(window),
+            archived: Archived::new(app, window, now),
+            figures: Figures::new(window),
+        }
+    }
+}
+
+impl From<&WindowSnapshot> for Polling {
+    fn from(window: &WindowSnapshot) -> Self {
+        let failure = window.last_failure.as_ref();
+        Self {
             last_success: window.last_success_at,
             last_poll_success: window.last_poll_success,
-            problem: window
-                .last_failure
-                .as_ref()
-                .map(|failure| failure.problem.clone()),
-            archived: Archived {
-                days: window.coverage.days(),
-                first_day: bounds.map(|(first, _)| first),
-                last_day: bounds.map(|(_, last)| last),
-                gaps: gaps
-                    .map(|(first_day, last_day)| Gap {
-                        first_day,
-                        last_day,
-                    })
-                    .collect(),
-                revisions: window.coverage.revisions,
-            },
+            reason: failure.map(|failure| Reason::as_str(failure.reason)),
+            problem: failure.map(|failure| failure.problem.clone()),
             recent_polls: window.recent_polls.iter().map(PollStatus::from).collect(),
-            figures: Figures::new(window),
+        }
+    }
+}
+
+impl Archived {
+    fn new(app: &AppSnapshot, window: &WindowSnapshot, now: DateTime<Utc>) -> Self {
+        let bounds = window.coverage.bounds();
+        let gap = |(first_day, last_day)| Gap {
+            first_day,
+            last_day,
+        };
+        let gaps = app.gaps(window, now);
+        Self {
+            days: window.coverage.days(),
+            first_day: bounds.map(|(first, _)| first),
+            last_day: bounds.map(|(_, last)| last),
+            gaps: gaps.map(|gaps| gaps.into_iter().rev().map(gap).collect()),
+            revisions: window.coverage.revisions,
         }
     }
 }
@@ -223,11 +259,8 @@ impl Figures {
         let cohorts = daily.into_iter().flat_map(Summary::cohorts);
         let alerts = cohorts.flat_map(|(cohort, of_cohort)| {
             let alerts = of_cohort.expected.alerts(&of_cohort.platforms);
-            alerts.into_iter().map(move |alert| AlertStatus {
-                alert: alert.name(cohort),
-                cohort,
-                platform: alert.platform().map(str::to_owned),
-            })
+            let alerts = alerts.into_iter();
+            alerts.map(move |alert| AlertStatus::new(cohort, of_cohort, alert))
         });
         let of = |cohort| summary.map(|summary| &summary.cohorts[cohort as usize]);
         let users = |cohort| of(cohort)?.users;
@@ -241,10 +274,58 @@ impl Figures {
             expected: ByCohort::new(|cohort| bounds(cohort).map(Expected::from)),
             change_ratio: ByCohort::new(|cohort| {
                 let ratio = bounds(cohort)?.change_ratio(users(cohort)?)?;
-                Some((ratio * 10_000.0).round() / 10_000.0)
+                Some(four_decimals(ratio))
             }),
+            drift: ByCohort::new(|cohort| of(cohort)?.expected.drift.map(DriftStatus::from)),
             alerts: alerts.collect(),
         }
+    }
+}
+
+impl AlertStatus {
+    fn new(cohort: Cohort, of_cohort: &CohortSummary, alert: Alert<'_>) -> Self {
+        let expected = &of_cohort.expected;
+        let (mut users, mut bounds) = (of_cohort.users, expected.users);
+        let (mut share, mut usual_share) = (None, None);
+        if let Some(name) = alert.platform() {
+            let mut platforms = expected.platforms.iter();
+            let platform = platforms.find(|platform| platform.name == name);
+            let total = users;
+            users = of_cohort.platforms.users_of(name);
+            bounds = platform.and_then(|platform| platform.users);
+            if let Alert::PlatformShareShift(_) = alert {
+                share = total.zip(users).map(|(total, users)| ratio(users, total));
+                usual_share = platform.and_then(|platform| platform.share);
+            }
+        }
+        Self {
+            alert: alert.name(cohort),
+            cohort,
+            platform: alert.platform().map(str::to_owned),
+            users,
+            usual: bounds.map(|bounds| bounds.usual),
+            share: share.map(four_decimals),
+            usual_share: usual_share.map(|bounds| four_decimals(bounds.usual)),
+        }
+    }
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a share of users needs no more than 52 bits"
+)]
+fn ratio(part: u64, whole: u64) -> f64 {
+    part as f64 / whole as f64
+}
+
+fn four_decimals(ratio: f64) -> f64 {
+    (ratio * 10_000.0).round() / 10_000.0
+}
+
+impl From<Drift> for DriftStatus {
+    fn from(drift: Drift) -> Self {
+        let Drift { ratio, limit_ratio } = drift;
+        Self { ratio, limit_ratio }
     }
 }
 

@@ -123,8 +123,9 @@ fn cases() -> Vec<Case> {
         Case::new(json!({"token_endpoint": "token"}), "cgi-bin/token"),
         Case {
             shown: Some((Window::SevenDays, 0)),
-            ..Case::new(json!({"windows": ["7d", "1d"]}), "stable_token")
+            ..Case::new(json!({"windows": ["7d", "30d"]}), "stable_token")
         },
+        Case::new(json!({"windows": ["7d", "1d"]}), "stable_token"),
         Case {
             fault: "empty*1",
             shown: Some((Window::OneDay, 1)),
@@ -314,7 +315,10 @@ async fn a_table_shows_the_result_and_the_advice_for_every_app() {
             let app = name(index);
             let portrait = case.shown.map(|portrait| sums(&wechat, &app, portrait));
             let row = lines.next().unwrap();
-            let day = portrait.map_or("-".to_owned(), |(day, _)| day.to_string());
+            let day = portrait.map_or("-".to_owned(), |(day, _)| match case.shown {
+                Some((window, _)) if window != Window::OneDay => format!("{day} {window}"),
+                _ => day.to_string(),
+            });
             let left = [
                 &app,
                 case.access,
@@ -456,11 +460,14 @@ async fn the_json_output_is_a_list_with_all_fields() {
                 "answer": case.answer,
                 "reason": case.reason,
                 "errcode": case.errcode,
+                "window": found["window"],
                 "reference_date": portrait.map(|(day, _)| day.to_string()),
                 "users": users.map(|[new, active]| json!({"new": new, "active": active})),
                 "problem": null,
             });
             assert_eq!(found, expected);
+            let window = case.shown.map(|(window, _)| window);
+            assert_eq!(found["window"], json!(window.unwrap_or(Window::OneDay)));
         }
     })
     .await;

@@ -3,14 +3,15 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io::Read as _;
 use std::sync::Arc;
+use std::time::Instant;
 
 use chrono::NaiveDate;
 use flate2::read::GzDecoder;
 use rusqlite::Connection;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use wxapp_portrait_exporter::archive::{Error, Row};
+use wxapp_portrait_exporter::archive::{Archive, Error, Row};
 use wxapp_portrait_exporter::calendar;
 use wxapp_portrait_exporter::portrait::Window::{OneDay, SevenDays};
 use wxapp_portrait_exporter::portrait::{Cohort, Dimension, Portrait, Window};
@@ -236,6 +237,11 @@ async fn a_new_day_is_shown_once_it_is_archived() {
     step(&mut app).await;
     let snapshot = archived.snapshot();
     assert!(snapshot.unstored > 0);
+    let status = archived.inside.get("/api/v1/status").await.1;
+    let status: Value = serde_json::from_str(&status).unwrap();
+    assert_eq!(status["apps"][0]["unstored"], snapshot.unstored);
+    let gaps = async || archived.inside.window_status(APP).await["archived"]["gaps"].clone();
+    assert_eq!(gaps().await, Value::Null, "they may not be lost");
     let last = |shown: &AppHistory| {
         let last = shown.history.days.last().unwrap().reference_date;
         assert_eq!(shown.newest.as_ref().unwrap().reference_date, last);
@@ -248,6 +254,7 @@ async fn a_new_day_is_shown_once_it_is_archived() {
     );
     lock.execute_batch("ROLLBACK").unwrap();
     step(&mut app).await;
+    assert_eq!(gaps().await, json!([]));
     assert_eq!(last(&*archived.get(OneDay, 30).await), "2026-11-22");
 }
 
@@ -285,6 +292,38 @@ async fn an_archive_that_fails_is_reported_and_read_again_later() {
         .unwrap();
     let shown = archived.get(OneDay, 30).await;
     assert!(shown.newest.is_some());
+}
+
+#[tokio::test]
+async fn pages_do_not_wait_long_for_a_slow_archive() {
+    let archived = Archived::days(9, |_| true).await;
+    let app = archived.snapshot();
+    let directory = tempfile::tempdir().unwrap();
+    // Its thread stops at the first failure until the test lets it continue.
+    let (stop, stopped) = std::sync::mpsc::channel::<()>();
+    let clock = Arc::new(archived.hand.clock());
+    let observe = move |_| _ = stopped.recv();
+    let archive = Archive::open(directory.path(), clock, observe).unwrap();
+    let broken = Connection::open(archive.path()).unwrap();
+    let rename = |from: &str, to: &str| {
+        let sql = format!("ALTER TABLE {from} RENAME TO {to}");
+        broken.execute_batch(&sql).unwrap();
+    };
+    rename("portraits", "hidden");
+    let histories = Histories::default();
+    let get = |days| histories.get(&archive, &app, &app.windows[0], days);
+
+    let start = Instant::now();
+    let requests = (0..80).map(|number| get(30 + number % 8));
+    for shown in futures_util::future::join_all(requests).await {
+        let error = shown.unwrap_err().to_string();
+        assert!(error.contains("it takes too long"), "{error}");
+    }
+    // The eight histories would take 24 seconds one after the other, and the ten requests for each 30.
+    assert!(start.elapsed().as_secs() < 20, "{:?}", start.elapsed());
+    drop(stop);
+    rename("hidden", "portraits");
+    assert!(get(30).await.is_ok());
 }
 
 #[tokio::test]

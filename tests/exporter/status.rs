@@ -154,6 +154,9 @@ fn the_schema_lists_every_outcome_and_every_kind_of_day() {
     let kinds = &window["reference_day"]["oneOf"][1]["properties"]["kind"]["enum"];
     assert_eq!(*kinds, json!(DayKind::ALL));
     assert_eq!(window["window"]["enum"], json!(Window::ALL));
+    let reasons = Reason::ALL.map(|reason| json!(reason.as_str()));
+    let reasons: Vec<_> = reasons.into_iter().chain([Value::Null]).collect();
+    assert_eq!(window["reason"]["enum"], json!(reasons));
 }
 
 #[tokio::test]
@@ -183,6 +186,14 @@ async fn the_figures_are_those_of_the_page_for_prometheus() {
                         let expected = page.value("wxapp_portrait_expected_cohort_users", &labels);
                         let expected = expected.filter(|_| is_daily);
                         assert_eq!(bounds[bound].as_f64(), expected, "{bound} {window}");
+                    }
+                    for (key, name) in [
+                        ("ratio", "wxapp_portrait_drift_ratio"),
+                        ("limit_ratio", "wxapp_portrait_drift_limit_ratio"),
+                    ] {
+                        let drift = page.value(name, &labels).filter(|_| is_daily);
+                        assert_eq!(window["drift"][cohort][key].as_f64(), drift);
+                        assert_eq!(drift.is_some(), is_daily && has_history);
                     }
                     let change = window["change_ratio"][cohort].as_f64();
                     assert_eq!(change.is_some(), bounds.is_object());
@@ -218,6 +229,33 @@ async fn the_figures_are_those_of_the_page_for_prometheus() {
         });
         for alert in of_platforms {
             assert!(alert["platform"].is_string(), "{alert}");
+        }
+        for alert in alerts {
+            let label = |name: &str| alert[name].as_str().unwrap();
+            let mut labels = vec![("appid", APP), ("cohort", label("cohort"))];
+            let (users, usual) = match alert["platform"].as_str() {
+                Some(name) => {
+                    labels.push(("name", name));
+                    (
+                        "wxapp_portrait_users",
+                        "wxapp_portrait_expected_platform_users",
+                    )
+                }
+                None => (
+                    "wxapp_portrait_cohort_users",
+                    "wxapp_portrait_expected_cohort_users",
+                ),
+            };
+            let usual = page.value(usual, &[&labels[..], &[("bound", "usual")]].concat());
+            assert_eq!(alert["usual"].as_f64(), usual, "{alert}");
+            labels.push(("window", "1d"));
+            if users == "wxapp_portrait_users" {
+                labels.push(("dimension", "platform"));
+            }
+            assert_eq!(alert["users"].as_f64(), page.value(users, &labels));
+            let is_of_share = alert["alert"] == "WxappPortraitPlatformShareShift";
+            assert_eq!(alert["share"].is_number(), is_of_share, "{alert}");
+            assert_eq!(alert["usual_share"].is_number(), is_of_share, "{alert}");
         }
     })
     .await;
