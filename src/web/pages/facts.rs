@@ -5,11 +5,10 @@ use std::cmp::Reverse;
 
 use chrono::{DateTime, NaiveDate, Utc};
 
-use crate::calendar;
 use crate::chart::Swing;
 use crate::expectation::{Alert, Bound, Bounds};
 use crate::portrait::{Cohort, Window};
-use crate::state::{AppSnapshot, CohortSummary, Failure, Summary, WindowSnapshot};
+use crate::state::{AppSnapshot, Arrival, CohortSummary, Failure, Summary, WindowSnapshot};
 use crate::wechat::errcodes::Reason;
 
 /// An app as its row and its page show it.
@@ -23,21 +22,6 @@ pub(super) struct Facts<'a> {
     pub(super) alerts: Vec<(Cohort, Alert<'a>)>,
     /// Why polls fail, each once, of whatever windows.
     pub(super) failures: Vec<&'a Failure>,
-}
-
-/// Whether the figures of the newest day have arrived.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Arrival {
-    /// There never was a portrait.
-    Never,
-    /// The newest portrait is too old to be shown.
-    Stale,
-    /// An earlier day is shown, as there are no figures of yesterday yet.
-    Awaited,
-    /// The figures of yesterday may still change.
-    Provisional,
-    /// Two answers agree.
-    Confirmed,
 }
 
 /// The users of a cohort, and what is usual.
@@ -55,7 +39,7 @@ impl<'a> Facts<'a> {
         let mut facts = Self {
             app,
             window,
-            arrival: window.map_or(Arrival::Never, |window| Arrival::of(window, now)),
+            arrival: window.map_or(Arrival::Never, |window| window.arrival(now)),
             alerts: Vec::new(),
             failures: Vec::new(),
         };
@@ -147,29 +131,6 @@ impl<'a> Facts<'a> {
     }
 }
 
-impl Arrival {
-    pub(super) fn of(window: &WindowSnapshot, now: DateTime<Utc>) -> Self {
-        match window.reference_date {
-            None => Self::Never,
-            Some(_) if !window.is_shown => Self::Stale,
-            Some(day) if day < calendar::newest_queryable(now) => Self::Awaited,
-            Some(_) if window.settled => Self::Confirmed,
-            Some(_) => Self::Provisional,
-        }
-    }
-
-    /// Returns its class in the style sheet.
-    pub(super) fn class(self) -> &'static str {
-        match self {
-            Self::Never => "never",
-            Self::Stale => "stale",
-            Self::Awaited => "awaited",
-            Self::Provisional => "provisional",
-            Self::Confirmed => "confirmed",
-        }
-    }
-}
-
 impl Figure {
     pub(super) fn of(cohort: &CohortSummary) -> Self {
         Self {
@@ -215,6 +176,17 @@ pub(super) fn arrow(swing: Option<Swing>) -> &'static str {
         Some(Swing::Up) => "▲",
         Some(Swing::Down) => "▼",
         None => "",
+    }
+}
+
+/// Returns the class of an arrival in the style sheet.
+pub(super) fn arrival_class(arrival: Arrival) -> &'static str {
+    match arrival {
+        Arrival::Never => "never",
+        Arrival::Stale => "stale",
+        Arrival::Awaited => "awaited",
+        Arrival::Provisional => "provisional",
+        Arrival::Confirmed => "confirmed",
     }
 }
 

@@ -8,13 +8,14 @@ use axum::extract::{Query, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
 
-use super::facts::{self, Arrival, Facts, Figure, float};
+use super::facts::{self, Facts, Figure, float};
 use super::frame::{self, Choice, Frame, parameter, query};
 use super::sentences::{self, Trouble};
 use super::totals::Totals;
 use crate::chart::Sparkline;
 use crate::language::{self, Language};
 use crate::portrait::{Cohort, Window, string_enum};
+use crate::state::Arrival;
 use crate::web::state::AppState;
 
 /// How many apps are on a page.
@@ -335,7 +336,7 @@ impl Row {
             more_changes: facts.alerts.len().saturating_sub(MOST_ALERTS),
             has_alerts,
             arrival: sentences::arrival(language, facts.arrival),
-            arrival_class: facts.arrival.class(),
+            arrival_class: facts::arrival_class(facts.arrival),
             window: facts
                 .window
                 .map(|window| window.window)

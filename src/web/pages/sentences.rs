@@ -1,11 +1,11 @@
 //! Sentences for people: what is unusual, whether figures have arrived, why polls fail.
 
-use super::facts::{Arrival, Facts, float};
+use super::facts::{Facts, float};
 use crate::calendar::DayKind;
 use crate::expectation::Alert;
 use crate::language::{self, Language};
 use crate::portrait::{Cohort, Dimension, OTHER_NAME, UNKNOWN_NAME, Window};
-use crate::state::PollOutcome;
+use crate::state::{Arrival, PollOutcome};
 use crate::wechat::errcodes::Reason;
 
 pub(super) fn cohort(language: Language, cohort: Cohort) -> &'static str {

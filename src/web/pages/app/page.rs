@@ -17,7 +17,7 @@ use crate::language::{self, Language};
 use crate::portrait::{Cohort, Dimension, Window};
 use crate::state::{AppSnapshot, WindowSnapshot};
 use crate::web::histories::AppHistory;
-use crate::web::pages::facts::{self, Arrival, Facts, Figure};
+use crate::web::pages::facts::{self, Facts, Figure};
 use crate::web::pages::frame::{self, Choice, Frame, parameter, query};
 use crate::web::pages::sentences::{self, Trouble};
 use crate::web::state::AppState;
@@ -144,7 +144,7 @@ impl AppPage {
                 .map(|cohort| Headline::new(language, window, known, cohort))
                 .into(),
         };
-        let arrival = Arrival::of(window, frame.now);
+        let arrival = window.arrival(frame.now);
         let alerts = facts.alerts.iter();
         let link = |window: Window| link(window, days, frame.chosen);
         let rows = app.windows.iter().map(|row| WindowRow {
@@ -160,13 +160,13 @@ impl AppPage {
                 let summary = row.summary.as_ref();
                 sentences::users(summary.and_then(|summary| summary.cohorts[cohort as usize].users))
             }),
-            arrival: sentences::arrival(language, Arrival::of(row, frame.now)),
+            arrival: sentences::arrival(language, row.arrival(frame.now)),
         });
         Self {
             appid: app.appid.to_string(),
             name: app.name.clone(),
             arrival: sentences::arrival(language, arrival),
-            arrival_class: arrival.class(),
+            arrival_class: facts::arrival_class(arrival),
             next_poll: if app.next_poll_at <= frame.now {
                 language.pick("即将开始", "due now").to_owned()
             } else {

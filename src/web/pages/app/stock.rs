@@ -2,7 +2,6 @@
 
 use chrono::NaiveDate;
 
-use crate::calendar;
 use crate::state::{AppSnapshot, WindowSnapshot};
 use crate::web::pages::frame::Frame;
 use crate::web::pages::sentences;
@@ -42,8 +41,7 @@ impl Stock {
             }
         };
         // Days that wait for the archive are not lost.
-        let is_known = app.unstored == 0 && app.is_restored;
-        let gaps = is_known.then(|| coverage.gaps(calendar::oldest_queryable(frame.now)));
+        let gaps = app.gaps(window, frame.now);
         let more_gaps = gaps.as_ref().map_or(0, Vec::len).saturating_sub(MOST_GAPS);
         let gaps = gaps.map(|gaps| gaps.into_iter().rev().take(MOST_GAPS).map(range).collect());
         let polls = window.recent_polls.iter().map(|poll| PollRow {
