@@ -356,7 +356,12 @@ impl Year {
         let expected = self.life.expected();
         assert_eq!(self.life.series().await, expected, "seed {seed}, {at}");
         let archived = self.life.archived().await;
-        assert_eq!(archived["gaps"], json!([]), "seed {seed}, {at}");
+        // Unknown while answers wait for the archive.
+        let gaps = &archived["gaps"];
+        assert!(
+            gaps.is_null() || *gaps == json!([]),
+            "seed {seed}, {at}: {gaps}"
+        );
     }
 
     /// Causes a failure, and lets it pass.

@@ -266,7 +266,7 @@ async fn requests_for_one_history_compute_it_once_and_few_are_kept() {
     assert!(shown.iter().all(|one| Arc::ptr_eq(one, &shown[0])));
     // The one that is in use stays, and the one that was not for longest goes.
     let unused = archived.get(OneDay, 29).await;
-    for days in 31..=61 {
+    for days in 2_001..=2_008 {
         archived.get(OneDay, days).await;
         assert!(Arc::ptr_eq(&shown[0], &archived.get(OneDay, 30).await));
     }
@@ -470,7 +470,6 @@ async fn requests_for_other_files_get_a_text() {
         (".csv", 404, unknown),
         ("%22%0a.csv", 404, unknown),
         ("%ff.csv", 400, ""),
-        ("wx0123456789abcdef.CSV", 404, unknown),
         ("wx0123456789abcdef.csv/", 404, "see / for the endpoints"),
         (
             "wx0123456789abcdef.csv?days=0",
