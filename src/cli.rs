@@ -480,7 +480,7 @@ fn parse_telemetry_path(text: &str) -> Result<String, String> {
     if !is_path(text) {
         Err("expected a path such as /metrics".to_owned())
     } else if web::is_reserved(text) {
-        Err("this path is reserved".to_owned())
+        Err("other pages have this path: choose another, such as /metrics".to_owned())
     } else {
         Ok(text.to_owned())
     }

@@ -19,6 +19,7 @@ use crate::config::access::AccessMethod;
 use crate::config::{self, App, MissingHolidays};
 use crate::language::{self, Language};
 use crate::portrait::{Cohort, Dimension, Portrait, Window};
+use crate::wechat::chinese;
 use crate::wechat::errcodes::Reason;
 use crate::wechat::{self, Access, Client, Diagnosis, Endpoint, Settings};
 
@@ -275,7 +276,17 @@ impl Report {
             finding.app,
         ]);
         if let Some(problem) = &finding.problem {
-            let _ = writeln!(row, "  {problem}");
+            let chinese = finding
+                .reason
+                .map(|reason| chinese::advice(reason, problem));
+            match chinese.filter(|_| self.language == Language::Chinese) {
+                Some(chinese) => {
+                    let _ = writeln!(row, "  {chinese}\n  {problem}");
+                }
+                None => {
+                    let _ = writeln!(row, "  {problem}");
+                }
+            }
         }
         row
     }

@@ -62,7 +62,7 @@ pub async fn run(flags: &cli::Demo, context: ProcessContext) -> Result<(), Error
     let history = history(&simulator, yesterday, clock());
     Store::of_guest(storage_path, Arc::clone(&clock)).upsert(&history)?;
     let swing =
-        [calendar::days_before(yesterday, 1), yesterday].map(|day| iphones(&simulator, day));
+        [calendar::days_before(yesterday, 7), yesterday].map(|day| iphones(&simulator, day));
 
     let ending = CancellationToken::new();
     tokio::spawn(simulator::run(
@@ -87,15 +87,15 @@ pub async fn run(flags: &cli::Demo, context: ProcessContext) -> Result<(), Error
     result
 }
 
-/// Returns what a newcomer is shown; `swing` is how many people used the swinging app on an iPhone on the day
+/// Returns what a newcomer is shown; `swing` is how many people used the swinging app on an iPhone a week
 /// before yesterday, and yesterday.
 fn welcome(language: Language, url: &str, telemetry: &str, swing: [u64; 2]) -> String {
     let (_, app, _) = APPS[1];
     let [before, after] = swing.map(language::number);
     let swing = language.pick(
-        format!("昨日“{app}”的 iPhone 活跃用户大幅减少：{after} 人，前一日 {before} 人。"),
+        format!("昨日“{app}”的 iPhone 活跃用户大幅减少：{after} 人，上周同日 {before} 人。"),
         format!(
-            "Yesterday {app} lost most of its iPhone users: {after} were active, after {before} the day before."
+            "Yesterday {app} lost most of its iPhone users: {after} were active, {before} a week before."
         ),
     );
     let [title, commands, end] = language.pick(

@@ -8,7 +8,7 @@
 //!
 //! - `client` requests a portrait, with a token from [`Access`] if one is needed; `tokens` requests one.
 //! - `transport` sends what `requests` writes; [`errcodes`] lists the codes, `diagnosis` decides what a
-//!   failure means, and `redact` removes secrets from it.
+//!   failure means, [`chinese`] says that in Chinese, and `redact` removes secrets from it.
 //! - [`decode`] reads answers: `sanitise` makes them JSON, `envelope` removes their envelopes,
 //!   `figures` reads the lists. [`encode()`] writes figures back.
 //!
@@ -16,6 +16,7 @@
 //! token leaves it.
 
 mod access;
+pub mod chinese;
 mod client;
 pub mod decode;
 mod diagnosis;

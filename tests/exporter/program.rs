@@ -7,6 +7,7 @@ use axum::Router;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpSocket};
+use wxapp_portrait_exporter::language;
 use wxapp_portrait_exporter::simulator::secret_of;
 
 use crate::harness::{
@@ -238,7 +239,7 @@ async fn the_demo_needs_nothing_and_leaves_nothing() {
             let page = format!("  {}{path}\n", exporter.url);
             assert!(said.contains(&page), "{page}: {said}");
         }
-        let after = format!("{users} were active, after ");
+        let after = format!("{} were active, ", language::rounded(users));
         assert!(said.contains(&after), "{after}: {said}");
         let lines = said.lines();
         let commands = lines.filter_map(|line| Some(line.split_once("  curl ")?.1));

@@ -83,6 +83,19 @@ impl<'a> Facts<'a> {
             .is_some_and(|window| window.window == Window::OneDay)
     }
 
+    /// Returns `true` if the users of platforms are unusual, and those of the whole app are not.
+    pub(super) fn is_of_platforms(&self) -> bool {
+        let mut alerts = self.alerts.iter();
+        let is_of_all = |alert| matches!(alert, Alert::UsersSwing | Alert::UsersDrift);
+        !self.alerts.is_empty() && !alerts.any(|(_, alert)| is_of_all(*alert))
+    }
+
+    /// Returns `true` if no window was polled yet.
+    pub(super) fn is_unpolled(&self) -> bool {
+        let mut windows = self.app.windows.iter();
+        windows.all(|window| window.last_poll_success.is_none())
+    }
+
     /// Returns `true` if there are no figures since WeChat returns empty portraits.
     pub(super) fn has_no_users(&self) -> bool {
         let failure = self.window.and_then(|window| window.last_failure.as_ref());

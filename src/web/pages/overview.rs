@@ -7,11 +7,13 @@ use askama::Template;
 use axum::extract::{Query, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
+use chrono::NaiveDate;
 
 use super::facts::{self, Facts, Figure, float};
 use super::frame::{self, Choice, Frame, parameter, query};
 use super::sentences::{self, Trouble};
 use super::totals::Totals;
+use crate::calendar;
 use crate::chart::Sparkline;
 use crate::language::{self, Language};
 use crate::portrait::{Cohort, Window, string_enum};
@@ -264,6 +266,17 @@ impl Overview {
         })
     }
 
+    /// Returns `true` if not all apps are listed.
+    fn is_selection(&self) -> bool {
+        let Selection { search, filter, .. } = &self.selection;
+        !search.is_empty() || *filter != Filter::All
+    }
+
+    /// Returns the newest day of which there may be figures.
+    fn expected_day(&self) -> NaiveDate {
+        calendar::newest_queryable(self.frame.now)
+    }
+
     fn day(&self) -> String {
         let day = self.totals.day;
         day.map_or_else(String::new, |day| self.frame.language.day(day))
@@ -313,6 +326,7 @@ impl Row {
             .map(|alert| sentences::alert(language, facts, *alert))
             .collect();
         let has_alerts = !changes.is_empty();
+        let is_unpolled = facts.arrival == Arrival::Never && facts.is_unpolled();
         if let Some((cohort, name, users, usual)) = facts.largest_change().filter(|_| !has_alerts) {
             let what = format!(
                 "{} {}",
@@ -335,8 +349,16 @@ impl Row {
             changes,
             more_changes: facts.alerts.len().saturating_sub(MOST_ALERTS),
             has_alerts,
-            arrival: sentences::arrival(language, facts.arrival),
-            arrival_class: facts::arrival_class(facts.arrival),
+            arrival: if is_unpolled {
+                language.pick("尚未拉取", "not polled yet")
+            } else {
+                sentences::arrival(language, facts.arrival)
+            },
+            arrival_class: if is_unpolled {
+                "quiet"
+            } else {
+                facts::arrival_class(facts.arrival)
+            },
             window: facts
                 .window
                 .map(|window| window.window)

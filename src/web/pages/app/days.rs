@@ -47,9 +47,15 @@ impl CohortDays {
         history: &History,
         cohort: Cohort,
     ) -> Self {
-        let newest = history.days.last().map(|day| day.reference_date);
+        let shown = since_first(history);
+        let newest = shown.last().map(|day| day.reference_date);
+        // The first days of an app have such wide bounds that its figures would be hard to see.
+        let users = shown
+            .iter()
+            .filter_map(|day| day.cohorts[cohort as usize].users);
+        let highest = 1.5 * float(users.max().unwrap_or_default());
         let mut rows = Vec::new();
-        let days = history.days.iter().map(|day| {
+        let days = shown.iter().map(|day| {
             let of_cohort = &day.cohorts[cohort as usize];
             let swing = of_cohort.swing().and_then(facts::direction);
             let row = DayRow::new(language, day, of_cohort);
@@ -61,7 +67,7 @@ impl CohortDays {
                 expected: of_cohort.expected.map(|bounds| Expected {
                     lower: bounds.lower,
                     usual: bounds.usual,
-                    upper: bounds.upper,
+                    upper: bounds.upper.min(highest.max(bounds.usual)),
                 }),
                 shade: match day.kind {
                     DayKind::Weekend => Shade::Weekend,
@@ -99,6 +105,12 @@ impl CohortDays {
         rows.reverse();
         Self { title, chart, rows }
     }
+}
+
+/// Returns the days from the first archived one on.
+fn since_first(history: &History) -> &[history::Day] {
+    let first = history.days.iter().position(|day| day.state.is_some());
+    first.map_or(&[], |first| &history.days[first..])
 }
 
 /// Returns the label of a day on an axis of so many days.
@@ -179,7 +191,7 @@ impl Shares {
             return None;
         }
         let mut rows = Vec::new();
-        let days = history.days.iter().map(|day| {
+        let days = since_first(history).iter().map(|day| {
             let platforms = platforms(day);
             let mut values: Vec<f64> = kept
                 .iter()

@@ -39,6 +39,8 @@ struct AppPage {
     arrival_class: &'static str,
     next_poll: String,
     alerts: Vec<String>,
+    /// Whether they are about platforms and not about all users.
+    is_of_platforms: bool,
     trouble: Option<Trouble>,
     /// Whether WeChat returns portraits without users.
     has_no_users: bool,
@@ -175,6 +177,7 @@ impl AppPage {
             alerts: alerts
                 .map(|alert| sentences::alert(language, &facts, *alert))
                 .collect(),
+            is_of_platforms: facts.is_of_platforms(),
             trouble: Trouble::of(&facts, language),
             has_no_users: facts.has_no_users(),
             is_restored: app.is_restored,
@@ -254,10 +257,7 @@ impl Headline {
                     .pick("节假日不与往常比较", "holidays are not compared")
                     .to_owned(),
                 None => language
-                    .pick(
-                        "历史天数不足，暂无往常值",
-                        "too few days to know what is usual",
-                    )
+                    .pick("历史天数不足，暂无往常值", "not enough history yet")
                     .to_owned(),
             });
         }

@@ -20,7 +20,7 @@ pub(super) fn queries(
     )];
     if window == Window::OneDay {
         queries.push((
-            language.pick("往常值与正常区间", "What is usual, and its bounds"),
+            language.pick("往常值与正常区间", "Expected users and their bounds"),
             format!("wxapp_portrait_expected_cohort_users{{{of_app}}}"),
         ));
     }
