@@ -512,7 +512,7 @@ async fn an_invalid_configuration_is_refused_with_its_reason_and_changes_nothing
             Some(text.trim_end())
         );
         let (_, html) = exporter.get("/").await;
-        assert!(html.contains("could not be reloaded"), "{html}");
+        assert!(html.contains("Reload failed"), "{html}");
         assert_eq!(
             last_reload(&exporter).await.map(|value| value.to_string()),
             ["0".to_owned(), at.to_string()]
