@@ -43,3 +43,4 @@ pub use bounds::{Bound, Bounds};
 pub use comparison::{CohortExpectation, PlatformExpectation, expect, expect_users};
 pub use days::{HISTORY_DAYS, Kinds};
 pub use drift::Drift;
+pub use statistics::float;

@@ -46,11 +46,12 @@ pub(super) fn trimmed_mean(values: &[f64]) -> Option<f64> {
     (!rest.is_empty()).then(|| rest.iter().sum::<f64>() / count)
 }
 
-/// Returns users as a number that can be compared with what is expected.
+/// Returns users as a number that can be compared with what is expected, or divided.
 #[expect(
     clippy::cast_precision_loss,
     reason = "there are fewer than 2^53 users"
 )]
-pub(super) fn float(users: u64) -> f64 {
+#[must_use]
+pub fn float(users: u64) -> f64 {
     users as f64
 }

@@ -1,7 +1,7 @@
 //! The gauges that show what a portrait amounts to: cohorts, what is expected of them, and the kind of
 //! day. Used by the page and by the export of past days.
 
-use crate::expectation::{Bound, Bounds, CohortExpectation, Drift, PlatformExpectation};
+use crate::expectation::{Bound, Bounds, CohortExpectation, Drift, PlatformExpectation, float};
 use crate::portrait::{Cohort, Window};
 use crate::state::Summary;
 
@@ -39,11 +39,7 @@ const COHORT_USERS: SummaryGauge = SummaryGauge {
         for (cohort, of_cohort) in summary.cohorts() {
             let labels = [("window", window.as_str()), ("cohort", cohort.as_str())];
             if let Some(users) = of_cohort.users {
-                #[expect(
-                    clippy::cast_precision_loss,
-                    reason = "there are fewer than 2^53 users"
-                )]
-                sink(&labels, users as f64);
+                sink(&labels, float(users));
             }
         }
     },

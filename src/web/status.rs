@@ -5,7 +5,7 @@ use serde::{Serialize, Serializer};
 
 use super::state::AppState;
 use crate::calendar::DayKind;
-use crate::expectation::{Alert, Bounds, Drift};
+use crate::expectation::{Alert, Bounds, Drift, float};
 use crate::portrait::{Cohort, Window};
 use crate::state::{AppSnapshot, Arrival, CohortSummary, RecentPoll, Summary, WindowSnapshot};
 use crate::wechat::errcodes::Reason;
@@ -294,7 +294,9 @@ impl AlertStatus {
             users = of_cohort.platforms.users_of(name);
             bounds = platform.and_then(|platform| platform.users);
             if let Alert::PlatformShareShift(_) = alert {
-                share = total.zip(users).map(|(total, users)| ratio(users, total));
+                share = total
+                    .zip(users)
+                    .map(|(total, users)| float(users) / float(total));
                 usual_share = platform.and_then(|platform| platform.share);
             }
         }
@@ -308,14 +310,6 @@ impl AlertStatus {
             usual_share: usual_share.map(|bounds| four_decimals(bounds.usual)),
         }
     }
-}
-
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "a share of users needs no more than 52 bits"
-)]
-fn ratio(part: u64, whole: u64) -> f64 {
-    part as f64 / whole as f64
 }
 
 fn four_decimals(ratio: f64) -> f64 {

@@ -6,7 +6,7 @@ use std::cmp::Reverse;
 use chrono::{DateTime, NaiveDate, Utc};
 
 use crate::chart::Swing;
-use crate::expectation::{Alert, Bound, Bounds};
+use crate::expectation::{Alert, Bound, Bounds, float};
 use crate::portrait::{Cohort, Window};
 use crate::state::{AppSnapshot, Arrival, CohortSummary, Failure, Summary, WindowSnapshot};
 use crate::wechat::errcodes::Reason;
@@ -222,12 +222,4 @@ fn rank(alert: &Alert<'_>) -> u8 {
         Alert::PlatformShareShift(_) => 4,
         Alert::UsersDrift => 5,
     }
-}
-
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "a picture or a percentage of users needs no more than 52 bits"
-)]
-pub(super) fn float(users: u64) -> f64 {
-    users as f64
 }

@@ -9,12 +9,13 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use chrono::NaiveDate;
 
-use super::facts::{self, Facts, Figure, float};
+use super::facts::{self, Facts, Figure};
 use super::frame::{self, Choice, Frame, parameter, query};
 use super::sentences::{self, Trouble};
 use super::totals::Totals;
 use crate::calendar;
 use crate::chart::Sparkline;
+use crate::expectation::float;
 use crate::language::{self, Language};
 use crate::portrait::{Cohort, Window, string_enum};
 use crate::state::Arrival;

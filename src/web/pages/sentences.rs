@@ -1,8 +1,8 @@
 //! Sentences for people: what is unusual, whether figures have arrived, why polls fail.
 
-use super::facts::{Facts, float};
+use super::facts::Facts;
 use crate::calendar::DayKind;
-use crate::expectation::Alert;
+use crate::expectation::{Alert, float};
 use crate::language::{self, Language};
 use crate::portrait::{Cohort, Dimension, OTHER_NAME, UNKNOWN_NAME, Window};
 use crate::state::{Arrival, PollOutcome};

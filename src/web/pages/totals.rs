@@ -3,8 +3,9 @@
 
 use chrono::NaiveDate;
 
-use super::facts::{Facts, Figure, float};
+use super::facts::{Facts, Figure};
 use super::sentences;
+use crate::expectation::float;
 use crate::language::Language;
 use crate::portrait::Cohort;
 use crate::state::CohortSummary;

@@ -1,13 +1,16 @@
 //! The days of an app as charts, and the tables behind them.
 
+use std::cmp::Reverse;
+
 use chrono::NaiveDate;
 
 use crate::calendar::DayKind;
 use crate::chart::{self, Axes, DayChart, DayShares, Expected, Shade, ShareChart, Swing};
+use crate::expectation::float;
 use crate::history::{self, History};
 use crate::language::{self, Language};
 use crate::portrait::{Breakdown, Cohort, Window};
-use crate::web::pages::facts::{self, float};
+use crate::web::pages::facts;
 use crate::web::pages::sentences;
 
 /// How many platforms the chart of shares has, the last of which is the rest.
@@ -107,6 +110,11 @@ impl CohortDays {
     }
 }
 
+/// Returns the active users of a day by platform.
+fn platforms(day: &history::Day) -> &Breakdown {
+    &day.cohorts[Cohort::Active as usize].platforms
+}
+
 /// Returns the days from the first archived one on.
 fn since_first(history: &History) -> &[history::Day] {
     let first = history.days.iter().position(|day| day.state.is_some());
@@ -166,22 +174,19 @@ impl DayRow {
 impl Shares {
     /// Returns `None` if no day has platforms.
     pub(super) fn new(language: Language, history: &History) -> Option<Self> {
-        let platforms = |day: &history::Day| day.cohorts[Cohort::Active as usize].platforms.clone();
         let mut all = Breakdown::default();
         for day in &history.days {
             for (name, users) in platforms(day).iter() {
                 all.add(name.to_owned(), users);
             }
         }
-        let mut names: Vec<(&str, u64)> = all.iter().filter(|(_, users)| *users > 0).collect();
-        names.sort_by_key(|(_, users)| std::cmp::Reverse(*users));
-        let kept: Vec<&str> = names.iter().map(|(name, _)| *name).collect();
+        let mut kept: Vec<(&str, u64)> = all.iter().filter(|(_, users)| *users > 0).collect();
+        kept.sort_by_key(|(_, users)| Reverse(*users));
         let has_rest = kept.len() > MOST_SERIES;
-        let kept = &kept[..kept.len().min(if has_rest {
-            MOST_SERIES - 1
-        } else {
-            MOST_SERIES
-        })];
+        if has_rest {
+            kept.truncate(MOST_SERIES - 1);
+        }
+        let kept: Vec<&str> = kept.into_iter().map(|(name, _)| name).collect();
         let mut names: Vec<_> = kept
             .iter()
             .map(|name| sentences::name(language, name).to_owned())

@@ -4,9 +4,9 @@ use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 use crate::chart::Bar;
+use crate::expectation::float;
 use crate::language::{self, Language};
 use crate::portrait::{Breakdown, Cohort, Dimension, Portrait};
-use crate::web::pages::facts::float;
 use crate::web::pages::sentences;
 
 /// How many names of a dimension are shown at once.
