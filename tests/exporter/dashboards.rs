@@ -11,12 +11,16 @@ use crate::harness::{
     Exporter, Home, Prometheus, WeChat, appid, apps_of, backfill, now, on_one_day, scraping,
 };
 
+/// Whether every way to the same days gives the same bars.
+mod day_axis;
 /// What the main panels must show.
 mod figures;
 /// Rules about the JSON.
 mod form;
 /// Grafana's queries.
 mod grafana;
+/// The samples of weeks.
+mod past;
 /// Whether everything that is queried and named exists.
 mod walk;
 
@@ -138,7 +142,7 @@ impl World {
     /// Returns a viewer of each Prometheus at the same time.
     fn viewers(&self) -> [Viewer<'_>; 2] {
         let now = now();
-        [&self.one, &self.both].map(|prometheus| Viewer { prometheus, now })
+        [&self.one, &self.both].map(|prometheus| Viewer::new(prometheus, now))
     }
 }
 

@@ -7,10 +7,9 @@
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use regex::{Captures, Regex};
 use serde_json::Value;
-use wxapp_portrait_exporter::calendar;
 
 use crate::harness::{Labels, Prometheus};
 
@@ -18,7 +17,13 @@ use crate::harness::{Labels, Prometheus};
 const SCRAPE_INTERVAL: i64 = 15;
 
 /// The offset of Beijing from UTC, in seconds: the dashboards' time zone.
-const AHEAD: i64 = 8 * 3600;
+pub(super) const BEIJING: i64 = 8 * 3600;
+
+/// Returns the Beijing day whose bar a chart has at a midnight, whatever the time zone.
+pub(super) fn day_of(midnight: i64) -> NaiveDate {
+    let days = (midnight + 46800).div_euclid(86400);
+    NaiveDate::default() + TimeDelta::days(days)
+}
 
 /// A dashboard as in its file.
 #[derive(Clone)]
@@ -109,9 +114,20 @@ pub(super) type Answer = Vec<(Labels, BTreeMap<i64, f64>)>;
 pub(super) struct Viewer<'a> {
     pub(super) prometheus: &'a Prometheus,
     pub(super) now: DateTime<Utc>,
+    /// How far the time zone that the user chose is ahead of UTC now, in seconds.
+    pub(super) ahead: i64,
 }
 
-impl Viewer<'_> {
+impl<'a> Viewer<'a> {
+    /// Returns a viewer who leaves the time zone as it is.
+    pub(super) fn new(prometheus: &'a Prometheus, now: DateTime<Utc>) -> Self {
+        Self {
+            prometheus,
+            now,
+            ahead: BEIJING,
+        }
+    }
+
     /// Returns the options of every variable, the default first, where `chosen` decides about those that
     /// others depend on.
     pub(super) async fn options(
@@ -233,7 +249,7 @@ impl Viewer<'_> {
         let time = self.now - TimeDelta::seconds(back);
         match floor {
             "" => time.timestamp(),
-            "d" => calendar::midnight(calendar::today(time)).timestamp(),
+            "d" => self.aligned(time.timestamp(), 86400),
             other => panic!("{other} is not known"),
         }
     }
@@ -284,6 +300,12 @@ impl Viewer<'_> {
         self.range(&query, self.range_of(dashboard), step).await
     }
 
+    /// Rounds a time down to a multiple of a step in the time zone; a change of daylight saving time
+    /// is not considered.
+    fn aligned(&self, time: i64, step: i64) -> i64 {
+        (time + self.ahead).div_euclid(step) * step - self.ahead
+    }
+
     async fn instant(&self, query: &str, time: i64) -> Result<Answer, String> {
         let parameters = [("query", query), ("time", &time.to_string())];
         read(&self.prometheus.ask("query", &parameters).await)
@@ -295,7 +317,7 @@ impl Viewer<'_> {
         (from, to): (i64, i64),
         step: i64,
     ) -> Result<Answer, String> {
-        let aligned = |time: i64| ((time + AHEAD).div_euclid(step) * step - AHEAD).to_string();
+        let aligned = |time| self.aligned(time, step).to_string();
         // A short step ends before the next scrape; the next step has its samples.
         let to = if step <= 300 { to + step } else { to };
         let parameters = [
@@ -360,7 +382,7 @@ impl Choice {
 }
 
 /// Reads a vector or a matrix.
-fn read(answer: &Value) -> Result<Answer, String> {
+pub(super) fn read(answer: &Value) -> Result<Answer, String> {
     if answer["status"] != "success" {
         return Err(format!("Prometheus reports {}", answer["error"]));
     }
