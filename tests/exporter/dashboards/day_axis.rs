@@ -7,16 +7,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use chrono::{DateTime, Datelike as _, NaiveDate, TimeDelta, Utc};
-use serde_json::{Value, json};
+use serde_json::json;
 use tempfile::TempDir;
 use wxapp_portrait_exporter::calendar;
 use wxapp_portrait_exporter::portrait::Window;
 
-use super::grafana::{self, BEIJING, Choice, Choices, Dashboard, Viewer, day_of, text, values};
-use super::past::{self, Target, export, renamed, times};
+use super::grafana::{self, BEIJING, Choice, Choices, Dashboard, Viewer, day_charts, day_of, text};
+use super::past::{self, REFERENCE_DATE, Target, export, renamed, times};
 use super::{close, form};
 use crate::harness::{APP, Home, Prometheus, WeChat, apps_of, backfill, newer};
-use crate::promql;
 
 /// When the dashboards are opened: on 2026-03-20 at 15:00 in Beijing, a Friday after four weeks without a
 /// public holiday, and two weeks after daylight saving time began in New York.
@@ -32,7 +31,7 @@ const ZONES: [(&str, i64); 5] = [
 ];
 
 /// The days from the first scrape on.
-const SCRAPED: u64 = 10;
+const SCRAPED: u64 = 7;
 
 /// How the days of an app came into Prometheus. Each is an app of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,11 +74,10 @@ fn arrival(way: Way, yesterday: NaiveDate, day: NaiveDate) -> DateTime<Utc> {
     let days_ago = (yesterday - day).num_days();
     let hours = match (way, days_ago) {
         // After the second midnight.
-        (Way::Late, 8) => 24 + 24 + 3,
-        (Way::Late, 6) => 24 + 24 + 9,
+        (Way::Late, 5) => 24 + 24 + 3,
         // After the third one, which delays the next day, too.
-        (Way::Late, 4) => 24 + 48 + 3,
-        (Way::Late, 3) => 24 + 24 + 9,
+        (Way::Late, 3) => 24 + 48 + 3,
+        (Way::Late, 2) => 24 + 24 + 9,
         _ => 24 + 10,
     };
     calendar::midnight(day) + TimeDelta::hours(hours) + TimeDelta::minutes(20)
@@ -97,36 +95,6 @@ fn is_scraped(way: Way, time: DateTime<Utc>) -> bool {
         _ => 0..2 * 60,
     };
     way != Way::Gaps || !gap.contains(&minute)
-}
-
-/// Returns the metrics of the charts on the day axis.
-fn metrics(dashboards: &[Dashboard]) -> BTreeSet<String> {
-    let mut metrics = BTreeSet::new();
-    for (_, _, target) in charts(dashboards) {
-        let selectors = promql::read(text(&target["expr"])).unwrap().selectors;
-        metrics.extend(selectors.into_iter().map(|selector| selector.metric));
-    }
-    // Recording rules and the variable of apps need them.
-    metrics.insert("wxapp_portrait_cohort_users".to_owned());
-    metrics.insert("wxapp_portrait_reference_date_timestamp_seconds".to_owned());
-    metrics
-}
-
-/// Returns the queries of the charts on the day axis, with their dashboards and panels.
-fn charts(dashboards: &[Dashboard]) -> Vec<(&Dashboard, &Value, &Value)> {
-    let mut charts = Vec::new();
-    for dashboard in dashboards {
-        for panel in dashboard.panels() {
-            for target in values(&panel["targets"]) {
-                if target["range"] == true
-                    && [&panel["interval"], &target["interval"]].contains(&&json!("1d"))
-                {
-                    charts.push((dashboard, panel, target));
-                }
-            }
-        }
-    }
-    charts
 }
 
 /// The bars of a chart, by its place and the labels of the series.
@@ -147,7 +115,7 @@ async fn bars(viewer: &Viewer<'_>, dashboards: &[Dashboard], way: Way) -> Bars {
         }
         chosen_of.insert(&dashboard.name, choices);
     }
-    for (dashboard, panel, target) in charts(dashboards) {
+    for (dashboard, panel, target) in day_charts(dashboards) {
         let choices = &chosen_of[&dashboard.name];
         let place = format!(
             "{}, panel `{}`, query {}",
@@ -198,8 +166,9 @@ async fn blocks(dashboards: &[Dashboard], now: DateTime<Utc>) -> TempDir {
     let home = Home::of(&wechat, &[APP]);
     home.archive_at(now, &[Window::OneDay], &wechat, &[APP], 70);
     let yesterday = calendar::yesterday(now);
-    let metrics = metrics(dashboards);
-    let pages = past::pages(&home, |metric| metrics.contains(metric));
+    let metrics = past::metrics(dashboards);
+    let wanted = |metric: &str| metric == REFERENCE_DATE || metrics.contains(metric);
+    let pages = past::pages(&home, wanted);
     let pages = &pages[APP];
 
     let first_scrape = calendar::midnight(calendar::days_before(yesterday, SCRAPED));
@@ -224,7 +193,7 @@ async fn blocks(dashboards: &[Dashboard], now: DateTime<Utc>) -> TempDir {
         for line in imported.split_inclusive('\n') {
             let (series, time) = line.trim_end().rsplit_once(' ').unwrap();
             let metric = series.split('{').next().unwrap();
-            if metrics.contains(metric) && time.parse::<i64>().unwrap() <= now.timestamp() {
+            if wanted(metric) && time.parse::<i64>().unwrap() <= now.timestamp() {
                 history += line;
             }
         }
@@ -233,8 +202,10 @@ async fn blocks(dashboards: &[Dashboard], now: DateTime<Utc>) -> TempDir {
             let target = Target {
                 labels: format!("job=\"wxapp\",instance=\"10.0.0.{exporter}:10690\","),
                 appid: &way.appid(),
-                info: format!("app=\"{way:?}\""),
-                pages: pages,
+                name: &way.name(),
+                team: "",
+                pages,
+                is_recorded: false,
             };
             let late = TimeDelta::hours(5 * exporter);
             // Not at a whole minute.

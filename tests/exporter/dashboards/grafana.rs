@@ -93,6 +93,22 @@ impl Dashboard {
     }
 }
 
+/// Returns the queries of the charts with a point a day, with their dashboards and panels.
+pub(super) fn day_charts(dashboards: &[Dashboard]) -> Vec<(&Dashboard, &Value, &Value)> {
+    let mut charts = Vec::new();
+    for dashboard in dashboards {
+        for panel in dashboard.panels() {
+            for target in values(&panel["targets"]) {
+                let intervals = [&panel["interval"], &target["interval"]].map(text);
+                if target["range"] == true && intervals.contains(&"1d") {
+                    charts.push((dashboard, panel, target));
+                }
+            }
+        }
+    }
+    charts
+}
+
 /// What is chosen for a variable.
 #[derive(Debug, Clone)]
 pub(super) enum Choice {
@@ -146,8 +162,11 @@ impl<'a> Viewer<'a> {
                     .split(',')
                     .map(|option| option.rsplit(" : ").next().unwrap().trim().to_owned())
                     .collect(),
-                "textbox" => vec![text(&variable["query"]).to_owned()],
-                "query" => self.query_variable(variable, dashboard, &choices).await?,
+                "textbox" | "constant" => vec![text(&variable["query"]).to_owned()],
+                "query" => {
+                    let found = self.query_variable(variable, dashboard, &choices).await?;
+                    found.into_iter().map(|(value, _)| value).collect()
+                }
                 other => return Err(format!("variable {name} is of the unknown type {other}")),
             };
             if found.is_empty() {
@@ -178,20 +197,20 @@ impl<'a> Viewer<'a> {
         Ok(options)
     }
 
-    /// Returns the options of a variable from Prometheus.
-    async fn query_variable(
+    /// Returns the options of a variable from Prometheus, each with its text.
+    pub(super) async fn query_variable(
         &self,
         variable: &Value,
         dashboard: &Dashboard,
         choices: &Choices,
-    ) -> Result<Vec<String>, String> {
+    ) -> Result<BTreeMap<String, String>, String> {
         let (from, to) = self.range_of(dashboard);
         let asks = fill(text(&variable["query"]["query"]), choices, &[])?;
         let argument = |function: &str| {
             let rest = asks.strip_prefix(function)?;
             Some(rest.strip_prefix('(')?.strip_suffix(')')?.to_owned())
         };
-        let mut found: Vec<String> = if let Some(arguments) = argument("label_values") {
+        let found = if let Some(arguments) = argument("label_values") {
             let (series, label) = arguments
                 .rsplit_once(',')
                 .ok_or_else(|| format!("{asks} does not name a metric"))?;
@@ -207,11 +226,12 @@ impl<'a> Viewer<'a> {
             let labels = series
                 .iter()
                 .map(|series| text(&series[label.trim()]).to_owned());
-            labels.filter(|value| !value.is_empty()).collect()
+            let values = labels.filter(|value| !value.is_empty());
+            values.map(|value| (value.clone(), value)).collect()
         } else if let Some(query) = argument("query_result") {
             let regex = text(&variable["regex"]).trim_matches('/');
             let regex = Regex::new(regex).map_err(|error| error.to_string())?;
-            let mut found = Vec::new();
+            let mut found = BTreeMap::new();
             for (labels, points) in self.instant(&query, to).await? {
                 let pairs = labels
                     .iter()
@@ -222,16 +242,16 @@ impl<'a> Viewer<'a> {
                     pairs.collect::<Vec<_>>().join(",")
                 );
                 let matched = regex.captures(&line);
-                let value = matched.as_ref().and_then(|matched| matched.name("value"));
-                let value = value.ok_or_else(|| format!("the regex finds nothing in {line}"))?;
-                found.push(value.as_str().to_owned());
+                let group = |name| matched.as_ref()?.name(name).map(|group| group.as_str());
+                let value = group("value")
+                    .ok_or_else(|| format!("the regex finds nothing in {line}"))?;
+                let text = group("text").unwrap_or(value);
+                found.insert(value.to_owned(), text.to_owned());
             }
             found
         } else {
             return Err(format!("{asks} is not known"));
         };
-        found.sort();
-        found.dedup();
         Ok(found)
     }
 

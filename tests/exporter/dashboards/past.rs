@@ -3,15 +3,18 @@
 //! What the page showed of a day is read from a real `export`; when it was shown, and when it was
 //! scraped, is up to the test.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use wxapp_portrait_exporter::calendar;
 
-use super::grafana::{read, text};
+use super::grafana::{self, Dashboard, read, text};
 use crate::harness::{Home, Prometheus};
-use crate::rules;
+use crate::{promql, rules};
+
+/// Says which day the page is of.
+pub(super) const REFERENCE_DATE: &str = "wxapp_portrait_reference_date_timestamp_seconds";
 
 /// The label of a series that names its app.
 fn appid_label(appid: &str) -> String {
@@ -21,32 +24,79 @@ fn appid_label(appid: &str) -> String {
 /// The series of one app on the page, by the day they are of; each `metric{labels} value`.
 pub(super) type Pages = BTreeMap<NaiveDate, Vec<String>>;
 
-/// Returns the pages of each app, with these metrics only.
+/// Returns the pages of each app, with these metrics and the reference date.
 pub(super) fn pages(home: &Home, wanted: impl Fn(&str) -> bool) -> BTreeMap<String, Pages> {
-    let mut pages: BTreeMap<String, Pages> = BTreeMap::new();
-    for line in export(home, &["--step", "1d"]).lines() {
-        let (series, time) = line.rsplit_once(' ').unwrap();
+    let mut samples: BTreeMap<(String, i64), Vec<String>> = BTreeMap::new();
+    let mut days = BTreeMap::new();
+    // Every day is shown at one of these times at least, since the next arrives a day later.
+    for line in export(home, &["--step", "12h"]).lines() {
+        let (line, time) = line.rsplit_once(' ').unwrap();
+        let (series, value) = line.rsplit_once(' ').unwrap();
         let metric = series.split('{').next().unwrap();
-        if !wanted(metric) {
-            continue;
+        let at = (appid_of(series).to_owned(), time.parse().unwrap());
+        if metric == REFERENCE_DATE {
+            let midnight = DateTime::from_timestamp(value.parse().unwrap(), 0).unwrap();
+            days.insert(at.clone(), calendar::today(midnight));
         }
-        let time = DateTime::from_timestamp(time.parse().unwrap(), 0).unwrap();
-        // The day arrives on the next one, and is shown on the morning of the one after that.
-        let day = calendar::days_before(calendar::today(time), 2);
-        let (_, rest) = series.split_once("appid=\"").unwrap();
-        let (appid, _) = rest.split_once('"').unwrap();
-        let pages = pages.entry(appid.to_owned()).or_default();
-        pages.entry(day).or_default().push(series.to_owned());
+        if metric == REFERENCE_DATE || wanted(metric) {
+            samples.entry(at).or_default().push(line.to_owned());
+        }
+    }
+    let mut pages: BTreeMap<String, Pages> = BTreeMap::new();
+    for (at, series) in samples {
+        let day = days[&at];
+        pages.entry(at.0).or_default().insert(day, series);
     }
     pages
+}
+
+/// Adds what a page shows now.
+pub(super) fn add_newest(
+    pages: &mut BTreeMap<String, Pages>,
+    page: &str,
+    wanted: impl Fn(&str) -> bool,
+) {
+    let mut newest: BTreeMap<&str, (Option<NaiveDate>, Vec<String>)> = BTreeMap::new();
+    for line in page.lines().filter(|line| line.contains("{appid=")) {
+        let (series, value) = line.rsplit_once(' ').unwrap();
+        let metric = series.split('{').next().unwrap();
+        if metric == REFERENCE_DATE || wanted(metric) {
+            let (day, series) = newest.entry(appid_of(series)).or_default();
+            series.push(line.to_owned());
+            if metric == REFERENCE_DATE {
+                let midnight = DateTime::from_timestamp(value.parse().unwrap(), 0).unwrap();
+                *day = Some(calendar::today(midnight));
+            }
+        }
+    }
+    for (appid, (day, series)) in newest {
+        if let Some(day) = day {
+            pages.entry(appid.to_owned()).or_default().insert(day, series);
+        }
+    }
+}
+
+/// Returns the metrics of the charts on the day axis, and those that are recorded for them.
+pub(super) fn metrics(dashboards: &[Dashboard]) -> BTreeSet<String> {
+    let mut metrics = BTreeSet::from(["wxapp_portrait_cohort_users".to_owned()]);
+    for (_, _, target) in grafana::day_charts(dashboards) {
+        let selectors = promql::read(text(&target["expr"])).unwrap().selectors;
+        metrics.extend(selectors.into_iter().map(|selector| selector.metric));
+    }
+    metrics
+}
+
+/// Returns the value of the label `appid`.
+pub(super) fn appid_of(series: &str) -> &str {
+    let (_, rest) = series.split_once("appid=\"").unwrap();
+    rest.split_once('"').unwrap().0
 }
 
 /// Returns the samples of `export` in the form of OpenMetrics, without its comments.
 pub(super) fn export(home: &Home, arguments: &[&str]) -> String {
     let mut export = home.command_of("export");
     export
-        .args(["--format", "openmetrics", "--window", "1d"])
-        .args(["--dimension", "platform"])
+        .args(["--format", "openmetrics", "--dimension", "platform"])
         .args(arguments);
     let output = export.output().unwrap();
     assert!(output.status.success(), "{output:?}");
@@ -67,9 +117,11 @@ pub(super) struct Target<'a> {
     /// The labels of the target, with a comma after each.
     pub(super) labels: String,
     pub(super) appid: &'a str,
-    /// The labels of `wxapp_portrait_app_info`, but for the appid.
-    pub(super) info: String,
+    pub(super) name: &'a str,
+    pub(super) team: &'a str,
     pub(super) pages: &'a Pages,
+    /// Whether to write what rules record of it, too.
+    pub(super) is_recorded: bool,
 }
 
 impl Target<'_> {
@@ -83,8 +135,9 @@ impl Target<'_> {
     ) {
         let Self { labels, appid, .. } = self;
         let info = format!(
-            "wxapp_portrait_app_info{{{labels}appid=\"{appid}\",{}}} 1",
-            self.info
+            "wxapp_portrait_app_info{{{labels}appid=\"{appid}\",app={},team={}}} 1",
+            quoted(self.name),
+            quoted(self.team)
         );
         let windows = format!(
             "wxapp_portrait_archived_portraits{{{labels}appid=\"{appid}\",window=\"1d\"}} 40"
@@ -101,10 +154,12 @@ impl Target<'_> {
             let is_stale = day < calendar::days_before(calendar::today(time), 4);
             let series = written.entry(day).or_insert_with(|| {
                 let series = self.pages[&day].iter();
-                series.map(|series| self.own(series)).collect()
+                let own = series.clone().map(|series| self.own(series));
+                let recorded = series.filter_map(|series| self.recorded(series, day));
+                own.chain(recorded).collect()
             });
             for series in series {
-                if !is_stale || series.starts_with("wxapp_portrait_reference_date") {
+                if !is_stale || series.starts_with(REFERENCE_DATE) {
                     writeln!(history, "{series} {at}").unwrap();
                 }
             }
@@ -119,6 +174,26 @@ impl Target<'_> {
         let Self { labels, appid, .. } = self;
         format!("{metric}{{{labels}appid=\"{appid}\"{rest}")
     }
+
+    /// Returns what a rule records of a series of the page, as `alerts/wxapp-portrait.rules.yml` defines it.
+    fn recorded(&self, series: &str, day: NaiveDate) -> Option<String> {
+        let (_, rest) = series.split_once("wxapp_portrait_cohort_users{")?;
+        let (cohort, rest) = rest.split_once("cohort=\"")?.1.split_once('"')?;
+        let (_, users) = rest.rsplit_once(' ')?;
+        let weekday = (day - NaiveDate::default()).num_days() % 7;
+        let appid = self.appid;
+        (self.is_recorded && series.contains("window=\"1d\"")).then(|| {
+            format!(
+                "appid_cohort_weekday:wxapp_portrait_cohort_users:max{{appid=\"{appid}\",\
+                 cohort=\"{cohort}\",weekday=\"{weekday}\"}} {users}"
+            )
+        })
+    }
+}
+
+/// Returns a value of a label as it is written.
+fn quoted(value: &str) -> String {
+    format!("\"{}\"", value.replace('\\', r"\\").replace('"', "\\\""))
 }
 
 /// Returns the times from the first on, up to and without the last.
@@ -152,7 +227,7 @@ pub(super) async fn recorded(
         for (labels, points) in read(&answer).unwrap() {
             let labels: Vec<_> = labels
                 .iter()
-                .map(|(name, value)| format!("{name}={value:?}"))
+                .map(|(name, value)| format!("{name}={}", quoted(value)))
                 .collect();
             for (time, value) in points {
                 let series = format!("{}{{{}}}", text(&rule["record"]), labels.join(","));
