@@ -7,6 +7,7 @@
     reason = "a benchmark prints, and stops on errors"
 )]
 
+use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -86,6 +87,7 @@ async fn pages(appid: &AppId) {
     let app = AppSnapshot {
         appid: appid.clone(),
         name: appid.to_string(),
+        labels: BTreeMap::new(),
         comparison: Comparison::default(),
         windows: Vec::new(),
         repairs: Repairs::default(),

@@ -7,6 +7,7 @@
     reason = "a benchmark prints, and stops on errors"
 )]
 
+use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
@@ -42,6 +43,7 @@ fn main() {
         let snapshot = AppSnapshot {
             appid: appid.clone(),
             name: appid.to_string(),
+            labels: BTreeMap::new(),
             comparison: Comparison::default(),
             windows: vec![window],
             repairs: Repairs::default(),

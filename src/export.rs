@@ -55,6 +55,12 @@ pub struct Row<'a> {
     pub revisions: u32,
 }
 
+/// What the bundled rules record of the page for the charts of all apps, so that history fills them, too.
+const USERS_BY_WEEKDAY: Series = Series {
+    name: "appid_cohort_weekday:wxapp_portrait_cohort_users:max",
+    help: "Users of a whole cohort (window 1d), with the day of the week of the reference date: 0 is Thursday, as on 1970-01-01.",
+};
+
 /// Makes Excel read a file as UTF-8.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
@@ -110,7 +116,7 @@ pub struct OpenMetrics<W> {
     comparisons: HashMap<AppId, Comparison>,
     /// The samples of what each portrait amounts to: families of their own, so they are written later.
     summaries: Vec<(SummaryGauge, DeflateEncoder<BufWriter<File>>)>,
-    /// When each reference date was shown: the last family.
+    /// When each reference date was shown: the last two families.
     reference_dates: Vec<Shown>,
 }
 
@@ -127,6 +133,8 @@ struct Shown {
     appid: AppId,
     window: Window,
     reference_date: NaiveDate,
+    /// Those of whole cohorts.
+    users: [Option<u64>; Cohort::ALL.len()],
     /// The first sample, in Unix seconds.
     start: i64,
     /// The end, which has no sample, in Unix seconds.
@@ -256,6 +264,7 @@ impl<W: Write> Writer<W> {
                 writer.write_pending(None)?;
                 writer.write_summaries()?;
                 writer.write_reference_dates()?;
+                writer.write_users_by_weekday()?;
                 writer.output.write_all(b"# EOF\n")?;
                 Ok(writer.output)
             }
@@ -415,6 +424,7 @@ impl<W: Write> OpenMetrics<W> {
         let shown = Shown {
             window,
             reference_date,
+            users: day.summary.cohorts.each_ref().map(|cohort| cohort.users),
             start: first + (-first).rem_euclid(self.step.num_seconds()),
             end: end.timestamp(),
             appid: day.appid,
@@ -461,6 +471,28 @@ impl<W: Write> OpenMetrics<W> {
         }
         Ok(())
     }
+
+    fn write_users_by_weekday(&mut self) -> io::Result<()> {
+        let Series { name, help } = USERS_BY_WEEKDAY;
+        write_header(&mut self.output, name, help)?;
+        let days = self.reference_dates.iter();
+        for shown in days.filter(|shown| shown.window == Window::OneDay) {
+            let weekday = weekday(shown.reference_date).to_string();
+            for (cohort, users) in Cohort::ALL.into_iter().zip(shown.users) {
+                let Some(users) = users else { continue };
+                let labels = [("cohort", cohort.as_str()), ("weekday", &weekday)];
+                let series = page::series(name, &shown.appid, &labels);
+                write_samples(&mut self.output, &series, users, shown, self.step)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Returns the day of the week as the bundled rules number it.
+fn weekday(day: NaiveDate) -> i64 {
+    let days = day - DateTime::UNIX_EPOCH.date_naive();
+    days.num_days().rem_euclid(7)
 }
 
 /// Writes a value at every multiple of `step` of the time during which it was shown.
@@ -716,6 +748,7 @@ mod tests {
             &records,
         );
         let text = String::from_utf8(output).unwrap();
+        let (text, _) = text.split_once("# TYPE appid_cohort_weekday:").unwrap();
         let (_, dates) = text
             .split_once("# TYPE wxapp_portrait_reference_date_timestamp_seconds gauge\n# HELP ")
             .unwrap();
@@ -724,10 +757,7 @@ mod tests {
         let at = |time| utc(time).timestamp();
         let expected = [at("2026-11-21T12:00:00Z"), at("2026-11-22T00:00:00Z")]
             .map(|time| format!("{series} {midnight} {time}\n"));
-        assert_eq!(
-            dates.split_once('\n').unwrap().1,
-            expected.concat() + "# EOF\n"
-        );
+        assert_eq!(dates.split_once('\n').unwrap().1, expected.concat());
     }
 
     #[test]
@@ -795,9 +825,20 @@ mod tests {
         );
         let families = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
         let families: BTreeSet<_> = families.collect();
-        assert_eq!(families.len(), 2 + GAUGES.len(), "each of them once");
+        assert_eq!(families.len(), 3 + GAUGES.len(), "each of them once");
         let samples = text.matches("wxapp_portrait_cohort_users{").count();
         assert_eq!(samples, 20, "days that are not selected have none");
+        let recorded = |cohort: &str| {
+            let series = format!(
+                "appid_cohort_weekday:wxapp_portrait_cohort_users:max{{appid=\"wx0123456789abcdef\",cohort=\"{cohort}\","
+            );
+            text.matches(&series).count()
+        };
+        assert_eq!(
+            (recorded("new"), recorded("active")),
+            (20, 0),
+            "unknown users have none"
+        );
     }
 
     #[test]

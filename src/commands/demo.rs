@@ -20,11 +20,11 @@ use crate::simulator::{self, App, Settings, Simulator};
 use crate::wechat::decode;
 use crate::{cli, config};
 
-/// Appid, name, and mean active users a day.
-const APPS: [(&str, &str, u64); 3] = [
-    ("wxdecade0000000001", "商城", 120_000),
-    ("wxdecade0000000002", "点餐", 8_000),
-    ("wxdecade0000000003", "会员", 400),
+/// Appid, name, team, and mean active users a day.
+const APPS: [(&str, &str, &str, u64); 3] = [
+    ("wxdecade0000000001", "商城", "零售", 120_000),
+    ("wxdecade0000000002", "点餐", "餐饮", 8_000),
+    ("wxdecade0000000003", "会员", "零售", 400),
 ];
 
 /// The app that lost most of its iPhone users yesterday.
@@ -90,7 +90,7 @@ pub async fn run(flags: &cli::Demo, context: ProcessContext) -> Result<(), Error
 /// Returns what a newcomer is shown; `swing` is how many people used the swinging app on an iPhone a week
 /// before yesterday, and yesterday.
 fn welcome(language: Language, url: &str, telemetry: &str, swing: [u64; 2]) -> String {
-    let (_, app, _) = APPS[1];
+    let (_, app, ..) = APPS[1];
     let [before, after] = swing.map(language::number);
     let swing = language.pick(
         format!("昨日“{app}”的 iPhone 活跃用户大幅减少：{after} 人，上周同日 {before} 人。"),
@@ -124,7 +124,7 @@ fn welcome(language: Language, url: &str, telemetry: &str, swing: [u64; 2]) -> S
 }
 
 fn apps() -> impl Iterator<Item = App> {
-    APPS.into_iter().filter_map(|(appid, _, users)| {
+    APPS.into_iter().filter_map(|(appid, _, _, users)| {
         Some(App {
             appid: appid.parse().ok()?,
             users,
@@ -200,17 +200,21 @@ fn history(simulator: &Simulator, yesterday: NaiveDate, now: DateTime<Utc>) -> V
 }
 
 fn config(base_url: &str) -> config::Config {
-    let apps = APPS.into_iter().zip(apps()).map(|((_, name, _), app)| {
-        let secret = SecretString::from(simulator::secret_of(&app.appid));
-        let access = AccessMethod::of_secret(secret);
-        config::App {
-            name: name.to_owned(),
-            windows: Window::ALL.to_vec(),
-            // The simulated people have no holidays.
-            holidays: Holidays::none(),
-            ..config::App::new(app.appid, access)
-        }
-    });
+    let apps = APPS
+        .into_iter()
+        .zip(apps())
+        .map(|((_, name, team, _), app)| {
+            let secret = SecretString::from(simulator::secret_of(&app.appid));
+            let access = AccessMethod::of_secret(secret);
+            config::App {
+                name: name.to_owned(),
+                labels: [("team".to_owned(), team.to_owned())].into(),
+                windows: Window::ALL.to_vec(),
+                // The simulated people have none, and on holidays no swing of users is reported.
+                holidays: Holidays::none(),
+                ..config::App::new(app.appid, access)
+            }
+        });
     let defaults = config::WeChat::default();
     config::Config {
         directory: PathBuf::new(),

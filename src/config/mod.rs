@@ -2,7 +2,7 @@
 //!
 //! A `document` is read by `files`, becomes a `tree`, is `read` into the `raw` values of the keys, and
 //! `validate` turns these into `settings`; [`access`] does so for the keys of an app's access, `holidays`
-//! for those of its calendar; `redacted` shows the settings without secrets, [`web`] is for the file of TLS and authentication, and `yaml_errors` describes
+//! for those of its calendar, `labels` for its labels; `redacted` shows the settings without secrets, [`web`] is for the file of TLS and authentication, and `yaml_errors` describes
 //! the errors of the YAML reader. Raw values stay private, so that nothing unchecked leaves this module. Opens no archive and sends no
 //! requests; the environment is a function that is passed in.
 
@@ -10,6 +10,7 @@ pub mod access;
 mod document;
 mod files;
 mod holidays;
+mod labels;
 mod raw;
 mod read;
 mod redacted;

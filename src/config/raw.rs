@@ -133,6 +133,9 @@ mappings! {
         pub(super) appid: Text,
         /// Its name for people, one line; the label `app` of `wxapp_portrait_app_info`.
         pub(super) name: Option<Text>,
+        /// Labels of `wxapp_portrait_app_info`, such as `{team: 零售}`, to filter dashboards and to route alerts
+        /// by.
+        pub(super) labels: Option<BTreeMap<String, Text>>,
         /// A file with the AppSecret and nothing else; it is read again for every new token.
         pub(super) secret_file: Option<Text>,
         /// An environment variable with the AppSecret.

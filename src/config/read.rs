@@ -212,7 +212,7 @@ fn suggestion<'a>(name: &str, expected: &[&'a str]) -> Option<&'a str> {
 }
 
 /// Returns the path of a key under another.
-fn path(key: &str, name: &str) -> String {
+pub(super) fn path(key: &str, name: &str) -> String {
     let separator = if key.is_empty() { "" } else { "." };
     format!("{key}{separator}{}", shown(name))
 }
@@ -228,7 +228,7 @@ mod tests {
 
     /// The keys of the file, and of an app.
     const FILE: &str = "wechat, poll, windows, dimensions, top_names, past, swing, holidays, archive, stale_after, apps_files, apps";
-    const APP: &str = "appid, name, secret_file, secret_env, windows, dimensions, top_names, past, swing, holidays, token_file, \
+    const APP: &str = "appid, name, labels, secret_file, secret_env, windows, dimensions, top_names, past, swing, holidays, token_file, \
          token_parameter, token_url, token_url_headers_file, token_command, access, cloud_function, \
          portrait_url, portrait_url_headers_file, token_endpoint";
 

@@ -69,6 +69,7 @@ struct PollKeys {
 struct AppKeys<'a> {
     appid: &'a str,
     name: &'a str,
+    labels: FlowMap<&'a BTreeMap<String, String>>,
     #[serde(flatten)]
     access: BTreeMap<&'static str, Value>,
     #[serde(flatten)]
@@ -143,6 +144,7 @@ impl<'a> AppKeys<'a> {
         Self {
             appid: app.appid.as_str(),
             name: &app.name,
+            labels: FlowMap(&app.labels),
             access: access_keys(&app.access, directory),
             figures: FigureKeys {
                 windows: FlowSeq(&app.windows),
@@ -279,7 +281,7 @@ apps_files: [apps.d/*.yml]
     /// Apps of every access without anything to redact.
     const APPS: &str = "
 apps:
-  - {appid: wx0000000000000000, name: \"'商城': #1\", secret_file: secrets/shop, token_endpoint: token}
+  - {appid: wx0000000000000000, name: \"'商城': #1\", secret_file: secrets/shop, token_endpoint: token, labels: {team: 零售, tier: '01', On: 'no', _a: '\"b\": #\\'}}
   - {appid: wx1111111111111111, name: '0123', secret_env: A, cloud_function: {env: prod-1a2b, name: 'null'}}
   - {appid: wx2222222222222222, token_file: /gone/token, token_parameter: cloudbase_access_token}
   - {appid: wx3333333333333333, token_command: [./wx-token], holidays: {calendar: none}}
@@ -400,10 +402,10 @@ apps:
 
     proptest! {
         #[test]
-        fn names_of_any_characters_are_read_back(name in "\\PC{1,40}") {
+        fn names_and_labels_of_any_characters_are_read_back(name in "\\PC{1,40}") {
             prop_assume!(!name.trim().is_empty());
             let quoted = serde_json::to_string(&name).unwrap();
-            let text = format!("apps: [{{appid: wx0000000000000000, secret_env: A, name: {quoted}}}]");
+            let text = format!("apps: [{{appid: wx0000000000000000, secret_env: A, name: {quoted}, labels: {{team: {quoted}}}}}]");
             let directory = Directory::new(&[(MAIN, &text)]);
             let config = directory.load().unwrap();
             directory.write(MAIN, config.redacted());

@@ -99,6 +99,8 @@ pub struct App {
     pub appid: AppId,
     /// Its name for people; the appid unless configured.
     pub name: String,
+    /// Labels of its `wxapp_portrait_app_info` besides the appid and the name.
+    pub labels: BTreeMap<String, String>,
     /// How its portraits are accessed.
     pub access: AccessMethod,
     /// Which windows are polled; never empty.
@@ -124,6 +126,7 @@ impl App {
         Self {
             name: appid.to_string(),
             appid,
+            labels: BTreeMap::new(),
             access,
             windows: vec![Window::OneDay],
             dimensions: Dimension::ALL.to_vec(),

@@ -2,7 +2,7 @@
 //!
 //! Every problem names the file, the line, the key, and the valid values. All of them are reported
 //! at once, except that a file that is not YAML is not read beyond its first problem. The keys of an
-//! app's access are checked in `access`, those of its calendar in `holidays`.
+//! app's access are checked in `access`, those of its calendar in `holidays`, its labels in `labels`.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
@@ -612,6 +612,7 @@ impl Check<'_> {
         }
         // What is missing may only be misspelled.
         let access = is_complete.then(|| self.access(line, key, &raw)).flatten();
+        let labels = self.labels(&of("labels"), raw.labels);
         let windows = self.names(&of("windows"), raw.windows);
         let dimensions = self.names(&of("dimensions"), raw.dimensions);
         let top_names = self.top_names(&of("top_names"), raw.top_names);
@@ -624,6 +625,7 @@ impl Check<'_> {
                 .name
                 .map_or_else(|| appid.to_string(), |name| name.value),
             appid,
+            labels,
             access: access?,
             windows: windows.unwrap_or_else(|| inherited.windows.clone()),
             dimensions: dimensions.unwrap_or_else(|| inherited.dimensions.clone()),

@@ -53,6 +53,20 @@ impl<'a> Alert<'a> {
     }
 }
 
+/// The figures that an alert is about: of its platform, or of the whole cohort. `None` for what is not known, and for
+/// shares unless it is about them.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct AlertFigures {
+    /// The users of the reference date.
+    pub users: Option<u64>,
+    /// Those that were to be expected.
+    pub usual: Option<f64>,
+    /// The share of the platform in the cohort.
+    pub share: Option<f64>,
+    /// The share that was to be expected.
+    pub usual_share: Option<f64>,
+}
+
 impl CohortExpectation {
     /// Returns the alerts about the users of the reference date by platform.
     #[must_use]
@@ -77,11 +91,9 @@ impl CohortExpectation {
             Alert::PlatformVanished(_) => total.is_some_and(|total| total > 0),
             _ => true,
         }));
-        let total = total.filter(|total| *total > 0 && !explain_shares);
+        let total = total.filter(|_| !explain_shares);
         for platform in &self.platforms {
-            let share = total
-                .zip(platforms.users_of(&platform.name))
-                .map(|(total, users)| float(users) / float(total));
+            let share = share(platforms.users_of(&platform.name), total);
             let shifts = platform.share.zip(share);
             if shifts.is_some_and(|(bounds, share)| !bounds.contain(share)) {
                 alerts.push(Alert::PlatformShareShift(&platform.name));
@@ -95,6 +107,38 @@ impl CohortExpectation {
         }
         alerts
     }
+
+    /// Returns the figures behind one of these alerts.
+    #[must_use]
+    pub fn figures(&self, platforms: &Breakdown, alert: Alert<'_>) -> AlertFigures {
+        let total = platforms.total();
+        let usual = |bounds: Option<Bounds>| bounds.map(|bounds| bounds.usual);
+        let Some(name) = alert.platform() else {
+            return AlertFigures {
+                users: total,
+                usual: usual(self.users),
+                ..AlertFigures::default()
+            };
+        };
+        let mut known = self.platforms.iter();
+        let platform = known.find(|platform| platform.name == name);
+        let users = platforms.users_of(name);
+        let mut figures = AlertFigures {
+            users,
+            usual: usual(platform.and_then(|platform| platform.users)),
+            ..AlertFigures::default()
+        };
+        if let Alert::PlatformShareShift(_) = alert {
+            figures.share = share(users, total);
+            figures.usual_share = usual(platform.and_then(|platform| platform.share));
+        }
+        figures
+    }
+}
+
+fn share(users: Option<u64>, total: Option<u64>) -> Option<f64> {
+    let total = total.filter(|total| *total > 0)?;
+    Some(float(users?) / float(total))
 }
 
 /// Returns the alert about the users on a platform, whatever the whole cohort does.

@@ -38,7 +38,7 @@ mod deviations;
 mod drift;
 mod statistics;
 
-pub use alerts::Alert;
+pub use alerts::{Alert, AlertFigures};
 pub use bounds::{Bound, Bounds};
 pub use comparison::{CohortExpectation, PlatformExpectation, expect, expect_users};
 pub use days::{HISTORY_DAYS, Kinds};

@@ -158,8 +158,12 @@ const FAMILIES: &[Family] = &[
     Family {
         name: "wxapp_portrait_app_info",
         kind: "gauge",
-        help: "The configured name of the app, always 1.",
-        content: Rendered(|app, lines| lines.add(&[("app", &app.name)], 1)),
+        help: "The configured name of the app and its labels, such as team, always 1.",
+        content: Rendered(|app, lines| {
+            let mut labels = vec![("app", &*app.name)];
+            labels.extend(app.labels.iter().map(|(name, value)| (&**name, &**value)));
+            lines.add(&labels, 1);
+        }),
     },
     Family {
         name: "wxapp_portrait_swing_threshold_ratio",
@@ -524,6 +528,7 @@ mod tests {
         AppSnapshot {
             appid: appid("wx0123456789abcdef"),
             name: "商城".to_owned(),
+            labels: BTreeMap::new(),
             comparison: Comparison::default(),
             windows: windows.iter().copied().map(WindowSnapshot::new).collect(),
             repairs: Repairs::default(),
@@ -531,6 +536,13 @@ mod tests {
             unstored: 0,
             is_restored: true,
         }
+    }
+
+    fn labels(labels: &[(&str, &str)]) -> BTreeMap<String, String> {
+        let labels = labels.iter();
+        labels
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect()
     }
 
     fn text_of(member: Member) -> String {
@@ -759,10 +771,11 @@ mod tests {
         }
 
         #[test]
-        fn the_name_of_an_app_does_not_break_the_page(name in any::<String>()) {
+        fn the_name_and_labels_of_an_app_do_not_break_the_page(name in any::<String>(), team in any::<String>()) {
             let page = Page::default();
-            page.publish(&AppSnapshot { name: name.clone(), ..snapshot(&[Window::OneDay]) }, &[]);
-            let labels = [("appid", "wx0123456789abcdef"), ("app", &name)];
+            let labels = labels(&[("team", &team)]);
+            page.publish(&AppSnapshot { name: name.clone(), labels, ..snapshot(&[Window::OneDay]) }, &[]);
+            let labels = [("appid", "wx0123456789abcdef"), ("app", &name), ("team", &team)];
             let labels = labels.map(|(label, value)| (label.to_owned(), value.to_owned())).to_vec();
             let info = ("wxapp_portrait_app_info".to_owned(), labels);
             prop_assert_eq!(parse(&text_of(page.all())).remove(&info), Some("1".to_owned()));
@@ -806,6 +819,7 @@ mod tests {
     #[test]
     fn the_page_of_one_app() {
         let mut app = snapshot(&[Window::OneDay, Window::SevenDays]);
+        app.labels = labels(&[("team", "零售"), ("city", "a\\b \"c\"")]);
         let half = |users: u64| {
             json!({
                 "province": [{"name": "广东省", "value": users * 2}, {"name": "", "value": users}],

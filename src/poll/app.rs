@@ -853,6 +853,7 @@ impl AppPoller {
         AppSnapshot {
             appid: self.app.appid.clone(),
             name: self.app.name.clone(),
+            labels: self.app.labels.clone(),
             comparison: Comparison::from(&*self.app),
             windows: self
                 .windows

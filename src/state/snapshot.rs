@@ -1,5 +1,6 @@
 //! What is known about one app at one time, without its portraits.
 
+use std::collections::BTreeMap;
 use std::ops::{Index, IndexMut};
 use std::sync::Arc;
 
@@ -18,6 +19,8 @@ pub struct AppSnapshot {
     pub appid: AppId,
     /// Its name for people.
     pub name: String,
+    /// Its configured labels.
+    pub labels: BTreeMap<String, String>,
     /// How its days are compared.
     pub comparison: Comparison,
     /// Every configured window, in the order of the configuration.

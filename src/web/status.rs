@@ -1,11 +1,13 @@
 //! The state of every app as JSON, for programs. Times are UTC, days are those of Beijing.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, NaiveDate, SecondsFormat, Utc};
 use serde::{Serialize, Serializer};
 
 use super::state::AppState;
 use crate::calendar::DayKind;
-use crate::expectation::{Alert, Bounds, Drift, float};
+use crate::expectation::{Alert, AlertFigures, Bounds, Drift};
 use crate::portrait::{Cohort, Window};
 use crate::state::{AppSnapshot, Arrival, CohortSummary, RecentPoll, Summary, WindowSnapshot};
 use crate::wechat::errcodes::Reason;
@@ -39,6 +41,7 @@ struct ArchiveStatus {
 struct AppStatus {
     appid: String,
     app: String,
+    labels: BTreeMap<String, String>,
     #[serde(serialize_with = "rfc3339")]
     next_poll: DateTime<Utc>,
     /// How many answers wait for the archive.
@@ -181,6 +184,7 @@ impl AppStatus {
         Self {
             appid: app.appid.to_string(),
             app: app.name.clone(),
+            labels: app.labels.clone(),
             next_poll: app.next_poll_at,
             unstored: app.unstored,
             windows: app
@@ -284,30 +288,20 @@ impl Figures {
 
 impl AlertStatus {
     fn new(cohort: Cohort, of_cohort: &CohortSummary, alert: Alert<'_>) -> Self {
-        let expected = &of_cohort.expected;
-        let (mut users, mut bounds) = (of_cohort.users, expected.users);
-        let (mut share, mut usual_share) = (None, None);
-        if let Some(name) = alert.platform() {
-            let mut platforms = expected.platforms.iter();
-            let platform = platforms.find(|platform| platform.name == name);
-            let total = users;
-            users = of_cohort.platforms.users_of(name);
-            bounds = platform.and_then(|platform| platform.users);
-            if let Alert::PlatformShareShift(_) = alert {
-                share = total
-                    .zip(users)
-                    .map(|(total, users)| float(users) / float(total));
-                usual_share = platform.and_then(|platform| platform.share);
-            }
-        }
+        let AlertFigures {
+            users,
+            usual,
+            share,
+            usual_share,
+        } = of_cohort.expected.figures(&of_cohort.platforms, alert);
         Self {
             alert: alert.name(cohort),
             cohort,
             platform: alert.platform().map(str::to_owned),
             users,
-            usual: bounds.map(|bounds| bounds.usual),
+            usual,
             share: share.map(four_decimals),
-            usual_share: usual_share.map(|bounds| four_decimals(bounds.usual)),
+            usual_share: usual_share.map(four_decimals),
         }
     }
 }

@@ -88,7 +88,7 @@ enum Shape {
     One,
     List,
     OneOrList,
-    ByDimension,
+    ByName,
     /// Further keys, in this struct.
     Keys(String),
     /// The list of apps, which has a table of its own.
@@ -134,7 +134,7 @@ fn shape(of: &Type) -> Shape {
         (name, _) if name == "Text" => Shape::One,
         (name, _) if name == "Texts" => Shape::List,
         (name, _) if name == "OneOrMore" => Shape::OneOrList,
-        (name, _) if name == "BTreeMap" => Shape::ByDimension,
+        (name, _) if name == "BTreeMap" => Shape::ByName,
         (name, Some(of)) if ["Option", "Located", "Partial"].contains(&name.as_str()) => shape(of),
         (name, Some(of)) if name == "Vec" => match shape(of) {
             Shape::One => Shape::List,
@@ -214,12 +214,21 @@ impl Key {
         self.path.split('.').next().unwrap()
     }
 
+    /// Returns a name under the key.
+    fn name(&self) -> &'static str {
+        if self.path == "labels" {
+            "team"
+        } else {
+            "city"
+        }
+    }
+
     /// Returns a value in the form that the key requires.
     fn value(&self, text: &str) -> Value {
         match self.shape {
             Shape::One | Shape::OneOrList => json!(text),
             Shape::List => json!([text]),
-            Shape::ByDimension => json!({"city": text}),
+            Shape::ByName => json!({self.name(): text}),
             Shape::Keys(_) | Shape::Apps => panic!("{} has no value of its own", self.path),
         }
     }
@@ -234,8 +243,8 @@ impl Key {
         } else {
             let problem = WRONG.iter().find_map(|wrong| {
                 let (configuration, mut key) = with(self.value(wrong));
-                if self.shape == Shape::ByDimension {
-                    key += ".city";
+                if self.shape == Shape::ByName {
+                    key = format!("{key}.{}", self.name());
                 }
                 trial.problem(&configuration, &key)
             });
@@ -244,7 +253,8 @@ impl Key {
         match self.shape {
             Shape::List => format!("a list: {each}"),
             Shape::OneOrList => format!("{each}, or a list"),
-            Shape::ByDimension => format!("for each dimension {each}"),
+            Shape::ByName if self.path == "labels" => format!("for each label {each}"),
+            Shape::ByName => format!("for each dimension {each}"),
             _ => each,
         }
     }
@@ -418,6 +428,7 @@ fn default_of(key: &str, config: &Config) -> Value {
         "archive.retention" => duration(config.retention),
         "stale_after" => duration(config.stale_after),
         "name" => json!(app.name),
+        "labels" => json!(app.labels),
         "token_parameter" | "token_endpoint" => {
             let AccessMethod::Token(access) = &app.access else {
                 panic!("{key} goes with tokens");

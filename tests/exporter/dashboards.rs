@@ -1,26 +1,33 @@
 //! The dashboards: their form, their queries, and whether they show the figures of WeChat.
 
-use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use chrono::{NaiveDate, TimeDelta};
 use serde_json::json;
 use wxapp_portrait_exporter::calendar;
+use wxapp_portrait_exporter::portrait::Window;
 
 use crate::harness::{
-    Exporter, Home, Prometheus, WeChat, appid, apps_of, backfill, now, on_one_day, scraping,
+    Exporter, Home, Prometheus, WeChat, appid, apps_of, backfill, newer, now, on_one_day, root,
+    scraping,
 };
 
+/// Whether every way to the same days gives the same bars.
+mod day_axis;
 /// What the main panels must show.
 mod figures;
 /// Rules about the JSON.
 mod form;
 /// Grafana's queries.
 mod grafana;
+/// The samples of weeks.
+mod past;
 /// Whether everything that is queried and named exists.
 mod walk;
 
-use grafana::Viewer;
+use grafana::{Dashboard, Viewer};
+use past::{Pages, Target};
 
 /// Appid, name and users a day.
 const APPS: [(&str, &str, u64); 3] = [
@@ -38,61 +45,238 @@ fn the_dashboards_follow_the_rules() {
     assert!(breaches.is_empty(), "\n{}", breaches.join("\n"));
 }
 
+#[test]
+fn the_dashboards_are_what_their_source_generates() {
+    let generated = tempfile::tempdir().unwrap();
+    let mut node = Command::new("node");
+    node.arg(root().join("dashboards/source/build.mjs"));
+    let output = node.arg(generated.path()).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let mut stale = Vec::new();
+    for dashboard in grafana::all() {
+        let file = format!("dashboards/{}.json", dashboard.name);
+        let generated = generated.path().join(file.strip_prefix("dashboards/").unwrap());
+        let new = std::fs::read(&generated)
+            .unwrap_or_else(|error| panic!("{file} is not generated: {error}"));
+        if std::fs::read(root().join(&file)).unwrap() != new {
+            std::fs::write(root().join(&file), new).unwrap();
+            stale.push(file);
+        }
+    }
+    assert!(stale.is_empty(), "{stale:?} were stale and are now written; commit them");
+}
+
 #[tokio::test]
 async fn the_dashboards_show_the_figures_of_wechat() {
     on_one_day(async || {
         let dashboards = grafana::all();
-        let world = World::start().await;
+        let world = World::start(Setup::few(), &dashboards).await;
         let mut faults = Vec::new();
         faults.extend(world.unknown_names(&dashboards).await);
-        for dashboard in &dashboards {
-            faults.extend(world.walk(dashboard, &dashboards).await);
-        }
+        faults.extend(world.walk_all(&dashboards).await);
         faults.extend(world.wrong_figures(&dashboards).await);
         assert!(faults.is_empty(), "\n{}", faults.join("\n"));
     })
     .await;
 }
 
-/// Two exporters for the same apps, one Prometheus that scrapes one of them and one that scrapes
+#[tokio::test]
+async fn the_dashboards_show_many_apps_with_any_names_and_failures() {
+    on_one_day(async || {
+        let dashboards = grafana::all();
+        let world = World::start(Setup::many(), &dashboards).await;
+        let mut faults = world.wrong_options(&dashboards).await;
+        faults.extend(world.walk_all(&dashboards).await);
+        assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+    })
+    .await;
+}
+
+/// Two exporters for the same apps, one Prometheus that scrapes one of them and one of another version that scrapes
 /// both, each with the history that it would have if it had always done so.
 struct World {
     wechat: WeChat,
     exporters: [Exporter; 2],
     one: Prometheus,
     both: Prometheus,
+    apps: Vec<App>,
+    has_all_windows: bool,
     yesterday: NaiveDate,
 }
 
+/// What is special about an app.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Fresh,
+    /// Its newest portrait is of the day before yesterday.
+    Late,
+    /// Its newest portrait is ten days older than it should be.
+    Stale,
+    /// It never had a portrait.
+    Never,
+}
+
+/// An app of a world.
+struct App {
+    appid: String,
+    name: String,
+    team: &'static str,
+    users: u64,
+    state: State,
+    /// Whether its dashboard is opened.
+    is_opened: bool,
+}
+
+impl App {
+    /// How many days its newest portrait is older than it should be, if it has any.
+    fn days_late(&self) -> Option<u64> {
+        match self.state {
+            State::Fresh => Some(0),
+            State::Late => Some(1),
+            State::Stale => Some(10),
+            State::Never => None,
+        }
+    }
+}
+
+/// What distinguishes worlds.
+struct Setup {
+    apps: Vec<App>,
+    windows: Vec<Window>,
+    archived: u64,
+    /// The time between two samples of the past.
+    step: TimeDelta,
+    /// Those that scrape one exporter, and both.
+    programs: [PathBuf; 2],
+}
+
+impl Setup {
+    /// A few apps, of which one swings, with everything that can be shown.
+    fn few() -> Self {
+        let apps = APPS.map(|(appid, name, users)| App {
+            appid: appid.to_owned(),
+            name: name.to_owned(),
+            team: if users > 1000 { "零售" } else { "会员" },
+            users,
+            state: State::Fresh,
+            is_opened: true,
+        });
+        Self {
+            apps: apps.into(),
+            windows: Window::ALL.to_vec(),
+            archived: ARCHIVED,
+            step: TimeDelta::hours(1),
+            programs: ["prometheus".into(), newer("prometheus")],
+        }
+    }
+
+    /// Many apps, of which some fail, with names of any kind.
+    fn many() -> Self {
+        let names = [
+            "说 \"hi\"",
+            r"back\slash\",
+            "逗号，,comma, ",
+            "{a=\"b\"} 1",
+            "表情 📱👨‍👩‍👧",
+            r#"x",appid="wx0000000000000000"#,
+            r"(.*)[a-z]+|$^",
+            "it's `code`",
+            "<b>&amp;</b>",
+            "%20/?#&var-appid=x",
+            "${appid} $window [[cohort]]",
+            "é ü \u{202e}",
+            "{{name}}",
+            "长".repeat(60).leak(),
+        ];
+        let app = |number: usize| {
+            let (round, at) = (number / names.len(), number % names.len());
+            let state = match number % 20 {
+                7 => State::Never,
+                13 => State::Stale,
+                17 => State::Late,
+                _ => State::Fresh,
+            };
+            App {
+                appid: format!("wxc0ffee{number:010x}"),
+                name: match round {
+                    0 => names[at].to_owned(),
+                    _ => format!("{}{round}", names[at]),
+                },
+                team: ["零售", "说 \"hi\"", r"a|b\c", ""][number % 4],
+                users: 20 + (number as u64 * 7919) % 500,
+                state,
+                is_opened: round == 0 || number == 17,
+            }
+        };
+        Self {
+            apps: (0..200).map(app).collect(),
+            windows: vec![Window::OneDay],
+            archived: 30,
+            step: TimeDelta::hours(6),
+            programs: [newer("prometheus"), "prometheus".into()],
+        }
+    }
+}
+
 impl World {
-    async fn start() -> Self {
-        let yesterday = calendar::newest_queryable(now());
-        let apps = APPS.map(|(appid, _, users)| format!("{appid}={users}"));
-        let mut settings = apps_of(&apps.each_ref().map(String::as_str));
-        let (swinging, ..) = APPS[1];
+    async fn start(setup: Setup, dashboards: &[Dashboard]) -> Self {
+        let Setup {
+            apps,
+            windows,
+            archived,
+            step,
+            programs,
+        } = setup;
+        let started = now();
+        let clock = std::time::Instant::now();
+        let yesterday = calendar::newest_queryable(started);
+        let users: Vec<_> = apps
+            .iter()
+            .map(|app| format!("{}={}", app.appid, app.users))
+            .collect();
+        let mut settings = apps_of(&users.iter().map(String::as_str).collect::<Vec<_>>());
+        let swinging = &apps[1].appid;
         // So large that the daily noise cannot hide it.
         for event in ["platform=iPhone:0.4", "all:0.5"] {
             let event = format!("{swinging}@{yesterday}:{event}");
             settings.events.push(event.parse().unwrap());
         }
         let wechat = WeChat::start(settings, now).await;
+        for app in apps.iter().filter(|app| app.state != State::Fresh) {
+            wechat.set_fault(&app.appid, "errcode=48001");
+        }
         // One failure, so that the metrics of failures are there.
-        let (failing, ..) = APPS[2];
+        let failing = &apps[2].appid;
         wechat.set_fault(failing, "errcode=-1");
 
-        let appids = APPS.map(|(appid, ..)| appid);
+        let appids: Vec<&str> = apps.iter().map(|app| app.appid.as_str()).collect();
         let homes = [(); 2].map(|()| {
             let mut home = Home::of(&wechat, &appids);
-            home.config["windows"] = json!(["1d", "7d", "30d"]);
-            for (at, (_, name, _)) in APPS.iter().enumerate() {
-                home.config["apps"][at]["name"] = json!(name);
+            home.config["poll"]["interval"] = json!("5s");
+            home.config["windows"] = json!(windows.iter().map(|window| window.as_str()).collect::<Vec<_>>());
+            for (at, app) in apps.iter().enumerate() {
+                let config = &mut home.config["apps"][at];
+                config["name"] = json!(app.name);
+                if false && !app.team.is_empty() {
+                    config["labels"] = json!({"team": app.team});
+                }
             }
             home
         });
-        homes[0].archive(&wechat, &appids, ARCHIVED);
+        for late in [0, 1, 10] {
+            let appids: Vec<_> = apps
+                .iter()
+                .filter(|app| app.days_late() == Some(late))
+                .map(|app| app.appid.as_str())
+                .collect();
+            let then = started - TimeDelta::days(late.cast_signed());
+            homes[0].archive_at(then, &windows, &wechat, &appids, archived);
+        }
+        eprintln!("archived {:?}", clock.elapsed());
         std::fs::create_dir(homes[1].path("data")).unwrap();
         std::fs::copy(homes[0].archive_file(), homes[1].archive_file()).unwrap();
         let [first, second] = [homes[0].start().await, homes[1].start().await];
+        eprintln!("started {:?}", clock.elapsed());
         for exporter in [&first, &second] {
             exporter
                 .metrics_with("a failure", |page| {
@@ -102,35 +286,48 @@ impl World {
                 .await;
         }
         wechat.simulator.clear_faults(&appid(failing));
+        let settled = apps.iter().filter(|app| app.state == State::Fresh).count() * windows.len();
         for exporter in [&first, &second] {
             exporter
                 .metrics_with("settled figures", |page| {
-                    let settled = page.series("wxapp_portrait_settled");
-                    (settled.len() == 9 && settled.values().all(|settled| *settled > 0.0))
-                        .then_some(())
+                    let found = page.series("wxapp_portrait_settled");
+                    let found = found.values().filter(|settled| **settled > 0.0);
+                    (found.count() >= settled).then_some(())
                 })
                 .await;
         }
+        eprintln!("settled {:?}", clock.elapsed());
 
-        let history = history(&homes[0], &first);
-        let prometheus = async |exporters: &[&Exporter]| {
+        let history = history(&homes[0], &first, &apps, step, dashboards).await;
+        eprintln!("history {:?}", clock.elapsed());
+        let prometheus = async |program: &Path, exporters: &[&Exporter]| {
             let blocks = tempfile::tempdir().unwrap();
             backfill(&history, blocks.path());
-            let prometheus = Prometheus::over(blocks, &scraping(exporters));
+            let mut config = scraping(exporters);
+            config["global"]["evaluation_interval"] = json!("1s");
+            config["rule_files"] = json!([root().join("alerts/wxapp-portrait.rules.yml")]);
+            let prometheus = Prometheus::run(program.to_str().unwrap(), blocks, &config);
             // A rate needs some.
             let scraped = "count(count_over_time(up[1h]) > 2 and up == 1)";
             let all = exporters.len();
             prometheus.query(&format!("{scraped} == {all}")).await;
+            let alert = format!("ALERTS{{appid=\"{swinging}\",alertstate=\"firing\"}}");
+            prometheus.query(&alert).await;
             prometheus
         };
-        let alone = [&first];
-        let paired = [&first, &second];
-        let (one, both) = tokio::join!(prometheus(&alone), prometheus(&paired));
+        let (alone, paired) = ([&first], [&first, &second]);
+        let (one, both) = tokio::join!(
+            prometheus(&programs[0], &alone),
+            prometheus(&programs[1], &paired)
+        );
+        eprintln!("prometheus {:?}", clock.elapsed());
         Self {
             one,
             both,
             wechat,
             exporters: [first, second],
+            apps,
+            has_all_windows: windows == Window::ALL,
             yesterday,
         }
     }
@@ -138,52 +335,56 @@ impl World {
     /// Returns a viewer of each Prometheus at the same time.
     fn viewers(&self) -> [Viewer<'_>; 2] {
         let now = now();
-        [&self.one, &self.both].map(|prometheus| Viewer { prometheus, now })
+        [&self.one, &self.both].map(|prometheus| Viewer::new(prometheus, now))
     }
 }
 
 /// Writes the samples that Prometheus would have if it had scraped this exporter for ten days and had
 /// imported the days before from `export`; returns the path.
-fn history(home: &Home, exporter: &Exporter) -> PathBuf {
-    let file = home.path("history");
-    let export = |last_day: NaiveDate| {
-        let mut export = home.command_of("export");
-        export
-            .args(["--format", "openmetrics", "--dimension", "platform"])
-            .args(["--to", &last_day.to_string(), "--output"])
-            .arg(&file);
-        let output = export.output().unwrap();
-        assert!(output.status.success(), "{output:?}");
-        let samples = std::fs::read_to_string(&file).unwrap();
-        samples.strip_suffix("# EOF\n").unwrap().to_owned()
-    };
-    let today = calendar::today(now());
-    let first_scrape = calendar::midnight(calendar::days_before(today, 10)) + TimeDelta::hours(15);
-    let address = exporter.url.strip_prefix("http://").unwrap();
-    let scraped = format!("{{job=\"wxapp\",instance=\"{address}\",");
+async fn history(
+    home: &Home,
+    exporter: &Exporter,
+    apps: &[App],
+    step: TimeDelta,
+    dashboards: &[Dashboard],
+) -> PathBuf {
+    // Before its connection is idle for long.
+    let page = exporter.metrics().await.0;
+    let now = now();
+    let today = calendar::today(now);
+    let wanted = past::metrics(dashboards);
+    let wanted = |metric: &str| wanted.contains(metric);
+    let mut pages = past::pages(home, wanted);
+    past::add_newest(&mut pages, &page, wanted);
 
+    let first_scrape = calendar::midnight(calendar::days_before(today, 10)) + TimeDelta::hours(16);
     // As in docs/archive.md: up to two days before the first scrape.
-    let mut history = export(calendar::days_before(today, 12));
-    for line in export(calendar::days_before(today, 1)).lines() {
-        let (series, time) = line.rsplit_once(' ').unwrap();
-        if !series.starts_with('#') && time.parse::<i64>().unwrap() >= first_scrape.timestamp() {
-            let series = series.replacen('{', &scraped, 1);
-            writeln!(history, "{series} {time}").unwrap();
-        }
-    }
-    let passed = (now() - first_scrape).num_hours();
-    let hours: Vec<_> = (0..=passed)
-        .map(|hours| first_scrape + TimeDelta::hours(hours))
-        .collect();
-    history += "# TYPE wxapp_portrait_app_info gauge\n";
-    for (appid, name, _) in APPS {
-        for time in &hours {
-            let labels = format!("{scraped}appid=\"{appid}\",app=\"{name}\"}}");
-            let time = time.timestamp();
-            writeln!(history, "wxapp_portrait_app_info{labels} 1 {time}").unwrap();
-        }
+    let last_imported = calendar::days_before(today, 12).to_string();
+    let every = format!("{}h", step.num_hours());
+    let mut history = past::export(home, &["--to", &last_imported, "--step", &every]);
+    // The last time at which a chart looks for samples.
+    let newest = now - TimeDelta::seconds(now.timestamp() % 600);
+    let address = exporter.url.strip_prefix("http://").unwrap();
+    let none = Pages::new();
+    for app in apps {
+        let target = Target {
+            labels: format!("job=\"wxapp\",instance=\"{address}\","),
+            appid: &app.appid,
+            name: &app.name,
+            team: app.team,
+            pages: pages.get(&app.appid).unwrap_or(&none),
+            is_recorded: true,
+        };
+        let times = past::times(first_scrape, newest, step).chain([newest]);
+        target.scrape(&mut history, times, |time| {
+            let arrived = |day: &&NaiveDate| {
+                calendar::expected_available_at(**day).min(newest) <= time
+            };
+            target.pages.keys().rev().find(arrived).copied()
+        });
     }
     history += "# EOF\n";
+    let file = home.path("history");
     std::fs::write(&file, history).unwrap();
     file
 }

@@ -107,6 +107,7 @@ impl App {
             },
             snapshot: AppSnapshot {
                 name: appid.to_string(),
+                labels: BTreeMap::new(),
                 appid,
                 comparison,
                 windows: vec![WindowSnapshot {

@@ -566,10 +566,22 @@ impl Home {
 
     /// Archives the final figures of days up to yesterday, as an exporter would have done.
     pub(crate) fn archive(&self, wechat: &WeChat, apps: &[&str], days: u64) {
-        let mut archive = Store::of_guest(&self.path("data"), Arc::new(now));
+        self.archive_at(now(), &Window::ALL, wechat, apps, days);
+    }
+
+    /// The same at another time, and of these windows.
+    pub(crate) fn archive_at(
+        &self,
+        now: DateTime<Utc>,
+        windows: &[Window],
+        wechat: &WeChat,
+        apps: &[&str],
+        days: u64,
+    ) {
+        let mut archive = Store::of_guest(&self.path("data"), Arc::new(move || now));
         for app in apps {
-            for window in Window::ALL {
-                let records = wechat.records(app, window, days, now());
+            for window in windows {
+                let records = wechat.records(app, *window, days, now);
                 let rows: Vec<Row> = records.iter().map(Row::from).collect();
                 archive.upsert(&rows).unwrap();
             }
@@ -773,7 +785,7 @@ pub(crate) struct Prometheus {
     pub(crate) url: String,
     client: reqwest::Client,
     _running: Running,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 impl Prometheus {
@@ -809,8 +821,13 @@ impl Prometheus {
             url: format!("http://{address}"),
             client: client(),
             _running: Running::start(command),
-            _directory: directory,
+            directory,
         }
+    }
+
+    /// Ends it, and returns its directory for another one.
+    pub(crate) fn stop(self) -> TempDir {
+        self.directory
     }
 
     /// Sends a request to its API, such as `query_range`; returns the answer, even an error.

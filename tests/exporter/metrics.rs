@@ -87,6 +87,7 @@ pub(crate) async fn exporter_with_everything() -> (WeChat, Exporter) {
     wechat.set_fault(OTHER, "errcode=48001");
     let mut home = Home::of(&wechat, &[APP, OTHER]);
     home.config["windows"] = json!(["1d", "7d", "30d"]);
+    home.config["apps"][0]["labels"] = json!({"team": "零售"});
     // On a holiday nothing is expected of users.
     home.config["holidays"] = json!({"calendar": "none"});
     // Not settled, so that there is something to request at any time of the day.

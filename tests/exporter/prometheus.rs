@@ -160,6 +160,7 @@ async fn promtool_accepts_the_whole_page() {
     let mut home = Home::of(&wechat, &[APP, OTHER]);
     home.config["windows"] = json!(["1d", "7d", "30d"]);
     home.config["top_names"] = json!({"city": 3});
+    home.config["apps"][0]["labels"] = json!({"team": r#"say "hi" \o/"#, "tier": "01"});
     let exporter = home.start().await;
     check(&exporter.metrics().await.0);
     check(&exporter.ready().await.0);

@@ -46,7 +46,7 @@ pub(crate) struct Selector {
     pub(crate) metric: String,
     /// Label, operator, value.
     pub(crate) matchers: Vec<(String, String, String)>,
-    /// As it is written between the brackets.
+    /// As it is written between the brackets, also those of a subquery around it.
     pub(crate) range: Option<String>,
     /// The function whose argument it is.
     pub(crate) function: Option<String>,
@@ -78,6 +78,8 @@ pub(crate) struct Expression {
     pub(crate) selectors: Vec<Selector>,
     /// The labels of all lists: what is grouped by and matched on.
     pub(crate) labels: Vec<String>,
+    /// The labels that `count_values` adds.
+    pub(crate) added: Vec<String>,
     /// Selectors with an offset: the metric, and the duration with its sign.
     pub(crate) offsets: Vec<(String, String)>,
     /// Whether an aggregation uses `without`.
@@ -89,6 +91,8 @@ pub(crate) struct Expression {
 struct Open {
     function: Option<String>,
     aggregation: Option<(String, Vec<String>)>,
+    /// How many selectors there are before it.
+    before: usize,
 }
 
 /// Reads an expression; fails with a message about what it cannot parse.
@@ -124,10 +128,21 @@ pub(crate) fn read(text: &str) -> Result<Expression, String> {
     while at < tokens.len() {
         let word = tokens[at];
         at += 1;
+        let before = read.selectors.len();
         if word == "(" {
-            open.push(Open::default());
+            open.push(Open {
+                before,
+                ..Open::default()
+            });
         } else if word == ")" {
-            open.pop().ok_or("a parenthesis closes that was not open")?;
+            let closed = open.pop().ok_or("a parenthesis closes that was not open")?;
+            if token(at) == "[" {
+                let range;
+                (range, at) = range_of(&tokens, at + 1);
+                for selector in &mut read.selectors[closed.before..] {
+                    selector.range.get_or_insert(range.clone());
+                }
+            }
             if ["by", "without"].contains(&token(at)) {
                 return Err("write `by` before the parenthesis, so that it can be checked".into());
             }
@@ -154,16 +169,21 @@ pub(crate) fn read(text: &str) -> Result<Expression, String> {
                 read.labels.extend(labels.clone());
             }
             at += 1;
+            if word == "count_values" {
+                read.added.push(token(at).trim_matches('"').to_owned());
+            }
             read.drops |= drops;
             open.push(Open {
                 function: None,
                 aggregation: (!drops).then(|| (word.to_owned(), labels)),
+                before,
             });
         } else if is_name(word) && token(at) == "(" {
             at += 1;
             open.push(Open {
                 function: Some(word.to_owned()),
                 aggregation: None,
+                before,
             });
         } else if ["topk", "bottomk"].contains(&word) && token(at) == "by" {
             let labels;
@@ -181,12 +201,21 @@ pub(crate) fn read(text: &str) -> Result<Expression, String> {
                 (selector.matchers, at) = matchers(&tokens, at + 1);
             }
             if token(at) == "[" {
-                selector.range = Some(token(at + 1).to_owned());
+                let range;
+                (range, at) = range_of(&tokens, at + 1);
+                selector.range = Some(range);
             }
             read.selectors.push(selector);
         }
     }
     Ok(read)
+}
+
+/// Reads a range up to the closing bracket; returns the rest, too.
+fn range_of(tokens: &[&str], at: usize) -> (String, usize) {
+    let range = tokens[at..].iter().take_while(|token| **token != "]");
+    let range: Vec<&str> = range.copied().collect();
+    (range.concat(), at + range.len() + 1)
 }
 
 /// Reads matchers up to the closing brace; returns the rest, too.
@@ -225,6 +254,7 @@ const OF_PROMETHEUS: [(&str, &[&str]); 5] = [
             "window",
             "reason",
             "operation",
+            "team",
         ],
     ),
 ];
@@ -277,6 +307,9 @@ impl Vocabulary {
         for values in labels.values_mut().filter(|values| !values.is_empty()) {
             values.insert(String::new());
         }
+        for label in &from.added {
+            labels.insert(label.clone(), Values::new());
+        }
         self.0.insert(metric.to_owned(), labels);
     }
 
@@ -307,7 +340,7 @@ impl Vocabulary {
             }
         }
         for label in &expression.labels {
-            if !all.contains(label) {
+            if !all.contains(label) && !expression.added.contains(label) {
                 faults.push(format!("nothing it asks for has the label {label}"));
             }
         }
@@ -352,4 +385,13 @@ fn selectors_are_found_with_their_context() {
     assert!(expression.drops);
     assert_eq!(expression.labels, ["a"]);
     assert_eq!(expression.offsets, [("z".into(), "2h".into())]);
+
+    let text = "x[1h] and max_over_time((y * on (a) count_values by (a) (\"b\", z))[4d:10m]) / w";
+    let expression = read(text).unwrap();
+    let ranges = expression.selectors.iter().map(|s| s.range.as_deref());
+    assert_eq!(
+        ranges.collect::<Vec<_>>(),
+        [Some("1h"), Some("4d:10m"), Some("4d:10m"), None]
+    );
+    assert_eq!(expression.added, ["b"]);
 }

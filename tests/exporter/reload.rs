@@ -14,8 +14,8 @@ use wxapp_portrait_exporter::portrait::Window;
 use wxapp_portrait_exporter::simulator::{Requests, secret_of};
 
 use crate::harness::{
-    APP, Exporter, Hand, Home, Inside, Labels, OTHER, Page, Series, WeChat, appid, client,
-    eventually, labels, logged, now, on_one_day, program, yesterday,
+    APP, Exporter, Hand, Home, Inside, Labels, OTHER, Page, Prometheus, Series, WeChat, appid,
+    client, eventually, labels, logged, now, on_one_day, program, yesterday,
 };
 use crate::web::inflate;
 
@@ -736,6 +736,52 @@ async fn reloads_that_come_all_at_once_are_all_answered() {
     for app in [APP, OTHER] {
         assert_eq!(of_app(&after, app), of_app(&before, app));
     }
+}
+
+#[tokio::test]
+async fn labels_are_on_the_info_of_their_app_only_and_shown_at_once() {
+    let wechat = WeChat::of(&[APP, OTHER]).await;
+    let mut home = calm_home(&wechat, &[APP, OTHER]);
+    let exporter = home.start().await;
+    let without_labels = calm(&exporter).await;
+    let prometheus = Prometheus::start(&exporter);
+    let asked = requests(&wechat, APP);
+    for team in ["零售", r#"a "b" \c\n"#] {
+        let configured = json!({"team": team, "tier": "01"});
+        home.config["apps"][0] = entry(APP, json!({"labels": configured}));
+        reload(&home, &exporter).await;
+        let page = exporter.metrics().await;
+        let infos = page.series("wxapp_portrait_app_info");
+        let own = [("appid", APP), ("app", APP), ("team", team), ("tier", "01")];
+        let without = [("appid", OTHER), ("app", OTHER)];
+        assert_eq!(infos, [(labels(&own), 1.0), (labels(&without), 1.0)].into());
+        eventually("a scrape of the new labels", async || {
+            let found = prometheus.query("wxapp_portrait_app_info").await;
+            (found == infos).then_some(())
+        })
+        .await;
+        assert_eq!(page.users(None), without_labels.users(None));
+
+        let status: Value = serde_json::from_str(&exporter.get("/api/v1/status").await.1).unwrap();
+        assert_eq!(status["apps"][0]["labels"], configured);
+        assert_eq!(status["apps"][1]["labels"], json!({}));
+        let shown: Value = serde_saphyr::from_str(&exporter.get("/config").await.1).unwrap();
+        assert_eq!(shown["apps"][0]["labels"], configured);
+        let searched = url::form_urlencoded::Serializer::new(String::new())
+            .append_pair("q", team)
+            .finish();
+        let (_, found) = exporter.get(&format!("/?{searched}")).await;
+        assert!(found.contains(&format!("id=\"{APP}\"")), "{found}");
+        assert!(!found.contains(&format!("id=\"{OTHER}\"")), "{found}");
+    }
+    home.config["apps"][0] = entry(APP, json!({"labels": {"team": "<b>"}}));
+    reload(&home, &exporter).await;
+    let (_, page) = exporter.get(&format!("/apps/{APP}")).await;
+    assert!(
+        page.contains(r#"title="team"><bdi>&#60;b&#62;</bdi>"#),
+        "{page}"
+    );
+    assert_eq!(requests(&wechat, APP), asked, "nothing is asked for labels");
 }
 
 #[tokio::test]

@@ -57,7 +57,8 @@ pub(crate) fn alerts() -> Vec<Alert> {
     alerts.collect()
 }
 
-fn all_rules() -> Vec<(String, Value)> {
+/// Returns all rules, each with the name of its group.
+pub(crate) fn all_rules() -> Vec<(String, Value)> {
     let file = read(&rules_file());
     let mut all = Vec::new();
     for group in list(&file["groups"]) {

@@ -10,7 +10,17 @@ use serde_json::{Value, json};
 use wxapp_portrait_exporter::calendar;
 use wxapp_portrait_exporter::portrait::Window;
 
-use crate::harness::{APP, Home, OTHER, WeChat, eventually, on_one_day, quoted, root, yesterday};
+use crate::harness::{
+    APP, Home, OTHER, Prometheus, WeChat, backfill, eventually, on_one_day, quoted, root, yesterday,
+};
+
+/// What the bundled rules record for the charts of all apps.
+const RECORDED: &str = "appid_cohort_weekday:wxapp_portrait_cohort_users:max";
+const RULE: &str = r#"max by (appid, cohort, weekday) (
+  wxapp_portrait_cohort_users{window="1d"} * on (job, instance, appid) group_left (weekday)
+  count_values by (job, instance, appid) ("weekday", floor(
+    ((wxapp_portrait_reference_date_timestamp_seconds{window="1d"} > time() - 345600) + 46800) / 86400
+  ) % 7))"#;
 
 fn export(home: &Home, arguments: &[&str]) -> Output {
     home.command_of("export").args(arguments).output().unwrap()
@@ -71,6 +81,45 @@ async fn an_imported_export_is_exported_as_the_same_bytes() {
         assert!(message.starts_with("Imported 0 of 72 days"), "{message}");
         assert!(message.contains("already has the others"), "{message}");
         assert!(exported(&other, &["--format", "jsonl"]) == lines);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_export_has_what_the_rules_would_have_recorded() {
+    on_one_day(async || {
+        let wechat = WeChat::of(&[APP, OTHER]).await;
+        let home = Home::of(&wechat, &[]);
+        home.archive(&wechat, &[APP, OTHER], 15);
+        let (samples, blocks) = (home.path("samples"), tempfile::tempdir().unwrap());
+        let format = ["--format", "openmetrics", "--dimension", "platform"];
+        let mut text = exported(&home, &format);
+        fs::write(&samples, &text).unwrap();
+        backfill(&samples, blocks.path());
+        let prometheus = Prometheus::over(blocks, &json!({}));
+        let [start, end] = [10, 0].map(|days| {
+            let day = calendar::days_before(yesterday(), days);
+            calendar::midnight(day).timestamp().to_string()
+        });
+        let range = async |query| {
+            let time = [("start", &*start), ("end", &end), ("step", "1h")];
+            let parameters = [&[("query", query)], &time[..]].concat();
+            let mut answer = prometheus.ask("query_range", &parameters).await;
+            let Value::Array(mut series) = answer["data"]["result"].take() else {
+                panic!("{answer}")
+            };
+            for series in &mut series {
+                series["metric"].as_object_mut().unwrap().remove("__name__");
+            }
+            series
+        };
+        let recorded = range(RECORDED).await;
+        assert_eq!(recorded.len(), 2 * 2 * 7, "apps, cohorts and weekdays");
+        assert_eq!(range(RULE).await, recorded);
+
+        // One of another window has none.
+        text = exported(&home, &["--format", "openmetrics", "--window", "7d"]);
+        assert!(!text.contains(&format!("{RECORDED}{{")), "{text}");
     })
     .await;
 }

@@ -18,7 +18,7 @@ use crate::chart::Sparkline;
 use crate::expectation::float;
 use crate::language::{self, Language};
 use crate::portrait::{Cohort, Window, string_enum};
-use crate::state::Arrival;
+use crate::state::{AppSnapshot, Arrival};
 use crate::web::state::AppState;
 
 /// How many apps are on a page.
@@ -134,12 +134,20 @@ impl Selection {
         }
     }
 
-    /// Keeps the apps whose name or appid contains what is searched for.
+    /// Keeps the apps whose name, appid or value of a label contains what is searched for.
     fn search(&self, apps: &mut Vec<Facts<'_>>) {
         let search = self.search.to_lowercase();
         let is_in = |text: &str| text.to_lowercase().contains(&search);
         if !search.is_empty() {
-            apps.retain(|facts| is_in(&facts.app.name) || is_in(facts.app.appid.as_str()));
+            apps.retain(|facts| {
+                let AppSnapshot {
+                    appid,
+                    name,
+                    labels,
+                    ..
+                } = facts.app;
+                is_in(name) || is_in(appid.as_str()) || labels.values().any(|value| is_in(value))
+            });
         }
     }
 }

@@ -74,36 +74,19 @@ pub(super) fn alert(language: Language, facts: &Facts<'_>, found: (Cohort, Alert
         return String::new();
     };
     let summary = &summary.cohorts[of_cohort as usize];
-    let expected = &summary.expected;
+    let figures = summary.expected.figures(&summary.platforms, alert);
+    let users = figures.users.unwrap_or_default();
+    let usual = figures.usual.unwrap_or_default();
     let cohort = cohort(language, of_cohort);
-    let platform = |name: &str| {
-        let mut platforms = expected.platforms.iter();
-        let platform = platforms.find(|platform| platform.name == name);
-        let users = summary.platforms.users_of(name).unwrap_or_default();
-        (users, platform)
-    };
     match alert {
-        Alert::UsersSwing => {
-            let usual = expected.users.map_or(0.0, |bounds| bounds.usual);
-            against_usual(language, cohort, summary.users.unwrap_or_default(), usual)
-        }
+        Alert::UsersSwing => against_usual(language, cohort, users, usual),
         Alert::PlatformUsersSwing(on) => {
-            let (users, platform) = platform(on);
-            let usual = platform.and_then(|platform| platform.users);
             let what = format!("{} {cohort}", name(language, on));
-            against_usual(
-                language,
-                &what,
-                users,
-                usual.map_or(0.0, |bounds| bounds.usual),
-            )
+            against_usual(language, &what, users, usual)
         }
         Alert::PlatformShareShift(on) => {
-            let (users, platform) = platform(on);
-            let usual = platform.and_then(|platform| platform.share);
-            let usual = language::share(usual.map_or(0.0, |bounds| bounds.usual));
-            let total = float(summary.users.unwrap_or_default().max(1));
-            let share = language::share(float(users) / total);
+            let shares = [figures.share, figures.usual_share];
+            let [share, usual] = shares.map(|share| language::share(share.unwrap_or_default()));
             let on = name(language, on);
             language.pick(
                 format!("{on} 占{cohort}用户 {share}，往常 {usual}"),
@@ -111,17 +94,13 @@ pub(super) fn alert(language: Language, facts: &Facts<'_>, found: (Cohort, Alert
             )
         }
         Alert::PlatformVanished(on) => {
-            let (_, platform) = platform(on);
-            let usual = platform.and_then(|platform| platform.users);
-            let usual = language::rounded(usual.map_or(0.0, |bounds| bounds.usual));
-            let on = name(language, on);
+            let (usual, on) = (language::rounded(usual), name(language, on));
             language.pick(
                 format!("{on} {cohort}归零，往常 {usual}"),
                 format!("{on}: no {cohort} any more, usually {usual}"),
             )
         }
         Alert::PlatformAppeared(on) => {
-            let (users, _) = platform(on);
             let (users, on) = (language::number(users), name(language, on));
             language.pick(
                 format!("{on} 出现{cohort} {users}，往常为 0"),
@@ -129,7 +108,7 @@ pub(super) fn alert(language: Language, facts: &Facts<'_>, found: (Cohort, Alert
             )
         }
         Alert::UsersDrift => {
-            let ratio = expected.drift.map_or(0.0, |drift| drift.ratio);
+            let ratio = summary.expected.drift.map_or(0.0, |drift| drift.ratio);
             let change = language::change(ratio);
             language.pick(
                 format!("{cohort}近 7 个可比日累计较往常 {change}"),

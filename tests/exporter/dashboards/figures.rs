@@ -266,10 +266,7 @@ impl World {
         chosen: &Choices,
         cases: Vec<Case>,
     ) -> Vec<String> {
-        let viewer = Viewer {
-            prometheus: &self.both,
-            now,
-        };
+        let viewer = Viewer::new(&self.both, now);
         let mut faults = Vec::new();
         for case in cases {
             let dashboard = dashboards

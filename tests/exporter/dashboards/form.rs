@@ -14,7 +14,7 @@ use regex::Regex;
 use serde_json::Value;
 
 use super::grafana::{Dashboard, text, values};
-use crate::promql;
+use crate::{promql, rules};
 
 /// The one that is about exporters, and not about portraits.
 pub(super) const OF_EXPORTERS: &str = "wxapp-portrait-exporter";
@@ -34,6 +34,13 @@ const UNITS: [&str; 12] = [
     "reqps",
     "cpm",
 ];
+
+/// What our rules record.
+static RECORDED: LazyLock<HashSet<String>> = LazyLock::new(|| {
+    let rules = rules::all_rules().into_iter();
+    let records = rules.filter_map(|(_, rule)| Some(rule["record"].as_str()?.to_owned()));
+    records.collect()
+});
 
 /// Returns every violation of a rule, in sentences that name the dashboard, the panel and the rule.
 pub(super) fn breaches(dashboard: &Dashboard) -> Vec<String> {
@@ -202,12 +209,24 @@ fn of_the_grid(panels: &Value) -> Vec<String> {
 fn of_panel(panel: &Value) -> Vec<String> {
     let unit = text(&panel["fieldConfig"]["defaults"]["unit"]);
     let targets = values(&panel["targets"]);
-    let mut rules = vec![(
-        !text(&panel["title"]).is_empty() && !text(&panel["description"]).is_empty(),
-        "panel-title-description-rule: title or description is missing",
-    )];
+    let title = text(&panel["title"]);
+    let is_chinese = |c| ('\u{4e00}'..='\u{9fff}').contains(&c);
+    let mut rules = vec![
+        (
+            !title.is_empty() && !text(&panel["description"]).is_empty(),
+            "panel-title-description-rule: title or description is missing",
+        ),
+        (
+            title.contains(is_chinese) && title.contains(|c: char| c.is_ascii_alphabetic()),
+            "the title is not in Chinese and English",
+        ),
+    ];
     if panel["type"] != "text" {
         rules.extend([
+            (
+                !text(&panel["fieldConfig"]["defaults"]["noValue"]).is_empty(),
+                "noValue is missing: what it shows while there is nothing to show",
+            ),
             (
                 UNITS.contains(&unit),
                 "panel-units-rule: the unit is missing or not one that is known to fit",
@@ -241,6 +260,11 @@ fn of_target(dashboard: &Dashboard, panel: &Value, target: &Value) -> Vec<String
         Err(problem) => return vec![problem],
     };
     let source = &target["datasource"];
+    // The figures of a day are looked for in the four days after it.
+    let on_day_axis = expression
+        .selectors
+        .iter()
+        .any(|selector| selector.range.as_deref().is_some_and(|range| range.starts_with("4d")));
     let of_exporters = dashboard.name == OF_EXPORTERS;
     let mut rules = vec![
         (
@@ -260,11 +284,7 @@ fn of_target(dashboard: &Dashboard, panel: &Value, target: &Value) -> Vec<String
             "`without` keeps unknown labels: write `by`",
         ),
         (
-            of_exporters
-                || expression
-                    .offsets
-                    .iter()
-                    .all(|(_, duration)| duration.starts_with('-')),
+            of_exporters || on_day_axis || expression.offsets.is_empty(),
             "it looks back by offset: days arrive at any minute; ask for past users, or use the day axis",
         ),
     ];
@@ -275,14 +295,10 @@ fn of_target(dashboard: &Dashboard, panel: &Value, target: &Value) -> Vec<String
             "target-rate-interval-rule: with a scrape a minute, $__rate_interval is long enough only if the interval of the panel is 1m",
         ));
     }
-    if expression
-        .selectors
-        .iter()
-        .any(|selector| selector.range.as_deref() == Some("1d"))
-    {
+    if on_day_axis {
         let interval = [&target["interval"], &panel["interval"]].map(text);
         rules.push((
-            interval.contains(&"1d"),
+            interval.contains(&"1d") && target["range"] == true,
             "a panel on the day axis has points a day apart, so its interval must be 1d",
         ));
     }
@@ -308,8 +324,8 @@ fn of_selector(selector: &promql::Selector, of_exporters: bool) -> Vec<String> {
     let rises = ["rate", "irate", "increase"].contains(&function);
     let mut rules = vec![
         (
-            !metric.contains(':'),
-            "it depends on a recording rule, which may not exist",
+            !metric.contains(':') || RECORDED.contains(metric),
+            "no rule of alerts/wxapp-portrait.rules.yml records it",
         ),
         (
             counts == rises,

@@ -7,10 +7,9 @@
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use regex::{Captures, Regex};
 use serde_json::Value;
-use wxapp_portrait_exporter::calendar;
 
 use crate::harness::{Labels, Prometheus};
 
@@ -18,7 +17,13 @@ use crate::harness::{Labels, Prometheus};
 const SCRAPE_INTERVAL: i64 = 15;
 
 /// The offset of Beijing from UTC, in seconds: the dashboards' time zone.
-const AHEAD: i64 = 8 * 3600;
+pub(super) const BEIJING: i64 = 8 * 3600;
+
+/// Returns the Beijing day whose bar a chart has at a midnight, whatever the time zone.
+pub(super) fn day_of(midnight: i64) -> NaiveDate {
+    let days = (midnight + 46800).div_euclid(86400);
+    NaiveDate::default() + TimeDelta::days(days)
+}
 
 /// A dashboard as in its file.
 #[derive(Clone)]
@@ -88,6 +93,22 @@ impl Dashboard {
     }
 }
 
+/// Returns the queries of the charts with a point a day, with their dashboards and panels.
+pub(super) fn day_charts(dashboards: &[Dashboard]) -> Vec<(&Dashboard, &Value, &Value)> {
+    let mut charts = Vec::new();
+    for dashboard in dashboards {
+        for panel in dashboard.panels() {
+            for target in values(&panel["targets"]) {
+                let intervals = [&panel["interval"], &target["interval"]].map(text);
+                if target["range"] == true && intervals.contains(&"1d") {
+                    charts.push((dashboard, panel, target));
+                }
+            }
+        }
+    }
+    charts
+}
+
 /// What is chosen for a variable.
 #[derive(Debug, Clone)]
 pub(super) enum Choice {
@@ -109,9 +130,20 @@ pub(super) type Answer = Vec<(Labels, BTreeMap<i64, f64>)>;
 pub(super) struct Viewer<'a> {
     pub(super) prometheus: &'a Prometheus,
     pub(super) now: DateTime<Utc>,
+    /// How far the time zone that the user chose is ahead of UTC now, in seconds.
+    pub(super) ahead: i64,
 }
 
-impl Viewer<'_> {
+impl<'a> Viewer<'a> {
+    /// Returns a viewer who leaves the time zone as it is.
+    pub(super) fn new(prometheus: &'a Prometheus, now: DateTime<Utc>) -> Self {
+        Self {
+            prometheus,
+            now,
+            ahead: BEIJING,
+        }
+    }
+
     /// Returns the options of every variable, the default first, where `chosen` decides about those that
     /// others depend on.
     pub(super) async fn options(
@@ -130,8 +162,11 @@ impl Viewer<'_> {
                     .split(',')
                     .map(|option| option.rsplit(" : ").next().unwrap().trim().to_owned())
                     .collect(),
-                "textbox" => vec![text(&variable["query"]).to_owned()],
-                "query" => self.query_variable(variable, dashboard, &choices).await?,
+                "textbox" | "constant" => vec![text(&variable["query"]).to_owned()],
+                "query" => {
+                    let found = self.query_variable(variable, dashboard, &choices).await?;
+                    found.into_iter().map(|(value, _)| value).collect()
+                }
                 other => return Err(format!("variable {name} is of the unknown type {other}")),
             };
             if found.is_empty() {
@@ -162,20 +197,20 @@ impl Viewer<'_> {
         Ok(options)
     }
 
-    /// Returns the options of a variable from Prometheus.
-    async fn query_variable(
+    /// Returns the options of a variable from Prometheus, each with its text.
+    pub(super) async fn query_variable(
         &self,
         variable: &Value,
         dashboard: &Dashboard,
         choices: &Choices,
-    ) -> Result<Vec<String>, String> {
+    ) -> Result<BTreeMap<String, String>, String> {
         let (from, to) = self.range_of(dashboard);
         let asks = fill(text(&variable["query"]["query"]), choices, &[])?;
         let argument = |function: &str| {
             let rest = asks.strip_prefix(function)?;
             Some(rest.strip_prefix('(')?.strip_suffix(')')?.to_owned())
         };
-        let mut found: Vec<String> = if let Some(arguments) = argument("label_values") {
+        let found = if let Some(arguments) = argument("label_values") {
             let (series, label) = arguments
                 .rsplit_once(',')
                 .ok_or_else(|| format!("{asks} does not name a metric"))?;
@@ -191,11 +226,12 @@ impl Viewer<'_> {
             let labels = series
                 .iter()
                 .map(|series| text(&series[label.trim()]).to_owned());
-            labels.filter(|value| !value.is_empty()).collect()
+            let values = labels.filter(|value| !value.is_empty());
+            values.map(|value| (value.clone(), value)).collect()
         } else if let Some(query) = argument("query_result") {
             let regex = text(&variable["regex"]).trim_matches('/');
             let regex = Regex::new(regex).map_err(|error| error.to_string())?;
-            let mut found = Vec::new();
+            let mut found = BTreeMap::new();
             for (labels, points) in self.instant(&query, to).await? {
                 let pairs = labels
                     .iter()
@@ -206,16 +242,16 @@ impl Viewer<'_> {
                     pairs.collect::<Vec<_>>().join(",")
                 );
                 let matched = regex.captures(&line);
-                let value = matched.as_ref().and_then(|matched| matched.name("value"));
-                let value = value.ok_or_else(|| format!("the regex finds nothing in {line}"))?;
-                found.push(value.as_str().to_owned());
+                let group = |name| matched.as_ref()?.name(name).map(|group| group.as_str());
+                let value = group("value")
+                    .ok_or_else(|| format!("the regex finds nothing in {line}"))?;
+                let text = group("text").unwrap_or(value);
+                found.insert(value.to_owned(), text.to_owned());
             }
             found
         } else {
             return Err(format!("{asks} is not known"));
         };
-        found.sort();
-        found.dedup();
         Ok(found)
     }
 
@@ -233,7 +269,7 @@ impl Viewer<'_> {
         let time = self.now - TimeDelta::seconds(back);
         match floor {
             "" => time.timestamp(),
-            "d" => calendar::midnight(calendar::today(time)).timestamp(),
+            "d" => self.aligned(time.timestamp(), 86400),
             other => panic!("{other} is not known"),
         }
     }
@@ -284,6 +320,12 @@ impl Viewer<'_> {
         self.range(&query, self.range_of(dashboard), step).await
     }
 
+    /// Rounds a time down to a multiple of a step in the time zone; a change of daylight saving time
+    /// is not considered.
+    fn aligned(&self, time: i64, step: i64) -> i64 {
+        (time + self.ahead).div_euclid(step) * step - self.ahead
+    }
+
     async fn instant(&self, query: &str, time: i64) -> Result<Answer, String> {
         let parameters = [("query", query), ("time", &time.to_string())];
         read(&self.prometheus.ask("query", &parameters).await)
@@ -295,7 +337,7 @@ impl Viewer<'_> {
         (from, to): (i64, i64),
         step: i64,
     ) -> Result<Answer, String> {
-        let aligned = |time: i64| ((time + AHEAD).div_euclid(step) * step - AHEAD).to_string();
+        let aligned = |time| self.aligned(time, step).to_string();
         // A short step ends before the next scrape; the next step has its samples.
         let to = if step <= 300 { to + step } else { to };
         let parameters = [
@@ -360,7 +402,7 @@ impl Choice {
 }
 
 /// Reads a vector or a matrix.
-fn read(answer: &Value) -> Result<Answer, String> {
+pub(super) fn read(answer: &Value) -> Result<Answer, String> {
     if answer["status"] != "success" {
         return Err(format!("Prometheus reports {}", answer["error"]));
     }

@@ -9,13 +9,20 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use serde_json::Value;
 
 use super::grafana::{Answer, Choice, Choices, Dashboard, Viewer, fill, text, values};
-use super::{World, close, form};
+use super::{State, World, close, form};
 use crate::promql::{self, Vocabulary};
+use crate::rules;
 
 impl World {
     /// Returns the metrics and labels of expressions that no page has, and the values of labels.
     pub(super) async fn unknown_names(&self, dashboards: &[Dashboard]) -> Vec<String> {
-        let vocabulary = Vocabulary::of(&self.exporters[0].metrics().await);
+        let mut vocabulary = Vocabulary::of(&self.exporters[0].metrics().await);
+        for (_, rule) in rules::all_rules() {
+            if let Some(record) = rule["record"].as_str() {
+                let recorded = promql::read(text(&rule["expr"])).unwrap();
+                vocabulary.record(record, &recorded);
+            }
+        }
         let mut faults = Vec::new();
         for dashboard in dashboards {
             for (place, asked) in expressions(dashboard) {
@@ -30,19 +37,77 @@ impl World {
         faults
     }
 
+    /// Returns the apps that the picker of apps does not offer by their names, and the others that it
+    /// offers.
+    pub(super) async fn wrong_options(&self, dashboards: &[Dashboard]) -> Vec<String> {
+        let expected = self.apps.iter();
+        let expected: BTreeMap<_, _> = expected
+            .map(|app| (app.appid.clone(), app.name.clone()))
+            .collect();
+        let mut faults = Vec::new();
+        let mut pickers = 0;
+        for dashboard in dashboards {
+            for variable in dashboard.variables() {
+                if variable["name"] != "appid" {
+                    continue;
+                }
+                pickers += 1;
+                let choices = Choices::from([("team".to_owned(), Choice::All(".*".to_owned()))]);
+                let viewer = &self.viewers()[0];
+                let found = viewer.query_variable(variable, dashboard, &choices).await;
+                let found = found.unwrap_or_else(|problem| panic!("{}: {problem}", dashboard.name));
+                let all: BTreeSet<_> = found.iter().chain(&expected).collect();
+                let wrong = all.into_iter().filter(|(appid, name)| {
+                    [&found, &expected].iter().any(|apps| apps.get(*appid) != Some(*name))
+                });
+                faults.extend(wrong.map(|app| format!("{}: the picker has {app:?}", dashboard.name)));
+            }
+        }
+        assert!(pickers > 0, "no dashboard has a picker of apps");
+        faults
+    }
+
+    /// Opens all dashboards.
+    pub(super) async fn walk_all(&self, dashboards: &[Dashboard]) -> Vec<String> {
+        let mut faults = Vec::new();
+        for dashboard in dashboards {
+            faults.extend(self.walk(dashboard, dashboards).await);
+        }
+        faults
+    }
+
+    /// Whether a query may have an empty answer: of alerts that do not fire, of an app that has no new
+    /// portrait, or of a window that is not configured. A panel must have a text for that.
+    fn may_be_empty(&self, panel: &Value, target: &Value, choices: &Choices) -> bool {
+        let asked = text(&target["expr"]);
+        let has_text = !text(&panel["fieldConfig"]["defaults"]["noValue"]).is_empty();
+        let state = match choices.get("appid") {
+            Some(Choice::One(appid)) => self.apps.iter().find(|app| app.appid == *appid),
+            _ => None,
+        };
+        let is_fresh = state.is_none_or(|app| app.state == State::Fresh);
+        has_text && (!is_fresh || !self.has_all_windows || asked.contains("ALERTS"))
+    }
+
     /// Opens a dashboard with every choice of every variable, once for each Prometheus; returns what shows
     /// nothing, what refers to a thing that does not exist, and what differs.
-    pub(super) async fn walk(
+    async fn walk(
         &self,
         dashboard: &Dashboard,
         dashboards: &[Dashboard],
     ) -> Vec<String> {
         let mut faults = BTreeSet::new();
         let [one, both] = self.viewers();
-        let all_choices = match every_choice(&one, dashboard).await {
+        let mut all_choices = match every_choice(&one, dashboard).await {
             Ok(choices) => choices,
             Err(problem) => return vec![format!("{}: {problem}", dashboard.name)],
         };
+        let closed = self.apps.iter().filter(|app| !app.is_opened);
+        let closed: BTreeSet<_> = closed.map(|app| app.appid.as_str()).collect();
+        all_choices.retain(|choices| match choices.get("appid") {
+            Some(Choice::One(appid)) => !closed.contains(appid.as_str()),
+            _ => true,
+        });
         let mut names: HashMap<u64, Names> = HashMap::new();
         for choices in &all_choices {
             for panel in dashboard.panels() {
@@ -69,7 +134,8 @@ impl World {
                     ];
                     match &answers {
                         [Ok(one), Ok(both)] => {
-                            if one.is_empty() || both.is_empty() {
+                            let is_empty = one.is_empty() || both.is_empty();
+                            if is_empty && !self.may_be_empty(panel, target, choices) {
                                 fault("it shows nothing");
                             }
                             if let Some(missing) = names.take_in(panel, target, one) {
@@ -77,7 +143,7 @@ impl World {
                             }
                             // Each exporter polls at another time.
                             let timely = text(&target["expr"]).contains("_last_success_timestamp_");
-                            let differs = !timely && !alike(one, both);
+                            let differs = !timely && !alike(one, both, text(&target["expr"]));
                             if dashboard.name != form::OF_EXPORTERS && differs {
                                 fault(&format!(
                                     "with two exporters it shows {both:?} instead of {one:?}"
@@ -176,14 +242,16 @@ async fn every_choice(viewer: &Viewer<'_>, dashboard: &Dashboard) -> Result<Vec<
 }
 
 /// Whether two answers have the same series and points, but for the last digits.
-fn alike(one: &Answer, other: &Answer) -> bool {
+/// Of equal figures `topk` takes any.
+fn alike(one: &Answer, other: &Answer, asked: &str) -> bool {
+    let is_cut = asked.contains("topk(");
     let other: BTreeMap<_, _> = other
         .iter()
         .map(|(labels, points)| (labels, points))
         .collect();
-    one.len() == other.len()
+    (is_cut || one.len() == other.len())
         && one.iter().all(|(labels, points)| {
-            other.get(labels).is_some_and(|other| {
+            other.get(labels).map_or(is_cut, |other| {
                 points.len() == other.len()
                     && points
                         .iter()

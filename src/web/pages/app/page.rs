@@ -1,5 +1,6 @@
 //! `/apps/APPID`: one app, with its history and its dimensions.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use askama::Template;
@@ -34,6 +35,7 @@ struct AppPage {
     frame: Frame,
     appid: String,
     name: String,
+    labels: BTreeMap<String, String>,
     shown: ShownWindow,
     arrival: &'static str,
     arrival_class: &'static str,
@@ -167,6 +169,7 @@ impl AppPage {
         Self {
             appid: app.appid.to_string(),
             name: app.name.clone(),
+            labels: app.labels.clone(),
             arrival: sentences::arrival(language, arrival),
             arrival_class: facts::arrival_class(arrival),
             next_poll: if app.next_poll_at <= frame.now {

@@ -1,0 +1,283 @@
+//! The day axis of the charts: whichever way the figures of a day came into Prometheus, it has one bar
+//! with these figures, in every time zone.
+//!
+//! All apps here have the figures of one app, so that their bars must be the same.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use chrono::{DateTime, Datelike as _, NaiveDate, TimeDelta, Utc};
+use serde_json::json;
+use tempfile::TempDir;
+use wxapp_portrait_exporter::calendar;
+use wxapp_portrait_exporter::portrait::Window;
+
+use super::grafana::{self, BEIJING, Choice, Choices, Dashboard, Viewer, day_charts, day_of, text};
+use super::past::{self, REFERENCE_DATE, Target, export, renamed, times};
+use super::{close, form};
+use crate::harness::{APP, Home, Prometheus, WeChat, apps_of, backfill, newer};
+
+/// When the dashboards are opened: on 2026-03-20 at 15:00 in Beijing, a Friday after four weeks without a
+/// public holiday, and two weeks after daylight saving time began in New York.
+const NOW: &str = "2026-03-20T07:00:00Z";
+
+/// The time zones, and how far they are ahead of UTC at that time, in hours.
+const ZONES: [(&str, i64); 5] = [
+    ("Asia/Shanghai", 8),
+    ("UTC", 0),
+    ("America/New_York", -4),
+    ("Asia/Tokyo", 9),
+    ("Pacific/Auckland", 13),
+];
+
+/// The days from the first scrape on.
+const SCRAPED: u64 = 7;
+
+/// How the days of an app came into Prometheus. Each is an app of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// Imported, and later scraped once a minute from one exporter.
+    Regular,
+    /// With some days that arrived after the second midnight, or the third.
+    Late,
+    /// With eight hours a day that were not scraped.
+    Gaps,
+    /// By `export` alone.
+    Imported,
+    /// Imported, and scraped from two exporters, of which one is late.
+    Pair,
+    /// By `export` from an archive that ended five days ago.
+    Ended,
+}
+
+impl Way {
+    const ALL: [Self; 6] = [
+        Self::Regular,
+        Self::Late,
+        Self::Gaps,
+        Self::Imported,
+        Self::Pair,
+        Self::Ended,
+    ];
+
+    fn appid(self) -> String {
+        format!("wx{:016}", self as u8)
+    }
+
+    fn name(self) -> String {
+        format!("{self:?}")
+    }
+}
+
+/// Returns when a page first shows a day.
+fn arrival(way: Way, yesterday: NaiveDate, day: NaiveDate) -> DateTime<Utc> {
+    let days_ago = (yesterday - day).num_days();
+    let hours = match (way, days_ago) {
+        // After the second midnight.
+        (Way::Late, 5) => 24 + 24 + 3,
+        // After the third one, which delays the next day, too.
+        (Way::Late, 3) => 24 + 48 + 3,
+        (Way::Late, 2) => 24 + 24 + 9,
+        _ => 24 + 10,
+    };
+    calendar::midnight(day) + TimeDelta::hours(hours) + TimeDelta::minutes(20)
+}
+
+/// Whether Prometheus scrapes an app at a time.
+fn is_scraped(way: Way, time: DateTime<Utc>) -> bool {
+    let beijing = time + TimeDelta::seconds(BEIJING);
+    let minute = beijing.timestamp().rem_euclid(86400) / 60;
+    let gap = match calendar::today(time).ordinal() % 3 {
+        // Around the arrival of a day.
+        0 => 8 * 60..16 * 60,
+        // Around midnight in Beijing.
+        1 => 18 * 60..24 * 60,
+        _ => 0..2 * 60,
+    };
+    way != Way::Gaps || !gap.contains(&minute)
+}
+
+/// The bars of a chart, by its place and the labels of the series.
+type Bars = BTreeMap<String, BTreeMap<NaiveDate, f64>>;
+
+/// Returns the bars of all charts for an app.
+async fn bars(viewer: &Viewer<'_>, dashboards: &[Dashboard], way: Way) -> Bars {
+    let mut bars = Bars::new();
+    let chosen = Choices::from([
+        ("appid".to_owned(), Choice::One(way.appid())),
+        ("filter".to_owned(), Choice::One(way.name())),
+    ]);
+    let mut chosen_of = BTreeMap::new();
+    for dashboard in dashboards {
+        let mut choices = chosen.clone();
+        for (name, options) in viewer.options(dashboard, &chosen).await.unwrap() {
+            choices.entry(name).or_insert_with(|| options[0].clone());
+        }
+        chosen_of.insert(&dashboard.name, choices);
+    }
+    for (dashboard, panel, target) in day_charts(dashboards) {
+        let choices = &chosen_of[&dashboard.name];
+        let place = format!(
+            "{}, panel `{}`, query {}",
+            dashboard.name,
+            text(&panel["title"]),
+            text(&target["refId"])
+        );
+        let answer = viewer.ask(dashboard, panel, target, choices).await;
+        for (mut labels, points) in answer.unwrap_or_else(|problem| panic!("{place}: {problem}")) {
+            labels.retain(|name, _| !["app", "appid"].contains(&name.as_str()));
+            let points = points.into_iter().map(|(time, value)| {
+                assert_eq!((time + viewer.ahead).rem_euclid(86400), 0, "{place}");
+                (day_of(time), value)
+            });
+            bars.insert(format!("{place} {labels:?}"), points.collect());
+        }
+    }
+    bars
+}
+
+/// Returns the differences of bars from those that are expected, except for the missing days.
+fn differences(shown: &Bars, expected: &Bars, missing: &[NaiveDate]) -> Vec<String> {
+    let mut differences = Vec::new();
+    let nothing = BTreeMap::new();
+    for (place, expected) in expected {
+        let shown = shown.get(place).unwrap_or(&nothing);
+        let days: BTreeSet<_> = shown.keys().chain(expected.keys()).collect();
+        for day in days {
+            let expected = expected.get(day).filter(|_| !missing.contains(day));
+            let is_right = match (shown.get(day), expected) {
+                (Some(shown), Some(expected)) => close(*shown, *expected),
+                (shown, expected) => shown == expected,
+            };
+            if !is_right {
+                let shown = shown.get(day);
+                differences.push(format!("{place} on {day}: {shown:?} instead of {expected:?}"));
+            }
+        }
+    }
+    let unexpected = shown.keys().filter(|place| !expected.contains_key(*place));
+    differences.extend(unexpected.map(|place| format!("{place} is unexpected")));
+    differences
+}
+
+/// Writes the samples of all apps; returns the directory with the blocks.
+async fn blocks(dashboards: &[Dashboard], now: DateTime<Utc>) -> TempDir {
+    let wechat = WeChat::start(apps_of(&[&format!("{APP}=60000")]), move || now).await;
+    let home = Home::of(&wechat, &[APP]);
+    home.archive_at(now, &[Window::OneDay], &wechat, &[APP], 70);
+    let yesterday = calendar::yesterday(now);
+    let metrics = past::metrics(dashboards);
+    let wanted = |metric: &str| metric == REFERENCE_DATE || metrics.contains(metric);
+    let pages = past::pages(&home, wanted);
+    let pages = &pages[APP];
+
+    let first_scrape = calendar::midnight(calendar::days_before(yesterday, SCRAPED));
+    let mut history = String::new();
+    for way in Way::ALL {
+        let last_imported = match way {
+            Way::Imported => yesterday,
+            Way::Ended => calendar::days_before(yesterday, 5),
+            // It overlaps with what is scraped.
+            Way::Pair => calendar::days_before(yesterday, 3),
+            _ => calendar::days_before(calendar::today(first_scrape), 2),
+        };
+        let imported = if way == Way::Ended {
+            let ended = Home::of(&wechat, &[APP]);
+            let end = calendar::midnight(last_imported) + TimeDelta::hours(40);
+            ended.archive_at(end, &[Window::OneDay], &wechat, &[APP], 65);
+            export(&ended, &[])
+        } else {
+            export(&home, &["--to", &last_imported.to_string()])
+        };
+        let imported = renamed(&imported, APP, &way.appid());
+        for line in imported.split_inclusive('\n') {
+            let (series, time) = line.trim_end().rsplit_once(' ').unwrap();
+            let metric = series.split('{').next().unwrap();
+            if wanted(metric) && time.parse::<i64>().unwrap() <= now.timestamp() {
+                history += line;
+            }
+        }
+        let exporters = if way == Way::Pair { 2 } else { 1 };
+        for exporter in 0..exporters {
+            let target = Target {
+                labels: format!("job=\"wxapp\",instance=\"10.0.0.{exporter}:10690\","),
+                appid: &way.appid(),
+                name: &way.name(),
+                team: "",
+                pages,
+                is_recorded: false,
+            };
+            let late = TimeDelta::hours(5 * exporter);
+            // Not at a whole minute.
+            let start = first_scrape + TimeDelta::seconds(23 + exporter);
+            let scrapes = times(start, now, TimeDelta::minutes(1));
+            target.scrape(
+                &mut history,
+                scrapes.filter(|time| is_scraped(way, *time)),
+                |time| {
+                    let mut days = pages.keys().rev();
+                    let shown = |day: &&NaiveDate| arrival(way, yesterday, **day) + late <= time;
+                    if [Way::Imported, Way::Ended].contains(&way) {
+                        return None;
+                    }
+                    days.find(shown).copied()
+                },
+            );
+        }
+    }
+    eprintln!("{} bytes, {} lines", history.len(), history.lines().count());
+    let t = std::time::Instant::now();
+    history += "# EOF\n";
+    let file = home.path("history");
+    std::fs::write(&file, history).unwrap();
+    let blocks = tempfile::tempdir().unwrap();
+    backfill(&file, blocks.path());
+    eprintln!("backfilled {:?}", t.elapsed());
+
+    // The rules that charts depend on, applied to all that.
+    let prometheus = Prometheus::over(blocks, &json!({}));
+    // Not at a whole half hour.
+    let start = calendar::midnight(calendar::days_before(yesterday, 40)) + TimeDelta::minutes(7);
+    let recorded = past::recorded(&prometheus, "wxapp-portrait.days", [start, now]).await;
+    std::fs::write(&file, recorded + "# EOF\n").unwrap();
+    let blocks = prometheus.stop();
+    backfill(&file, blocks.path());
+    blocks
+}
+
+#[tokio::test]
+async fn every_way_to_the_same_days_gives_the_same_bars() {
+    let now: DateTime<Utc> = NOW.parse().unwrap();
+    let yesterday = calendar::yesterday(now);
+    let mut dashboards = grafana::all();
+    dashboards.retain(|dashboard| dashboard.name != form::OF_EXPORTERS);
+    let start = std::time::Instant::now();
+    let blocks = blocks(&dashboards, now).await;
+    eprintln!("blocks {:?}", start.elapsed());
+    let mut faults = Vec::new();
+    let mut directory = blocks;
+    for program in [PathBuf::from("prometheus"), newer("prometheus")] {
+        let program = program.to_str().unwrap();
+        let prometheus = Prometheus::run(program, directory, &json!({}));
+        let mut viewer = Viewer::new(&prometheus, now);
+        let expected = bars(&viewer, &dashboards, Way::Regular).await;
+        eprintln!("regular {:?} {expected:#?}", start.elapsed());
+        for way in Way::ALL {
+            let missing = if way == Way::Ended { 5 } else { 0 };
+            let missing: Vec<_> = (0..missing).map(|days_ago| calendar::days_before(yesterday, days_ago)).collect();
+            let shown = bars(&viewer, &dashboards, way).await;
+            let differences = differences(&shown, &expected, &missing).into_iter();
+            faults.extend(differences.map(|what| format!("{program}: {way:?}: {what}")));
+        }
+        eprintln!("apps {:?}", start.elapsed());
+        for (zone, hours) in &ZONES[1..] {
+            viewer.ahead = hours * 3600;
+            let shown = bars(&viewer, &dashboards, Way::Late).await;
+            let differences = differences(&shown, &expected, &[]).into_iter();
+            faults.extend(differences.map(|what| format!("{program}: {zone}: {what}")));
+        }
+        eprintln!("zones {:?}", start.elapsed());
+        directory = prometheus.stop();
+    }
+    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+}
