@@ -17,6 +17,8 @@ mod figures;
 mod form;
 /// Grafana's queries.
 mod grafana;
+/// The types of what panels have, in several versions of Grafana.
+mod types;
 /// Whether everything that is queried and named exists.
 mod walk;
 
