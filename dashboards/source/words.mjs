@@ -4,9 +4,9 @@ import { readFileSync } from 'node:fs';
 
 const rules = readFileSync(new URL('../../alerts/wxapp-portrait.rules.yml', import.meta.url), 'utf8');
 
-/** The alerts by name, in the words of the rules. */
+/** The alerts by name, in the words of the rules; of the first rule where there are several. */
 export const alerts = Object.fromEntries(
-  [...rules.matchAll(/- alert: (\w+)\n(?:(?!- alert:)[^])*?summary_zh: (.+)/g)].map(([, name, summary]) => [name, `${summary} ${name.replace('WxappPortrait', '')}`]),
+  [...rules.matchAll(/- alert: (\w+)\n(?:(?!- alert:)[^])*?summary_zh: (.+)/g)].reverse().map(([, name, summary]) => [name, `${summary} ${name.replace('WxappPortrait', '')}`]),
 );
 
 export const cohorts = { new: '新增 new', active: '活跃 active' };
