@@ -15,6 +15,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpListener;
 use tokio_util::sync::DropGuard;
 
+use crate::documents::markdown::Document;
 use crate::harness::{APP, OTHER, Running, client, eventually, newer, now, root, serve};
 use crate::rules;
 
@@ -302,6 +303,38 @@ fn every_alert_is_routed_to_its_receivers() {
                 let said = run(&mut amtool).unwrap();
                 assert_eq!(said.trim(), *receiver, "{labels:?} {example}");
             }
+        }
+    }
+}
+
+#[test]
+fn the_documented_route_of_a_team_gets_the_swings_of_its_apps() {
+    let path = "docs/alerting.md";
+    let text = std::fs::read_to_string(root().join(path)).unwrap();
+    let mut blocks = Document::read(path, &text).blocks.into_iter();
+    let block = blocks.find(|block| block.text.contains("team = "));
+    let part: Value = serde_saphyr::from_str(&block.unwrap().text).unwrap();
+    let mut config = read("webhook.yml");
+    config["route"] = part["route"].clone();
+    let receivers = config["receivers"].as_array_mut().unwrap();
+    receivers.extend(part["receivers"].as_array().unwrap().clone());
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("alertmanager.yml");
+    // JSON is YAML.
+    std::fs::write(&file, config.to_string()).unwrap();
+    for version in [Old, New] {
+        for (alert, team, receiver) in [
+            ("NewUsersSwing", "零售", "retail"),
+            ("NewUsersSwing", "会员", "product"),
+            ("NewUsersSwing", "", "product"),
+            ("PollFailing", "零售", "operators"),
+        ] {
+            let mut amtool = version.amtool();
+            amtool.args(["config", "routes", "test", "--config.file"]);
+            amtool.arg(&file);
+            amtool.arg(format!("alertname=WxappPortrait{alert}"));
+            amtool.arg(format!("team={team}"));
+            assert_eq!(run(&mut amtool).unwrap().trim(), receiver, "{alert} {team}");
         }
     }
 }

@@ -769,7 +769,7 @@ async fn a_swing_is_reported_once_and_its_end_is_not() {
     chain.assert_received().await;
 
     // The figures of the first are so old that they are removed, without a message to the product team: that
-    // would come before the end of the next swing of another app.
+    // would come before that of the next swing of another app.
     chain.pass_day().await;
     chain.swing(&[BOOKS.appid]).await;
     let day = chain.today();
