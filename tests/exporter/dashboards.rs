@@ -57,7 +57,9 @@ fn the_dashboards_are_what_their_source_generates() {
     let mut stale = Vec::new();
     for dashboard in grafana::all() {
         let file = format!("dashboards/{}.json", dashboard.name);
-        let generated = generated.path().join(file.strip_prefix("dashboards/").unwrap());
+        let generated = generated
+            .path()
+            .join(file.strip_prefix("dashboards/").unwrap());
         let new = std::fs::read(&generated)
             .unwrap_or_else(|error| panic!("{file} is not generated: {error}"));
         if std::fs::read(root().join(&file)).unwrap() != new {
@@ -65,7 +67,10 @@ fn the_dashboards_are_what_their_source_generates() {
             stale.push(file);
         }
     }
-    assert!(stale.is_empty(), "{stale:?} were stale and are now written; commit them");
+    assert!(
+        stale.is_empty(),
+        "{stale:?} were stale and are now written; commit them"
+    );
 }
 
 #[tokio::test]
@@ -255,7 +260,12 @@ impl World {
         let homes = [(); 2].map(|()| {
             let mut home = Home::of(&wechat, &appids);
             home.config["poll"]["interval"] = json!("5s");
-            home.config["windows"] = json!(windows.iter().map(|window| window.as_str()).collect::<Vec<_>>());
+            home.config["windows"] = json!(
+                windows
+                    .iter()
+                    .map(|window| window.as_str())
+                    .collect::<Vec<_>>()
+            );
             for (at, app) in apps.iter().enumerate() {
                 let config = &mut home.config["apps"][at];
                 config["name"] = json!(app.name);
@@ -379,9 +389,8 @@ async fn history(
         };
         let times = past::times(first_scrape, newest, step).chain([newest]);
         target.scrape(&mut history, times, |time| {
-            let arrived = |day: &&NaiveDate| {
-                calendar::expected_available_at(**day).min(newest) <= time
-            };
+            let arrived =
+                |day: &&NaiveDate| calendar::expected_available_at(**day).min(newest) <= time;
             target.pages.keys().rev().find(arrived).copied()
         });
     }

@@ -151,7 +151,9 @@ fn differences(shown: &Bars, expected: &Bars, missing: &[NaiveDate]) -> Vec<Stri
             };
             if !is_right {
                 let shown = shown.get(day);
-                differences.push(format!("{place} on {day}: {shown:?} instead of {expected:?}"));
+                differences.push(format!(
+                    "{place} on {day}: {shown:?} instead of {expected:?}"
+                ));
             }
         }
     }
@@ -264,7 +266,9 @@ async fn every_way_to_the_same_days_gives_the_same_bars() {
         eprintln!("regular {:?} {expected:#?}", start.elapsed());
         for way in Way::ALL {
             let missing = if way == Way::Ended { 5 } else { 0 };
-            let missing: Vec<_> = (0..missing).map(|days_ago| calendar::days_before(yesterday, days_ago)).collect();
+            let missing: Vec<_> = (0..missing)
+                .map(|days_ago| calendar::days_before(yesterday, days_ago))
+                .collect();
             let shown = bars(&viewer, &dashboards, way).await;
             let differences = differences(&shown, &expected, &missing).into_iter();
             faults.extend(differences.map(|what| format!("{program}: {way:?}: {what}")));

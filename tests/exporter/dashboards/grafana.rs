@@ -243,8 +243,8 @@ impl<'a> Viewer<'a> {
                 );
                 let matched = regex.captures(&line);
                 let group = |name| matched.as_ref()?.name(name).map(|group| group.as_str());
-                let value = group("value")
-                    .ok_or_else(|| format!("the regex finds nothing in {line}"))?;
+                let value =
+                    group("value").ok_or_else(|| format!("the regex finds nothing in {line}"))?;
                 let text = group("text").unwrap_or(value);
                 found.insert(value.to_owned(), text.to_owned());
             }

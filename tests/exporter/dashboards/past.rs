@@ -71,7 +71,10 @@ pub(super) fn add_newest(
     }
     for (appid, (day, series)) in newest {
         if let Some(day) = day {
-            pages.entry(appid.to_owned()).or_default().insert(day, series);
+            pages
+                .entry(appid.to_owned())
+                .or_default()
+                .insert(day, series);
         }
     }
 }

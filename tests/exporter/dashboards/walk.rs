@@ -58,9 +58,12 @@ impl World {
                 let found = found.unwrap_or_else(|problem| panic!("{}: {problem}", dashboard.name));
                 let all: BTreeSet<_> = found.iter().chain(&expected).collect();
                 let wrong = all.into_iter().filter(|(appid, name)| {
-                    [&found, &expected].iter().any(|apps| apps.get(*appid) != Some(*name))
+                    [&found, &expected]
+                        .iter()
+                        .any(|apps| apps.get(*appid) != Some(*name))
                 });
-                faults.extend(wrong.map(|app| format!("{}: the picker has {app:?}", dashboard.name)));
+                faults
+                    .extend(wrong.map(|app| format!("{}: the picker has {app:?}", dashboard.name)));
             }
         }
         assert!(pickers > 0, "no dashboard has a picker of apps");
@@ -91,11 +94,7 @@ impl World {
 
     /// Opens a dashboard with every choice of every variable, once for each Prometheus; returns what shows
     /// nothing, what refers to a thing that does not exist, and what differs.
-    async fn walk(
-        &self,
-        dashboard: &Dashboard,
-        dashboards: &[Dashboard],
-    ) -> Vec<String> {
+    async fn walk(&self, dashboard: &Dashboard, dashboards: &[Dashboard]) -> Vec<String> {
         let mut faults = BTreeSet::new();
         let [one, both] = self.viewers();
         let mut all_choices = match every_choice(&one, dashboard).await {
