@@ -138,7 +138,7 @@ const usersOfDays = (cohort, [zh, en], color) =>
       { name: ['下限', 'lower bound'], draw: 'edge', color: colors.usual, expr: bounds(cohort, 'lower') },
       { name: ['上限', 'upper bound'], draw: 'edge', above: ['下限', 'lower bound'], color: colors.usual, expr: bounds(cohort, 'upper') },
       { name: ['往常', 'usual'], draw: 'dashed', color: colors.usual, expr: bounds(cohort, 'usual') },
-      { name: ['上周同日', 'week before'], draw: 'dashed', color: colors.week, expr: daily('appid', cohortUsers({ app, window, cohort }), { app, window }, 1) },
+      { name: ['上周同日', 'week before'], draw: 'dashed', color: colors.week, expr: daily('appid', cohortUsers({ app, window, cohort }), { app, window }, { weeks: 1 }) },
     ],
   });
 

@@ -19,9 +19,8 @@ const lagging = `${windows} unless on (appid, window) ${date} >= ${yesterday}`;
 
 const small = { w: 8, h: 9 };
 
-const failing = `max by (appid, window, reason) (${metric('last_poll_failure_info', 'reason!="not_ready"')})
-  and on (appid, window) ${byWindow('last_poll_success')} == 0`;
-const ofFailing = (labels, expr) => `${expr}\nand on (${labels}) (${failing})`;
+const failed = `min by (appid) (${byWindow('last_poll_success')}) == 0`;
+const ofFailed = (expr) => `${expr}\nand on (appid) ${failed}`;
 
 const firsts = [
   stat({
@@ -107,12 +106,11 @@ const polls = [
         { title: '看板 Dashboard', url: '/d/wxapp-portrait-app?var-appid=${__data.fields.AppID}' },
         { title: '小程序页面 App page', url: '${exporter}/apps/${__data.fields.AppID}', targetBlank: true },
       ] },
-      { label: 'window', title: ['时间窗口', 'Window'], width: 130 },
-      { label: 'reason', title: ['原因与处理', 'Why, and what to do'], mappings: texts(words.reasons), width: 480 },
-      { title: ['failing'], hidden: true, expr: `(${failing}) * on (appid) group_left (app) topk by (appid) (1, ${metric('app_info')})` },
-      { title: ['失败次数', 'Failures'], decimals: 0, expr: ofFailing('appid, window', `sum by (appid, window) (${increase(metric('poll_failures_total', 'reason!~"not_ready|empty"'))})`) },
-      { title: ['数据日期', 'Day'], unit: 'time:YYYY-MM-DD', expr: ofFailing('appid, window', `1000 * ${date}`) },
-      { title: ['下次拉取', 'Next poll'], unit: 'dateTimeFromNow', expr: `1000 * (${byWindow('last_poll_success')} == 0) ^ 0 * on (appid) group_left () min by (appid) (${metric('next_poll_timestamp_seconds')})` },
+      { label: 'reason', title: ['原因与处理', 'Why, and what to do'], mappings: texts(words.reasons), width: 520 },
+      { title: ['failing'], hidden: true, expr: `(${ofFailed(`max by (appid, reason) (${metric('last_poll_failure_info', 'reason!="not_ready"')})`)}) * on (appid) group_left (app) topk by (appid) (1, ${metric('app_info')})` },
+      { title: ['失败次数', 'Failures'], decimals: 0, expr: ofFailed(`sum by (appid) (${increase(metric('poll_failures_total', 'reason!~"not_ready|empty"'))})`) },
+      { title: ['数据日期', 'Day'], unit: 'time:YYYY-MM-DD', expr: ofFailed(`1000 * min by (appid) (${metric('reference_date_timestamp_seconds')})`) },
+      { title: ['下次拉取', 'Next poll'], unit: 'dateTimeFromNow', expr: ofFailed(`1000 * min by (appid) (${metric('next_poll_timestamp_seconds')})`) },
       { label: 'appid', title: ['AppID'] },
     ],
   }),

@@ -124,9 +124,8 @@ or on (appid) 0 * (${date} >= ${yesterday} - 86400) + 3
 or on (appid) 0 * ${date} + 4
 or on (appid) 0 * ${byApp('wxapp_portrait_archived_portraits')} + 5`;
 
-const failing = `max by (appid, window, reason) (wxapp_portrait_last_poll_failure_info{reason!="not_ready"})
-  and on (appid, window) max by (appid, window) (wxapp_portrait_last_poll_success) == 0`;
-const ofFailing = (expr) => `${expr} and on (appid, window) (${failing})`;
+const failed = 'min by (appid) (max by (appid, window) (wxapp_portrait_last_poll_success)) == 0';
+const ofFailed = (expr) => named(`${expr} and on (appid) ${failed}`);
 
 const lists = [
   table({
@@ -167,12 +166,11 @@ or max by (alertname, severity, instance) (ALERTS{${alerts}, appid=""}) * NaN`,
     descending: false,
     columns: [
       ...appColumns,
-      { label: 'window', title: ['时间窗口', 'Window'], width: 130 },
-      { label: 'reason', title: ['原因与处理', 'Why, and what to do'], mappings: texts(words.reasons), width: 480 },
-      { title: ['failing'], hidden: true, expr: named(failing) },
-      { title: ['数据日期', 'Day'], unit: 'time:YYYY-MM-DD', expr: `1000 * ${named(ofFailing('max by (appid, window) (wxapp_portrait_reference_date_timestamp_seconds)'))}` },
-      { title: ['上次成功', 'Last success'], unit: 'dateTimeFromNow', expr: `1000 * ${named(ofFailing('max by (appid, window) (wxapp_portrait_last_success_timestamp_seconds)'))}` },
-      { title: ['下次拉取', 'Next poll'], unit: 'dateTimeFromNow', expr: `1000 * ${named(`(max by (appid, window) (wxapp_portrait_last_poll_success) == 0) ^ 0 * on (appid) group_left () min by (appid) (wxapp_portrait_next_poll_timestamp_seconds)`)}` },
+      { label: 'reason', title: ['原因与处理', 'Why, and what to do'], mappings: texts(words.reasons), width: 520 },
+      { title: ['failing'], hidden: true, expr: ofFailed('max by (appid, reason) (wxapp_portrait_last_poll_failure_info{reason!="not_ready"})') },
+      { title: ['数据日期', 'Day'], unit: 'time:YYYY-MM-DD', expr: `1000 * ${ofFailed('min by (appid) (wxapp_portrait_reference_date_timestamp_seconds)')}` },
+      { title: ['上次成功', 'Last success'], unit: 'dateTimeFromNow', expr: `1000 * ${ofFailed('min by (appid) (wxapp_portrait_last_success_timestamp_seconds)')}` },
+      { title: ['下次拉取', 'Next poll'], unit: 'dateTimeFromNow', expr: `1000 * ${ofFailed('min by (appid) (wxapp_portrait_next_poll_timestamp_seconds)')}` },
       appidColumn,
     ],
   }),
@@ -182,15 +180,16 @@ const distance = (users, usual) => `abs(asinh(sqrt(${users} + 10) / 10) - asinh(
 const both = (metric) => `max by (appid, cohort) (${metric})`;
 const cohortsNow = both('wxapp_portrait_cohort_users{window="1d"}');
 const cohortsUsual = both('wxapp_portrait_expected_cohort_users{bound="usual"}');
-const movers = `topk(10, ${named(distance(cohortsNow, cohortsUsual))})`;
+const movers = named(`topk(10, ${distance(cohortsNow, cohortsUsual)} and on (appid) ${info})`);
 const ofMovers = (expr) => `${expr}\nand on (appid, cohort) ${movers}`;
 
-const platform = (metric) => `max by (appid, cohort, name) (${metric})`;
-const platformUsers = platform('wxapp_portrait_users{window="1d", dimension="platform"}');
-const platformShare = `${platformUsers} / on (appid, cohort) group_left () (${cohortsNow} >= 50)`;
-const usualShare = platform('wxapp_portrait_expected_platform_share_ratio{bound="usual"}');
-const shifts = `topk(10, ${named(`abs(${platformShare} - ${usualShare})`)})`;
-const ofShifts = (expr) => `${expr}\nand on (appid, cohort, name) ${shifts}`;
+// Each exporter's figures against its own, as in the rules.
+const ofPlatforms = (expr) => `max by (appid, cohort, name) (${expr})`;
+const share = `wxapp_portrait_users{window="1d", dimension="platform"} / on (job, instance, appid, cohort) group_left () (wxapp_portrait_cohort_users{window="1d"} >= 50)`;
+const usualShare = 'wxapp_portrait_expected_platform_share_ratio{bound="usual"}';
+const shift = `${share} - on (job, instance, appid, cohort, name) ${usualShare}`;
+const shifts = named(`topk(10, ${ofPlatforms(`abs(${shift})`)} and on (appid) ${info})`);
+const ofShifts = (expr) => ofPlatforms(`${expr}\nand on (appid, cohort, name) ${shifts}`);
 
 const moved = [
   table({
@@ -220,9 +219,9 @@ const moved = [
       { label: 'cohort', title: ['用户类型', 'Cohort'], mappings: texts(words.cohorts) },
       { label: 'name', title: ['平台', 'Platform'] },
       { title: ['rank'], hidden: true, expr: shifts },
-      { title: ['占比', 'Share'], unit: 'percentunit', decimals: 1, expr: ofShifts(platformShare) },
+      { title: ['占比', 'Share'], unit: 'percentunit', decimals: 1, expr: ofShifts(share) },
       { title: ['往常占比', 'Usual share'], unit: 'percentunit', decimals: 1, expr: ofShifts(usualShare) },
-      { title: ['占比变化', 'Change'], unit: 'percentunit', decimals: 1, steps: [[null, 'red'], [-0.1, 'text'], [0.1, 'green']], expr: ofShifts(`${platformShare} - ${usualShare}`) },
+      { title: ['占比变化', 'Change'], unit: 'percentunit', decimals: 1, steps: [[null, 'red'], [-0.1, 'text'], [0.1, 'green']], expr: ofShifts(shift) },
       appidColumn,
     ],
   }),
@@ -304,7 +303,7 @@ const eachOfLargest = (cohort, [zh, en]) => {
 };
 
 /** Which days of the axis were holidays, or workdays instead of them, for at least one app. */
-const holidays = daily('kind, holiday', 'wxapp_portrait_reference_day_info{kind=~"holiday|makeup_workday"}', {});
+const holidays = daily('kind, holiday', 'wxapp_portrait_reference_day_info{kind=~"holiday|makeup_workday"}', {}, { grid: '6h' });
 
 const shareOfNew = dayChart({
   title: ['新增占比', 'Share of new users'],
