@@ -95,7 +95,7 @@ const polls = [
   }),
   table({
     title: ['拉取失败的小程序', 'Apps that fail'],
-    about: ['最近一次拉取失败的小程序、原因与处理办法。', 'Apps whose last poll failed, why, and what to do.'],
+    about: ['最近一次拉取失败的小程序、原因与处理方法。', 'Apps whose last poll failed, why, and what to do.'],
     w: 24,
     h: 9,
     empty: '全部正常 · None fails',
@@ -115,8 +115,8 @@ const polls = [
     ],
   }),
   bars({
-    title: ['修正', 'Revisions'],
-    about: ['时间范围内，微信修正了已存档数据的次数。', 'Archived days that WeChat returned with other figures, within the time range.'],
+    title: ['修订', 'Revisions'],
+    about: ['时间范围内，微信修订了已存档数据的次数。', 'Archived days that WeChat returned with other figures, within the time range.'],
     ...small, w: 12, unit: 'short', decimals: 0,
     expr: `sort_desc(sum by (window) (${increase(metric('revisions_total'))}))`,
     legend: '{{window}}',

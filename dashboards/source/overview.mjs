@@ -158,7 +158,7 @@ or max by (alertname, severity, instance) (ALERTS{${alerts}, appid=""}) * NaN`,
   }),
   table({
     title: ['拉取失败的小程序', 'Mini programs that fail'],
-    about: ['最近一次拉取失败的小程序、原因与处理办法。', 'Mini programs whose last poll failed, why, and what to do.'],
+    about: ['最近一次拉取失败的小程序、原因与处理方法。', 'Mini programs whose last poll failed, why, and what to do.'],
     w: 24,
     h: 6,
     empty: '全部正常 · None fails',

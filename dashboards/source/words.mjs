@@ -36,7 +36,7 @@ export const reasons = {
 /** States of the data of an app. */
 export const states = {
   1: ['已确认 settled', 'green'],
-  2: ['待确认，微信仍可能修正 · may still be corrected', 'yellow'],
+  2: ['待确认，微信仍可能修订 · may still be corrected', 'yellow'],
   3: ['等待昨日数据 · waiting for yesterday', 'blue'],
   4: ['数据滞后 · behind', 'red'],
   5: ['从未获取到数据 · never had a portrait', 'red'],
