@@ -15,8 +15,8 @@ const infoAtEnd = `last_over_time(${info}[2d] offset -1d @ end())`;
 /** The same for charts: as apps are called and grouped at the end of the time range. */
 const chosenAtEnd = (expr) => `${expr}\n  and on (appid) ${infoAtEnd}`;
 
-/** Adds the name of the app, and drops those that the user did not choose. */
-const named = (expr) => `(${expr}) * on (appid) group_left (app) topk by (appid) (1, ${info})`;
+/** Adds the name and the team of the app, and drops those that the user did not choose. */
+const named = (expr) => `(${expr}) * on (appid) group_left (app, team) topk by (appid) (1, ${info})`;
 
 const byApp = (metric) => `max by (appid) (${metric})`;
 const users = (cohort, window = '1d') => byApp(cohortUsers({ cohort, window }));
@@ -115,6 +115,7 @@ const appLinks = [
   { title: '小程序页面 App page', url: '${exporter}/apps/${__data.fields.AppID}', targetBlank: true },
 ];
 const appColumns = [{ label: 'app', title: ['小程序', 'Mini program'], links: appLinks, width: 220 }];
+const teamColumn = { label: 'team', title: ['团队', 'Team'] };
 const appidColumn = { label: 'appid', title: ['AppID'], width: 180 };
 
 /** The state of an app's data, see `words.states`. */
@@ -138,6 +139,7 @@ const lists = [
     descending: false,
     columns: [
       ...appColumns,
+      teamColumn,
       { label: 'alertname', title: ['告警', 'Alert'], mappings: texts(words.alerts), width: 420 },
       { label: 'cohort', title: ['用户类型', 'Cohort'], mappings: texts(words.cohorts) },
       { label: 'name', title: ['平台', 'Platform'] },
@@ -166,6 +168,7 @@ or max by (alertname, severity, instance) (ALERTS{${alerts}, appid=""}) * NaN`,
     descending: false,
     columns: [
       ...appColumns,
+      teamColumn,
       { label: 'reason', title: ['原因与处理', 'Why, and what to do'], mappings: texts(words.reasons), width: 520 },
       { title: ['failing'], hidden: true, expr: ofFailed('max by (appid, reason) (wxapp_portrait_last_poll_failure_info{reason!="not_ready"})') },
       { title: ['数据日期', 'Day'], unit: 'time:YYYY-MM-DD', expr: `1000 * ${ofFailed('min by (appid) (wxapp_portrait_reference_date_timestamp_seconds)')}` },
@@ -238,6 +241,7 @@ const all = table({
   sort: ['活跃', 'Active'],
   columns: [
     ...appColumns,
+    teamColumn,
     { title: ['活跃', 'Active'], expr: largest },
     { title: ['往常', 'Usual'], decimals: 0, expr: ofLargest(usual('active')) },
     { title: ['活跃较往常', 'Change'], unit: 'percentunit', decimals: 1, steps: changes, expr: ofLargest(`${users('active')} / (${usual('active')} > 0) - 1`) },
@@ -325,6 +329,7 @@ const oldest = (() => {
     sort: ['rank'],
     columns: [
       ...appColumns,
+      teamColumn,
       { label: 'window', title: ['时间窗口', 'Window'] },
       { title: ['rank'], hidden: true, expr: rank },
       { title: ['数据日期', 'Day'], unit: 'time:YYYY-MM-DD', expr: `1000 * ${of(date)}` },
