@@ -6,7 +6,7 @@ use super::read::{Text, path};
 use super::validate::Check;
 
 /// How many labels an app may have: with `job` and its like a series stays below 30 labels, which is all that
-/// Mimir and Cortex accept.
+/// Mimir and Cortex accept by default.
 const MOST_LABELS: usize = 16;
 
 /// How many characters a name or a value may have: `team` is copied onto alerts, and a message to a group of
@@ -51,7 +51,7 @@ fn problem_of(name: &str, value: &str) -> Option<String> {
     } else if matches!(name, "job" | "instance") {
         "Prometheus sets this label itself: choose another name"
     } else if value.trim().is_empty() {
-        "is blank: leave the label out, or quote its value"
+        "is blank: leave the label out"
     } else if value.contains(char::is_control) {
         "has line breaks or control characters in it: expected one line"
     } else if [name, value]
@@ -152,7 +152,7 @@ mod tests {
             ),
             (
                 "secret_env: A\n    labels: {team: ' '}",
-                "4: apps[0].labels.team: is blank: leave the label out, or quote its value",
+                "4: apps[0].labels.team: is blank: leave the label out",
             ),
             (
                 "secret_env: A\n    labels: {team: \"a\\nb\"}",
