@@ -2,7 +2,7 @@
 
 import { annotation, choiceVariable, dashboard, exporterVariable, queryVariable, sourceVariable } from './dashboard.mjs';
 import { bars, change, changes, colors, dayChart, groups, pie, row, stat, table, texts } from './panels.mjs';
-import { alertFigures, cohortUsers, daily, dailyAlerts, referenceDate, swings, users, yesterday } from './promql.mjs';
+import { alertFigures, cohortUsers, daily, dailyAlerts, dateOf, referenceDate, swings, users, yesterday } from './promql.mjs';
 import * as words from './words.mjs';
 
 const app = 'appid="$appid"';
@@ -24,7 +24,7 @@ const firsts = [
     title: ['数据日期', 'Day'],
     about: ['最新一天数据的日期（北京时间）。', 'The last day with figures, a day of Beijing.'],
     unit: 'dateTimeAsLocal',
-    expr: `1000 * max(${referenceDate(of)})`,
+    expr: dateOf(`max(${referenceDate(of)})`),
     legend: 'day',
     overrides: [{ matcher: { id: 'byName', options: 'day' }, properties: [{ id: 'unit', value: 'time:YYYY-MM-DD' }] }],
   }),
@@ -90,7 +90,7 @@ or on (window) 0 * (${date} >= ${yesterday} - 86400) + 3
 or on (window) 0 * ${date} + 4
 or on (window) 0 * ${max('window', `wxapp_portrait_archived_portraits{${app}}`)} + 5`,
       },
-      { title: ['数据日期', 'Day'], unit: 'time:YYYY-MM-DD', width: 130, expr: `1000 * ${date}` },
+      { title: ['数据日期', 'Day'], unit: 'time:YYYY-MM-DD', width: 130, expr: dateOf(date) },
       { label: 'kind', title: ['日期类型', 'Kind of day'], mappings: texts(words.kinds), width: 170 },
       { label: 'holiday', title: ['节日', 'Holiday'], width: 120 },
       { label: 'reason', title: ['拉取失败的原因与处理', 'Why the last poll failed, and what to do'], mappings: texts(words.reasons), width: 470 },

@@ -2,7 +2,7 @@
 
 import { annotation, dashboard, exporterVariable, queryVariable, sourceVariable } from './dashboard.mjs';
 import { bars, chart, row, stat, table, texts } from './panels.mjs';
-import { yesterday } from './promql.mjs';
+import { dateOf, yesterday } from './promql.mjs';
 import * as words from './words.mjs';
 
 const here = 'job=~"$job", instance=~"$instance"';
@@ -109,7 +109,7 @@ const polls = [
       { label: 'reason', title: ['原因与处理', 'Why, and what to do'], mappings: texts(words.reasons), width: 520 },
       { title: ['failing'], hidden: true, expr: `(${ofFailed(`max by (appid, reason) (${metric('last_poll_failure_info', 'reason!="not_ready"')})`)}) * on (appid) group_left (app) topk by (appid) (1, ${metric('app_info')})` },
       { title: ['失败次数', 'Failures'], decimals: 0, expr: ofFailed(`sum by (appid) (${increase(metric('poll_failures_total', 'reason!~"not_ready|empty"'))})`) },
-      { title: ['数据日期', 'Day'], unit: 'time:YYYY-MM-DD', expr: ofFailed(`1000 * min by (appid) (${metric('reference_date_timestamp_seconds')})`) },
+      { title: ['数据日期', 'Day'], unit: 'time:YYYY-MM-DD', expr: ofFailed(dateOf(`min by (appid) (${metric('reference_date_timestamp_seconds')})`)) },
       { title: ['下次拉取', 'Next poll'], unit: 'dateTimeFromNow', expr: ofFailed(`1000 * min by (appid) (${metric('next_poll_timestamp_seconds')})`) },
       { label: 'appid', title: ['AppID'] },
     ],

@@ -2,7 +2,7 @@
 
 import { annotation, choiceVariable, dashboard, exporterVariable, queryVariable, sourceVariable, textVariable } from './dashboard.mjs';
 import { change, changes, colors, dayChart, row, stat, table, texts } from './panels.mjs';
-import { alertFigures, cohortUsers, daily, dailyAlerts, recordedDaily, referenceDate, swings, yesterday } from './promql.mjs';
+import { alertFigures, cohortUsers, daily, dailyAlerts, dateOf, recordedDaily, referenceDate, swings, yesterday } from './promql.mjs';
 import * as words from './words.mjs';
 
 const info = 'wxapp_portrait_app_info{app=~"(?i).*$filter.*", team=~"$team"}';
@@ -52,7 +52,7 @@ const figures = [
     title: ['数据日期', 'Day'],
     about: ['超过一半小程序已有数据的最新一天；本行的用户数均为这一天。', 'The newest day that more than half of the mini programs have reached; the users in this row are those of this day.'],
     unit: 'dateTimeAsLocal',
-    expr: `1000 * (${common})`,
+    expr: dateOf(`(${common})`),
     legend: 'day',
     overrides: [{ matcher: { id: 'byName', options: 'day' }, properties: [{ id: 'unit', value: 'time:YYYY-MM-DD' }] }],
   }),
@@ -171,7 +171,7 @@ or max by (alertname, severity, instance) (ALERTS{${alerts}, appid=""}) * NaN`,
       teamColumn,
       { label: 'reason', title: ['原因与处理', 'Why, and what to do'], mappings: texts(words.reasons), width: 520 },
       { title: ['failing'], hidden: true, expr: ofFailed('max by (appid, reason) (wxapp_portrait_last_poll_failure_info{reason!="not_ready"})') },
-      { title: ['数据日期', 'Day'], unit: 'time:YYYY-MM-DD', expr: `1000 * ${ofFailed('min by (appid) (wxapp_portrait_reference_date_timestamp_seconds)')}` },
+      { title: ['数据日期', 'Day'], unit: 'time:YYYY-MM-DD', expr: dateOf(ofFailed('min by (appid) (wxapp_portrait_reference_date_timestamp_seconds)')) },
       { title: ['上次成功', 'Last success'], unit: 'dateTimeFromNow', expr: `1000 * ${ofFailed('min by (appid) (wxapp_portrait_last_success_timestamp_seconds)')}` },
       { title: ['下次拉取', 'Next poll'], unit: 'dateTimeFromNow', expr: `1000 * ${ofFailed('min by (appid) (wxapp_portrait_next_poll_timestamp_seconds)')}` },
       appidColumn,
@@ -251,7 +251,7 @@ const all = table({
     { title: ['7 日活跃', '7 days'], expr: ofLargest(users('active', '7d')) },
     { title: ['30 日活跃', '30 days'], expr: ofLargest(users('active', '30d')) },
     { title: ['用户粘性', 'Stickiness'], unit: 'percentunit', decimals: 1, expr: ofLargest(`${users('active')} / (${users('active', '30d')} > 0)`) },
-    { title: ['数据日期', 'Day'], unit: 'time:YYYY-MM-DD', expr: `1000 * ${ofLargest(date)}` },
+    { title: ['数据日期', 'Day'], unit: 'time:YYYY-MM-DD', expr: ofLargest(dateOf(date)) },
     { title: ['数据状态', 'State'], mappings: texts(words.states), steps: [[null, 'text']], width: 260, expr: ofLargest(`(${state})`) },
     appidColumn,
   ],
@@ -332,7 +332,7 @@ const oldest = (() => {
       teamColumn,
       { label: 'window', title: ['时间窗口', 'Window'] },
       { title: ['rank'], hidden: true, expr: rank },
-      { title: ['数据日期', 'Day'], unit: 'time:YYYY-MM-DD', expr: `1000 * ${of(date)}` },
+      { title: ['数据日期', 'Day'], unit: 'time:YYYY-MM-DD', expr: of(dateOf(date)) },
       { title: ['是否确认', 'Settled'], mappings: texts({ 0: '待确认 preliminary', 1: '已确认 settled' }), expr: of(`max by (${labels}) (wxapp_portrait_settled)`) },
       { title: ['上次成功', 'Last success'], unit: 'dateTimeFromNow', expr: `1000 * ${of(`max by (${labels}) (wxapp_portrait_last_success_timestamp_seconds)`)}` },
       { title: ['最近一次拉取', 'Last poll'], mappings: texts({ 0: ['失败 failed', 'red'], 1: ['成功 good', 'green'] }), steps: [[null, 'text']], expr: of(`max by (${labels}) (wxapp_portrait_last_poll_success)`) },

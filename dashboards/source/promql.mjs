@@ -21,6 +21,9 @@ export const referenceDate = ({ app, window = '1d' } = {}) =>
 /** The beginning of yesterday in Beijing, in seconds. */
 export const yesterday = '(time() - (time() + 28800) % 86400 - 86400)';
 
+/** The date of a day that begins at `midnight` in Beijing, in milliseconds: at a time that has this date in every zone from UTC-10 to UTC+13. */
+export const dateOf = (midnight) => `1000 * (${midnight} + 64800)`;
+
 /** The number of the day in Beijing that begins at `midnight`; the midnights of zones from UTC-10 to UTC+13 are taken for it, too. */
 const dayNumber = (midnight) => `floor((${midnight} + 46800) / 86400)`;
 
