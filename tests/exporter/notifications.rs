@@ -572,18 +572,16 @@ fn message(version: Version, state: State, app: &App, lines: &[Line]) -> String 
         ),
     };
     // Alerts about several things lead to no certain place.
-    let links = lines.iter().map(|line| line.links(app));
-    let links = links.reduce(|one, other| {
+    let urls = lines.iter().map(|line| line.links(app));
+    let urls = urls.reduce(|one, other| {
         std::array::from_fn(|at| {
             let start = |link: &str| link.split(['#', '&']).next().unwrap().to_owned();
             let (one, other) = (one[at].clone(), &other[at]);
             if one == *other { one } else { start(&one) }
         })
     });
-    let links = names.into_iter().zip(links.unwrap());
-    let links: Vec<_> = links
-        .map(|(name, url)| format!("[{name}]({url})"))
-        .collect();
+    let urls = names.into_iter().zip(urls.unwrap());
+    let urls: Vec<_> = urls.map(|(name, url)| format!("[{name}]({url})")).collect();
     let mut title = format!("{title} · {}", app.name);
     if lines.iter().all(|line| line.alert == lines[0].alert) {
         title = format!("{title} · {}", summary(lines[0].alert, version));
@@ -595,7 +593,7 @@ fn message(version: Version, state: State, app: &App, lines: &[Line]) -> String 
     let list: String = list.collect();
     format!(
         "**{title}**\n\n**{section}{count}**{list}\n\n{}",
-        links.join(" / ")
+        urls.join(" / ")
     )
 }
 
