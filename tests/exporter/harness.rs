@@ -113,7 +113,9 @@ pub(crate) fn client() -> reqwest::Client {
         // The exporter's own client may have been first.
         let _ = rustls::crypto::ring::default_provider().install_default();
     });
-    reqwest::Client::builder().no_proxy().build().unwrap()
+    // The exporter closes what is idle for 25 seconds, which a request may meet.
+    let client = reqwest::Client::builder().pool_idle_timeout(Duration::from_secs(10));
+    client.no_proxy().build().unwrap()
 }
 
 /// Serves on a port of its own until the guard is dropped; returns the address.
