@@ -55,7 +55,9 @@ fn the_dashboards_are_what_their_source_generates() {
     let mut stale = Vec::new();
     for dashboard in grafana::all() {
         let file = format!("dashboards/{}.json", dashboard.name);
-        let generated = generated.path().join(file.strip_prefix("dashboards/").unwrap());
+        let generated = generated
+            .path()
+            .join(file.strip_prefix("dashboards/").unwrap());
         let new = std::fs::read(&generated)
             .unwrap_or_else(|error| panic!("{file} is not generated: {error}"));
         if std::fs::read(root().join(&file)).unwrap() != new {
@@ -63,7 +65,10 @@ fn the_dashboards_are_what_their_source_generates() {
             stale.push(file);
         }
     }
-    assert!(stale.is_empty(), "{stale:?} were stale and are now written; commit them");
+    assert!(
+        stale.is_empty(),
+        "{stale:?} were stale and are now written; commit them"
+    );
 }
 
 #[tokio::test]
@@ -86,6 +91,7 @@ async fn the_dashboards_show_many_apps_with_any_names_and_failures() {
         let dashboards = grafana::all();
         let world = World::start(Setup::many(), &dashboards).await;
         let mut faults = world.wrong_options(&dashboards).await;
+        faults.extend(world.wrong_counts(&dashboards).await);
         faults.extend(world.walk_all(&dashboards).await);
         assert!(faults.is_empty(), "\n{}", faults.join("\n"));
     })
@@ -99,8 +105,7 @@ struct World {
     exporters: [Exporter; 2],
     one: Prometheus,
     both: Prometheus,
-    apps: Vec<App>,
-    has_all_windows: bool,
+    setup: Setup,
     yesterday: NaiveDate,
 }
 
@@ -143,7 +148,14 @@ impl App {
 struct Setup {
     apps: Vec<App>,
     windows: Vec<Window>,
-    archived: u64,
+    /// How many days are in the archive, of apps that are opened and of others.
+    archived: [u64; 2],
+    /// How often Prometheus scrapes and evaluates rules.
+    interval: &'static str,
+    /// Since when it was scraped, in days.
+    scraped: u64,
+    /// Whether the days before were imported.
+    is_imported: bool,
     /// The time between two samples of the past.
     step: TimeDelta,
     /// Those that scrape one exporter, and both.
@@ -164,7 +176,10 @@ impl Setup {
         Self {
             apps: apps.into(),
             windows: Window::ALL.to_vec(),
-            archived: ARCHIVED,
+            archived: [ARCHIVED; 2],
+            interval: "1s",
+            scraped: 10,
+            is_imported: true,
             step: TimeDelta::hours(1),
             programs: ["prometheus".into(), newer("prometheus")],
         }
@@ -202,7 +217,7 @@ impl Setup {
                     0 => names[at].to_owned(),
                     _ => format!("{}{round}", names[at]),
                 },
-                team: ["零售", "说 \"hi\"", r"a|b\c", ""][number % 4],
+                team: ["零售", "会员 (VIP)", r"a|b\c, {d}", ""][number % 4],
                 users: 20 + (number as u64 * 7919) % 500,
                 state,
                 is_opened: round == 0 || number == 17,
@@ -211,7 +226,10 @@ impl Setup {
         Self {
             apps: (0..200).map(app).collect(),
             windows: vec![Window::OneDay],
-            archived: 30,
+            archived: [36, 3],
+            interval: "4s",
+            scraped: 6,
+            is_imported: false,
             step: TimeDelta::hours(6),
             programs: [newer("prometheus"), "prometheus".into()],
         }
@@ -223,10 +241,9 @@ impl World {
         let Setup {
             apps,
             windows,
-            archived,
-            step,
             programs,
-        } = setup;
+            ..
+        } = &setup;
         let started = now();
         let clock = std::time::Instant::now();
         let yesterday = calendar::newest_queryable(started);
@@ -253,24 +270,28 @@ impl World {
         let homes = [(); 2].map(|()| {
             let mut home = Home::of(&wechat, &appids);
             home.config["poll"]["interval"] = json!("5s");
-            home.config["windows"] = json!(windows.iter().map(|window| window.as_str()).collect::<Vec<_>>());
+            home.config["windows"] = json!(
+                windows
+                    .iter()
+                    .map(|window| window.as_str())
+                    .collect::<Vec<_>>()
+            );
             for (at, app) in apps.iter().enumerate() {
                 let config = &mut home.config["apps"][at];
                 config["name"] = json!(app.name);
-                if false && !app.team.is_empty() {
+                if !app.team.is_empty() {
                     config["labels"] = json!({"team": app.team});
                 }
             }
             home
         });
-        for late in [0, 1, 10] {
-            let appids: Vec<_> = apps
-                .iter()
-                .filter(|app| app.days_late() == Some(late))
-                .map(|app| app.appid.as_str())
-                .collect();
+        for app in apps {
+            let Some(late) = app.days_late() else {
+                continue;
+            };
             let then = started - TimeDelta::days(late.cast_signed());
-            homes[0].archive_at(then, &windows, &wechat, &appids, archived);
+            let days = setup.archived[usize::from(!app.is_opened)];
+            homes[0].archive_at(then, windows, &wechat, &[&app.appid], days);
         }
         eprintln!("archived {:?}", clock.elapsed());
         std::fs::create_dir(homes[1].path("data")).unwrap();
@@ -298,17 +319,25 @@ impl World {
         }
         eprintln!("settled {:?}", clock.elapsed());
 
-        let history = history(&homes[0], &first, &apps, step, dashboards).await;
+        let history = history(&homes[0], &first, &setup, dashboards).await;
         eprintln!("history {:?}", clock.elapsed());
+        let backfilled = tempfile::tempdir().unwrap();
+        backfill(&history, backfilled.path());
         let prometheus = async |program: &Path, exporters: &[&Exporter]| {
             let blocks = tempfile::tempdir().unwrap();
-            backfill(&history, blocks.path());
+            let mut copy = Command::new("cp");
+            copy.arg("-r")
+                .arg(backfilled.path().join("."))
+                .arg(blocks.path());
+            assert!(copy.status().unwrap().success());
             let mut config = scraping(exporters);
-            config["global"]["evaluation_interval"] = json!("1s");
+            for interval in ["scrape_interval", "evaluation_interval"] {
+                config["global"][interval] = json!(setup.interval);
+            }
             config["rule_files"] = json!([root().join("alerts/wxapp-portrait.rules.yml")]);
             let prometheus = Prometheus::run(program.to_str().unwrap(), blocks, &config);
             // A rate needs some.
-            let scraped = "count(count_over_time(up[1h]) > 2 and up == 1)";
+            let scraped = "count(count_over_time(up[1h]) > 1 and up == 1)";
             let all = exporters.len();
             prometheus.query(&format!("{scraped} == {all}")).await;
             let alert = format!("ALERTS{{appid=\"{swinging}\",alertstate=\"firing\"}}");
@@ -326,8 +355,7 @@ impl World {
             both,
             wechat,
             exporters: [first, second],
-            apps,
-            has_all_windows: windows == Window::ALL,
+            setup,
             yesterday,
         }
     }
@@ -344,8 +372,7 @@ impl World {
 async fn history(
     home: &Home,
     exporter: &Exporter,
-    apps: &[App],
-    step: TimeDelta,
+    setup: &Setup,
     dashboards: &[Dashboard],
 ) -> PathBuf {
     // Before its connection is idle for long.
@@ -354,19 +381,22 @@ async fn history(
     let today = calendar::today(now);
     let wanted = past::metrics(dashboards);
     let wanted = |metric: &str| wanted.contains(metric);
-    let mut pages = past::pages(home, wanted);
+    let scraped = calendar::days_before(today, setup.scraped);
+    let first_scrape = calendar::midnight(scraped) + TimeDelta::hours(16);
+    // As in docs/archive.md: up to two days before the first scrape.
+    let last_imported = calendar::days_before(scraped, 2);
+    let mut pages = past::pages(home, &["--from", &last_imported.to_string()], wanted);
     past::add_newest(&mut pages, &page, wanted);
 
-    let first_scrape = calendar::midnight(calendar::days_before(today, 10)) + TimeDelta::hours(16);
-    // As in docs/archive.md: up to two days before the first scrape.
-    let last_imported = calendar::days_before(today, 12).to_string();
-    let every = format!("{}h", step.num_hours());
-    let mut history = past::export(home, &["--to", &last_imported, "--step", &every]);
+    let mut history = String::new();
+    if setup.is_imported {
+        history = past::export(home, &["--to", &last_imported.to_string()]);
+    }
     // The last time at which a chart looks for samples.
     let newest = now - TimeDelta::seconds(now.timestamp() % 600);
     let address = exporter.url.strip_prefix("http://").unwrap();
     let none = Pages::new();
-    for app in apps {
+    for app in &setup.apps {
         let target = Target {
             labels: format!("job=\"wxapp\",instance=\"{address}\","),
             appid: &app.appid,
@@ -375,11 +405,10 @@ async fn history(
             pages: pages.get(&app.appid).unwrap_or(&none),
             is_recorded: true,
         };
-        let times = past::times(first_scrape, newest, step).chain([newest]);
+        let times = past::times(first_scrape, newest, setup.step).chain([newest]);
         target.scrape(&mut history, times, |time| {
-            let arrived = |day: &&NaiveDate| {
-                calendar::expected_available_at(**day).min(newest) <= time
-            };
+            let arrived =
+                |day: &&NaiveDate| calendar::expected_available_at(**day).min(newest) <= time;
             target.pages.keys().rev().find(arrived).copied()
         });
     }

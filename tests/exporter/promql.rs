@@ -58,7 +58,10 @@ impl Selector {
     /// Whether all series that it finds have the same value of a label.
     pub(crate) fn fixes(&self, label: &str) -> bool {
         let mut matchers = self.matchers.iter();
-        matchers.any(|(name, operator, _)| name == label && operator == "=")
+        matchers.any(|(name, operator, value)| {
+            let is_plain = value.chars().all(char::is_alphanumeric);
+            name == label && (operator == "=" || operator == "=~" && is_plain)
+        })
     }
 
     /// Returns the first aggregation that adds up, or picks from, different values of a label.

@@ -261,10 +261,12 @@ fn of_target(dashboard: &Dashboard, panel: &Value, target: &Value) -> Vec<String
     };
     let source = &target["datasource"];
     // The figures of a day are looked for in the four days after it.
-    let on_day_axis = expression
-        .selectors
-        .iter()
-        .any(|selector| selector.range.as_deref().is_some_and(|range| range.starts_with("4d")));
+    let on_day_axis = expression.selectors.iter().any(|selector| {
+        selector
+            .range
+            .as_deref()
+            .is_some_and(|range| range.starts_with("4d"))
+    });
     let of_exporters = dashboard.name == OF_EXPORTERS;
     let mut rules = vec![
         (

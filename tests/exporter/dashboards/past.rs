@@ -24,12 +24,16 @@ fn appid_label(appid: &str) -> String {
 /// The series of one app on the page, by the day they are of; each `metric{labels} value`.
 pub(super) type Pages = BTreeMap<NaiveDate, Vec<String>>;
 
-/// Returns the pages of each app, with these metrics and the reference date.
-pub(super) fn pages(home: &Home, wanted: impl Fn(&str) -> bool) -> BTreeMap<String, Pages> {
+/// Returns the pages of each app that `export` has with these arguments, with these metrics and the reference date.
+pub(super) fn pages(
+    home: &Home,
+    arguments: &[&str],
+    wanted: impl Fn(&str) -> bool,
+) -> BTreeMap<String, Pages> {
     let mut samples: BTreeMap<(String, i64), Vec<String>> = BTreeMap::new();
     let mut days = BTreeMap::new();
     // Every day is shown at one of these times at least, since the next arrives a day later.
-    for line in export(home, &["--step", "12h"]).lines() {
+    for line in export(home, &[&["--step", "12h"], arguments].concat()).lines() {
         let (line, time) = line.rsplit_once(' ').unwrap();
         let (series, value) = line.rsplit_once(' ').unwrap();
         let metric = series.split('{').next().unwrap();
@@ -71,7 +75,10 @@ pub(super) fn add_newest(
     }
     for (appid, (day, series)) in newest {
         if let Some(day) = day {
-            pages.entry(appid.to_owned()).or_default().insert(day, series);
+            pages
+                .entry(appid.to_owned())
+                .or_default()
+                .insert(day, series);
         }
     }
 }
@@ -134,10 +141,13 @@ impl Target<'_> {
         shown: impl Fn(DateTime<Utc>) -> Option<NaiveDate>,
     ) {
         let Self { labels, appid, .. } = self;
+        let team = match self.team {
+            "" => String::new(),
+            team => format!(",team={}", quoted(team)),
+        };
         let info = format!(
-            "wxapp_portrait_app_info{{{labels}appid=\"{appid}\",app={},team={}}} 1",
-            quoted(self.name),
-            quoted(self.team)
+            "wxapp_portrait_app_info{{{labels}appid=\"{appid}\",app={}{team}}} 1",
+            quoted(self.name)
         );
         let windows = format!(
             "wxapp_portrait_archived_portraits{{{labels}appid=\"{appid}\",window=\"1d\"}} 40"

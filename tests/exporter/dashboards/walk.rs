@@ -13,6 +13,9 @@ use super::{State, World, close, form};
 use crate::promql::{self, Vocabulary};
 use crate::rules;
 
+/// The places on the page that the exporter has of an app; none is the whole page.
+const ANCHORS: [&str; 4] = ["", "new", "active", "data"];
+
 impl World {
     /// Returns the metrics and labels of expressions that no page has, and the values of labels.
     pub(super) async fn unknown_names(&self, dashboards: &[Dashboard]) -> Vec<String> {
@@ -40,7 +43,7 @@ impl World {
     /// Returns the apps that the picker of apps does not offer by their names, and the others that it
     /// offers.
     pub(super) async fn wrong_options(&self, dashboards: &[Dashboard]) -> Vec<String> {
-        let expected = self.apps.iter();
+        let expected = self.setup.apps.iter();
         let expected: BTreeMap<_, _> = expected
             .map(|app| (app.appid.clone(), app.name.clone()))
             .collect();
@@ -58,9 +61,12 @@ impl World {
                 let found = found.unwrap_or_else(|problem| panic!("{}: {problem}", dashboard.name));
                 let all: BTreeSet<_> = found.iter().chain(&expected).collect();
                 let wrong = all.into_iter().filter(|(appid, name)| {
-                    [&found, &expected].iter().any(|apps| apps.get(*appid) != Some(*name))
+                    [&found, &expected]
+                        .iter()
+                        .any(|apps| apps.get(*appid) != Some(*name))
                 });
-                faults.extend(wrong.map(|app| format!("{}: the picker has {app:?}", dashboard.name)));
+                faults
+                    .extend(wrong.map(|app| format!("{}: the picker has {app:?}", dashboard.name)));
             }
         }
         assert!(pickers > 0, "no dashboard has a picker of apps");
@@ -82,27 +88,23 @@ impl World {
         let asked = text(&target["expr"]);
         let has_text = !text(&panel["fieldConfig"]["defaults"]["noValue"]).is_empty();
         let state = match choices.get("appid") {
-            Some(Choice::One(appid)) => self.apps.iter().find(|app| app.appid == *appid),
+            Some(Choice::One(appid)) => self.setup.apps.iter().find(|app| app.appid == *appid),
             _ => None,
         };
         let is_fresh = state.is_none_or(|app| app.state == State::Fresh);
-        has_text && (!is_fresh || !self.has_all_windows || asked.contains("ALERTS"))
+        has_text && (!is_fresh || self.setup.windows.len() < 3 || asked.contains("ALERTS"))
     }
 
     /// Opens a dashboard with every choice of every variable, once for each Prometheus; returns what shows
     /// nothing, what refers to a thing that does not exist, and what differs.
-    async fn walk(
-        &self,
-        dashboard: &Dashboard,
-        dashboards: &[Dashboard],
-    ) -> Vec<String> {
+    async fn walk(&self, dashboard: &Dashboard, dashboards: &[Dashboard]) -> Vec<String> {
         let mut faults = BTreeSet::new();
         let [one, both] = self.viewers();
         let mut all_choices = match every_choice(&one, dashboard).await {
             Ok(choices) => choices,
             Err(problem) => return vec![format!("{}: {problem}", dashboard.name)],
         };
-        let closed = self.apps.iter().filter(|app| !app.is_opened);
+        let closed = self.setup.apps.iter().filter(|app| !app.is_opened);
         let closed: BTreeSet<_> = closed.map(|app| app.appid.as_str()).collect();
         all_choices.retain(|choices| match choices.get("appid") {
             Some(Choice::One(appid)) => !closed.contains(appid.as_str()),
@@ -367,6 +369,13 @@ impl Names {
 /// Checks that a link leads to one of our dashboards and sets variables that it has, from fields that
 /// exist.
 fn follow(url: &str, fields: &BTreeSet<String>, dashboards: &[Dashboard]) -> Result<(), String> {
+    if let Some(page) = url.strip_prefix("${exporter}/apps/") {
+        let (app, anchor) = page.split_once('#').unwrap_or((page, ""));
+        return match app {
+            "${appid}" | "${__data.fields.AppID}" if ANCHORS.contains(&anchor) => Ok(()),
+            _ => Err("the exporter has no such page".to_owned()),
+        };
+    }
     let rest = url
         .strip_prefix("/d/")
         .ok_or("it does not lead to a dashboard")?;
