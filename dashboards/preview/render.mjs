@@ -10,7 +10,7 @@ import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import puppeteer from 'puppeteer-core';
+import { chromium } from 'playwright-core';
 import sharp from 'sharp';
 
 const usage = `Usage: node render.mjs [options] DASHBOARD.json...
@@ -19,8 +19,11 @@ const usage = `Usage: node render.mjs [options] DASHBOARD.json...
   --out DIR          where DASHBOARD.png is written (default .)
   --var NAME=VALUE   the value of a variable, again for more values; All is "$__all"
   --from, --to TIME  instead of the time range of the dashboard, such as now-7d
+  --timezone NAME    instead of that of the dashboard: utc, browser (that of this machine), or a name such as Asia/Shanghai
   --theme NAME       dark or light (default dark)
   --width PIXELS     width of the picture (default 1600)
+  --collapsed        leaves collapsed rows closed
+  --font FILE        a font with Chinese characters, where the system has none
   --chromium PATH    the browser (default: chromium, chromium-browser or google-chrome)
 
 Exits with 1, and a line for each on stderr, if a panel can not be drawn, fails or is empty.`;
@@ -40,8 +43,11 @@ function commandLine() {
         var: { type: 'string', multiple: true, default: [] },
         from: { type: 'string' },
         to: { type: 'string' },
+        timezone: { type: 'string' },
         theme: { type: 'string', default: 'dark' },
         width: { type: 'string', default: '1600' },
+        collapsed: { type: 'boolean', default: false },
+        font: { type: 'string' },
         chromium: { type: 'string' },
         help: { type: 'boolean', short: 'h' },
       },
@@ -62,8 +68,27 @@ function findChromium() {
   return fail('no chromium on the PATH: install it, or name the browser by --chromium');
 }
 
+/** The first font of a collection, which browsers don't read: its directory and its tables, from multiples of four bytes on. */
+function single(font) {
+  if (font.toString('latin1', 0, 4) !== 'ttcf') return font;
+  const start = font.readUInt32BE(12);
+  const tables = font.readUInt16BE(start + 4);
+  const directory = Buffer.from(font.subarray(start, start + 12 + 16 * tables));
+  const parts = [directory];
+  let end = directory.length;
+  for (let at = 12; at < directory.length; at += 16) {
+    const [from, length] = [directory.readUInt32BE(at + 8), directory.readUInt32BE(at + 12)];
+    const table = Buffer.alloc(Math.ceil(length / 4) * 4);
+    font.copy(table, 0, from, from + length);
+    directory.writeUInt32BE(end, at + 8);
+    end += table.length;
+    parts.push(table);
+  }
+  return Buffer.concat(parts);
+}
+
 /** Bundles the page's script and styles, fonts included, into one document that needs no server. */
-async function bundle() {
+async function bundle(font) {
   const { outputFiles } = await build({
     entryPoints: [fileURLToPath(new URL('page/main.js', import.meta.url))],
     bundle: true,
@@ -76,7 +101,8 @@ async function bundle() {
     loader: { '.woff2': 'dataurl', '.woff': 'empty' },
   });
   const [js, css] = ['.js', '.css'].map((end) => outputFiles.find((file) => file.path.endsWith(end)).text);
-  return `<!doctype html><meta charset="utf-8"><style>${css}</style><body><script>${js.replaceAll('</script', '<\\/script')}</script>`;
+  const given = font ? `@font-face { font-family: Given; src: url(data:font/ttf;base64,${font.toString('base64')}); }` : '';
+  return `<!doctype html><meta charset="utf-8"><style>${css}${given}</style><body><script>${js.replaceAll('</script', '<\\/script')}</script>`;
 }
 
 /** Asks Prometheus and returns its data; the page has what is thrown here as the message of the panel. */
@@ -114,47 +140,57 @@ if (files.length === 0) fail(`no dashboard given\n\n${usage}`);
 if (!['dark', 'light'].includes(args.theme)) fail('--theme is dark or light');
 const width = Number(args.width);
 if (!Number.isInteger(width) || width < 400) fail('--width is a number of pixels, 400 at least');
+if (args.timezone && !['utc', 'browser'].includes(args.timezone)) {
+  try {
+    new Intl.DateTimeFormat('en', { timeZone: args.timezone });
+  } catch {
+    fail(`--timezone ${args.timezone}: write utc, browser or a name such as Asia/Shanghai`);
+  }
+}
 const variables = {};
 for (const pair of args.var) {
   const [name, ...value] = pair.split('=');
   if (value.length === 0) fail(`--var ${pair}: write NAME=VALUE`);
   (variables[name] ??= []).push(value.join('='));
 }
-const dashboards = files.map((file) => {
+function read(file, parse) {
   try {
-    return { name: basename(file, '.json'), json: JSON.parse(readFileSync(file, 'utf8')) };
+    return parse(readFileSync(file));
   } catch (error) {
     return fail(`${file}: ${error.message}`);
   }
-});
+}
+const dashboards = files.map((file) => ({ name: basename(file, '.json'), json: read(file, JSON.parse) }));
+const font = args.font && read(args.font, single);
 
 const home = mkdtempSync(join(tmpdir(), 'dashboard-preview-'));
 let faults = 0;
 let browser;
 try {
   const document = join(home, 'page.html');
-  writeFileSync(document, await bundle());
-  browser = await puppeteer.launch({
+  writeFileSync(document, await bundle(font));
+  browser = await chromium.launch({
     executablePath: args.chromium ?? findChromium(),
-    headless: true,
-    userDataDir: join(home, 'profile'),
-    args: [
-      '--disable-gpu',
-      '--disable-background-networking',
-      '--no-first-run',
-      '--hide-scrollbars',
-      // Chromium has no sandbox for root.
-      ...(process.getuid?.() === 0 ? ['--no-sandbox'] : []),
-    ],
+    // Chromium has none for root.
+    chromiumSandbox: process.getuid?.() !== 0,
+    args: ['--disable-gpu', '--disable-background-networking', '--no-first-run', '--hide-scrollbars'],
   });
   mkdirSync(args.out, { recursive: true });
   for (const { name, json } of dashboards) {
-    const page = await browser.newPage();
-    await page.setViewport({ width, height: 800 });
+    const page = await browser.newPage({ viewport: { width, height: 800 } });
     await page.exposeFunction('ask', (path, parameters) => ask(args.prometheus, path, parameters));
     await page.goto(`file://${document}`);
-    const settings = { theme: args.theme, variables, from: args.from, to: args.to };
-    const problems = await page.evaluate((...all) => window.preview(...all), json, settings);
+    if (!(await page.evaluate(() => window.hasChineseFont()))) {
+      throw new Error(
+        font
+          ? `${args.font} is not a font with Chinese characters that Chromium can read: name another by --font`
+          : 'Chromium has no font with Chinese characters and would draw boxes: install one ' +
+              '(on Debian the package fonts-wqy-microhei or fonts-noto-cjk), or name a file by --font',
+      );
+    }
+    const { theme, from, to, timezone, collapsed } = args;
+    const settings = { theme, variables, from, to, timezone, collapsed };
+    const problems = await page.evaluate((all) => window.preview(...all), [json, settings]);
     for (const line of problems) console.error(`${name}: ${line}`);
     faults += problems.length;
     const picture = join(args.out, `${name}.png`);

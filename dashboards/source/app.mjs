@@ -19,8 +19,6 @@ const usual = (cohort) => `max(wxapp_portrait_expected_cohort_users{${app}, coho
 /** The part of each name in its dimension. */
 const share = (metric) => `${metric} / on () group_left () sum(${metric})`;
 
-const page = (anchor) => ({ title: '小程序页面 App page', url: `\${exporter}/apps/\${appid}${anchor}`, targetBlank: true });
-
 const firsts = [
   stat({
     title: ['数据日期', 'Day'],
@@ -29,22 +27,21 @@ const firsts = [
     expr: `1000 * max(${referenceDate(of)})`,
     legend: 'day',
     overrides: [{ matcher: { id: 'byName', options: 'day' }, properties: [{ id: 'unit', value: 'time:YYYY-MM-DD' }] }],
-    links: [page('')],
   }),
   stat({ title: ['新增用户', 'New users'], about: ['当日新增用户数。', 'New users of that day.'], expr: total('new') }),
   change({
-    title: ['新增较往常', 'New users against usual'],
+    title: ['新增较往常', 'Change'],
     about: ['与往常相比；往常由 exporter 根据可比日计算，节假日无往常值。', 'Against what is usual, as the exporter computes it from comparable days; there is nothing usual on public holidays.'],
     expr: `${total('new')} / (${usual('new')} > 0) - 1`,
   }),
   stat({ title: ['活跃用户', 'Active users'], about: ['当日活跃用户数。', 'Active users of that day.'], expr: total('active') }),
   change({
-    title: ['活跃较往常', 'Active users against usual'],
+    title: ['活跃较往常', 'Change'],
     about: ['与往常相比；往常由 exporter 根据可比日计算，节假日无往常值。', 'Against what is usual, as the exporter computes it from comparable days; there is nothing usual on public holidays.'],
     expr: `${total('active')} / (${usual('active')} > 0) - 1`,
   }),
   stat({
-    title: ['新增占比', 'Share of new users'],
+    title: ['新增占比', 'New share'],
     about: ['新增用户占活跃用户的比例。', 'How many of the active users are new.'],
     unit: 'percentunit',
     decimals: 1,
@@ -59,7 +56,7 @@ const firsts = [
     expr: `${total('active')} / (${total('active', '30d')} > 0)`,
   }),
   stat({
-    title: ['告警中', 'Firing alerts'],
+    title: ['告警中', 'Firing'],
     about: ['正在告警的数量。', 'Alerts of this mini program that fire.'],
     steps: [[null, 'green'], [1, 'red']],
     expr: `count(max by (alertname, severity, cohort, name, window) (ALERTS{alertname=~"WxappPortrait.+", alertstate="firing", ${app}})) or vector(0)`,
@@ -321,6 +318,7 @@ export default dashboard({
       tagKeys: 'kind',
     }),
   ],
+  page: { title: '小程序页面 App page', path: '/apps/${appid}' },
   panels: [
     ...firsts,
     ...state,

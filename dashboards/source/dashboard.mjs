@@ -84,7 +84,7 @@ function placed(panels) {
   });
 }
 
-export const dashboard = ({ uid, title, description, time, refresh = '5m', variables, annotations, panels }) => ({
+export const dashboard = ({ uid, title, description, time, refresh = '5m', variables, annotations, page, panels }) => ({
   id: null,
   uid,
   title,
@@ -102,6 +102,7 @@ export const dashboard = ({ uid, title, description, time, refresh = '5m', varia
   graphTooltip: 1,
   links: [
     { type: 'dashboards', title: 'wxapp-portrait', tags: ['wxapp-portrait'], asDropdown: false, icon: 'external link', includeVars: false, keepTime: false, targetBlank: false, tooltip: '', url: '' },
+    { type: 'link', title: page.title, url: `\${exporter}${page.path}`, tags: [], asDropdown: false, icon: 'external link', includeVars: false, keepTime: false, targetBlank: true, tooltip: '' },
   ],
   templating: { list: variables },
   annotations: {

@@ -25,22 +25,22 @@ const ofFailing = (labels, expr) => `${expr}\nand on (${labels}) (${failing})`;
 
 const firsts = [
   stat({
-    title: ['在线的 exporter', 'Exporters up'],
+    title: ['在线', 'Up'],
     about: ['时间范围内出现过的 exporter 中，最近一次抓取成功的比例。', 'How many of the exporters seen in the time range answered the last scrape.'],
     unit: 'percentunit',
     steps: [[null, 'red'], [1, 'green']],
     expr: `avg(up{${here}} and on (job, instance) last_over_time(${metric('exporter_build_info')}[$__range]))`,
   }),
-  stat({ title: ['小程序', 'Mini programs'], about: ['配置中的小程序数。', 'Apps in the configuration.'], expr: `count(count by (appid) (${metric('app_info')}))` }),
+  stat({ title: ['小程序', 'Apps'], about: ['配置中的小程序数。', 'Apps in the configuration.'], expr: `count(count by (appid) (${metric('app_info')}))` }),
   stat({
-    title: ['拉取正常', 'Polls that succeed'],
+    title: ['拉取正常', 'Polls good'],
     about: ['最近一次拉取取得画像或“数据尚未生成”的小程序与时间窗口的比例。', 'How many apps and windows got a portrait from their last poll, or the answer that it is not ready yet.'],
     unit: 'percentunit',
     steps: [[null, 'red'], [0.9, 'orange'], [1, 'green']],
     expr: `avg(${byWindow('last_poll_success')})`,
   }),
   stat({
-    title: ['缺昨日数据', 'Without yesterday'],
+    title: ['缺昨日数据', 'Behind'],
     about: ['尚无昨日数据的小程序数；北京时间 10 点前属正常，有时到 15 点。', 'Apps without the figures of yesterday; usual until about 10:00 Beijing time, sometimes 15:00.'],
     steps: [[null, 'green'], [1, 'orange']],
     expr: `count(count by (appid) (${lagging})) or vector(0)`,
@@ -53,7 +53,7 @@ const firsts = [
     expr: `min(${metric('config_last_reload_successful')})`,
   }),
   stat({
-    title: ['配置读取时间', 'Configuration read'],
+    title: ['配置读取时间', 'Read'],
     about: ['最近一次成功读取配置的时间。', 'When a valid configuration was last read.'],
     unit: 'dateTimeFromNow',
     expr: `1000 * min(${metric('config_last_reload_success_timestamp_seconds')})`,
@@ -233,6 +233,7 @@ export default dashboard({
       tagKeys: 'severity',
     }),
   ],
+  page: { title: 'exporter 页面 Exporter page', path: '/' },
   panels: [
     ...firsts,
     row(['拉取', 'Polls']),

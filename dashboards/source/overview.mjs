@@ -47,7 +47,7 @@ const ratio = (above, below) => `sum(${chosen(`${above} and on (appid) ${below}`
 const good = (n) => [[null, 'green'], [n, 'red']];
 
 const figures = [
-  stat({ title: ['小程序', 'Mini programs'], about: ['所选小程序数。', 'Mini programs that are chosen.'], expr: `count(count by (appid) (${info}))` }),
+  stat({ title: ['小程序', 'Apps'], about: ['所选小程序数。', 'Mini programs that are chosen.'], expr: `count(count by (appid) (${info}))` }),
   stat({
     title: ['数据日期', 'Day'],
     about: ['超过一半小程序已有数据的最新一天；本行的用户数均为这一天。', 'The newest day that more than half of the mini programs have reached; the users in this row are those of this day.'],
@@ -57,24 +57,24 @@ const figures = [
     overrides: [{ matcher: { id: 'byName', options: 'day' }, properties: [{ id: 'unit', value: 'time:YYYY-MM-DD' }] }],
   }),
   stat({
-    title: ['昨日数据到达率', 'Yesterday arrived'],
+    title: ['昨日数据到达率', 'Arrived'],
     about: ['已有昨日数据的小程序比例；通常上午陆续到达。', 'How many mini programs have the figures of yesterday; they arrive in the morning.'],
     unit: 'percentunit',
     decimals: 0,
     expr: `sum(${chosen(`${date} >= bool ${yesterday}`)}) / count(count by (appid) (${info}))`,
   }),
   stat({ title: ['新增用户', 'New users'], about: ['该日新增用户合计。', 'New users of that day, all together.'], expr: totalOnDay('new') }),
-  change({ title: ['新增较往常', 'New users against usual'], about: ['有往常值的小程序合计与往常相比。', 'Those mini programs for which the usual figure is known, together against usual.'], expr: againstUsual('new') }),
+  change({ title: ['新增较往常', 'Change'], about: ['有往常值的小程序合计与往常相比。', 'Those mini programs for which the usual figure is known, together against usual.'], expr: againstUsual('new') }),
   stat({ title: ['活跃用户', 'Active users'], about: ['该日活跃用户合计。', 'Active users of that day, all together.'], expr: totalOnDay('active') }),
-  change({ title: ['活跃较往常', 'Active users against usual'], about: ['有往常值的小程序合计与往常相比。', 'Those mini programs for which the usual figure is known, together against usual.'], expr: againstUsual('active') }),
+  change({ title: ['活跃较往常', 'Change'], about: ['有往常值的小程序合计与往常相比。', 'Those mini programs for which the usual figure is known, together against usual.'], expr: againstUsual('active') }),
   stat({
-    title: ['告警中', 'Firing alerts'],
+    title: ['告警中', 'Firing'],
     about: ['正在告警的数量，含 exporter 的告警。', 'Alerts that fire, those about exporters included.'],
     steps: good(1),
     expr: count(`(ALERTS{${alerts}} and on (appid) ${info}) or ALERTS{${alerts}, appid=""}`),
   }),
-  stat({ title: ['7 日活跃', 'Active in 7 days'], about: ['时间窗口 7d 的活跃用户合计。', 'Active users of the window 7d.'], empty: '需配置 7d · needs window 7d', expr: `sum(${chosen(users('active', '7d'))})` }),
-  stat({ title: ['30 日活跃', 'Active in 30 days'], about: ['时间窗口 30d 的活跃用户合计。', 'Active users of the window 30d.'], empty: '需配置 30d · needs window 30d', expr: `sum(${chosen(users('active', '30d'))})` }),
+  stat({ title: ['7 日活跃', '7 days'], about: ['时间窗口 7d 的活跃用户合计。', 'Active users of the window 7d.'], empty: '需配置 7d · needs window 7d', expr: `sum(${chosen(users('active', '7d'))})` }),
+  stat({ title: ['30 日活跃', '30 days'], about: ['时间窗口 30d 的活跃用户合计。', 'Active users of the window 30d.'], empty: '需配置 30d · needs window 30d', expr: `sum(${chosen(users('active', '30d'))})` }),
   stat({
     title: ['用户粘性', 'Stickiness'],
     about: ['日活跃 ÷ 30 日活跃。', 'Active users of a day by those of 30 days.'],
@@ -83,15 +83,15 @@ const figures = [
     empty: '需配置 30d · needs window 30d',
     expr: ratio(users('active'), users('active', '30d')),
   }),
-  stat({ title: ['新增占比', 'Share of new users'], about: ['新增 ÷ 活跃。', 'New by active users.'], unit: 'percentunit', decimals: 1, expr: ratio(users('new'), users('active')) }),
+  stat({ title: ['新增占比', 'New share'], about: ['新增 ÷ 活跃。', 'New by active users.'], unit: 'percentunit', decimals: 1, expr: ratio(users('new'), users('active')) }),
   stat({
-    title: ['有波动的小程序', 'With swings'],
+    title: ['异常波动', 'Swings'],
     about: ['新增、活跃或平台有异常波动的小程序数。', 'Mini programs whose users or platforms swing.'],
     steps: good(1),
     expr: count(`count by (appid) (ALERTS{${swings}, alertstate="firing"} and on (appid) ${info})`),
   }),
   stat({
-    title: ['持续下滑', 'With drift'],
+    title: ['持续下滑', 'Drift'],
     about: ['用户数持续下滑的小程序数。', 'Mini programs that decline slowly.'],
     steps: good(1),
     expr: count(`count by (appid) (ALERTS{alertname="WxappPortraitUsersDrift", alertstate="firing"} and on (appid) ${info})`),
@@ -115,7 +115,7 @@ const appLinks = [
   { title: '小程序页面 App page', url: '${exporter}/apps/${__data.fields.AppID}', targetBlank: true },
 ];
 const appColumns = [{ label: 'app', title: ['小程序', 'Mini program'], links: appLinks, width: 220 }];
-const appidColumn = { label: 'appid', title: ['AppID'] };
+const appidColumn = { label: 'appid', title: ['AppID'], width: 180 };
 
 /** The state of an app's data, see `words.states`. */
 const state = `0 * (${date} >= ${yesterday}) + 1 and on (appid) ${byApp('wxapp_portrait_settled{window="1d"}')} == 1
@@ -133,7 +133,7 @@ const lists = [
     title: ['告警', 'Alerts'],
     about: ['正在告警的事项及其数值；占比异常的变化为百分点。点击小程序名称进入看板或小程序页面。', 'What fires, with its figures; the change of a share is in percentage points. The name leads to the dashboard and to the page of a mini program.'],
     w: 24,
-    h: 10,
+    h: 8,
     empty: '没有告警 · No alerts',
     sort: ['级别', 'Severity'],
     descending: false,
@@ -161,7 +161,7 @@ or max by (alertname, severity, instance) (ALERTS{${alerts}, appid=""}) * NaN`,
     title: ['拉取失败的小程序', 'Mini programs that fail'],
     about: ['最近一次拉取失败的小程序、原因与处理办法。', 'Mini programs whose last poll failed, why, and what to do.'],
     w: 24,
-    h: 7,
+    h: 6,
     empty: '全部正常 · None fails',
     sort: ['数据日期', 'Day'],
     descending: false,
@@ -370,6 +370,7 @@ export default dashboard({
       tagKeys: 'kind',
     }),
   ],
+  page: { title: 'exporter 页面 Exporter page', path: '/' },
   panels: [
     ...figures,
     ...lists,

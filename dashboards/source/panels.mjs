@@ -148,18 +148,19 @@ export function table({ columns, sort, descending = true, ...rest }) {
     return { ...column, field };
   });
   const shown = fields.filter(({ hidden }) => !hidden);
-  const overrides = shown.flatMap(({ title, expr, unit, decimals, width, mappings, steps, bar, links }) => {
+  const overrides = shown.map(({ title, expr, unit, decimals, width, mappings, steps, bar, links }) => {
     const properties = {
+      noValue: '–',
       ...(unit && { unit }),
       ...(decimals !== undefined && { decimals }),
       ...(width && { 'custom.width': width }),
+      ...(expr && mappings && { 'custom.align': 'left' }),
       ...((mappings || expr) && { mappings: [...(mappings ?? []), ...(expr ? dash : [])] }),
-      ...(expr && { noValue: '–' }),
       ...(steps && { thresholds: absolute(steps), 'custom.cellOptions': { type: 'color-text' } }),
-      ...(bar && { min: 0, color: fixed(bar), 'custom.cellOptions': { type: 'gauge', mode: 'basic', valueDisplayMode: 'text' } }),
+      ...(bar && { min: 0, max: 0.3, color: fixed(bar), 'custom.cellOptions': { type: 'gauge', mode: 'basic', valueDisplayMode: 'text' } }),
       ...(links && { links }),
     };
-    return Object.keys(properties).length ? [override(byName(title), properties)] : [];
+    return override(byName(title), properties);
   });
   const by = (of) => Object.fromEntries(fields.map(of).filter(Boolean));
   return panel('table', {

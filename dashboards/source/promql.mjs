@@ -55,8 +55,11 @@ export const dailyAlerts = (alerts, by) => `max by (${by}) (
   last_over_time((
     ALERTS{${alerts}, alertstate="firing"}
     * on (appid) group_left (weekday)
-    count_values by (appid) ("weekday", ${dayNumber(`max by (appid) (${referenceDate()} > time() - 345600)`)} % 7)
-  )[4d:1h] ${offset(0)})
+    count_values by (appid) (
+      "weekday",
+      ${dayNumber(`max by (appid) (${referenceDate()} > time() - 345600 and on (appid) ALERTS{${alerts}, alertstate="firing"})`)} % 7
+    )
+  )[4d:10m] ${offset(0)})
   and on (weekday) ${weekdayOfStep}
 )`;
 

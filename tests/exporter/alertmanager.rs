@@ -371,7 +371,8 @@ fn swing(app: &str, name: &str, severity: &str, words: &str, words_zh: &str) -> 
             "summary_zh": format!("{name} 异常"),
             "description": words,
             "description_zh": words_zh,
-            "dashboard_url": format!("http://grafana/d/wxapp-portrait-app?var-appid={app}"),
+            "dashboard_url": format!("http://grafana/d/wxapp-portrait-app?var-appid={app}&var-cohort=new"),
+            "page_url": format!("http://exporter/apps/{app}#{name}"),
             "runbook_url": format!("https://example.com/wxapp-portrait-exporter/docs/runbook.md#wxappportrait{}", name.to_lowercase()),
         },
     })
@@ -411,27 +412,31 @@ fn a_message_lists_the_swings_of_an_app() {
         markdown("zh", &data(&alerts)),
         "**告警 · 商城**
 
-**触发中（2）**
-- 商城 新增用户 420。 [处理方法](https://example.com/wxapp-portrait-exporter/docs/runbook.md#wxappportraitnewusersswing)
-- 商城 在鸿蒙上有了 9 个用户。 [处理方法](https://example.com/wxapp-portrait-exporter/docs/runbook.md#wxappportraitplatformappeared)
+**告警中（2）**
+- 商城 新增用户 420。
+- 商城 在鸿蒙上有了 9 个用户。
 
-**已解除（1）**
-- 商城 在 iPad 上没有用户。 [处理方法](https://example.com/wxapp-portrait-exporter/docs/runbook.md#wxappportraitplatformvanished)
+**本次波动告警结束（1）**
+- 商城 在 iPad 上没有用户。
 
-[看板](http://grafana/d/wxapp-portrait-app?var-appid=wx0123456789abcdef)"
+[看板](http://grafana/d/wxapp-portrait-app?var-appid=wx0123456789abcdef&var-cohort=new) \
+/ [小程序页面](http://exporter/apps/wx0123456789abcdef) \
+/ [处理方法](https://example.com/wxapp-portrait-exporter/docs/runbook.md)"
     );
     assert_eq!(
         markdown("en", &data(&alerts)),
         "**Alert · 商城**
 
 **Firing (2)**
-- 商城 had 420 new users. [what to do](https://example.com/wxapp-portrait-exporter/docs/runbook.md#wxappportraitnewusersswing)
-- 商城 has 9 users on 鸿蒙. [what to do](https://example.com/wxapp-portrait-exporter/docs/runbook.md#wxappportraitplatformappeared)
+- 商城 had 420 new users.
+- 商城 has 9 users on 鸿蒙.
 
-**Resolved (1)**
-- 商城 had none on iPad. [what to do](https://example.com/wxapp-portrait-exporter/docs/runbook.md#wxappportraitplatformvanished)
+**Alert ended (1)**
+- 商城 had none on iPad.
 
-[dashboard](http://grafana/d/wxapp-portrait-app?var-appid=wx0123456789abcdef)"
+[dashboard](http://grafana/d/wxapp-portrait-app?var-appid=wx0123456789abcdef&var-cohort=new) \
+/ [app page](http://exporter/apps/wx0123456789abcdef) \
+/ [runbook](https://example.com/wxapp-portrait-exporter/docs/runbook.md)"
     );
     assert_eq!(
         render("wxapp_portrait.html", "zh", &data(&alerts[1..])),
@@ -439,18 +444,56 @@ fn a_message_lists_the_swings_of_an_app() {
 <html lang=\"zh-CN\">
 <body>
 <h3>告警 · 商城</h3>
-<p><b>触发中（1）</b></p>
+<p><b>告警中（1）</b></p>
 <ul>
-<li>商城 新增用户 420。 <a href=\"http://grafana/d/wxapp-portrait-app?var-appid=wx0123456789abcdef\">看板</a> \
+<li>商城 新增用户 420。 <a href=\"http://grafana/d/wxapp-portrait-app?var-appid=wx0123456789abcdef&amp;var-cohort=new\">看板</a> \
+<a href=\"http://exporter/apps/wx0123456789abcdef#NewUsersSwing\">小程序页面</a> \
 <a href=\"https://example.com/wxapp-portrait-exporter/docs/runbook.md#wxappportraitnewusersswing\">处理方法</a></li>
 </ul>
-<p><b>已解除（1）</b></p>
+<p><b>本次波动告警结束（1）</b></p>
 <ul>
-<li>商城 在 iPad 上没有用户。 <a href=\"http://grafana/d/wxapp-portrait-app?var-appid=wx0123456789abcdef\">看板</a> \
+<li>商城 在 iPad 上没有用户。 <a href=\"http://grafana/d/wxapp-portrait-app?var-appid=wx0123456789abcdef&amp;var-cohort=new\">看板</a> \
+<a href=\"http://exporter/apps/wx0123456789abcdef#PlatformVanished\">小程序页面</a> \
 <a href=\"https://example.com/wxapp-portrait-exporter/docs/runbook.md#wxappportraitplatformvanished\">处理方法</a></li>
 </ul>
 </body>
 </html>"
+    );
+}
+
+#[test]
+fn the_end_of_a_swing_is_no_recovery() {
+    let ended = [resolved(swing(
+        APP,
+        "NewUsersSwing",
+        "warning",
+        "Fewer.",
+        "下降。",
+    ))];
+    let first_line = |name: &str, language: &str| {
+        let text = render(name, language, &data(&ended));
+        text.lines()
+            .find(|line| line.contains("商城"))
+            .unwrap()
+            .to_owned()
+    };
+    let zh = "本次波动告警结束 · 商城 · NewUsersSwing 异常";
+    assert_eq!(
+        first_line("wxapp_portrait.markdown", "zh"),
+        format!("**{zh}**")
+    );
+    assert_eq!(
+        first_line("wxapp_portrait.html", "zh"),
+        format!("<h3>{zh}</h3>")
+    );
+    let en = "Alert ended · 商城 · NewUsersSwing is unusual.";
+    assert_eq!(
+        first_line("wxapp_portrait.markdown", "en"),
+        format!("**{en}**")
+    );
+    assert_eq!(
+        first_line("wxapp_portrait.html", "en"),
+        format!("<h3>{en}</h3>")
     );
 }
 
@@ -480,21 +523,21 @@ fn a_message_lists_one_alert_of_several_apps() {
         markdown("zh", &data(&alerts)),
         "**严重告警 · Stale 异常**
 
-**触发中（2）**
-- 商城 自 2026-11-18 起没有画像。
-- 书店 自 2026-11-18 起没有画像。
+**告警中（2）**
+- 商城 自 2026-11-18 起没有画像。 [小程序页面](http://exporter/apps/wx0123456789abcdef#Stale)
+- 书店 自 2026-11-18 起没有画像。 [小程序页面](http://exporter/apps/wx1123456789abcdef#Stale)
 
-[看板](http://grafana/d/wxapp-portrait-exporter) [处理方法](https://example.com/wxapp-portrait-exporter/docs/runbook.md#wxappportraitstale)"
+[看板](http://grafana/d/wxapp-portrait-exporter) / [处理方法](https://example.com/wxapp-portrait-exporter/docs/runbook.md#wxappportraitstale)"
     );
     assert_eq!(
         markdown("en", &data(&alerts.map(resolved))),
         "**Resolved · Stale is unusual.**
 
 **Resolved (2)**
-- 商城 has nothing since 2026-11-18.
-- 书店 has nothing since 2026-11-18.
+- 商城 has nothing since 2026-11-18. [app page](http://exporter/apps/wx0123456789abcdef#Stale)
+- 书店 has nothing since 2026-11-18. [app page](http://exporter/apps/wx1123456789abcdef#Stale)
 
-[dashboard](http://grafana/d/wxapp-portrait-exporter) [what to do](https://example.com/wxapp-portrait-exporter/docs/runbook.md#wxappportraitstale)"
+[dashboard](http://grafana/d/wxapp-portrait-exporter) / [runbook](https://example.com/wxapp-portrait-exporter/docs/runbook.md#wxappportraitstale)"
     );
 }
 
@@ -503,7 +546,7 @@ fn an_alert_without_annotations_is_shown_by_its_name() {
     let alert = json!({"status": "firing", "labels": {"alertname": "Watchdog"}, "annotations": {}});
     assert_eq!(
         markdown("zh", &data(std::slice::from_ref(&alert))),
-        "**告警**\n\n**触发中（1）**\n- Watchdog"
+        "**告警**\n\n**告警中（1）**\n- Watchdog"
     );
     assert_eq!(
         markdown("en", &data(&[alert])),
@@ -588,24 +631,33 @@ async fn robots_get_messages_in_the_form_of_each() {
     alert["annotations"]["app"] = json!(ODD);
     alertmanager.send(std::slice::from_ref(&alert)).await;
 
-    let link = "[看板](http://grafana/d/wxapp-portrait-app?var-appid=wx0123456789abcdef) \
-                [处理方法](https://example.com/wxapp-portrait-exporter/docs/runbook.md#wxappportraitnewusersswing)";
-    let expect = |state: &str, section: &str, colour: &str| {
-        let title = format!("{state} · a： \"b\" \\n - <c> & 'd' {{{{ .Stat · NewUsersSwing 异常");
-        let list = format!(
-            "**{section}（1）**\n- a: \"b\" \\n - <c> & 'd' {{{{ .Status }}}} #e\n\n{link}"
-        );
+    let operation = swing(APP, "PollFailing", "warning", "", "拉取失败。");
+    let expect = |receiver: &str,
+                  title: &str,
+                  section: &str,
+                  line: &str,
+                  alert: &Value,
+                  colour: &str| {
+        let link = |name: &str, key: &str| {
+            format!("[{name}]({})", alert["annotations"][key].as_str().unwrap())
+        };
+        let links = [
+            link("看板", "dashboard_url"),
+            link("小程序页面", "page_url"),
+            link("处理方法", "runbook_url"),
+        ];
+        let list = format!("**{section}（1）**\n- {line}\n\n{}", links.join(" / "));
         let text = format!("**{title}**\n\n{list}");
-        let mut expected = vec![
+        [
             (
-                "POST /product-dingtalk".to_owned(),
+                format!("POST /{receiver}-dingtalk"),
                 json!({
                     "msgtype": "markdown",
                     "markdown": {"title": title, "text": text},
                 }),
             ),
             (
-                "POST /product-feishu".to_owned(),
+                format!("POST /{receiver}-feishu"),
                 json!({
                     "msg_type": "interactive",
                     "card": {
@@ -615,34 +667,56 @@ async fn robots_get_messages_in_the_form_of_each() {
                 }),
             ),
             (
-                "POST /product-wecom".to_owned(),
+                format!("POST /{receiver}-wecom"),
                 json!({
                     "msgtype": "markdown",
                     "markdown": {"content": text},
                 }),
             ),
-        ];
-        expected.sort_by(|one, other| one.0.cmp(&other.0));
-        expected
+        ]
     };
-    let sorted = |mut requests: Vec<(String, Value)>| {
+    let sorted = |requests: &[(String, Value)]| {
+        let mut requests = requests.to_vec();
         requests.sort_by(|one, other| one.0.cmp(&other.0));
         requests
     };
+    let title = "告警 · a： \"b\" \\n - <c> & 'd' {{ .Stat · NewUsersSwing 异常";
+    let line = "a: \"b\" \\n - <c> & 'd' {{ .Status }} #e";
     assert_eq!(
-        sorted(service.got(3).await),
-        expect("告警", "触发中", "orange")
+        sorted(&service.got(3).await),
+        expect("product", title, "告警中", line, &alert, "orange")
     );
+    // The end of a swing is no message; that of another alert is one.
     alertmanager.resolve(&[alert]).await;
-    let requests = service.got(6).await;
+    alertmanager.send(std::slice::from_ref(&operation)).await;
+    let (title, line) = ("商城 · PollFailing 异常", "拉取失败。");
     assert_eq!(
-        sorted(requests[3..].to_vec()),
-        expect("已解除", "已解除", "green")
+        sorted(&service.got(6).await[3..]),
+        expect(
+            "operators",
+            &format!("告警 · {title}"),
+            "告警中",
+            line,
+            &operation,
+            "orange"
+        )
+    );
+    alertmanager.resolve(std::slice::from_ref(&operation)).await;
+    assert_eq!(
+        sorted(&service.got(9).await[6..]),
+        expect(
+            "operators",
+            &format!("已解除 · {title}"),
+            "已解除",
+            line,
+            &operation,
+            "green"
+        )
     );
 }
 
 #[tokio::test]
-async fn a_wecom_application_gets_all_swings_of_an_app_once_and_when_they_are_resolved() {
+async fn a_wecom_application_gets_all_swings_of_an_app_once() {
     for version in [Old, New] {
         let (service, directory) = (Service::start().await, tempfile::tempdir().unwrap());
         let alertmanager = Alertmanager::start(version, "wecom.yml", |config| {
@@ -671,22 +745,20 @@ async fn a_wecom_application_gets_all_swings_of_an_app_once_and_when_they_are_re
         alertmanager.send(&alerts).await;
         let line = |alert: &Value| {
             let words = alert["annotations"]["description_zh"].as_str().unwrap();
-            let link = alert["annotations"]["runbook_url"].as_str().unwrap();
-            format!(
-                "- {words} [处理方法]({link})
-"
-            )
+            format!("- {words}\n")
         };
         let list: String = alerts.iter().map(line).collect();
-        let message = |title: &str, section: &str| {
-            let content = format!(
-                "**{title} · 商城**\n\n**{section}（6）**\n{list}\n\
-                 [看板](http://grafana/d/wxapp-portrait-app?var-appid=wx0123456789abcdef)"
-            );
+        let content = format!(
+            "**告警 · 商城**\n\n**告警中（6）**\n{list}\n\
+             [看板](http://grafana/d/wxapp-portrait-app?var-appid={APP}&var-cohort=new) / \
+             [小程序页面](http://exporter/apps/{APP}) / \
+             [处理方法](https://example.com/wxapp-portrait-exporter/docs/runbook.md)"
+        );
+        let message = |receiver: &str, content: &str| {
             (
                 "POST /cgi-bin/message/send?access_token=TOKEN".to_owned(),
                 json!({
-                    "touser": "PRODUCT_MEMBERS",
+                    "touser": receiver,
                     "agentid": "AGENT_ID",
                     "safe": "0",
                     "msgtype": "markdown",
@@ -699,16 +771,27 @@ async fn a_wecom_application_gets_all_swings_of_an_app_once_and_when_they_are_re
             "GET /cgi-bin/gettoken?corpid=CORP_ID&corpsecret=SECRET".to_owned(),
             Value::Null,
         );
-        let firing = message("告警", "触发中");
+        let swings = message("PRODUCT_MEMBERS", &content);
         assert_eq!(
             service.got(2).await,
-            [token.clone(), firing.clone()],
+            [token.clone(), swings.clone()],
             "{version:?}"
         );
+        // Their end is no message; that of another alert is one.
         alertmanager.resolve(&alerts).await;
+        let watchdog = [json!({"labels": {"alertname": "Watchdog"}, "annotations": {}})];
+        alertmanager.send(&watchdog).await;
+        service.got(4).await;
+        alertmanager.resolve(&watchdog).await;
+        let [firing, over] = [("告警", "告警中"), ("已解除", "已解除")].map(|(title, section)| {
+            message(
+                "OPERATORS_MEMBERS",
+                &format!("**{title}**\n\n**{section}（1）**\n- Watchdog"),
+            )
+        });
         assert_eq!(
-            service.got(3).await,
-            [token, firing, message("已解除", "已解除")],
+            service.got(5).await,
+            [token.clone(), swings, token, firing, over],
             "{version:?}"
         );
     }

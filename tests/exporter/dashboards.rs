@@ -23,6 +23,8 @@ mod form;
 mod grafana;
 /// The samples of weeks.
 mod past;
+/// The types of what panels have, in several versions of Grafana.
+mod types;
 /// Whether everything that is queried and named exists.
 mod walk;
 

@@ -2,7 +2,7 @@
 
 import { FieldType, dateTimeFormat, formattedValueToString, getFieldDisplayName, getFieldSeriesColor } from '@grafana/data';
 import uPlot from 'uplot';
-import { alpha, html, svg, textWidth } from './html.js';
+import { alpha, fontFamily, html, svg, textWidth } from './html.js';
 import { Empty, addLegend, legendItems } from './panels.js';
 
 const [SECOND, MINUTE, DAY, YEAR] = [1000, 60_000, 86_400_000, 31_536_000_000];
@@ -72,7 +72,7 @@ export function timeseries({ panel, body, frames, theme, timeZone, range, annota
   const bands = [];
   const stacks = {};
   const series = fields.map(({ field, name }, i) => {
-    const { custom = {}, unit = '', min, max } = field.config;
+    const { custom = {}, unit = '', min, max, thresholds } = field.config;
     const { axisPlacement = 'auto', axisSoftMin, axisSoftMax, axisLabel = '', stacking = {} } = custom;
     const scale = JSON.stringify([unit, min, max, axisSoftMin, axisSoftMax, axisPlacement, axisLabel, custom.scaleDistribution]);
     const { color } = getFieldSeriesColor(field, theme);
@@ -101,7 +101,7 @@ export function timeseries({ panel, body, frames, theme, timeZone, range, annota
           label: axisLabel || undefined,
           labelSize: 20,
           labelGap: 0,
-          labelFont: '12px Inter, sans-serif',
+          labelFont: `12px ${fontFamily()}`,
           space: 40,
           grid: { show: !right },
           values: (u, splits) => {
@@ -128,24 +128,42 @@ export function timeseries({ panel, body, frames, theme, timeZone, range, annota
       stepBefore: uPlot.paths.stepped({ align: -1 }),
       stepAfter: uPlot.paths.stepped({ align: 1 }),
     }[lineInterpolation];
-    const fill = () => {
-      if (!fillOpacity) return undefined;
-      if (gradientMode === 'none') return alpha(color, fillOpacity / 100);
-      return (u) => {
-        const shade = u.ctx.createLinearGradient(0, u.bbox.top, 0, u.bbox.top + u.bbox.height);
-        shade.addColorStop(0, alpha(color, fillOpacity / 100));
-        shade.addColorStop(1, alpha(color, 0));
-        return shade;
-      };
+    // The colours by value, as far as the axis shows them.
+    const scheme = gradientMode === 'scheme' && field.config.color?.mode === 'thresholds' && thresholds.mode === 'absolute';
+    const byValue = (opacity) => (u) => {
+      const { min: low, max: high } = u.scales[scale];
+      const place = (value) => 1 - Math.min(Math.max((value - low) / (high - low), 0), 1);
+      const stops = thresholds.steps.flatMap(({ color: step, value }, at) => {
+        const paint = alpha(theme.visualization.getColorByName(step), opacity);
+        return [
+          [place(value), paint],
+          [place(thresholds.steps[at + 1]?.value ?? Infinity), paint],
+        ];
+      });
+      return shade(u, stops.reverse());
     };
+    const fill = (percent) => {
+      if (!percent) return undefined;
+      if (scheme) return byValue(percent / 100);
+      if (gradientMode === 'none') return alpha(color, percent / 100);
+      const stops = [
+        [0, alpha(color, percent / 100)],
+        [1, alpha(color, 0)],
+      ];
+      return (u) => shade(u, stops);
+    };
+    const line = scheme ? byValue(1) : color;
+    const { fillBelowTo } = custom;
+    const lower = fields.findLastIndex((other) => [other.name, other.field.config.displayNameFromDS, other.field.name].includes(fillBelowTo));
+    if (fillBelowTo && lower >= 0) bands.push({ series: [i + 1, lower + 1] });
     const bars = drawStyle === 'bars';
     return {
       label: name,
       scale,
-      stroke: drawStyle === 'points' ? undefined : color,
+      stroke: drawStyle === 'points' ? undefined : line,
       width: lineWidth,
       dash: custom.lineStyle?.fill && custom.lineStyle.fill !== 'solid' ? (custom.lineStyle.dash ?? [10, 10]) : undefined,
-      fill: fill(),
+      fill: fill(!fillBelowTo ? fillOpacity : lower >= 0 ? fillOpacity || 35 : 0),
       paths:
         drawStyle === 'points'
           ? () => null
@@ -155,8 +173,8 @@ export function timeseries({ panel, body, frames, theme, timeZone, range, annota
       points: {
         show: !bars && (showPoints === 'always' || drawStyle === 'points' ? true : showPoints === 'never' ? false : undefined),
         size: pointSize,
-        fill: color,
-        stroke: color,
+        fill: line,
+        stroke: line,
         // A point between two holes would not be seen at all.
         ...(showPoints === 'never' || bars ? {} : { filter: (u, one, show, gaps) => (show ? null : lonely(u.data[one])) }),
       },
@@ -187,7 +205,7 @@ export function timeseries({ panel, body, frames, theme, timeZone, range, annota
       bands,
       axes: axes.map((axis) => ({
         stroke: theme.colors.text.primary,
-        font: '12px Inter, sans-serif',
+        font: `12px ${fontFamily()}`,
         gap: 5,
         ticks: { ...grid, size: 4 },
         ...axis,
@@ -201,16 +219,26 @@ export function timeseries({ panel, body, frames, theme, timeZone, range, annota
   chart.root.style.fontFamily = 'inherit';
 }
 
+/** A gradient from the top of a chart (0) to its bottom (1). */
+function shade({ ctx, bbox }, stops) {
+  const gradient = ctx.createLinearGradient(0, bbox.top, 0, bbox.top + bbox.height);
+  for (const [place, color] of stops) gradient.addColorStop(place, color);
+  return gradient;
+}
+
 const lonely = (values) => values.flatMap((value, i) => (value != null && values[i - 1] == null && values[i + 1] == null ? [i] : []));
 
 function drawThresholds(u, fields, series, theme) {
-  const { field } = fields[0];
-  const mode = field.config.custom?.thresholdsStyle?.mode ?? 'off';
-  if (mode === 'off') return;
+  const modeOf = ({ field }) => field.config.custom?.thresholdsStyle?.mode ?? 'off';
+  const at = fields.findIndex((one) => modeOf(one) !== 'off');
+  if (at < 0) return;
+  const { field } = fields[at];
+  const mode = modeOf(fields[at]);
+  const { scale } = series[at];
   const { ctx, bbox } = u;
   const { steps } = field.config.thresholds;
-  const y = (value) => Math.min(Math.max(u.valToPos(value, series[0].scale, true), bbox.top), bbox.top + bbox.height);
-  const { min, max } = u.scales[series[0].scale];
+  const y = (value) => Math.min(Math.max(u.valToPos(value, scale, true), bbox.top), bbox.top + bbox.height);
+  const { min, max } = u.scales[scale];
   ctx.save();
   steps.forEach(({ value, color: name }, i) => {
     const color = theme.visualization.getColorByName(name);

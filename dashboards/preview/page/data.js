@@ -4,6 +4,7 @@ import {
   FieldConfigOptionsRegistry,
   FieldType,
   applyFieldOverrides,
+  cacheFieldDisplayNames,
   rangeUtil,
   renderLegendFormat,
   standardTransformers,
@@ -17,7 +18,7 @@ standardTransformersRegistry.setInit(() =>
   [...new Set(Object.values(standardTransformers))].map((transformation) => ({
     id: transformation.id,
     name: transformation.name,
-    transformation,
+    transformation: async () => transformation,
   })),
 );
 
@@ -47,11 +48,13 @@ export async function panelData({ panel, variables, scoped, width, theme, timeZo
   let frames = answers.flatMap((answer) => (answer.target.format === 'table' ? table(answer, tables.length) : series(answer)));
   if (answers.length > 0 && frames.every(({ length }) => length === 0)) frames = [];
   const replace = (text, more) => variables.replace(text, { ...scoped, ...more });
+  for (const { id, disabled } of panel.transformations ?? [])
+    if (!disabled && !standardTransformersRegistry.getIfExists(id)) throw new Error(`the preview does not know the transformation ${id}`);
   frames = await new Promise((resolve, reject) => {
     transformDataFrame(panel.transformations ?? [], frames, { interpolate: replace }).subscribe({ next: resolve, error: reject });
   });
   const fieldConfig = configOf(panel);
-  return applyFieldOverrides({
+  const finished = applyFieldOverrides({
     data: frames,
     fieldConfig,
     fieldConfigRegistry: registry(fieldConfig),
@@ -59,6 +62,9 @@ export async function panelData({ panel, variables, scoped, width, theme, timeZo
     theme,
     timeZone,
   });
+  // Colours may depend on them.
+  cacheFieldDisplayNames(finished);
+  return finished;
 }
 
 /** The time range of a panel: that of the dashboard, unless it has one of its own. */
@@ -68,24 +74,40 @@ export function panelRange(panel, dashboard, timeZone) {
   return panel.timeFrom || panel.timeShift ? timeRange(shift(from), shift(to), timeZone) : dashboard;
 }
 
+/** The milliseconds between two samples, so that there are at most `points`, or as many as Prometheus allows. */
+export function stepOf(range, points, least) {
+  const safe = rangeUtil.roundInterval((range.to - range.from) / 11000);
+  return Math.max(rangeUtil.calculateInterval(range, points, least.replace(/^>/, '')).intervalMs, safe);
+}
+
+/** The values of `$__interval` and the like, of a step in seconds and the interval between scrapes. */
+export function intervals(step, scrapeInterval) {
+  const scrape = rangeUtil.intervalToSeconds(scrapeInterval);
+  const rate = Math.max(step + scrape, 4 * scrape);
+  return scope({
+    __interval: rangeUtil.secondsToHms(step),
+    __interval_ms: step * 1000,
+    __rate_interval: `${rate}s`,
+    __rate_interval_ms: rate * 1000,
+  });
+}
+
+/** The parameters of a range query. Grafana's steps begin at midnight of the time zone rather than of UTC. */
+export function aligned(range, step) {
+  const offset = range.to.utcOffset() * 60;
+  const align = (time) => Math.floor((time.valueOf() / 1000 + offset) / step) * step - offset;
+  return { start: align(range.from), end: align(range.to), step };
+}
+
 function queries({ target, panel, variables, scoped, width, range, ask }) {
   const type = target.datasource?.type;
   if (type && type !== 'prometheus') throw new Error(`query ${target.refId}: the preview does not know the data source ${type}`);
   if (!target.expr) throw new Error(`query ${target.refId}: no expression`);
   const points = panel.maxDataPoints ?? Math.max(width, 1);
   const replace = (text) => variables.replace(text, scoped);
-  const least = replace(target.interval || panel.interval || SCRAPE_INTERVAL).replace(/^>/, '');
-  const safe = rangeUtil.roundInterval((range.to - range.from) / 11000);
-  const step = Math.max(rangeUtil.calculateInterval(range, points, least).intervalMs, safe) * (target.intervalFactor || 1);
-  const seconds = step / 1000;
-  const interval = rangeUtil.secondsToHms(seconds);
-  const scrape = rangeUtil.intervalToSeconds(replace(target.interval || SCRAPE_INTERVAL));
-  const rate = Math.max(seconds + scrape, 4 * scrape);
-  const expr = variables.replace(
-    target.expr,
-    { ...scoped, ...scope({ __interval: interval, __interval_ms: step, __rate_interval: `${rate}s`, __rate_interval_ms: rate * 1000 }) },
-    true,
-  );
+  const least = replace(target.interval || panel.interval || SCRAPE_INTERVAL);
+  const step = stepOf(range, points, least) * (target.intervalFactor || 1);
+  const expr = variables.replace(target.expr, { ...scoped, ...intervals(step / 1000, replace(target.interval || SCRAPE_INTERVAL)) }, true);
   const run = async (path, parameters) => {
     try {
       const { result, resultType } = await ask(path, { query: expr, ...parameters });
@@ -94,12 +116,9 @@ function queries({ target, panel, variables, scoped, width, range, ask }) {
       throw new Error(`query ${target.refId}: ${error.message}`);
     }
   };
-  // Grafana lets steps begin at midnight of the dashboard's time zone rather than of UTC.
-  const offset = range.to.utcOffset() * 60;
-  const aligned = (time) => Math.floor((time.valueOf() / 1000 + offset) / seconds) * seconds - offset;
   return [
     ...(target.instant ? [run('query', { time: range.to.valueOf() / 1000 })] : []),
-    ...(target.range || !target.instant ? [run('query_range', { start: aligned(range.from), end: aligned(range.to), step: seconds })] : []),
+    ...(target.range || !target.instant ? [run('query_range', aligned(range, step / 1000))] : []),
   ];
 }
 

@@ -21,8 +21,14 @@ export const alpha = (color, of) => `color-mix(in srgb, ${color} ${of * 100}%, t
 
 const context = document.createElement('canvas').getContext('2d');
 
+export const fontFamily = () => getComputedStyle(document.body).fontFamily;
+
+/** Fonts of the document are otherwise loaded when something is drawn with them, too late for what measures them. */
+export const loadFonts = () =>
+  Promise.all(['14px Inter', '500 14px Inter', '14px Given'].map((font) => document.fonts.load(font, 'a用')));
+
 export function textWidth(text, size, weight = 400) {
-  context.font = `${weight} ${size}px ${getComputedStyle(document.body).fontFamily}`;
+  context.font = `${weight} ${size}px ${fontFamily()}`;
   return context.measureText(text).width;
 }
 

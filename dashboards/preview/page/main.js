@@ -5,26 +5,41 @@ import '@fontsource/inter/latin-500.css';
 import { createTheme, dateTimeFormat } from '@grafana/data';
 import 'uplot/dist/uPlot.min.css';
 import { barchart, stateTimeline, timeseries } from './charts.js';
-import { configOf, panelData, panelRange } from './data.js';
-import { html } from './html.js';
+import { aligned, configOf, intervals, panelData, panelRange, stepOf } from './data.js';
+import { fontFamily, html, loadFonts } from './html.js';
 import { Empty, alertlist, bargauge, gauge, markdown, piechart, stat, table } from './panels.js';
 import './style.css';
-import { Variables, scope, timeRange } from './variables.js';
+import { Variables, timeRange } from './variables.js';
 
 const DRAW = { timeseries, stat, bargauge, gauge, table, piechart, barchart, 'state-timeline': stateTimeline, text: markdown, alertlist };
 const WITHOUT_DATA = ['text', 'alertlist'];
 const [ROW, GAP] = [30, 8];
 
+/** Whether Chinese characters can be drawn: those that no font has look all the same. */
+window.hasChineseFont = async () => {
+  try {
+    await loadFonts();
+  } catch {
+    return false;
+  }
+  const pictures = ['用', '户', '市'].map((character) => {
+    const canvas = html('canvas', { width: 40, height: 40 });
+    const context = canvas.getContext('2d');
+    context.font = `30px ${fontFamily()}`;
+    context.fillText(character, 0, 32);
+    return canvas.toDataURL();
+  });
+  return new Set(pictures).size === pictures.length;
+};
+
 /** Draws a dashboard and returns a line for each panel, variable or annotation that failed. */
-window.preview = async (dashboard, { theme: mode, variables: wanted, from, to }) => {
+window.preview = async (dashboard, { theme: mode, variables: wanted, from, to, timezone, collapsed }) => {
   const ask = window.ask;
   const faults = [];
   const theme = createTheme({ colors: { mode } });
   setColors(theme);
-  await document.fonts.load('14px Inter');
-  await document.fonts.load('500 14px Inter');
-  const timeZone =
-    dashboard.timezone && dashboard.timezone !== 'browser' ? dashboard.timezone : Intl.DateTimeFormat().resolvedOptions().timeZone;
+  const zone = timezone ?? dashboard.timezone;
+  const timeZone = zone && zone !== 'browser' ? zone : Intl.DateTimeFormat().resolvedOptions().timeZone;
   const range = timeRange(from ?? dashboard.time?.from ?? 'now-6h', to ?? dashboard.time?.to ?? 'now', timeZone);
   const variables = new Variables(range, timeZone);
   const list = dashboard.templating?.list ?? [];
@@ -34,7 +49,9 @@ window.preview = async (dashboard, { theme: mode, variables: wanted, from, to })
 
   document.body.append(head(dashboard, variables.shown(list), range, timeZone));
   for (const { row, panels } of sections(dashboard.panels ?? [], variables)) {
-    if (row) document.body.append(html('div', { class: 'row' }, '⌄ ', variables.replace(row.title ?? '', row.scoped)));
+    const closed = collapsed && row?.collapsed;
+    if (row) document.body.append(html('div', { class: 'row' }, closed ? '› ' : '⌄ ', variables.replace(row.title ?? '', row.scoped)));
+    if (closed) continue;
     const grid = html('div', { class: 'grid' });
     document.body.append(grid);
     grid.style.height = `${place(panels)}px`;
@@ -83,12 +100,16 @@ async function draw({ panel, body, variables, theme, timeZone, range: whole, ann
     await paint({ panel, body, frames, fieldConfig, theme, timeZone, range, annotations, replace, ask });
     return undefined;
   } catch (error) {
-    if (error instanceof Empty) return fieldConfig.defaults.noValue ?? 'No data';
-    return error.message;
+    if (!(error instanceof Empty)) return error.message;
+    const { noValue } = fieldConfig.defaults;
+    // Whoever says what is shown then expects it.
+    if (noValue === undefined) return 'No data';
+    body.replaceChildren(html('div', { class: 'message' }, noValue));
+    return undefined;
   }
 }
 
-/** The panels under each row. What a row hides while it is collapsed is shown, and what repeats is repeated. */
+/** The panels under each row, and in it while it is collapsed; what repeats is repeated. */
 function sections(panels, variables) {
   const found = [{ panels: [] }];
   const sorted = (list) => [...list].sort((a, b) => a.gridPos.y - b.gridPos.y || a.gridPos.x - b.gridPos.x);
@@ -139,11 +160,6 @@ function head(dashboard, shown, range, timeZone) {
     {},
     html(
       'div',
-      { class: 'caption' },
-      'Preview, drawn from the JSON of the dashboard and the answers of Prometheus. This is not Grafana, which looks a little different.',
-    ),
-    html(
-      'div',
       { class: 'line' },
       html('h1', {}, dashboard.title ?? ''),
       html('span', { class: 'weak' }, `${time(range.from)} to ${time(range.to)} ${timeZone}`),
@@ -163,20 +179,17 @@ async function loadAnnotations(dashboard, variables, theme, ask, faults) {
   const found = await Promise.all(
     list.map(async ({ name, expr, target, step = '60s', iconColor, useValueForTime }) => {
       try {
-        const seconds = { s: 1, m: 60, h: 3600, d: 86400 }[/[smhd]$/.exec(step)?.[0] ?? 's'] * parseFloat(step);
-        const { result } = await ask('query_range', {
-          query: variables.replace(expr ?? target.expr, scope({ __interval: step }), true),
-          start: Math.floor(range.from / 1000 / seconds) * seconds,
-          end: Math.floor(range.to / 1000 / seconds) * seconds,
-          step: seconds,
-        });
+        // At most a sample per pixel of the window.
+        const seconds = stepOf(range, window.innerWidth, step) / 1000;
+        const query = variables.replace(expr ?? target.expr, intervals(seconds, step), true);
+        const { result } = await ask('query_range', { query, ...aligned(range, seconds) });
         const color = theme.visualization.getColorByName(iconColor ?? 'red');
         return result.flatMap(({ values }) => {
           const stretches = [];
           for (const [at, value] of values.filter(([, of]) => Number(of) > 0)) {
             const time = useValueForTime ? Number(value) : at * 1000;
             const last = stretches.at(-1);
-            if (last && time - last.to <= (useValueForTime ? 0 : seconds * 1000)) last.to = time;
+            if (last && time - last.to <= seconds * 1000) last.to = time;
             else stretches.push({ from: time, to: time, color });
           }
           return stretches;

@@ -22,7 +22,8 @@ export class Empty extends Error {}
 /** One display value per series or row, as stat, gauges and pies take them. */
 function displayValues({ panel, frames, theme, timeZone, fieldConfig, replace }, sparkline) {
   const { calcs = ['lastNotNull'], fields = '', values = false, limit } = panel.options?.reduceOptions ?? {};
-  if (!frames.some(({ length }) => length > 0)) throw new Empty();
+  const empty = !frames.some(({ length }) => length > 0);
+  if (empty && (panel.type === 'piechart' || fieldConfig.defaults.noValue === undefined)) throw new Empty();
   return getFieldDisplayValues({
     data: frames,
     fieldConfig,
@@ -35,21 +36,42 @@ function displayValues({ panel, frames, theme, timeZone, fieldConfig, replace },
   });
 }
 
-/** Places `count` cells in a row or a column, as Grafana repeats one visualization; returns the size of each. */
-function repeater(body, count, orientation, gap, draw, { least = 0, most = Infinity } = {}) {
+/** Draws `count` cells in a row or a column, or in both with `grid`, as Grafana repeats one visualization. */
+function repeater(body, count, orientation, gap, draw, { least = 0, most = Infinity, grid = false } = {}) {
   const { clientWidth: width, clientHeight: height } = body;
   const column = orientation === 'horizontal' || (orientation !== 'vertical' && height >= width);
   const whole = column ? height : width;
   const size = Math.min(Math.max((whole - gap * (count - 1)) / count, least), most);
-  for (let i = 0; i < count; i++) {
+  const line = (i) => {
     const at = i * (size + gap);
+    return column ? { left: 0, top: at, w: width, h: size } : { left: at, top: 0, w: size, h: height };
+  };
+  const boxes = grid && orientation === 'auto' ? squares(width, height, gap, count) : Array.from({ length: count }, (_, i) => line(i));
+  boxes.forEach(({ left, top, w, h }, i) => {
     // What the panel would have to be scrolled for is left out.
-    if (at >= whole) break;
-    const box = column ? { w: width, h: size } : { w: size, h: height };
-    const cell = html('div', { class: 'cell', style: { left: column ? 0 : at, top: column ? at : 0, width: box.w, height: box.h } });
+    if (left >= width || top >= height) return;
+    const cell = html('div', { class: 'cell', style: { left, top, width: w, height: h } });
     body.append(cell);
-    draw(cell, i, box);
-  }
+    draw(cell, i, { w, h });
+  });
+}
+
+/** Where Grafana places `count` cells in as many rows and columns as make them most square. */
+function squares(width, height, gap, count) {
+  const side = (across, along) => {
+    const parts = Math.ceil(Math.sqrt((count * across) / along));
+    const rows = (parts * along) / across;
+    return Math.floor(rows) * parts < count ? along / Math.ceil(rows) : across / parts;
+  };
+  const rows = Math.ceil(count / Math.floor(width / Math.max(side(width, height), side(height, width))));
+  const columns = Math.ceil(count / rows);
+  const part = (whole, parts) => (whole + gap) / parts - gap;
+  const h = part(height, rows);
+  return Array.from({ length: count }, (_, i) => {
+    const row = Math.floor(i / columns);
+    const w = part(width, row === rows - 1 ? count - row * columns : columns);
+    return { left: (i % columns) * (w + gap), top: row * (h + gap), w, h };
+  });
 }
 
 export function stat(context) {
@@ -71,7 +93,7 @@ export function stat(context) {
     longest(values.map(({ display }) => text(display))),
   ];
   const centered = justifyMode === 'center' || (justifyMode === 'auto' && values.length === 1);
-  repeater(body, values.length, orientation, 8, (cell, i, { w, h }) => {
+  const drawCell = (cell, i, { w, h }) => {
     const { display, sparkline, field } = values[i];
     const mode = textMode === 'auto' ? (values.length === 1 ? 'value' : 'value_and_name') : textMode;
     const title = mode.includes('name') ? display.title : '';
@@ -106,7 +128,8 @@ export function stat(context) {
           ),
       ),
     );
-  });
+  };
+  repeater(body, values.length, orientation, 3, drawCell, { grid: true });
 }
 
 function sparklineOf({ x, y }, { min, max }, w, h, color) {
