@@ -15,6 +15,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpListener;
 use tokio_util::sync::DropGuard;
 
+use crate::documents::markdown::Document;
 use crate::harness::{APP, OTHER, Running, client, eventually, newer, now, root, serve};
 use crate::rules;
 
@@ -306,6 +307,38 @@ fn every_alert_is_routed_to_its_receivers() {
     }
 }
 
+#[test]
+fn the_documented_route_of_a_team_gets_the_swings_of_its_apps() {
+    let path = "docs/alerting.md";
+    let text = std::fs::read_to_string(root().join(path)).unwrap();
+    let mut blocks = Document::read(path, &text).blocks.into_iter();
+    let block = blocks.find(|block| block.text.contains("team = "));
+    let part: Value = serde_saphyr::from_str(&block.unwrap().text).unwrap();
+    let mut config = read("webhook.yml");
+    config["route"] = part["route"].clone();
+    let receivers = config["receivers"].as_array_mut().unwrap();
+    receivers.extend(part["receivers"].as_array().unwrap().clone());
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("alertmanager.yml");
+    // JSON is YAML.
+    std::fs::write(&file, config.to_string()).unwrap();
+    for version in [Old, New] {
+        for (alert, team, receiver) in [
+            ("NewUsersSwing", "零售", "retail"),
+            ("NewUsersSwing", "会员", "product"),
+            ("NewUsersSwing", "", "product"),
+            ("PollFailing", "零售", "operators"),
+        ] {
+            let mut amtool = version.amtool();
+            amtool.args(["config", "routes", "test", "--config.file"]);
+            amtool.arg(&file);
+            amtool.arg(format!("alertname=WxappPortrait{alert}"));
+            amtool.arg(format!("team={team}"));
+            assert_eq!(run(&mut amtool).unwrap().trim(), receiver, "{alert} {team}");
+        }
+    }
+}
+
 /// Renders a message with both Alertmanagers; the results must be equal.
 fn render(name: &str, language: &str, data: &Value) -> String {
     let directory = tempfile::tempdir().unwrap();
@@ -574,7 +607,7 @@ fn a_message_has_at_most_2048_bytes_and_shows_how_many_more_alerts_there_are() {
                         alert["annotations"]["summary"] = json!(words);
                         alert["annotations"]["summary_zh"] = json!(words);
                         alert["annotations"]["runbook_url"] =
-                            json!(format!("http://docs/#{number}"));
+                            json!(format!("http://docs/{number}"));
                         if number % 3 == 2 {
                             resolved(alert)
                         } else {
@@ -586,7 +619,7 @@ fn a_message_has_at_most_2048_bytes_and_shows_how_many_more_alerts_there_are() {
                 assert!(text.len() <= 2048, "{} bytes: {text}", text.len());
                 let (_, list) = text.split_once("\n\n").unwrap();
                 assert!(list.len() <= 1600 && list.starts_with("**"), "{list}");
-                let listed = text.matches("](http://docs/#").count();
+                let listed = text.matches("](http://docs/").count();
                 let more = if language == "zh" {
                     format!("\n- ……还有 {} 条\n", count - listed)
                 } else {

@@ -29,6 +29,8 @@ mod documents;
 mod expectation;
 /// Failures of WeChat or on the way.
 mod faults;
+/// The words of the glossary in all texts for people.
+mod glossary;
 /// What the others share.
 mod harness;
 /// The contents of the archive and the page as days pass.

@@ -9,7 +9,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::harness::{APP, Home, Page, WeChat, newer, root};
+use crate::harness::{APP, Exporter, Home, Page, WeChat, newer, root};
 use crate::promql::{self, Vocabulary};
 
 /// Of the public interface.
@@ -32,9 +32,11 @@ const ALERTS: [&str; 14] = [
 
 /// For people who are interested in users.
 pub(crate) const SWINGS: &str = "wxapp-portrait.swings";
+/// For dashboards.
+const DAYS: &str = "wxapp-portrait.days";
 /// For operators of the exporter.
 pub(crate) const EXPORTER: &str = "wxapp-portrait.exporter";
-const GROUPS: [&str; 2] = [SWINGS, EXPORTER];
+const GROUPS: [&str; 3] = [SWINGS, DAYS, EXPORTER];
 
 /// An alert, and the group it is in.
 pub(crate) struct Alert {
@@ -162,6 +164,7 @@ fn alerts_have_everything_that_people_need() {
         "dashboard_url",
     ];
     let not_of_an_app = ["ExporterDown", "ConfigReloadFailed", "ArchiveFailing"];
+    let team = &alerts[0].rule["labels"]["team"];
     for Alert {
         group,
         name,
@@ -176,12 +179,23 @@ fn alerts_have_everything_that_people_need() {
             _ => panic!("{name} is in the group {group}"),
         };
         assert!(severities.contains(&severity.as_str()), "{name}");
+        let of_an_app = !not_of_an_app.iter().any(|end| name.ends_with(end));
         // A label that changes, such as a value, would make another alert of it.
-        assert_eq!(rule["labels"].as_object().unwrap().len(), 1, "{name}");
+        let labels = if of_an_app {
+            // Prometheus 3 forgets how long an alert with templates for labels has been pending.
+            assert!(rule["for"].is_null(), "{name}");
+            json!({"severity": severity, "team": team})
+        } else {
+            json!({"severity": severity})
+        };
+        assert_eq!(rule["labels"], labels, "{name}");
 
         let annotations = rule["annotations"].as_object().unwrap();
-        let of_an_app = !not_of_an_app.iter().any(|end| name.ends_with(end));
-        let expected = common.iter().chain(of_an_app.then_some(&"app"));
+        let of_a_page = !name.ends_with("ExporterDown");
+        let expected = common
+            .iter()
+            .chain(of_an_app.then_some(&"app"))
+            .chain(of_a_page.then_some(&"page_url"));
         let found: BTreeSet<_> = annotations.keys().map(String::as_str).collect();
         assert_eq!(found, expected.copied().collect(), "{name}");
         for summary in ["summary", "summary_zh"] {
@@ -217,6 +231,7 @@ fn groups_and_records_have_the_usual_names() {
             panic!("{record} is not level:metric:operation")
         };
         let levels = [
+            "appid_cohort_weekday",
             "instance_appid",
             "instance_appid_cohort",
             "instance_appid_cohort_name",
@@ -226,9 +241,11 @@ fn groups_and_records_have_the_usual_names() {
         assert!(levels.contains(&level), "{record}");
         assert!(metric.starts_with("wxapp_portrait_"), "{record}");
         assert!(!operation.is_empty(), "{record}");
-        assert!(
-            everything.matches(record).count() > 1,
-            "{record} is not used"
+        // What is recorded rarely is only for dashboards.
+        assert_eq!(
+            everything.matches(record).count() == 1,
+            group == DAYS,
+            "{record}"
         );
     }
 }
@@ -289,8 +306,8 @@ fn links_of_alerts_lead_to_their_runbook_and_to_existing_dashboards() {
     }
 }
 
-#[tokio::test]
-async fn rules_use_only_what_is_on_the_page() {
+/// Starts an exporter of an app with some history.
+async fn exporter() -> (WeChat, Home, Exporter) {
     let wechat = WeChat::of(&[APP]).await;
     let mut home = Home::of(&wechat, &[APP]);
     // On a holiday nothing is expected of users.
@@ -298,6 +315,41 @@ async fn rules_use_only_what_is_on_the_page() {
     home.archive(&wechat, &[APP], 60);
     let exporter = home.start().await;
     exporter.ready().await;
+    (wechat, home, exporter)
+}
+
+#[tokio::test]
+async fn links_of_alerts_lead_to_places_on_the_pages() {
+    let (_wechat, _home, exporter) = exporter().await;
+    let mut places = BTreeSet::new();
+    for file in files("tests/alerts", ".test.yml") {
+        let file = read(&file);
+        let tests = list(&file["tests"]).iter();
+        let alerts = tests.flat_map(|test| list(&test["alert_rule_test"]));
+        for alert in alerts.flat_map(|alert| list(&alert["exp_alerts"])) {
+            let Some(url) = alert["exp_annotations"]["page_url"].as_str() else {
+                continue;
+            };
+            let address = match alert["exp_labels"]["appid"].as_str() {
+                Some(app) => url.replace(&format!("/apps/{app}"), &format!("/apps/{APP}")),
+                None => url.to_owned(),
+            };
+            let place = address.strip_prefix("http://localhost:10690").unwrap();
+            places.insert(place.to_owned());
+        }
+    }
+    for place in &places {
+        let (path, anchor) = place.split_once('#').unwrap_or((place, "main"));
+        let (status, page) = exporter.get(path).await;
+        assert_eq!(status, 200, "{place}");
+        assert!(page.contains(&format!(" id=\"{anchor}\"")), "{place}");
+    }
+    assert_eq!(places.len(), 8, "{places:?}");
+}
+
+#[tokio::test]
+async fn rules_use_only_what_is_on_the_page() {
+    let (_wechat, _home, exporter) = exporter().await;
     // Until then no poll is finished.
     let page = exporter
         .metrics_with("a poll", |page| {
