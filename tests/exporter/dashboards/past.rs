@@ -42,7 +42,8 @@ pub(super) fn pages(
             let midnight = DateTime::from_timestamp(value.parse().unwrap(), 0).unwrap();
             days.insert(at.clone(), calendar::today(midnight));
         }
-        if metric == REFERENCE_DATE || wanted(metric) {
+        // What rules record is on no page.
+        if !metric.contains(':') && (metric == REFERENCE_DATE || wanted(metric)) {
             samples.entry(at).or_default().push(line.to_owned());
         }
     }

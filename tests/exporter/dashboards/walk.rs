@@ -4,7 +4,7 @@
 //! fields or dashboards that do not exist, and panels with other figures because two exporters serve the
 //! same apps. Does not know the right figures.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use serde_json::Value;
 
@@ -100,16 +100,12 @@ impl World {
     async fn walk(&self, dashboard: &Dashboard, dashboards: &[Dashboard]) -> Vec<String> {
         let mut faults = BTreeSet::new();
         let [one, both] = self.viewers();
-        let mut all_choices = match every_choice(&one, dashboard).await {
+        let closed = self.setup.apps.iter().filter(|app| !app.is_opened);
+        let closed = closed.map(|app| app.appid.as_str()).collect();
+        let all_choices = match every_choice(&one, dashboard, &closed).await {
             Ok(choices) => choices,
             Err(problem) => return vec![format!("{}: {problem}", dashboard.name)],
         };
-        let closed = self.setup.apps.iter().filter(|app| !app.is_opened);
-        let closed: BTreeSet<_> = closed.map(|app| app.appid.as_str()).collect();
-        all_choices.retain(|choices| match choices.get("appid") {
-            Some(Choice::One(appid)) => !closed.contains(appid.as_str()),
-            _ => true,
-        });
         let mut names: HashMap<u64, Names> = HashMap::new();
         for choices in &all_choices {
             for panel in dashboard.panels() {
@@ -214,8 +210,13 @@ fn expressions(dashboard: &Dashboard) -> Vec<(String, String)> {
     found
 }
 
-/// Returns the defaults of all variables, then each other option of each, one at a time.
-async fn every_choice(viewer: &Viewer<'_>, dashboard: &Dashboard) -> Result<Vec<Choices>, String> {
+/// Returns the defaults of all variables, then each other option of each, one at a time, except for
+/// some values.
+async fn every_choice(
+    viewer: &Viewer<'_>,
+    dashboard: &Dashboard,
+    except: &HashSet<&str>,
+) -> Result<Vec<Choices>, String> {
     let first = |options: Vec<(String, Vec<Choice>)>| -> Choices {
         let options = options.into_iter();
         options
@@ -233,7 +234,12 @@ async fn every_choice(viewer: &Viewer<'_>, dashboard: &Dashboard) -> Result<Vec<
             // A part of a name.
             choices.push(Choice::One("点".to_owned()));
         }
-        for choice in choices.into_iter().skip(1) {
+        choices.remove(0);
+        choices.retain(|choice| match choice {
+            Choice::One(value) => !except.contains(value.as_str()),
+            _ => true,
+        });
+        for choice in choices {
             let chosen = Choices::from([(name.clone(), choice.clone())]);
             let mut choices = first(viewer.options(dashboard, &chosen).await?);
             choices.insert(name.clone(), choice);
