@@ -247,7 +247,6 @@ impl World {
             ..
         } = &setup;
         let started = now();
-        let clock = std::time::Instant::now();
         let yesterday = calendar::newest_queryable(started);
         let users: Vec<_> = apps
             .iter()
@@ -295,11 +294,9 @@ impl World {
             let days = setup.archived[usize::from(!app.is_opened)];
             homes[0].archive_at(then, windows, &wechat, &[&app.appid], days);
         }
-        eprintln!("archived {:?}", clock.elapsed());
         std::fs::create_dir(homes[1].path("data")).unwrap();
         std::fs::copy(homes[0].archive_file(), homes[1].archive_file()).unwrap();
         let [first, second] = [homes[0].start().await, homes[1].start().await];
-        eprintln!("started {:?}", clock.elapsed());
         for exporter in [&first, &second] {
             exporter
                 .metrics_with("a failure", |page| {
@@ -319,10 +316,8 @@ impl World {
                 })
                 .await;
         }
-        eprintln!("settled {:?}", clock.elapsed());
 
         let history = history(&homes[0], &first, &setup, dashboards).await;
-        eprintln!("history {:?}", clock.elapsed());
         let backfilled = tempfile::tempdir().unwrap();
         backfill(&history, backfilled.path());
         let prometheus = async |program: &Path, exporters: &[&Exporter]| {
@@ -351,7 +346,6 @@ impl World {
             prometheus(&programs[0], &alone),
             prometheus(&programs[1], &paired)
         );
-        eprintln!("prometheus {:?}", clock.elapsed());
         Self {
             one,
             both,

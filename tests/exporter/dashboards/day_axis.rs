@@ -240,14 +240,11 @@ async fn blocks(dashboards: &[Dashboard], now: DateTime<Utc>) -> TempDir {
             );
         }
     }
-    eprintln!("{} bytes, {} lines", history.len(), history.lines().count());
-    let t = std::time::Instant::now();
     history += "# EOF\n";
     let file = home.path("history");
     std::fs::write(&file, history).unwrap();
     let blocks = tempfile::tempdir().unwrap();
     backfill(&file, blocks.path());
-    eprintln!("backfilled {:?}", t.elapsed());
 
     // The rules that charts depend on, applied to all that.
     let prometheus = Prometheus::over(blocks, &json!({}));
@@ -266,9 +263,7 @@ async fn every_way_to_the_same_days_gives_the_same_bars() {
     let yesterday = calendar::yesterday(now);
     let mut dashboards = grafana::all();
     dashboards.retain(|dashboard| dashboard.name != form::OF_EXPORTERS);
-    let start = std::time::Instant::now();
     let blocks = blocks(&dashboards, now).await;
-    eprintln!("blocks {:?}", start.elapsed());
     let asked = day_charts(&dashboards).into_iter();
     let asked = asked.map(|(dashboard, panel, target)| {
         let asked = text(&target["expr"]).to_owned();
@@ -282,7 +277,6 @@ async fn every_way_to_the_same_days_gives_the_same_bars() {
         let prometheus = Prometheus::run(program, directory, &json!({}));
         let mut viewer = Viewer::new(&prometheus, now);
         let expected = bars(&viewer, &dashboards, Way::Regular).await;
-        eprintln!("regular {:?} {}", start.elapsed(), expected.len());
         assert!(
             expected.values().all(|days| days.len() > 20),
             "{expected:?}"
@@ -296,14 +290,12 @@ async fn every_way_to_the_same_days_gives_the_same_bars() {
             let differences = differences(&shown, &expected).into_iter();
             faults.extend(differences.map(|what| format!("{program}: {way:?}: {what}")));
         }
-        eprintln!("apps {:?}", start.elapsed());
         for (zone, hours) in &ZONES[1..] {
             viewer.ahead = hours * 3600;
             let shown = bars(&viewer, &dashboards, Way::Late).await;
             let differences = differences(&shown, &expected).into_iter();
             faults.extend(differences.map(|what| format!("{program}: {zone}: {what}")));
         }
-        eprintln!("zones {:?}", start.elapsed());
         directory = prometheus.stop();
     }
     assert!(faults.is_empty(), "\n{}", faults.join("\n"));

@@ -13,7 +13,7 @@ use serde_json::Value;
 use wxapp_portrait_exporter::calendar;
 use wxapp_portrait_exporter::portrait::Window;
 
-use super::grafana::{Answer, Choice, Choices, Dashboard, Viewer, text, values};
+use super::grafana::{Answer, Choice, Choices, Dashboard, Viewer, values};
 use super::{APPS, ARCHIVED, App, State, World, close};
 use crate::harness::{Labels, Page, WeChat, now};
 

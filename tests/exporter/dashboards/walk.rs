@@ -4,7 +4,7 @@
 //! fields or dashboards that do not exist, and panels with other figures because two exporters serve the
 //! same apps. Does not know the right figures.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde_json::Value;
 
@@ -100,9 +100,7 @@ impl World {
     async fn walk(&self, dashboard: &Dashboard, dashboards: &[Dashboard]) -> Vec<String> {
         let mut faults = BTreeSet::new();
         let [one, both] = self.viewers();
-        let closed = self.setup.apps.iter().filter(|app| !app.is_opened);
-        let closed = closed.map(|app| app.appid.as_str()).collect();
-        let all_choices = match every_choice(&one, dashboard, &closed).await {
+        let all_choices = match self.every_choice(&one, dashboard).await {
             Ok(choices) => choices,
             Err(problem) => return vec![format!("{}: {problem}", dashboard.name)],
         };
@@ -173,6 +171,49 @@ impl World {
         }
         faults.into_iter().collect()
     }
+
+    /// Returns the defaults of all variables, then each other option of each, one at a time. Of many apps only
+    /// some are opened, and the choices that depend on no app are left to the few.
+    async fn every_choice(
+        &self,
+        viewer: &Viewer<'_>,
+        dashboard: &Dashboard,
+    ) -> Result<Vec<Choices>, String> {
+        let first = |options: Vec<(String, Vec<Choice>)>| -> Choices {
+            let options = options.into_iter();
+            options
+                .map(|(name, choices)| (name, choices[0].clone()))
+                .collect()
+        };
+        let options = viewer.options(dashboard, &Choices::new()).await?;
+        let mut all = vec![first(options.clone())];
+        for (name, mut choices) in options {
+            let mut variables = dashboard.variables().iter();
+            let variable = variables.find(|variable| variable["name"] == name.as_str());
+            if variable.is_some_and(|variable| variable["type"] == "textbox") {
+                // A part of a name.
+                choices.push(Choice::One("点".to_owned()));
+            }
+            choices.remove(0);
+            if self.setup.apps.len() > 10 {
+                choices.retain(|choice| match choice {
+                    Choice::One(value) => self
+                        .setup
+                        .apps
+                        .iter()
+                        .any(|app| app.appid == *value && app.is_opened),
+                    _ => name == "team",
+                });
+            }
+            for choice in choices {
+                let chosen = Choices::from([(name.clone(), choice.clone())]);
+                let mut choices = first(viewer.options(dashboard, &chosen).await?);
+                choices.insert(name.clone(), choice);
+                all.push(choices);
+            }
+        }
+        Ok(all)
+    }
 }
 
 /// Returns the queries of a dashboard, and their places.
@@ -208,45 +249,6 @@ fn expressions(dashboard: &Dashboard) -> Vec<(String, String)> {
         }
     }
     found
-}
-
-/// Returns the defaults of all variables, then each other option of each, one at a time, except for
-/// some values.
-async fn every_choice(
-    viewer: &Viewer<'_>,
-    dashboard: &Dashboard,
-    except: &HashSet<&str>,
-) -> Result<Vec<Choices>, String> {
-    let first = |options: Vec<(String, Vec<Choice>)>| -> Choices {
-        let options = options.into_iter();
-        options
-            .map(|(name, choices)| (name, choices[0].clone()))
-            .collect()
-    };
-    let options = viewer.options(dashboard, &Choices::new()).await?;
-    let mut all = vec![first(options.clone())];
-    for (name, mut choices) in options {
-        let variable = dashboard
-            .variables()
-            .iter()
-            .find(|variable| variable["name"] == name.as_str());
-        if variable.is_some_and(|variable| variable["type"] == "textbox") {
-            // A part of a name.
-            choices.push(Choice::One("点".to_owned()));
-        }
-        choices.remove(0);
-        choices.retain(|choice| match choice {
-            Choice::One(value) => !except.contains(value.as_str()),
-            _ => true,
-        });
-        for choice in choices {
-            let chosen = Choices::from([(name.clone(), choice.clone())]);
-            let mut choices = first(viewer.options(dashboard, &chosen).await?);
-            choices.insert(name.clone(), choice);
-            all.push(choices);
-        }
-    }
-    Ok(all)
 }
 
 /// Whether two answers have the same series and points, but for the last digits.
