@@ -70,7 +70,7 @@ const state = [
   table({
     title: ['数据状态', 'State of the data'],
     about: [
-      '各时间窗口的数据是否最新；拉取失败时的原因与处理办法。',
+      '各时间窗口的数据是否最新；拉取失败时的原因与处理方法。',
       'Whether the figures of each window are up to date; if a poll failed, why and what to do.',
     ],
     w: 24,
@@ -130,7 +130,7 @@ const usersOfDays = (cohort, [zh, en], color) =>
   dayChart({
     title: [`${zh}用户`, `${en} users · $window`],
     about: [
-      '柱：每天的用户数；灰色区间：正常范围；虚线：往常、上周同日。正常范围与往常仅用于时间窗口 1d。竖线：节假日与告警。',
+      '柱：每天的用户数；灰色区间：正常区间；虚线：往常、上周同日。正常区间与往常仅用于时间窗口 1d。竖线：节假日与告警。',
       'Bars: users of each day; grey: the expected range; dashed: usual, and the same day of the week before. What is expected is known for the window 1d. Vertical lines: holidays and alerts.',
     ],
     series: [
@@ -138,7 +138,7 @@ const usersOfDays = (cohort, [zh, en], color) =>
       { name: ['下限', 'lower bound'], draw: 'edge', color: colors.usual, expr: bounds(cohort, 'lower') },
       { name: ['上限', 'upper bound'], draw: 'edge', above: ['下限', 'lower bound'], color: colors.usual, expr: bounds(cohort, 'upper') },
       { name: ['往常', 'usual'], draw: 'dashed', color: colors.usual, expr: bounds(cohort, 'usual') },
-      { name: ['上周同日', 'week before'], draw: 'dashed', color: colors.week, expr: daily('appid', cohortUsers({ app, window, cohort }), { app, window }, 1) },
+      { name: ['上周同日', 'week before'], draw: 'dashed', color: colors.week, expr: daily('appid', cohortUsers({ app, window, cohort }), { app, window }, { weeks: 1 }) },
     ],
   });
 

@@ -19,9 +19,8 @@ const lagging = `${windows} unless on (appid, window) ${date} >= ${yesterday}`;
 
 const small = { w: 8, h: 9 };
 
-const failing = `max by (appid, window, reason) (${metric('last_poll_failure_info', 'reason!="not_ready"')})
-  and on (appid, window) ${byWindow('last_poll_success')} == 0`;
-const ofFailing = (labels, expr) => `${expr}\nand on (${labels}) (${failing})`;
+const failed = `min by (appid) (${byWindow('last_poll_success')}) == 0`;
+const ofFailed = (expr) => `${expr}\nand on (appid) ${failed}`;
 
 const firsts = [
   stat({
@@ -96,7 +95,7 @@ const polls = [
   }),
   table({
     title: ['拉取失败的小程序', 'Apps that fail'],
-    about: ['最近一次拉取失败的小程序、原因与处理办法。', 'Apps whose last poll failed, why, and what to do.'],
+    about: ['最近一次拉取失败的小程序、原因与处理方法。', 'Apps whose last poll failed, why, and what to do.'],
     w: 24,
     h: 9,
     empty: '全部正常 · None fails',
@@ -107,18 +106,17 @@ const polls = [
         { title: '看板 Dashboard', url: '/d/wxapp-portrait-app?var-appid=${__data.fields.AppID}' },
         { title: '小程序页面 App page', url: '${exporter}/apps/${__data.fields.AppID}', targetBlank: true },
       ] },
-      { label: 'window', title: ['时间窗口', 'Window'], width: 130 },
-      { label: 'reason', title: ['原因与处理', 'Why, and what to do'], mappings: texts(words.reasons), width: 480 },
-      { title: ['failing'], hidden: true, expr: `(${failing}) * on (appid) group_left (app) topk by (appid) (1, ${metric('app_info')})` },
-      { title: ['失败次数', 'Failures'], decimals: 0, expr: ofFailing('appid, window', `sum by (appid, window) (${increase(metric('poll_failures_total', 'reason!~"not_ready|empty"'))})`) },
-      { title: ['数据日期', 'Day'], unit: 'time:YYYY-MM-DD', expr: ofFailing('appid, window', `1000 * ${date}`) },
-      { title: ['下次拉取', 'Next poll'], unit: 'dateTimeFromNow', expr: `1000 * (${byWindow('last_poll_success')} == 0) ^ 0 * on (appid) group_left () min by (appid) (${metric('next_poll_timestamp_seconds')})` },
+      { label: 'reason', title: ['原因与处理', 'Why, and what to do'], mappings: texts(words.reasons), width: 520 },
+      { title: ['failing'], hidden: true, expr: `(${ofFailed(`max by (appid, reason) (${metric('last_poll_failure_info', 'reason!="not_ready"')})`)}) * on (appid) group_left (app) topk by (appid) (1, ${metric('app_info')})` },
+      { title: ['失败次数', 'Failures'], decimals: 0, expr: ofFailed(`sum by (appid) (${increase(metric('poll_failures_total', 'reason!~"not_ready|empty"'))})`) },
+      { title: ['数据日期', 'Day'], unit: 'time:YYYY-MM-DD', expr: ofFailed(`1000 * min by (appid) (${metric('reference_date_timestamp_seconds')})`) },
+      { title: ['下次拉取', 'Next poll'], unit: 'dateTimeFromNow', expr: ofFailed(`1000 * min by (appid) (${metric('next_poll_timestamp_seconds')})`) },
       { label: 'appid', title: ['AppID'] },
     ],
   }),
   bars({
-    title: ['修正', 'Revisions'],
-    about: ['时间范围内，微信修正了已存档数据的次数。', 'Archived days that WeChat returned with other figures, within the time range.'],
+    title: ['修订', 'Revisions'],
+    about: ['时间范围内，微信修订了已存档数据的次数。', 'Archived days that WeChat returned with other figures, within the time range.'],
     ...small, w: 12, unit: 'short', decimals: 0,
     expr: `sort_desc(sum by (window) (${increase(metric('revisions_total'))}))`,
     legend: '{{window}}',

@@ -15,8 +15,8 @@ const infoAtEnd = `last_over_time(${info}[2d] offset -1d @ end())`;
 /** The same for charts: as apps are called and grouped at the end of the time range. */
 const chosenAtEnd = (expr) => `${expr}\n  and on (appid) ${infoAtEnd}`;
 
-/** Adds the name of the app, and drops those that the user did not choose. */
-const named = (expr) => `(${expr}) * on (appid) group_left (app) topk by (appid) (1, ${info})`;
+/** Adds the name and the team of the app, and drops those that the user did not choose. */
+const named = (expr) => `(${expr}) * on (appid) group_left (app, team) topk by (appid) (1, ${info})`;
 
 const byApp = (metric) => `max by (appid) (${metric})`;
 const users = (cohort, window = '1d') => byApp(cohortUsers({ cohort, window }));
@@ -115,6 +115,7 @@ const appLinks = [
   { title: '小程序页面 App page', url: '${exporter}/apps/${__data.fields.AppID}', targetBlank: true },
 ];
 const appColumns = [{ label: 'app', title: ['小程序', 'Mini program'], links: appLinks, width: 220 }];
+const teamColumn = { label: 'team', title: ['团队', 'Team'] };
 const appidColumn = { label: 'appid', title: ['AppID'], width: 180 };
 
 /** The state of an app's data, see `words.states`. */
@@ -124,9 +125,8 @@ or on (appid) 0 * (${date} >= ${yesterday} - 86400) + 3
 or on (appid) 0 * ${date} + 4
 or on (appid) 0 * ${byApp('wxapp_portrait_archived_portraits')} + 5`;
 
-const failing = `max by (appid, window, reason) (wxapp_portrait_last_poll_failure_info{reason!="not_ready"})
-  and on (appid, window) max by (appid, window) (wxapp_portrait_last_poll_success) == 0`;
-const ofFailing = (expr) => `${expr} and on (appid, window) (${failing})`;
+const failed = 'min by (appid) (max by (appid, window) (wxapp_portrait_last_poll_success)) == 0';
+const ofFailed = (expr) => named(`${expr} and on (appid) ${failed}`);
 
 const lists = [
   table({
@@ -139,6 +139,7 @@ const lists = [
     descending: false,
     columns: [
       ...appColumns,
+      teamColumn,
       { label: 'alertname', title: ['告警', 'Alert'], mappings: texts(words.alerts), width: 420 },
       { label: 'cohort', title: ['用户类型', 'Cohort'], mappings: texts(words.cohorts) },
       { label: 'name', title: ['平台', 'Platform'] },
@@ -159,7 +160,7 @@ or max by (alertname, severity, instance) (ALERTS{${alerts}, appid=""}) * NaN`,
   }),
   table({
     title: ['拉取失败的小程序', 'Mini programs that fail'],
-    about: ['最近一次拉取失败的小程序、原因与处理办法。', 'Mini programs whose last poll failed, why, and what to do.'],
+    about: ['最近一次拉取失败的小程序、原因与处理方法。', 'Mini programs whose last poll failed, why, and what to do.'],
     w: 24,
     h: 6,
     empty: '全部正常 · None fails',
@@ -167,12 +168,12 @@ or max by (alertname, severity, instance) (ALERTS{${alerts}, appid=""}) * NaN`,
     descending: false,
     columns: [
       ...appColumns,
-      { label: 'window', title: ['时间窗口', 'Window'], width: 130 },
-      { label: 'reason', title: ['原因与处理', 'Why, and what to do'], mappings: texts(words.reasons), width: 480 },
-      { title: ['failing'], hidden: true, expr: named(failing) },
-      { title: ['数据日期', 'Day'], unit: 'time:YYYY-MM-DD', expr: `1000 * ${named(ofFailing('max by (appid, window) (wxapp_portrait_reference_date_timestamp_seconds)'))}` },
-      { title: ['上次成功', 'Last success'], unit: 'dateTimeFromNow', expr: `1000 * ${named(ofFailing('max by (appid, window) (wxapp_portrait_last_success_timestamp_seconds)'))}` },
-      { title: ['下次拉取', 'Next poll'], unit: 'dateTimeFromNow', expr: `1000 * ${named(`(max by (appid, window) (wxapp_portrait_last_poll_success) == 0) ^ 0 * on (appid) group_left () min by (appid) (wxapp_portrait_next_poll_timestamp_seconds)`)}` },
+      teamColumn,
+      { label: 'reason', title: ['原因与处理', 'Why, and what to do'], mappings: texts(words.reasons), width: 520 },
+      { title: ['failing'], hidden: true, expr: ofFailed('max by (appid, reason) (wxapp_portrait_last_poll_failure_info{reason!="not_ready"})') },
+      { title: ['数据日期', 'Day'], unit: 'time:YYYY-MM-DD', expr: `1000 * ${ofFailed('min by (appid) (wxapp_portrait_reference_date_timestamp_seconds)')}` },
+      { title: ['上次成功', 'Last success'], unit: 'dateTimeFromNow', expr: `1000 * ${ofFailed('min by (appid) (wxapp_portrait_last_success_timestamp_seconds)')}` },
+      { title: ['下次拉取', 'Next poll'], unit: 'dateTimeFromNow', expr: `1000 * ${ofFailed('min by (appid) (wxapp_portrait_next_poll_timestamp_seconds)')}` },
       appidColumn,
     ],
   }),
@@ -182,15 +183,16 @@ const distance = (users, usual) => `abs(asinh(sqrt(${users} + 10) / 10) - asinh(
 const both = (metric) => `max by (appid, cohort) (${metric})`;
 const cohortsNow = both('wxapp_portrait_cohort_users{window="1d"}');
 const cohortsUsual = both('wxapp_portrait_expected_cohort_users{bound="usual"}');
-const movers = `topk(10, ${named(distance(cohortsNow, cohortsUsual))})`;
+const movers = named(`topk(10, ${distance(cohortsNow, cohortsUsual)} and on (appid) ${info})`);
 const ofMovers = (expr) => `${expr}\nand on (appid, cohort) ${movers}`;
 
-const platform = (metric) => `max by (appid, cohort, name) (${metric})`;
-const platformUsers = platform('wxapp_portrait_users{window="1d", dimension="platform"}');
-const platformShare = `${platformUsers} / on (appid, cohort) group_left () (${cohortsNow} >= 50)`;
-const usualShare = platform('wxapp_portrait_expected_platform_share_ratio{bound="usual"}');
-const shifts = `topk(10, ${named(`abs(${platformShare} - ${usualShare})`)})`;
-const ofShifts = (expr) => `${expr}\nand on (appid, cohort, name) ${shifts}`;
+// Each exporter's figures against its own, as in the rules.
+const ofPlatforms = (expr) => `max by (appid, cohort, name) (${expr})`;
+const share = `wxapp_portrait_users{window="1d", dimension="platform"} / on (job, instance, appid, cohort) group_left () (wxapp_portrait_cohort_users{window="1d"} >= 50)`;
+const usualShare = 'wxapp_portrait_expected_platform_share_ratio{bound="usual"}';
+const shift = `${share} - on (job, instance, appid, cohort, name) ${usualShare}`;
+const shifts = named(`topk(10, ${ofPlatforms(`abs(${shift})`)} and on (appid) ${info})`);
+const ofShifts = (expr) => ofPlatforms(`${expr}\nand on (appid, cohort, name) ${shifts}`);
 
 const moved = [
   table({
@@ -220,9 +222,9 @@ const moved = [
       { label: 'cohort', title: ['用户类型', 'Cohort'], mappings: texts(words.cohorts) },
       { label: 'name', title: ['平台', 'Platform'] },
       { title: ['rank'], hidden: true, expr: shifts },
-      { title: ['占比', 'Share'], unit: 'percentunit', decimals: 1, expr: ofShifts(platformShare) },
+      { title: ['占比', 'Share'], unit: 'percentunit', decimals: 1, expr: ofShifts(share) },
       { title: ['往常占比', 'Usual share'], unit: 'percentunit', decimals: 1, expr: ofShifts(usualShare) },
-      { title: ['占比变化', 'Change'], unit: 'percentunit', decimals: 1, steps: [[null, 'red'], [-0.1, 'text'], [0.1, 'green']], expr: ofShifts(`${platformShare} - ${usualShare}`) },
+      { title: ['占比变化', 'Change'], unit: 'percentunit', decimals: 1, steps: [[null, 'red'], [-0.1, 'text'], [0.1, 'green']], expr: ofShifts(shift) },
       appidColumn,
     ],
   }),
@@ -239,6 +241,7 @@ const all = table({
   sort: ['活跃', 'Active'],
   columns: [
     ...appColumns,
+    teamColumn,
     { title: ['活跃', 'Active'], expr: largest },
     { title: ['往常', 'Usual'], decimals: 0, expr: ofLargest(usual('active')) },
     { title: ['活跃较往常', 'Change'], unit: 'percentunit', decimals: 1, steps: changes, expr: ofLargest(`${users('active')} / (${usual('active')} > 0) - 1`) },
@@ -304,7 +307,7 @@ const eachOfLargest = (cohort, [zh, en]) => {
 };
 
 /** Which days of the axis were holidays, or workdays instead of them, for at least one app. */
-const holidays = daily('kind, holiday', 'wxapp_portrait_reference_day_info{kind=~"holiday|makeup_workday"}', {});
+const holidays = daily('kind, holiday', 'wxapp_portrait_reference_day_info{kind=~"holiday|makeup_workday"}', {}, { grid: '6h' });
 
 const shareOfNew = dayChart({
   title: ['新增占比', 'Share of new users'],
@@ -326,6 +329,7 @@ const oldest = (() => {
     sort: ['rank'],
     columns: [
       ...appColumns,
+      teamColumn,
       { label: 'window', title: ['时间窗口', 'Window'] },
       { title: ['rank'], hidden: true, expr: rank },
       { title: ['数据日期', 'Day'], unit: 'time:YYYY-MM-DD', expr: `1000 * ${of(date)}` },

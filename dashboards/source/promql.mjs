@@ -35,14 +35,14 @@ const offset = (weeks) => `offset ${weeks ? `${7 * weeks - 4}d` : '-4d'}`;
 
 /**
  * Figures on the day axis: at the midnight with which a day begins the last ones that were published for it, although that was one to
- * three days later. `of` names the app, and the window whose reference date counts.
+ * three days later. `of` names the app, and the window whose reference date counts; `grid` is how often they are looked for.
  */
-export const daily = (by, metric, of, weeks = 0) => `max by (${by}) (
+export const daily = (by, metric, of, { weeks = 0, grid = '10m' } = {}) => `max by (${by}) (
   last_over_time((
     ${metric}
     * on (job, instance, appid) group_left (weekday)
     ${weekdays(of)}
-  )[4d:10m] ${offset(weeks)})
+  )[4d:${grid}] ${offset(weeks)})
   and on (weekday) ${weekdayOfStep}
 )`;
 
@@ -59,7 +59,7 @@ export const dailyAlerts = (alerts, by) => `max by (${by}) (
       "weekday",
       ${dayNumber(`max by (appid) (${referenceDate()} > time() - 345600 and on (appid) ALERTS{${alerts}, alertstate="firing"})`)} % 7
     )
-  )[4d:10m] ${offset(0)})
+  )[4d:1h] ${offset(0)})
   and on (weekday) ${weekdayOfStep}
 )`;
 

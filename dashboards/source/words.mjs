@@ -4,9 +4,9 @@ import { readFileSync } from 'node:fs';
 
 const rules = readFileSync(new URL('../../alerts/wxapp-portrait.rules.yml', import.meta.url), 'utf8');
 
-/** The alerts by name, in the words of the rules. */
+/** The alerts by name, in the words of the rules; of the first rule where there are several. */
 export const alerts = Object.fromEntries(
-  [...rules.matchAll(/- alert: (\w+)\n(?:(?!- alert:)[^])*?summary_zh: (.+)/g)].map(([, name, summary]) => [name, `${summary} ${name.replace('WxappPortrait', '')}`]),
+  [...rules.matchAll(/- alert: (\w+)\n(?:(?!- alert:)[^])*?summary_zh: (.+)/g)].reverse().map(([, name, summary]) => [name, `${summary} ${name.replace('WxappPortrait', '')}`]),
 );
 
 export const cohorts = { new: '新增 new', active: '活跃 active' };
@@ -36,7 +36,7 @@ export const reasons = {
 /** States of the data of an app. */
 export const states = {
   1: ['已确认 settled', 'green'],
-  2: ['待确认，微信仍可能修正 · may still be corrected', 'yellow'],
+  2: ['待确认，微信仍可能修订 · may still be corrected', 'yellow'],
   3: ['等待昨日数据 · waiting for yesterday', 'blue'],
   4: ['数据滞后 · behind', 'red'],
   5: ['从未获取到数据 · never had a portrait', 'red'],

@@ -30,7 +30,8 @@ type Plain<T> = unknown extends T ? T
   : T extends object ? { [Key in keyof T]?: Plain<T[Key]> }
   : T;
 type Named<T, Prefix extends string> = { [Key in keyof T & string]-?: { id: \`\${Prefix}\${Key}\`; value?: T[Key] } }[keyof T & string];
-type Defaults = Omit<Plain<grafana.FieldConfig>, "custom">;
+// One that all versions of Grafana know, and @grafana/schema forgets.
+type Defaults = Omit<Plain<grafana.FieldConfig>, "custom"> & { fieldMinMax?: boolean };
 export type Panel<Options, Custom> = Omit<Plain<grafana.Panel>, "options" | "fieldConfig"> & {
   options?: Plain<Options>;
   fieldConfig?: {
@@ -99,7 +100,7 @@ function program({ type, json }, { panel }) {
   if (type === "row") return `import type { Row } from "./common.js";\nexport const row: Row ${value}`;
   const path = panel(type);
   if (!path) return undefined;
-  const custom = /\binterface FieldConfig\b/.test(readFileSync(path, "utf8")) ? "plugin.FieldConfig" : "{}";
+  const custom = /\binterface FieldConfig\b/.test(readFileSync(path, "utf8")) ? "plugin.FieldConfig" : "Record<string, never>";
   return `import type { Panel } from "./common.js";
 import type * as plugin from ${JSON.stringify(path)};
 export const panel: Panel<plugin.Options, ${custom}> ${value}`;
@@ -110,12 +111,12 @@ async function check(version, all, directory) {
   const found = declarations(version);
   mkdirSync(directory);
   const findings = [];
-  const names = new Map();
+  const programs = new Map();
   all.forEach((part, at) => {
     const name = `${at}.ts`;
     const text = program(part, found);
     if (text) {
-      names.set(name, part.place);
+      programs.set(name, { place: part.place, lines: text.split("\n") });
       writeFileSync(join(directory, name), text);
     } else if (!WITHOUT_TYPES.includes(part.type)) {
       findings.push(`${part.place}: Grafana ${released} has no panel of the type ${part.type}`);
@@ -144,11 +145,12 @@ async function check(version, all, directory) {
   // What follows a line with the place of an error, indented, are its details.
   for (const message of stdout.trim().split(/\n(?! )/)) {
     if (!message) continue;
-    const [, file, what] = /^([^(]+)\(\d+,\d+\): error TS\d+: ([^]*)$/.exec(message) ?? [];
-    const place = names.get(basename(file ?? ""));
+    const [, file, line, what] = /^([^(]+)\((\d+),\d+\): error TS\d+: ([^]*)$/.exec(message) ?? [];
+    const { place, lines } = programs.get(basename(file ?? "")) ?? {};
     if (!place) throw new Error(`${version}: ${message}`);
     // A type without the property can be long, and says nothing more.
-    findings.push(`${place}: Grafana ${released}: ${what.replace(/\n\s*/g, " ").replace(/ in type [^]*/, "")}`);
+    const why = what.replace(/\n\s*/g, " ").replace(/ in type [^]*/, "");
+    findings.push(`${place}: Grafana ${released}: ${lines[line - 1].trim().replace(/,$/, "")}: ${why}`);
   }
   return findings;
 }

@@ -531,23 +531,11 @@ impl Line {
 /// Returns the heading of the messages of an alert.
 fn summary(alert: &str, version: Version) -> &'static str {
     let (zh, en) = match alert {
-        "NewUsersSwing" => (
-            "新增用户异常波动",
-            "The new users of a mini program are far from usual.",
-        ),
-        "ActiveUsersSwing" => (
-            "活跃用户异常波动",
-            "The active users of a mini program are far from usual.",
-        ),
-        "PlatformVanished" => (
-            "某平台用户数归零",
-            "A mini program has no users any more on a platform.",
-        ),
-        "Stale" => (
-            "昨日用户画像缺失",
-            "A mini program has no portrait of yesterday.",
-        ),
-        "PollFailing" => ("用户画像获取失败", "Polls of a mini program fail."),
+        "NewUsersSwing" => ("新增用户异常波动", "New users are far from usual"),
+        "ActiveUsersSwing" => ("活跃用户异常波动", "Active users are far from usual"),
+        "PlatformVanished" => ("某平台用户数归零", "A platform has no users any more"),
+        "Stale" => ("昨日用户画像缺失", "Yesterday's portrait is missing"),
+        "PollFailing" => ("用户画像获取失败", "Polls of WeChat fail"),
         _ => unreachable!("{alert}"),
     };
     match version {

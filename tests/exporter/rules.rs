@@ -199,7 +199,10 @@ fn alerts_have_everything_that_people_need() {
         let found: BTreeSet<_> = annotations.keys().map(String::as_str).collect();
         assert_eq!(found, expected.copied().collect(), "{name}");
         for summary in ["summary", "summary_zh"] {
-            assert!(!text(&annotations[summary]).contains("{{"), "{name}");
+            let summary = text(&annotations[summary]);
+            assert!(!summary.contains("{{"), "{name}");
+            // Titles are cut there.
+            assert!(summary.chars().count() <= 60, "{summary}");
         }
         for (chinese, key) in [(false, "description"), (true, "description_zh")] {
             let words = text(&annotations[key]);

@@ -42,95 +42,54 @@ fn a_property_that_a_version_of_grafana_lacks_is_found() {
             "overrides": [{
                 "matcher": {"id": "byName", "options": "users"},
                 "properties": [
-                    {"id": "decimals", "value": 0},
+                    {"id": "custom.filterable", "value": true},
                     {"id": "custom.cellOptions", "value": {"type": "gauge", "mode": "basic"}},
                 ],
             }],
         },
     });
-    let (options, defaults) = ("/options", "/fieldConfig/defaults");
-    let property = "/fieldConfig/overrides/0/properties/0";
-    let cells = json!({"id": "custom.cellOptions", "value": {"type": "gauges"}});
+    let (kind, options, defaults) = ("/type", "/options", "/fieldConfig/defaults");
+    let (id, value, cells) = (
+        "/fieldConfig/overrides/0/properties/0/id",
+        "/fieldConfig/overrides/0/properties/0/value",
+        "/fieldConfig/overrides/0/properties/1/value",
+    );
     // A place, what is there instead, and what is found in how many of the four versions.
     let wrong = [
-        (
-            "/type",
-            json!("tables"),
-            "has no panel of the type tables",
-            4,
-        ),
-        (
-            options,
-            json!({"height": 1}),
-            "'\"height\"' does not exist",
-            4,
-        ),
-        (
-            options,
-            json!({"footer": {"show": false}}),
-            "'\"footer\"' does not exist",
-            2,
-        ),
-        (
-            options,
-            json!({"cellHeight": "tiny"}),
-            "'\"tiny\"' is not assignable",
-            4,
-        ),
-        (
-            defaults,
-            json!({"units": "short"}),
-            "'\"units\"' does not exist",
-            4,
-        ),
-        (
-            defaults,
-            json!({"custom": {"lineWidth": 1}}),
-            "'\"lineWidth\"' does not exist",
-            4,
-        ),
-        (
-            property,
-            json!({"id": "custom.hidden"}),
-            "'\"custom.hidden\"' is not assignable",
-            2,
-        ),
-        (
-            property,
-            json!({"id": "custom.width", "value": "wide"}),
-            "'string' is not assignable",
-            4,
-        ),
-        (property, cells, "'\"gauges\"' is not assignable", 4),
+        (kind, json!("tables"), "no panel of the type tables", 4),
+        // It has options of its own, and no custom properties.
+        (kind, json!("stat"), "\"cellHeight\"", 4),
+        (kind, json!("stat"), "\"align\"", 4),
+        (options, json!({"height": 1}), "\"height\"", 4),
+        (options, json!({"footer": {}}), "\"footer\"", 2),
+        (options, json!({"cellHeight": "tiny"}), "\"tiny\"", 4),
+        (defaults, json!({"units": "short"}), "\"units\"", 4),
+        (defaults, json!({"custom": {"fill": 1}}), "\"fill\"", 4),
+        (id, json!("custom.hidden"), "\"custom.hidden\"", 2),
+        (value, json!("yes"), "'string' is not assignable", 4),
+        (cells, json!({"type": "gauges"}), "\"gauges\"", 4),
     ];
     let mut panels = vec![right.clone()];
-    for (place, instead, finding, _) in &wrong {
+    for (id, (place, instead, ..)) in wrong.iter().enumerate() {
         let mut panel = right.clone();
         *panel.pointer_mut(place).unwrap() = instead.clone();
-        panel["title"] = json!(finding);
+        panel["title"] = json!(format!("wrong {id}"));
         panels.push(panel);
     }
     let file = tempfile::NamedTempFile::new().unwrap();
-    let dashboard = json!({"panels": panels, "title": "wrong", "schemaVersions": 39});
+    let dashboard = json!({"title": "one", "panels": panels, "schemaVersions": 39});
     serde_json::to_writer(&file, &dashboard).unwrap();
 
     let findings = findings([file.path()]);
-    let all = findings.join("\n");
-    let count = |words: &[&str]| {
-        let with = findings
-            .iter()
-            .filter(|one| words.iter().all(|word| one.contains(word)));
-        with.count()
+    let count = |place: &str, finding: &str| {
+        let found = findings.iter().filter(|found| found.contains(place));
+        found.filter(|found| found.contains(finding)).count()
     };
-    for (_, _, finding, versions) in wrong {
-        let place = format!("panel \"{finding}\"");
-        assert_eq!(count(&[&place]), versions, "{finding}\n{all}");
-        assert_eq!(
-            count(&[&place, ": Grafana ", finding]),
-            versions,
-            "{finding}\n{all}"
-        );
+    let all = findings.join("\n");
+    for (id, (_, _, finding, versions)) in wrong.iter().enumerate() {
+        let place = format!("panel \"wrong {id}\"");
+        assert_eq!(count(&place, finding), *versions, "{id} {finding}\n{all}");
     }
-    assert_eq!(count(&["'\"schemaVersions\"' does not exist"]), 4, "{all}");
-    assert_eq!(count(&["\"right\""]), 0, "{all}");
+    assert_eq!(count(": Grafana ", "\"schemaVersions\""), 4, "{all}");
+    assert_eq!(count("\"right\"", ""), 0, "{all}");
 }
