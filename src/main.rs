@@ -56,6 +56,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(Error::Reported) => ExitCode::from(2),
+        Err(Error::Check) => ExitCode::FAILURE,
         Err(Error::Config(error)) => {
             for problem in error.to_string().lines() {
                 tracing::error!(problem, "invalid configuration");

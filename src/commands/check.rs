@@ -85,9 +85,8 @@ pub(super) async fn run(flags: &cli::Check, context: ProcessContext) -> Result<(
     }
     report.progress.finish_and_clear();
     report.write(&report.foot(&totals, now))?;
-    let Totals { all, failed, .. } = totals;
-    if failed > 0 {
-        return Err(Error::Check { failed, all });
+    if totals.failed > 0 {
+        return Err(Error::Check);
     }
     Ok(())
 }

@@ -77,14 +77,9 @@ pub enum Error {
     /// HTTP requests can't be sent: certificates or proxy settings of the system are unusable.
     #[error(transparent)]
     Client(#[from] wechat::BuildError),
-    /// The command was to check apps, and failed for some.
-    #[error("{failed} of {all} apps failed")]
-    Check {
-        /// How many.
-        failed: usize,
-        /// Of how many.
-        all: usize,
-    },
+    /// The command was to check apps, and failed for some; each was printed.
+    #[error("apps failed")]
+    Check,
     /// No exporter that is alive answers there.
     #[error(
         "no healthy exporter on {address}, start it or name its --web.listen-address: {problem}"

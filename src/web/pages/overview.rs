@@ -291,6 +291,10 @@ impl Overview {
         day.map_or_else(String::new, |day| self.frame.language.day(day))
     }
 
+    fn number(number: usize) -> String {
+        language::number(u64::try_from(number).unwrap_or(u64::MAX))
+    }
+
     fn filters(&self) -> impl Iterator<Item = (Choice, usize)> {
         let labels = [
             self.t("全部", "All"),
