@@ -248,8 +248,8 @@ async fn blocks(dashboards: &[Dashboard], now: DateTime<Utc>) -> TempDir {
 
     // The rules that charts depend on, applied to all that.
     let prometheus = Prometheus::over(blocks, &json!({}));
-    // Not at a whole half hour.
-    let start = calendar::midnight(calendar::days_before(yesterday, 40)) + TimeDelta::minutes(7);
+    // Not at a whole minute.
+    let start = calendar::midnight(calendar::days_before(yesterday, 40)) + TimeDelta::seconds(407);
     let recorded = past::recorded(&prometheus, "wxapp-portrait.days", [start, now]).await;
     std::fs::write(&file, recorded + "# EOF\n").unwrap();
     let blocks = prometheus.stop();

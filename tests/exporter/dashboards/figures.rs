@@ -311,10 +311,10 @@ impl World {
             };
             let all = count(&|_| true);
             let cases = [
-                ("小程序 Mini programs", all),
+                ("小程序 ", all),
                 ("昨日数据到达率", count(&|app| age(app) == 0) / all),
-                ("新增用户 New users", sum("new")),
-                ("活跃用户 Active users", sum("active")),
+                ("新增用户 ", sum("new")),
+                ("活跃用户 ", sum("active")),
                 ("拉取失败 Failing", count(&|app| app.state != State::Fresh)),
                 ("数据滞后 Behind", count(&|app| age(app) > 1)),
             ]
@@ -596,17 +596,17 @@ fn of_all_apps(truth: &Truth<'_>) -> Vec<Case> {
     let [week, month] = [Window::SevenDays, Window::ThirtyDays].map(|window| all("active", window));
     let day = day_of(truth.yesterday);
     let mut cases: Vec<Case> = [
-        ("小程序 Mini programs", 3.0),
+        ("小程序 ", 3.0),
         ("数据日期", day),
         ("昨日数据到达率", if truth.late == 0 { 1.0 } else { 0.0 }),
-        ("新增用户 New users", new),
+        ("新增用户 ", new),
         ("新增较往常", changed("new")),
-        ("活跃用户 Active users", active),
+        ("活跃用户 ", active),
         ("活跃较往常", changed("active")),
         ("7 日活跃", week),
         ("30 日活跃", month),
         ("用户粘性", active / month),
-        ("新增占比 Share of new users", new / active),
+        ("新增占比 ", new / active),
         ("拉取失败 Failing", 0.0),
         ("数据滞后 Behind", 0.0),
     ]
@@ -738,11 +738,11 @@ fn of_one_app(
     };
     let mut cases: Vec<Case> = [
         ("数据日期", day),
-        ("新增用户 New users", today("new")),
+        ("新增用户 ", today("new")),
         ("新增较往常", change("new")),
-        ("活跃用户 Active users", today("active")),
+        ("活跃用户 ", today("active")),
         ("活跃较往常", change("active")),
-        ("新增占比 Share of new users", new_share(0)),
+        ("新增占比 ", new_share(0)),
         ("用户粘性", stickiness(0)),
     ]
     .map(|(panel, figure)| on_app(panel, "A", &[], one(figure)))

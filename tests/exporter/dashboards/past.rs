@@ -217,7 +217,7 @@ pub(super) fn times(
         .take_while(move |time| *time < to)
 }
 
-/// Returns the samples that Prometheus would have recorded by the rules of a group, each half hour.
+/// Returns the samples that Prometheus would have recorded by the rules of a group, every ten minutes.
 pub(super) async fn recorded(
     prometheus: &Prometheus,
     group: &str,
@@ -232,7 +232,7 @@ pub(super) async fn recorded(
             ("query", text(&rule["expr"])),
             ("start", &from.timestamp().to_string()),
             ("end", &to.timestamp().to_string()),
-            ("step", "1800"),
+            ("step", "600"),
         ];
         let answer = prometheus.ask("query_range", &parameters).await;
         for (labels, points) in read(&answer).unwrap() {
