@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use chrono::{NaiveDate, TimeDelta};
+use chrono::{DateTime, NaiveDate, TimeDelta};
 use serde_json::json;
 use wxapp_portrait_exporter::calendar;
 use wxapp_portrait_exporter::portrait::Window;
@@ -389,7 +389,8 @@ async fn history(
         history = past::export(home, &["--to", &last_imported.to_string()]);
     }
     // The last time at which a chart looks for samples.
-    let newest = now - TimeDelta::seconds(now.timestamp() % 600);
+    let newest = now.timestamp() / 600 * 600;
+    let newest = DateTime::from_timestamp(newest, 0).unwrap();
     let address = exporter.url.strip_prefix("http://").unwrap();
     let none = Pages::new();
     for app in &setup.apps {

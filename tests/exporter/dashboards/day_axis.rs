@@ -15,7 +15,7 @@ use wxapp_portrait_exporter::portrait::Window;
 use super::grafana::{self, BEIJING, Choice, Choices, Dashboard, Viewer, day_charts, day_of, text};
 use super::past::{self, REFERENCE_DATE, Target, export, renamed, times};
 use super::{close, form};
-use crate::harness::{APP, Home, Prometheus, WeChat, apps_of, backfill, newer};
+use crate::harness::{APP, Home, Labels, Prometheus, WeChat, apps_of, backfill, newer};
 
 /// When the dashboards are opened: on 2026-03-20 at 15:00 in Beijing, a Friday after four weeks without a
 /// public holiday, and two weeks after daylight saving time began in New York.
@@ -36,7 +36,7 @@ const SCRAPED: u64 = 7;
 /// How the days of an app came into Prometheus. Each is an app of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
-    /// Imported, and later scraped once a minute from one exporter.
+    /// Imported, and later scraped from one exporter.
     Regular,
     /// With some days that arrived after the second midnight, or the third.
     Late,
@@ -176,10 +176,9 @@ fn differences(shown: &Bars, expected: &Bars) -> Vec<String> {
 }
 
 /// Writes the samples of all apps; returns the directory with the blocks.
-async fn blocks(dashboards: &[Dashboard], now: DateTime<Utc>) -> TempDir {
-    let wechat = WeChat::start(apps_of(&[&format!("{APP}=60000")]), move || now).await;
-    let home = Home::of(&wechat, &[APP]);
-    home.archive_at(now, &[Window::OneDay], &wechat, &[APP], 70);
+async fn blocks(wechat: &WeChat, dashboards: &[Dashboard], now: DateTime<Utc>) -> TempDir {
+    let home = Home::of(wechat, &[APP]);
+    home.archive_at(now, &[Window::OneDay], wechat, &[APP], 70);
     let yesterday = calendar::yesterday(now);
     let metrics = past::metrics(dashboards);
     let wanted = |metric: &str| metric == REFERENCE_DATE || metrics.contains(metric);
@@ -197,9 +196,9 @@ async fn blocks(dashboards: &[Dashboard], now: DateTime<Utc>) -> TempDir {
             _ => calendar::days_before(calendar::today(first_scrape), 2),
         };
         let imported = if way == Way::Ended {
-            let ended = Home::of(&wechat, &[APP]);
+            let ended = Home::of(wechat, &[APP]);
             let end = calendar::midnight(last_imported) + TimeDelta::hours(40);
-            ended.archive_at(end, &[Window::OneDay], &wechat, &[APP], 65);
+            ended.archive_at(end, &[Window::OneDay], wechat, &[APP], 65);
             export(&ended, &[])
         } else {
             export(&home, &["--to", &last_imported.to_string()])
@@ -263,7 +262,22 @@ async fn every_way_to_the_same_days_gives_the_same_bars() {
     let yesterday = calendar::yesterday(now);
     let mut dashboards = grafana::all();
     dashboards.retain(|dashboard| dashboard.name != form::OF_EXPORTERS);
-    let blocks = blocks(&dashboards, now).await;
+    let wechat = WeChat::start(apps_of(&[&format!("{APP}=60000")]), move || now).await;
+    let totals = ["new", "active"].map(|cohort| {
+        let days = (0..30).map(|days_ago| calendar::days_before(yesterday, days_ago));
+        let total = |day| {
+            let users = wechat.users(APP, Window::OneDay, day).into_iter();
+            let of =
+                |labels: &Labels| labels["cohort"] == cohort && labels["dimension"] == "platform";
+            users
+                .filter(|(labels, _)| of(labels))
+                .map(|(_, users)| users)
+                .sum()
+        };
+        days.map(|day| (day, total(day)))
+            .collect::<BTreeMap<_, f64>>()
+    });
+    let blocks = blocks(&wechat, &dashboards, now).await;
     let asked = day_charts(&dashboards).into_iter();
     let asked = asked.map(|(dashboard, panel, target)| {
         let asked = text(&target["expr"]).to_owned();
@@ -281,6 +295,11 @@ async fn every_way_to_the_same_days_gives_the_same_bars() {
             expected.values().all(|days| days.len() > 20),
             "{expected:?}"
         );
+        // The charts of each cohort have the answers of WeChat.
+        for totals in &totals {
+            let right = expected.values().filter(|days| *days == totals);
+            assert!(right.count() > 1, "{totals:?} in {expected:?}");
+        }
         for way in Way::ALL {
             let mut expected = expected.clone();
             if way == Way::Ended {

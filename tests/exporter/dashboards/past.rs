@@ -91,6 +91,8 @@ pub(super) fn metrics(dashboards: &[Dashboard]) -> BTreeSet<String> {
         let selectors = promql::read(text(&target["expr"])).unwrap().selectors;
         metrics.extend(selectors.into_iter().map(|selector| selector.metric));
     }
+    // Every target has it, whether it has pages or not.
+    metrics.remove("wxapp_portrait_app_info");
     metrics
 }
 

@@ -299,8 +299,12 @@ impl Names {
             });
             return None;
         }
+        let legend = text(&target["legendFormat"]);
+        if !legend.contains("{{") {
+            self.fields.insert(legend.to_owned());
+        }
         for (labels, _) in answer {
-            let mut rest = text(&target["legendFormat"]);
+            let mut rest = legend;
             let mut name = String::new();
             while let Some((before, after)) = rest.split_once("{{") {
                 let (label, after) = after.split_once("}}")?;
