@@ -363,8 +363,8 @@ impl World {
     }
 }
 
-/// Writes the samples that Prometheus would have if it had scraped this exporter for ten days and had
-/// imported the days before from `export`; returns the path.
+/// Writes the samples that Prometheus would have if it had scraped this exporter for days, and maybe had imported
+/// those before from `export`; returns the path.
 async fn history(
     home: &Home,
     exporter: &Exporter,
