@@ -32,6 +32,7 @@ type Answers = HashMap<(&'static str, Window, u64), Rc<Named>>;
 /// The figures of WeChat, computed without Prometheus.
 struct Truth<'a> {
     wechat: &'a WeChat,
+    apps: &'a [App],
     /// What the exporter shows.
     page: Page,
     /// The newest day that was requested.
@@ -219,6 +220,7 @@ impl World {
         let late = (calendar::days_before(today, 1) - self.yesterday).num_days();
         let truth = Truth {
             wechat: &self.wechat,
+            apps: &self.setup.apps,
             page: self.exporters[0].metrics().await,
             yesterday: self.yesterday,
             late: late.try_into().unwrap(),
@@ -623,11 +625,19 @@ fn of_all_apps(truth: &Truth<'_>) -> Vec<Case> {
             .map(|(app, ..)| ((*app).to_owned(), figure(app)))
             .collect()
     };
-    let named = APPS
-        .iter()
-        .map(|(app, name, _)| (format!("{name} {app}"), total(app, "active")));
+    let named = truth.apps.iter().zip(APPS).map(|(app, (appid, name, _))| {
+        (
+            format!("{name} {appid} {}", app.team),
+            total(appid, "active"),
+        )
+    });
     let list = "所有小程序";
-    cases.push(overview(list, "A", &["app", "appid"], named.collect()));
+    cases.push(overview(
+        list,
+        "A",
+        &["app", "appid", "team"],
+        named.collect(),
+    ));
     let columns: [(&str, &dyn Fn(&'static str) -> f64); 10] = [
         ("B", &|app| usual(app, "active")),
         ("C", &|app| change(app, "active")),

@@ -94,7 +94,7 @@ impl World {
             let mut apps = self.setup.apps.iter();
             apps.any(|app| app.appid == appid && app.state != State::Fresh)
         };
-        let events = ["ALERTS", "_failure", "_drift_"];
+        let events = ["ALERTS", "_failure", ")) == 0", "_drift_", "\"have\""];
         is("appid", &is_old)
             || self.setup.windows.len() < 3
             || asked.contains("_expected_") && is("window", &|window| window != "1d")
