@@ -195,7 +195,7 @@ const archive = [
 ];
 
 const cost = [
-  chart({ title: ['CPU', 'cores'], about: ['exporter 使用的 CPU 核数。', 'Cores that the exporter uses.'], ...small, w: 6, unit: 'short', interval: '1m', series: [{ legend: '{{instance}}', expr: `${rate(`process_cpu_seconds_total{${here}}`)} and on (job, instance) ${metric('exporter_build_info')}` }] }),
+  chart({ title: ['CPU 核数', 'CPU cores'], about: ['exporter 使用的 CPU 核数。', 'Cores that the exporter uses.'], ...small, w: 6, unit: 'short', interval: '1m', series: [{ legend: '{{instance}}', expr: `${rate(`process_cpu_seconds_total{${here}}`)} and on (job, instance) ${metric('exporter_build_info')}` }] }),
   chart({ title: ['内存', 'Memory'], about: ['exporter 常驻内存。', 'Resident memory of the exporter.'], ...small, w: 6, unit: 'bytes', series: [{ legend: '{{instance}}', expr: own('process_resident_memory_bytes') }] }),
   chart({
     title: ['抓取耗时', 'Duration of scrapes'],

@@ -71,7 +71,7 @@ const figures = [
     title: ['告警中', 'Firing'],
     about: ['正在告警的数量，含 exporter 的告警。', 'Alerts that fire, those about exporters included.'],
     steps: good(1),
-    expr: count(`(ALERTS{${alerts}} and on (appid) ${info}) or ALERTS{${alerts}, appid=""}`),
+    expr: count(`max by (alertname, severity, appid, cohort, name, window) (ALERTS{${alerts}} and on (appid) ${info}) or ALERTS{${alerts}, appid=""}`),
   }),
   stat({ title: ['7 日活跃', '7 days'], about: ['时间窗口 7d 的活跃用户合计。', 'Active users of the window 7d.'], empty: '需配置 7d · needs window 7d', expr: `sum(${chosen(users('active', '7d'))})` }),
   stat({ title: ['30 日活跃', '30 days'], about: ['时间窗口 30d 的活跃用户合计。', 'Active users of the window 30d.'], empty: '需配置 30d · needs window 30d', expr: `sum(${chosen(users('active', '30d'))})` }),

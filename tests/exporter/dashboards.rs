@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use chrono::{NaiveDate, TimeDelta};
+use chrono::{DateTime, NaiveDate, TimeDelta};
 use serde_json::json;
 use wxapp_portrait_exporter::calendar;
 use wxapp_portrait_exporter::portrait::Window;
@@ -93,6 +93,7 @@ async fn the_dashboards_show_many_apps_with_any_names_and_failures() {
         let dashboards = grafana::all();
         let world = World::start(Setup::many(), &dashboards).await;
         let mut faults = world.wrong_options(&dashboards).await;
+        faults.extend(world.wrong_counts(&dashboards).await);
         faults.extend(world.walk_all(&dashboards).await);
         assert!(faults.is_empty(), "\n{}", faults.join("\n"));
     })
@@ -106,8 +107,7 @@ struct World {
     exporters: [Exporter; 2],
     one: Prometheus,
     both: Prometheus,
-    apps: Vec<App>,
-    has_all_windows: bool,
+    setup: Setup,
     yesterday: NaiveDate,
 }
 
@@ -150,7 +150,14 @@ impl App {
 struct Setup {
     apps: Vec<App>,
     windows: Vec<Window>,
-    archived: u64,
+    /// How many days are in the archive, of apps that are opened and of others.
+    archived: [u64; 2],
+    /// How often Prometheus scrapes and evaluates rules.
+    interval: &'static str,
+    /// Since when it was scraped, in days.
+    scraped: u64,
+    /// Whether the days before were imported.
+    is_imported: bool,
     /// The time between two samples of the past.
     step: TimeDelta,
     /// Those that scrape one exporter, and both.
@@ -171,7 +178,10 @@ impl Setup {
         Self {
             apps: apps.into(),
             windows: Window::ALL.to_vec(),
-            archived: ARCHIVED,
+            archived: [ARCHIVED; 2],
+            interval: "1s",
+            scraped: 10,
+            is_imported: true,
             step: TimeDelta::hours(1),
             programs: ["prometheus".into(), newer("prometheus")],
         }
@@ -209,16 +219,19 @@ impl Setup {
                     0 => names[at].to_owned(),
                     _ => format!("{}{round}", names[at]),
                 },
-                team: ["零售", "说 \"hi\"", r"a|b\c", ""][number % 4],
+                team: ["零售", "会员 (VIP)", r"a|b\c, {d}", ""][number % 4],
                 users: 20 + (number as u64 * 7919) % 500,
                 state,
-                is_opened: round == 0 || number == 17,
+                is_opened: [1, 5, 7, 13, 17].contains(&number),
             }
         };
         Self {
             apps: (0..200).map(app).collect(),
             windows: vec![Window::OneDay],
-            archived: 30,
+            archived: [36, 3],
+            interval: "4s",
+            scraped: 6,
+            is_imported: false,
             step: TimeDelta::hours(6),
             programs: [newer("prometheus"), "prometheus".into()],
         }
@@ -230,12 +243,10 @@ impl World {
         let Setup {
             apps,
             windows,
-            archived,
-            step,
             programs,
-        } = setup;
+            ..
+        } = &setup;
         let started = now();
-        let clock = std::time::Instant::now();
         let yesterday = calendar::newest_queryable(started);
         let users: Vec<_> = apps
             .iter()
@@ -269,26 +280,23 @@ impl World {
             for (at, app) in apps.iter().enumerate() {
                 let config = &mut home.config["apps"][at];
                 config["name"] = json!(app.name);
-                if false && !app.team.is_empty() {
+                if !app.team.is_empty() {
                     config["labels"] = json!({"team": app.team});
                 }
             }
             home
         });
-        for late in [0, 1, 10] {
-            let appids: Vec<_> = apps
-                .iter()
-                .filter(|app| app.days_late() == Some(late))
-                .map(|app| app.appid.as_str())
-                .collect();
+        for app in apps {
+            let Some(late) = app.days_late() else {
+                continue;
+            };
             let then = started - TimeDelta::days(late.cast_signed());
-            homes[0].archive_at(then, &windows, &wechat, &appids, archived);
+            let days = setup.archived[usize::from(!app.is_opened)];
+            homes[0].archive_at(then, windows, &wechat, &[&app.appid], days);
         }
-        eprintln!("archived {:?}", clock.elapsed());
         std::fs::create_dir(homes[1].path("data")).unwrap();
         std::fs::copy(homes[0].archive_file(), homes[1].archive_file()).unwrap();
         let [first, second] = [homes[0].start().await, homes[1].start().await];
-        eprintln!("started {:?}", clock.elapsed());
         for exporter in [&first, &second] {
             exporter
                 .metrics_with("a failure", |page| {
@@ -308,19 +316,25 @@ impl World {
                 })
                 .await;
         }
-        eprintln!("settled {:?}", clock.elapsed());
 
-        let history = history(&homes[0], &first, &apps, step, dashboards).await;
-        eprintln!("history {:?}", clock.elapsed());
+        let history = history(&homes[0], &first, &setup, dashboards).await;
+        let backfilled = tempfile::tempdir().unwrap();
+        backfill(&history, backfilled.path());
         let prometheus = async |program: &Path, exporters: &[&Exporter]| {
             let blocks = tempfile::tempdir().unwrap();
-            backfill(&history, blocks.path());
+            let mut copy = Command::new("cp");
+            copy.arg("-r")
+                .arg(backfilled.path().join("."))
+                .arg(blocks.path());
+            assert!(copy.status().unwrap().success());
             let mut config = scraping(exporters);
-            config["global"]["evaluation_interval"] = json!("1s");
+            for interval in ["scrape_interval", "evaluation_interval"] {
+                config["global"][interval] = json!(setup.interval);
+            }
             config["rule_files"] = json!([root().join("alerts/wxapp-portrait.rules.yml")]);
             let prometheus = Prometheus::run(program.to_str().unwrap(), blocks, &config);
             // A rate needs some.
-            let scraped = "count(count_over_time(up[1h]) > 2 and up == 1)";
+            let scraped = "count(count_over_time(up[1h]) > 1 and up == 1)";
             let all = exporters.len();
             prometheus.query(&format!("{scraped} == {all}")).await;
             let alert = format!("ALERTS{{appid=\"{swinging}\",alertstate=\"firing\"}}");
@@ -332,14 +346,12 @@ impl World {
             prometheus(&programs[0], &alone),
             prometheus(&programs[1], &paired)
         );
-        eprintln!("prometheus {:?}", clock.elapsed());
         Self {
             one,
             both,
             wechat,
             exporters: [first, second],
-            apps,
-            has_all_windows: windows == Window::ALL,
+            setup,
             yesterday,
         }
     }
@@ -351,13 +363,12 @@ impl World {
     }
 }
 
-/// Writes the samples that Prometheus would have if it had scraped this exporter for ten days and had
-/// imported the days before from `export`; returns the path.
+/// Writes the samples that Prometheus would have if it had scraped this exporter for days, and maybe had imported
+/// those before from `export`; returns the path.
 async fn history(
     home: &Home,
     exporter: &Exporter,
-    apps: &[App],
-    step: TimeDelta,
+    setup: &Setup,
     dashboards: &[Dashboard],
 ) -> PathBuf {
     // Before its connection is idle for long.
@@ -366,19 +377,23 @@ async fn history(
     let today = calendar::today(now);
     let wanted = past::metrics(dashboards);
     let wanted = |metric: &str| wanted.contains(metric);
-    let mut pages = past::pages(home, wanted);
+    let scraped = calendar::days_before(today, setup.scraped);
+    let first_scrape = calendar::midnight(scraped) + TimeDelta::hours(16);
+    // As in docs/archive.md: up to two days before the first scrape.
+    let last_imported = calendar::days_before(scraped, 2);
+    let mut pages = past::pages(home, &["--from", &last_imported.to_string()], wanted);
     past::add_newest(&mut pages, &page, wanted);
 
-    let first_scrape = calendar::midnight(calendar::days_before(today, 10)) + TimeDelta::hours(16);
-    // As in docs/archive.md: up to two days before the first scrape.
-    let last_imported = calendar::days_before(today, 12).to_string();
-    let every = format!("{}h", step.num_hours());
-    let mut history = past::export(home, &["--to", &last_imported, "--step", &every]);
+    let mut history = String::new();
+    if setup.is_imported {
+        history = past::export(home, &["--to", &last_imported.to_string()]);
+    }
     // The last time at which a chart looks for samples.
-    let newest = now - TimeDelta::seconds(now.timestamp() % 600);
+    let newest = now.timestamp() / 600 * 600;
+    let newest = DateTime::from_timestamp(newest, 0).unwrap();
     let address = exporter.url.strip_prefix("http://").unwrap();
     let none = Pages::new();
-    for app in apps {
+    for app in &setup.apps {
         let target = Target {
             labels: format!("job=\"wxapp\",instance=\"{address}\","),
             appid: &app.appid,
@@ -387,7 +402,7 @@ async fn history(
             pages: pages.get(&app.appid).unwrap_or(&none),
             is_recorded: true,
         };
-        let times = past::times(first_scrape, newest, step).chain([newest]);
+        let times = past::times(first_scrape, newest, setup.step).chain([newest]);
         target.scrape(&mut history, times, |time| {
             let arrived =
                 |day: &&NaiveDate| calendar::expected_available_at(**day).min(newest) <= time;

@@ -13,7 +13,7 @@ use crate::harness::Page;
 
 /// Words in the place of a metric that are not metrics.
 const WORDS: [&str; 11] = [
-    "and", "or", "unless", "atan2", "bool", "offset", "start", "end", "inf", "nan", "time",
+    "and", "or", "unless", "atan2", "bool", "offset", "start", "end", "Inf", "NaN", "time",
 ];
 
 /// Words that are followed by a list of labels.
@@ -58,7 +58,10 @@ impl Selector {
     /// Whether all series that it finds have the same value of a label.
     pub(crate) fn fixes(&self, label: &str) -> bool {
         let mut matchers = self.matchers.iter();
-        matchers.any(|(name, operator, _)| name == label && operator == "=")
+        matchers.any(|(name, operator, value)| {
+            let is_plain = value.chars().all(char::is_alphanumeric);
+            name == label && (operator == "=" || operator == "=~" && is_plain)
+        })
     }
 
     /// Returns the first aggregation that adds up, or picks from, different values of a label.
@@ -236,8 +239,12 @@ fn matchers(tokens: &[&str], mut at: usize) -> (Vec<(String, String, String)>, u
     (matchers, at + 1)
 }
 
-/// What Prometheus itself adds.
-const OF_PROMETHEUS: [(&str, &[&str]); 5] = [
+/// What Prometheus itself adds, and what a page has only while polls fail.
+const AT_TIMES: [(&str, &[&str]); 6] = [
+    (
+        "wxapp_portrait_last_poll_failure_info",
+        &["appid", "window", "reason"],
+    ),
     ("up", &[]),
     ("scrape_duration_seconds", &[]),
     ("scrape_samples_scraped", &[]),
@@ -259,6 +266,9 @@ const OF_PROMETHEUS: [(&str, &[&str]); 5] = [
     ),
 ];
 
+/// The kinds of days, of which a page has those of some days.
+const DAY_KINDS: [&str; 5] = ["workday", "weekend", "holiday", "makeup_workday", "unknown"];
+
 type Values = BTreeSet<String>;
 
 /// Metrics, the labels of each, and the values of these; no values where any value is possible.
@@ -277,11 +287,17 @@ impl Vocabulary {
                 }
             }
         }
-        for (name, labels) in OF_PROMETHEUS {
+        for (name, labels) in AT_TIMES {
             let labels = labels
                 .iter()
                 .map(|label| ((*label).to_owned(), Values::new()));
-            known.insert(name.to_owned(), labels.collect());
+            known
+                .entry(name.to_owned())
+                .or_insert_with(|| labels.collect());
+        }
+        if let Some(labels) = known.get_mut("wxapp_portrait_reference_day_info") {
+            let kinds = labels.entry("kind".to_owned()).or_default();
+            kinds.extend(DAY_KINDS.map(str::to_owned));
         }
         for labels in known.values_mut() {
             for label in ["job", "instance"] {

@@ -13,9 +13,9 @@ use serde_json::Value;
 use wxapp_portrait_exporter::calendar;
 use wxapp_portrait_exporter::portrait::Window;
 
-use super::grafana::{Answer, Choice, Choices, Dashboard, Viewer, text, values};
-use super::{APPS, ARCHIVED, World, close};
-use crate::harness::{WeChat, now};
+use super::grafana::{Answer, Choice, Choices, Dashboard, Viewer, values};
+use super::{APPS, ARCHIVED, App, State, World, close};
+use crate::harness::{Labels, Page, WeChat, now};
 
 const OVERVIEW: &str = "wxapp-portrait-overview";
 const OF_APP: &str = "wxapp-portrait-app";
@@ -32,6 +32,9 @@ type Answers = HashMap<(&'static str, Window, u64), Rc<Named>>;
 /// The figures of WeChat, computed without Prometheus.
 struct Truth<'a> {
     wechat: &'a WeChat,
+    apps: &'a [App],
+    /// What the exporter shows.
+    page: Page,
     /// The newest day that was requested.
     yesterday: NaiveDate,
     /// How many days are between it and today's day before: one in the first minutes of a day, when that
@@ -45,6 +48,11 @@ impl Truth<'_> {
     /// Returns the days of the range of the dashboards, in days before the newest.
     fn shown(&self) -> RangeInclusive<u64> {
         0..=29 - self.late
+    }
+
+    /// Returns the days a week before those and today.
+    fn week_before(&self) -> RangeInclusive<u64> {
+        6 - self.late..=36 - self.late
     }
 
     /// Returns the users with a name, by cohort and dimension.
@@ -83,6 +91,26 @@ impl Truth<'_> {
         people
     }
 
+    /// Returns what the exporter expects of a cohort.
+    fn usual(&self, app: &str, cohort: &str) -> f64 {
+        let labels = [("appid", app), ("cohort", cohort), ("bound", "usual")];
+        self.page
+            .value("wxapp_portrait_expected_cohort_users", &labels)
+            .unwrap()
+    }
+
+    /// Returns what the exporter expects of the share of a platform.
+    fn usual_share(&self, app: &str, cohort: &str, name: &str) -> f64 {
+        let labels = [
+            ("appid", app),
+            ("cohort", cohort),
+            ("name", name),
+            ("bound", "usual"),
+        ];
+        let metric = "wxapp_portrait_expected_platform_share_ratio";
+        self.page.value(metric, &labels).unwrap()
+    }
+
     fn total(&self, of: &Of, days_ago: u64) -> f64 {
         self.people(of, days_ago).values().sum()
     }
@@ -98,6 +126,21 @@ impl Truth<'_> {
         let key = |days_ago| format!("{name} {}", day(days_ago)).trim().to_owned();
         days_ago
             .map(|days_ago| (key(days_ago), figure(days_ago)))
+            .collect()
+    }
+
+    /// Returns the figures of days, each a week later.
+    fn days_after_a_week(
+        &self,
+        days_ago: RangeInclusive<u64>,
+        figure: impl Fn(u64) -> f64,
+    ) -> Figures {
+        let later = |days_ago: u64| {
+            let day = calendar::days_before(self.yesterday, days_ago) + TimeDelta::days(7);
+            day.to_string()
+        };
+        days_ago
+            .map(|days_ago| (later(days_ago), figure(days_ago)))
             .collect()
     }
 }
@@ -161,6 +204,8 @@ struct Case {
     panel: &'static str,
     query: &'static str,
     labels: &'static [&'static str],
+    /// Whether the panel is a chart: a figure may have the same title.
+    is_chart: bool,
     expected: Figures,
     /// Names for a truncated list, of which only some may be on it.
     optional: BTreeSet<String>,
@@ -175,6 +220,8 @@ impl World {
         let late = (calendar::days_before(today, 1) - self.yesterday).num_days();
         let truth = Truth {
             wechat: &self.wechat,
+            apps: &self.setup.apps,
+            page: self.exporters[0].metrics().await,
             yesterday: self.yesterday,
             late: late.try_into().unwrap(),
             answers: RefCell::default(),
@@ -185,10 +232,11 @@ impl World {
         // A range of the past must be shown completely, at any hour.
         for hour in [9, 23] {
             let day = calendar::midnight(calendar::days_before(today, 3));
-            let mut cases = days_of_all_apps(&truth, &(2 - truth.late..=32 - truth.late));
-            // The archive of these tests has a day from 10:20 of the next one on.
+            let days = |before: u64| 2 + before - truth.late..=32 + before - truth.late;
+            let mut cases = days_of_all_apps(&truth, &days(0), &days(7));
+            // The archive of these tests has a day from 10:00 of the next one on.
             let arrived = if hour < 10 { 0.0 } else { 1.0 };
-            cases.push(overview("昨日已到", "A", &[], one(arrived)));
+            cases.push(overview("昨日数据到达率", "A", &[], one(arrived)));
             let at = day + TimeDelta::hours(hour);
             faults.extend(self.compare(at, dashboards, &none, cases).await);
         }
@@ -214,6 +262,109 @@ impl World {
         faults
     }
 
+    /// Compares the counts and sums over many apps, all together, by team and by name; and what is said about
+    /// the state of an app.
+    pub(super) async fn wrong_counts(&self, dashboards: &[Dashboard]) -> Vec<String> {
+        let now = now();
+        let apps = &self.setup.apps;
+        // How many days each is behind; never is more than all days.
+        let age = |app: &App| {
+            let newest = calendar::days_before(self.yesterday, app.days_late().unwrap_or(999));
+            (calendar::yesterday(now) - newest).num_days()
+        };
+        let users = |app: &App, cohort: &str| -> f64 {
+            let series = self
+                .wechat
+                .users(&app.appid, Window::OneDay, self.yesterday);
+            let of =
+                |labels: &Labels| labels["cohort"] == cohort && labels["dimension"] == "platform";
+            series
+                .into_iter()
+                .filter(|(labels, _)| of(labels))
+                .map(|(_, users)| users)
+                .sum()
+        };
+        let team = |team: &str| Choice::Several(vec![team.to_owned()]);
+        let part = "逗号";
+        let every = Choices::new();
+        let mut faults = Vec::new();
+        for (choices, is_chosen) in [
+            (every, &(|_: &App| true) as &dyn Fn(&App) -> bool),
+            (
+                Choices::from([("team".to_owned(), team("零售"))]),
+                &|app: &App| app.team == "零售",
+            ),
+            (
+                Choices::from([("team".to_owned(), team(apps[2].team))]),
+                &|app: &App| app.team == apps[2].team,
+            ),
+            (
+                Choices::from([("filter".to_owned(), Choice::One(part.to_owned()))]),
+                &|app: &App| app.name.contains(part),
+            ),
+        ] {
+            let chosen: Vec<&App> = apps.iter().filter(|app| is_chosen(app)).collect();
+            #[expect(clippy::cast_precision_loss, reason = "there are 200 apps")]
+            let count =
+                |is: &dyn Fn(&App) -> bool| chosen.iter().filter(|app| is(app)).count() as f64;
+            let sum = |cohort| -> f64 {
+                let fresh = chosen.iter().filter(|app| app.state == State::Fresh);
+                fresh.map(|app| users(app, cohort)).sum()
+            };
+            let all = count(&|_| true);
+            let cases = [
+                ("小程序 ", all),
+                ("昨日数据到达率", count(&|app| age(app) == 0) / all),
+                ("新增用户 ", sum("new")),
+                ("活跃用户 ", sum("active")),
+                ("拉取失败 Failing", count(&|app| app.state != State::Fresh)),
+                ("数据滞后 Behind", count(&|app| age(app) > 1)),
+            ]
+            .map(|(panel, figure)| overview(panel, "A", &[], one(figure)));
+            faults.extend(self.compare(now, dashboards, &choices, cases.into()).await);
+        }
+        // The newest day lacks the apps that are late, which the chart says instead of showing a fall.
+        let fresh = apps.iter().filter(|app| app.state == State::Fresh);
+        let known = apps
+            .iter()
+            .filter(|app| [State::Fresh, State::Late].contains(&app.state));
+        let key = format!(
+            "{} {} {}",
+            fresh.clone().count(),
+            known.count(),
+            self.yesterday
+        );
+        for (panel, cohort) in [("新增用户合计", "new"), ("活跃用户合计", "active")] {
+            let sum = fresh.clone().map(|app| users(app, cohort)).sum();
+            let expected = Figures::from([(key.clone(), sum)]);
+            let case = chart(overview(panel, "B", &["have", "all"], expected));
+            let every = Choices::new();
+            faults.extend(self.compare(now, dashboards, &every, vec![case]).await);
+            let case = chart(overview(panel, "A", &[], Figures::new()));
+            let shown = self.shown(now, dashboards, &every, &case).await.unwrap();
+            if shown.is_empty() || shown.contains_key(&self.yesterday.to_string()) {
+                faults.push(format!(
+                    "panel `{panel}` sums up a part of the newest day: {shown:?}"
+                ));
+            }
+        }
+        for state in [State::Fresh, State::Late, State::Stale, State::Never] {
+            let app = apps.iter().find(|app| app.state == state).unwrap();
+            let choice = Choice::One(app.appid.clone());
+            let code = match (state, age(app)) {
+                (State::Never, _) => 5.0,
+                (_, 0) => 1.0,
+                (_, 1) => 3.0,
+                _ => 4.0,
+            };
+            let expected = Figures::from([("1d".to_owned(), code)]);
+            let case = on_app("数据状态", "A", &["window"], expected);
+            let choices = Choices::from([("appid".to_owned(), choice)]);
+            faults.extend(self.compare(now, dashboards, &choices, vec![case]).await);
+        }
+        faults
+    }
+
     /// The event of these tests must be the first of the largest changes, and the lists be full.
     async fn movers(&self, dashboards: &[Dashboard]) -> Vec<String> {
         let [_, viewer] = self.viewers();
@@ -231,10 +382,10 @@ impl World {
             .collect();
         let mut faults = Vec::new();
         for (title, length, name) in [
-            ("变化最大的应用", 6, None),
-            ("变化最大的平台", 10, Some("iPhone")),
+            ("波动最大的小程序", 6, None),
+            ("平台占比变动最大", 10, Some("iPhone")),
         ] {
-            let Some(panel) = dashboard.panel(title) else {
+            let Some(panel) = dashboard.panel(title, false) else {
                 continue;
             };
             let shown = viewer
@@ -266,47 +417,52 @@ impl World {
         chosen: &Choices,
         cases: Vec<Case>,
     ) -> Vec<String> {
-        let viewer = Viewer::new(&self.both, now);
         let mut faults = Vec::new();
         for case in cases {
-            let dashboard = dashboards
-                .iter()
-                .find(|dashboard| dashboard.name == case.dashboard);
-            let dashboard = dashboard.unwrap_or_else(|| panic!("there is no {}", case.dashboard));
-            let Some(panel) = dashboard.panel(case.panel) else {
-                faults.push(format!(
-                    "{} has no panel whose title alone starts with `{}`",
-                    case.dashboard, case.panel
-                ));
-                continue;
-            };
-            let target = values(&panel["targets"])
-                .iter()
-                .find(|target| target["refId"] == case.query)
-                .unwrap_or_else(|| panic!("{} has no query {}", case.panel, case.query));
-            // Problems with the options are reported where all choices are tried.
-            let options = viewer.options(dashboard, chosen).await.unwrap_or_default();
-            let choices = options.into_iter().map(|(name, options)| {
-                let choice = chosen.get(&name).unwrap_or(&options[0]).clone();
-                (name, choice)
-            });
-            let choices = choices.collect();
-            let shown = viewer.ask(dashboard, panel, target, &choices).await;
-            let shown = shown.and_then(|answer| figures(&answer, target, case.labels));
-            let problem = match shown {
+            let problem = match self.shown(now, dashboards, chosen, &case).await {
                 Ok(shown) => difference(&shown, &case),
                 Err(problem) => Some(problem),
             };
             if let Some(problem) = problem {
                 faults.push(format!(
                     "{}: panel `{}`, query {}: {problem}, with {chosen:?}",
-                    case.dashboard,
-                    text(&panel["title"]),
-                    case.query
+                    case.dashboard, case.panel, case.query
                 ));
             }
         }
         faults
+    }
+
+    /// Returns what a query of a panel shows.
+    async fn shown(
+        &self,
+        now: DateTime<Utc>,
+        dashboards: &[Dashboard],
+        chosen: &Choices,
+        case: &Case,
+    ) -> Result<Figures, String> {
+        let viewer = Viewer::new(&self.both, now);
+        let dashboard = dashboards
+            .iter()
+            .find(|dashboard| dashboard.name == case.dashboard)
+            .unwrap_or_else(|| panic!("there is no {}", case.dashboard));
+        let panel = dashboard
+            .panel(case.panel, case.is_chart)
+            .ok_or("there is no panel whose title alone starts like this")?;
+        let mut targets = values(&panel["targets"]).iter();
+        let target = targets
+            .find(|target| target["refId"] == case.query)
+            .ok_or("there is no such query")?;
+        // Problems with the options are reported where all choices are tried.
+        let options = viewer.options(dashboard, chosen).await.unwrap_or_default();
+        let choices = options.into_iter().map(|(name, options)| {
+            let choice = chosen.get(&name).unwrap_or(&options[0]).clone();
+            (name, choice)
+        });
+        let answer = viewer
+            .ask(dashboard, panel, target, &choices.collect())
+            .await?;
+        figures(&answer, target, case.labels)
     }
 }
 
@@ -341,22 +497,38 @@ fn one(figure: f64) -> Figures {
 }
 
 /// Returns what the charts of the overview must show.
-fn days_of_all_apps(truth: &Truth<'_>, days: &RangeInclusive<u64>) -> Vec<Case> {
+fn days_of_all_apps(
+    truth: &Truth<'_>,
+    days: &RangeInclusive<u64>,
+    week_before: &RangeInclusive<u64>,
+) -> Vec<Case> {
     let mut cases = Vec::new();
+    let total = |app, cohort, days_ago| truth.total(&of_platforms(app, cohort), days_ago);
+    let together = |cohort, days_ago| {
+        APPS.iter()
+            .map(|(app, ..)| total(app, cohort, days_ago))
+            .sum()
+    };
     for (all, each, cohort) in [
-        ("新增用户 New users", "最大的应用：新增", "new"),
-        ("活跃用户 Active users", "最大的应用：活跃", "active"),
+        ("新增用户合计", "新增最多的小程序", "new"),
+        ("活跃用户合计", "活跃最多的小程序", "active"),
     ] {
-        let total = |app, days_ago| truth.total(&of_platforms(app, cohort), days_ago);
-        let together = truth.days("", days.clone(), |days_ago| {
-            APPS.iter().map(|(app, ..)| total(app, days_ago)).sum()
-        });
-        cases.push(overview(all, "A", &[], together));
+        let sums = truth.days("", days.clone(), |days_ago| together(cohort, days_ago));
+        cases.push(chart(overview(all, "A", &[], sums)));
+        let before =
+            truth.days_after_a_week(week_before.clone(), |days_ago| together(cohort, days_ago));
+        cases.push(chart(overview(all, "C", &[], before)));
         let apart = APPS.iter().flat_map(|(app, name, _)| {
-            truth.days(name, days.clone(), |days_ago| total(app, days_ago))
+            truth.days(name, days.clone(), |days_ago| total(app, cohort, days_ago))
         });
-        cases.push(overview(each, "A", &["app"], apart.collect()));
+        cases.push(chart(overview(each, "A", &["app"], apart.collect())));
     }
+    let share: &dyn Fn(u64) -> f64 = &|days_ago| {
+        let sum: f64 = together("new", days_ago);
+        sum / together("active", days_ago)
+    };
+    let shares = truth.days("", days.clone(), share);
+    cases.push(chart(overview("新增占比", "A", &[], shares)));
     cases
 }
 
@@ -380,9 +552,17 @@ fn overview(
         panel,
         query,
         labels,
+        is_chart: false,
         expected,
         optional: BTreeSet::new(),
         length: None,
+    }
+}
+
+fn chart(case: Case) -> Case {
+    Case {
+        is_chart: true,
+        ..case
     }
 }
 
@@ -399,97 +579,129 @@ fn on_app(
 }
 
 fn of_all_apps(truth: &Truth<'_>) -> Vec<Case> {
-    let total = |app, cohort, days_ago| truth.total(&of_platforms(app, cohort), days_ago);
-    let usual = |app, cohort| usual_of(|days_ago| total(app, cohort, days_ago));
-    let change = |app, cohort| total(app, cohort, 0) / usual(app, cohort) - 1.0;
+    let of = |app, cohort, window| Of {
+        window,
+        ..of_platforms(app, cohort)
+    };
+    let in_window = |app, cohort, window| truth.total(&of(app, cohort, window), 0);
+    let total = |app, cohort| in_window(app, cohort, Window::OneDay);
+    let usual = |app, cohort| truth.usual(app, cohort);
+    let change = |app, cohort| total(app, cohort) / usual(app, cohort) - 1.0;
+    let stickiness = |app| total(app, "active") / in_window(app, "active", Window::ThirtyDays);
     let over_apps = |figure: &dyn Fn(&'static str) -> f64| -> f64 {
         APPS.iter().map(|(app, ..)| figure(app)).sum()
     };
-    let all = |cohort| over_apps(&|app| total(app, cohort, 0));
+    let all = |cohort, window| over_apps(&|app| in_window(app, cohort, window));
     let all_usual = |cohort| over_apps(&|app| usual(app, cohort));
+    let changed = |cohort| all(cohort, Window::OneDay) / all_usual(cohort) - 1.0;
+    let [new, active] = ["new", "active"].map(|cohort| all(cohort, Window::OneDay));
+    let [week, month] = [Window::SevenDays, Window::ThirtyDays].map(|window| all("active", window));
     let day = day_of(truth.yesterday);
-    let mut cases = vec![
-        overview("应用 Apps", "A", &[], one(3.0)),
-        overview("数据日期", "A", &[], one(day)),
-        overview(
-            "昨日已到",
-            "A",
-            &[],
-            one(if truth.late == 0 { 1.0 } else { 0.0 }),
-        ),
-        overview("新增用户 New", "A", &[], one(all("new"))),
-        overview(
-            "新增变化",
-            "A",
-            &[],
-            one(all("new") / all_usual("new") - 1.0),
-        ),
-        overview("活跃用户 Active", "A", &[], one(all("active"))),
-        overview(
-            "活跃变化",
-            "A",
-            &[],
-            one(all("active") / all_usual("active") - 1.0),
-        ),
-    ];
-    cases.extend(days_of_all_apps(truth, &truth.shown()));
+    let mut cases: Vec<Case> = [
+        ("小程序 ", 3.0),
+        ("数据日期", day),
+        ("昨日数据到达率", if truth.late == 0 { 1.0 } else { 0.0 }),
+        ("新增用户 ", new),
+        ("新增较往常", changed("new")),
+        ("活跃用户 ", active),
+        ("活跃较往常", changed("active")),
+        ("7 日活跃", week),
+        ("30 日活跃", month),
+        ("用户粘性", active / month),
+        ("新增占比 ", new / active),
+        ("拉取失败 Failing", 0.0),
+        ("数据滞后 Behind", 0.0),
+    ]
+    .map(|(panel, figure)| overview(panel, "A", &[], one(figure)))
+    .into();
+    cases.extend(days_of_all_apps(
+        truth,
+        &truth.shown(),
+        &truth.week_before(),
+    ));
 
     let by_app = |figure: &dyn Fn(&'static str) -> f64| -> Figures {
         APPS.iter()
             .map(|(app, ..)| ((*app).to_owned(), figure(app)))
             .collect()
     };
-    let named = APPS
-        .iter()
-        .map(|(app, name, _)| (format!("{name} {app}"), total(app, "active", 0)));
-    let list = "所有应用 All apps";
-    cases.extend([
-        overview(list, "A", &["app", "appid"], named.collect()),
-        overview(list, "B", &["appid"], by_app(&|app| usual(app, "active"))),
-        overview(list, "C", &["appid"], by_app(&|app| change(app, "active"))),
-        overview(list, "D", &["appid"], by_app(&|app| total(app, "new", 0))),
-        overview(list, "E", &["appid"], by_app(&|app| usual(app, "new"))),
-        overview(list, "F", &["appid"], by_app(&|app| change(app, "new"))),
-        overview(list, "G", &["appid"], by_app(&|_| day)),
-        overview(list, "H", &["appid"], by_app(&|_| 1.0)),
-    ]);
+    let named = truth.apps.iter().zip(APPS).map(|(app, (appid, name, _))| {
+        (
+            format!("{name} {appid} {}", app.team),
+            total(appid, "active"),
+        )
+    });
+    let list = "所有小程序";
+    cases.push(overview(
+        list,
+        "A",
+        &["app", "appid", "team"],
+        named.collect(),
+    ));
+    let columns: [(&str, &dyn Fn(&'static str) -> f64); 10] = [
+        ("B", &|app| usual(app, "active")),
+        ("C", &|app| change(app, "active")),
+        ("D", &|app| total(app, "new")),
+        ("E", &|app| usual(app, "new")),
+        ("F", &|app| change(app, "new")),
+        ("G", &|app| in_window(app, "active", Window::SevenDays)),
+        ("H", &|app| in_window(app, "active", Window::ThirtyDays)),
+        ("I", &stickiness),
+        ("J", &|_| day),
+        ("K", &|_| 1.0),
+    ];
+    for (query, figure) in columns {
+        cases.push(overview(list, query, &["appid"], by_app(figure)));
+    }
+    let by_window = |figure: &dyn Fn(&'static str) -> f64| -> Figures {
+        let apps = APPS.iter().flat_map(|(app, ..)| {
+            Window::ALL.map(|window| (format!("{app} {window}"), figure(app)))
+        });
+        apps.collect()
+    };
+    let oldest = "数据最滞后的小程序";
+    for (query, figure) in [("B", day), ("C", 1.0), ("E", 1.0)] {
+        cases.push(overview(
+            oldest,
+            query,
+            &["appid", "window"],
+            by_window(&|_| figure),
+        ));
+    }
 
     // The largest changes: all apps, as they fit into the list, and ten platforms.
     let mut apps = [const { Figures::new() }; 3];
-    let mut platforms: Vec<[(String, f64); 3]> = Vec::new();
+    let mut shares = [const { Figures::new() }; 3];
     for (app, ..) in APPS {
         for cohort in ["new", "active"] {
             let key = format!("{app} {cohort}");
-            let figures = [
-                total(app, cohort, 0),
-                usual(app, cohort),
-                change(app, cohort),
-            ];
+            let figures = [total(app, cohort), usual(app, cohort), change(app, cohort)];
             for (apps, figure) in apps.iter_mut().zip(figures) {
                 apps.insert(key.clone(), figure);
             }
-            let people = |days_ago| truth.people(&of_platforms(app, cohort), days_ago);
-            for (platform, figure) in people(0) {
-                let past = |days_ago| people(days_ago).get(&platform).copied().unwrap_or_default();
-                let usual = usual_of(past);
-                let figures = [figure, usual, figure / usual - 1.0];
-                platforms.push(figures.map(|figure| (format!("{key} {platform}"), figure)));
+            for (platform, users) in truth.people(&of_platforms(app, cohort), 0) {
+                let usual = truth.usual_share(app, cohort, &platform);
+                let share = users / total(app, cohort);
+                for (shares, figure) in shares.iter_mut().zip([share, usual, share - usual]) {
+                    shares.insert(format!("{key} {platform}"), figure);
+                }
             }
         }
     }
     for (query, at) in [("B", 0), ("C", 1), ("D", 2)] {
         let labels = &["appid", "cohort"];
-        cases.push(overview("变化最大的应用", query, labels, apps[at].clone()));
+        cases.push(overview(
+            "波动最大的小程序",
+            query,
+            labels,
+            apps[at].clone(),
+        ));
         let labels = &["appid", "cohort", "name"];
-        let figures: Figures = platforms
-            .iter()
-            .map(|figures| figures[at].clone())
-            .collect();
         cases.push(Case {
             // How to weigh small against large is up to the dashboard.
-            optional: figures.keys().cloned().collect(),
+            optional: shares[at].keys().cloned().collect(),
             length: Some(10),
-            ..overview("变化最大的平台", query, labels, figures)
+            ..overview("平台占比变动最大", query, labels, shares[at].clone())
         });
     }
     cases
@@ -517,19 +729,15 @@ fn of_one_app(
         dimension,
     };
     let total = |cohort, window, days_ago| truth.total(&of(cohort, "platform", window), days_ago);
-    let today = |cohort| total(cohort, Window::OneDay, 0);
-    let change =
-        |cohort| today(cohort) / usual_of(|days_ago| total(cohort, Window::OneDay, days_ago)) - 1.0;
+    let on_day = |cohort, days_ago| total(cohort, Window::OneDay, days_ago);
+    let today = |cohort| on_day(cohort, 0);
+    let change = |cohort| today(cohort) / truth.usual(app, cohort) - 1.0;
+    let stickiness =
+        |days_ago| on_day("active", days_ago) / total("active", Window::ThirtyDays, days_ago);
+    let new_share = |days_ago| on_day("new", days_ago) / on_day("active", days_ago);
     let day = day_of(truth.yesterday);
     let people = |cohort, dimension| truth.people(&of(cohort, dimension, window), 0);
-    let shares = |cohort, dimension| -> Figures {
-        let people = people(cohort, dimension);
-        let all: f64 = people.values().sum();
-        people
-            .into_iter()
-            .map(|(name, users)| (name, users / all))
-            .collect()
-    };
+    let shares = |cohort, dimension| shares_of(people(cohort, dimension));
     // How many of the active users with a name are new.
     let new_of_active = |dimension| -> Figures {
         let new = people("new", dimension);
@@ -538,41 +746,54 @@ fn of_one_app(
             .filter_map(|(name, users)| Some((name.clone(), new.get(&name)? / users)))
             .collect()
     };
-    let mut cases = vec![
-        on_app("日期", "A", &[], one(day)),
-        on_app("状态", "A", &[], one(1.0)),
-        on_app("新增用户 New", "A", &[], one(today("new"))),
-        on_app("新增变化", "A", &[], one(change("new"))),
-        on_app("活跃用户 Active", "A", &[], one(today("active"))),
-        on_app("活跃变化", "A", &[], one(change("active"))),
-        on_app("新增占比", "A", &[], one(today("new") / today("active"))),
-        on_app(
-            "新增用户 New users",
-            "A",
-            &[],
-            truth.days("", truth.shown(), |days_ago| total("new", window, days_ago)),
-        ),
-        on_app(
-            "活跃用户 Active users",
-            "A",
-            &[],
-            truth.days("", truth.shown(), |days_ago| {
-                total("active", window, days_ago)
-            }),
-        ),
+    let mut cases: Vec<Case> = [
+        ("数据日期", day),
+        ("新增用户 ", today("new")),
+        ("新增较往常", change("new")),
+        ("活跃用户 ", today("active")),
+        ("活跃较往常", change("active")),
+        ("新增占比 ", new_share(0)),
+        ("用户粘性", stickiness(0)),
+    ]
+    .map(|(panel, figure)| on_app(panel, "A", &[], one(figure)))
+    .into();
+    let by_window = |figure| -> Figures {
+        let windows = Window::ALL.iter();
+        windows.map(|window| (window.to_string(), figure)).collect()
+    };
+    for (query, figure) in [("A", 1.0), ("B", day)] {
+        cases.push(on_app("数据状态", query, &["window"], by_window(figure)));
+    }
+    for (panel, cohort) in [
+        ("新增用户 New users · ", "new"),
+        ("活跃用户 Active users · ", "active"),
+    ] {
+        let users = |days_ago| total(cohort, window, days_ago);
+        let days = truth.days("", truth.shown(), users);
+        cases.push(chart(on_app(panel, "A", &[], days)));
+        let before = truth.days_after_a_week(truth.week_before(), users);
+        cases.push(chart(on_app(panel, "E", &[], before)));
+    }
+    let days = |figure: &dyn Fn(u64) -> f64| truth.days("", truth.shown(), figure);
+    cases.extend([
+        chart(on_app("新增占比与粘性", "A", &[], days(&new_share))),
+        chart(on_app("新增占比与粘性", "B", &[], days(&stickiness))),
         on_app("性别 ", "A", &["name"], people(cohort, "gender")),
         on_app("机型 ", "A", &["name"], people(cohort, "device")),
         on_app("年龄 ", "A", &["name"], shares("new", "age")),
         on_app("年龄 ", "B", &["name"], shares("active", "age")),
-    ];
+    ]);
     let platforms = of(cohort, "platform", window);
-    let names = truth.people(&platforms, 0).into_keys();
-    let days = names.flat_map(|name| {
-        truth.days(&name, truth.shown(), |days_ago| {
-            truth.people(&platforms, days_ago)[&name]
-        })
-    });
-    cases.push(on_app("平台 ", "A", &["name"], days.collect()));
+    let mut users = Figures::new();
+    let mut parts = Figures::new();
+    for name in truth.people(&platforms, 0).into_keys() {
+        let on = |days_ago: u64| truth.people(&platforms, days_ago)[&name];
+        users.extend(truth.days(&name, truth.shown(), on));
+        let part = |days_ago| on(days_ago) / truth.total(&platforms, days_ago);
+        parts.extend(truth.days(&name, truth.shown(), part));
+    }
+    cases.push(chart(on_app("平台用户数", "A", &["name"], users)));
+    cases.push(chart(on_app("平台占比", "A", &["name"], parts)));
 
     let mut of_named = |panel, dimension, limit: usize| {
         let people = people(cohort, dimension);
@@ -609,6 +830,12 @@ fn of_one_app(
     cases
 }
 
+fn shares_of(people: Figures) -> Figures {
+    let all: f64 = people.values().sum();
+    let people = people.into_iter();
+    people.map(|(name, users)| (name, users / all)).collect()
+}
+
 /// Returns the columns of the table that compares a day with a week ago and the baseline.
 fn against_the_past(truth: &Truth<'_>, app: &'static str, cohort: &'static str) -> Vec<Case> {
     let mut table = [const { Figures::new() }; 5];
@@ -629,8 +856,6 @@ fn against_the_past(truth: &Truth<'_>, app: &'static str, cohort: &'static str) 
     }
     let columns = ["A", "B", "C", "D", "E"].into_iter().zip(table);
     columns
-        .map(|(query, figures)| {
-            on_app("与一周前和往常相比", query, &["dimension", "name"], figures)
-        })
+        .map(|(query, figures)| on_app("对比一周前与同期", query, &["dimension", "name"], figures))
         .collect()
 }

@@ -77,9 +77,11 @@ impl Dashboard {
         panels
     }
 
-    /// Finds the panel with this title, or else the only one whose title starts with it.
-    pub(super) fn panel(&self, title: &str) -> Option<&Value> {
-        let panels = self.panels();
+    /// Finds the chart over days, or the other panel, with this title, or else the only one whose title starts
+    /// with it.
+    pub(super) fn panel(&self, title: &str, is_chart: bool) -> Option<&Value> {
+        let mut panels = self.panels();
+        panels.retain(|panel| (panel["type"] == "timeseries") == is_chart);
         let whole = panels.iter().find(|panel| panel["title"] == title);
         let mut starting = panels
             .iter()
@@ -169,10 +171,13 @@ impl<'a> Viewer<'a> {
                 }
                 other => return Err(format!("variable {name} is of the unknown type {other}")),
             };
-            if found.is_empty() {
+            let has_all = variable["includeAll"] == true;
+            if found.is_empty() && !has_all {
                 return Err(format!("variable {name} has no options"));
             }
-            let mut all: Vec<Choice> = if several {
+            let mut all: Vec<Choice> = if found.is_empty() {
+                Vec::new()
+            } else if several {
                 let each = found
                     .iter()
                     .map(|value| Choice::Several(vec![value.clone()]));
@@ -180,7 +185,7 @@ impl<'a> Viewer<'a> {
             } else {
                 found.into_iter().map(Choice::One).collect()
             };
-            if variable["includeAll"] == true {
+            if has_all {
                 all.insert(0, Choice::All(text(&variable["allValue"]).to_owned()));
             }
             let default = text(&variable["current"]["value"]);

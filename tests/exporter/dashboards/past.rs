@@ -24,12 +24,16 @@ fn appid_label(appid: &str) -> String {
 /// The series of one app on the page, by the day they are of; each `metric{labels} value`.
 pub(super) type Pages = BTreeMap<NaiveDate, Vec<String>>;
 
-/// Returns the pages of each app, with these metrics and the reference date.
-pub(super) fn pages(home: &Home, wanted: impl Fn(&str) -> bool) -> BTreeMap<String, Pages> {
+/// Returns the pages of each app that `export` has with these arguments, with these metrics and the reference date.
+pub(super) fn pages(
+    home: &Home,
+    arguments: &[&str],
+    wanted: impl Fn(&str) -> bool,
+) -> BTreeMap<String, Pages> {
     let mut samples: BTreeMap<(String, i64), Vec<String>> = BTreeMap::new();
     let mut days = BTreeMap::new();
     // Every day is shown at one of these times at least, since the next arrives a day later.
-    for line in export(home, &["--step", "12h"]).lines() {
+    for line in export(home, &[&["--step", "12h"], arguments].concat()).lines() {
         let (line, time) = line.rsplit_once(' ').unwrap();
         let (series, value) = line.rsplit_once(' ').unwrap();
         let metric = series.split('{').next().unwrap();
@@ -38,7 +42,8 @@ pub(super) fn pages(home: &Home, wanted: impl Fn(&str) -> bool) -> BTreeMap<Stri
             let midnight = DateTime::from_timestamp(value.parse().unwrap(), 0).unwrap();
             days.insert(at.clone(), calendar::today(midnight));
         }
-        if metric == REFERENCE_DATE || wanted(metric) {
+        // What rules record is on no page.
+        if !metric.contains(':') && (metric == REFERENCE_DATE || wanted(metric)) {
             samples.entry(at).or_default().push(line.to_owned());
         }
     }
@@ -86,6 +91,8 @@ pub(super) fn metrics(dashboards: &[Dashboard]) -> BTreeSet<String> {
         let selectors = promql::read(text(&target["expr"])).unwrap().selectors;
         metrics.extend(selectors.into_iter().map(|selector| selector.metric));
     }
+    // Every target has it, whether it has pages or not.
+    metrics.remove("wxapp_portrait_app_info");
     metrics
 }
 
@@ -137,10 +144,13 @@ impl Target<'_> {
         shown: impl Fn(DateTime<Utc>) -> Option<NaiveDate>,
     ) {
         let Self { labels, appid, .. } = self;
+        let team = match self.team {
+            "" => String::new(),
+            team => format!(",team={}", quoted(team)),
+        };
         let info = format!(
-            "wxapp_portrait_app_info{{{labels}appid=\"{appid}\",app={},team={}}} 1",
-            quoted(self.name),
-            quoted(self.team)
+            "wxapp_portrait_app_info{{{labels}appid=\"{appid}\",app={}{team}}} 1",
+            quoted(self.name)
         );
         let windows = format!(
             "wxapp_portrait_archived_portraits{{{labels}appid=\"{appid}\",window=\"1d\"}} 40"
@@ -209,7 +219,7 @@ pub(super) fn times(
         .take_while(move |time| *time < to)
 }
 
-/// Returns the samples that Prometheus would have recorded by the rules of a group, each half hour.
+/// Returns the samples that Prometheus would have recorded by the rules of a group, every ten minutes.
 pub(super) async fn recorded(
     prometheus: &Prometheus,
     group: &str,
@@ -224,7 +234,7 @@ pub(super) async fn recorded(
             ("query", text(&rule["expr"])),
             ("start", &from.timestamp().to_string()),
             ("end", &to.timestamp().to_string()),
-            ("step", "1800"),
+            ("step", "600"),
         ];
         let answer = prometheus.ask("query_range", &parameters).await;
         for (labels, points) in read(&answer).unwrap() {

@@ -13,6 +13,9 @@ use super::{State, World, close, form};
 use crate::promql::{self, Vocabulary};
 use crate::rules;
 
+/// The places on the page that the exporter has of an app; none is the whole page.
+const ANCHORS: [&str; 4] = ["", "new", "active", "data"];
+
 impl World {
     /// Returns the metrics and labels of expressions that no page has, and the values of labels.
     pub(super) async fn unknown_names(&self, dashboards: &[Dashboard]) -> Vec<String> {
@@ -40,7 +43,7 @@ impl World {
     /// Returns the apps that the picker of apps does not offer by their names, and the others that it
     /// offers.
     pub(super) async fn wrong_options(&self, dashboards: &[Dashboard]) -> Vec<String> {
-        let expected = self.apps.iter();
+        let expected = self.setup.apps.iter();
         let expected: BTreeMap<_, _> = expected
             .map(|app| (app.appid.clone(), app.name.clone()))
             .collect();
@@ -79,17 +82,23 @@ impl World {
         faults
     }
 
-    /// Whether a query may have an empty answer: of alerts that do not fire, of an app that has no new
-    /// portrait, or of a window that is not configured. A panel must have a text for that.
-    fn may_be_empty(&self, panel: &Value, target: &Value, choices: &Choices) -> bool {
+    /// Whether a query may have an empty answer in ordinary operation: an app that has no new portrait, a window that
+    /// is not configured, a figure that only the window 1d has, or something that need not happen.
+    fn may_be_empty(&self, target: &Value, choices: &Choices) -> bool {
         let asked = text(&target["expr"]);
-        let has_text = !text(&panel["fieldConfig"]["defaults"]["noValue"]).is_empty();
-        let state = match choices.get("appid") {
-            Some(Choice::One(appid)) => self.apps.iter().find(|app| app.appid == *appid),
-            _ => None,
+        let is = |name: &str, is: &dyn Fn(&str) -> bool| match choices.get(name) {
+            Some(Choice::One(value)) => is(value),
+            _ => false,
         };
-        let is_fresh = state.is_none_or(|app| app.state == State::Fresh);
-        has_text && (!is_fresh || !self.has_all_windows || asked.contains("ALERTS"))
+        let is_old = |appid: &str| {
+            let mut apps = self.setup.apps.iter();
+            apps.any(|app| app.appid == appid && app.state != State::Fresh)
+        };
+        let events = ["ALERTS", "_failure", ")) == 0", "_drift_", "\"have\""];
+        is("appid", &is_old)
+            || self.setup.windows.len() < 3
+            || asked.contains("_expected_") && is("window", &|window| window != "1d")
+            || events.iter().any(|event| asked.contains(event))
     }
 
     /// Opens a dashboard with every choice of every variable, once for each Prometheus; returns what shows
@@ -97,16 +106,10 @@ impl World {
     async fn walk(&self, dashboard: &Dashboard, dashboards: &[Dashboard]) -> Vec<String> {
         let mut faults = BTreeSet::new();
         let [one, both] = self.viewers();
-        let mut all_choices = match every_choice(&one, dashboard).await {
+        let all_choices = match self.every_choice(&one, dashboard).await {
             Ok(choices) => choices,
             Err(problem) => return vec![format!("{}: {problem}", dashboard.name)],
         };
-        let closed = self.apps.iter().filter(|app| !app.is_opened);
-        let closed: BTreeSet<_> = closed.map(|app| app.appid.as_str()).collect();
-        all_choices.retain(|choices| match choices.get("appid") {
-            Some(Choice::One(appid)) => !closed.contains(appid.as_str()),
-            _ => true,
-        });
         let mut names: HashMap<u64, Names> = HashMap::new();
         for choices in &all_choices {
             for panel in dashboard.panels() {
@@ -134,7 +137,7 @@ impl World {
                     match &answers {
                         [Ok(one), Ok(both)] => {
                             let is_empty = one.is_empty() || both.is_empty();
-                            if is_empty && !self.may_be_empty(panel, target, choices) {
+                            if is_empty && !self.may_be_empty(target, choices) {
                                 fault("it shows nothing");
                             }
                             if let Some(missing) = names.take_in(panel, target, one) {
@@ -174,6 +177,49 @@ impl World {
         }
         faults.into_iter().collect()
     }
+
+    /// Returns the defaults of all variables, then each other option of each, one at a time. Of many apps only
+    /// some are opened, and the choices that depend on no app are left to the few.
+    async fn every_choice(
+        &self,
+        viewer: &Viewer<'_>,
+        dashboard: &Dashboard,
+    ) -> Result<Vec<Choices>, String> {
+        let first = |options: Vec<(String, Vec<Choice>)>| -> Choices {
+            let options = options.into_iter();
+            options
+                .map(|(name, choices)| (name, choices[0].clone()))
+                .collect()
+        };
+        let options = viewer.options(dashboard, &Choices::new()).await?;
+        let mut all = vec![first(options.clone())];
+        for (name, mut choices) in options {
+            let mut variables = dashboard.variables().iter();
+            let variable = variables.find(|variable| variable["name"] == name.as_str());
+            if variable.is_some_and(|variable| variable["type"] == "textbox") {
+                // A part of a name.
+                choices.push(Choice::One("点".to_owned()));
+            }
+            choices.remove(0);
+            if self.setup.apps.len() > 10 {
+                choices.retain(|choice| match choice {
+                    Choice::One(value) => self
+                        .setup
+                        .apps
+                        .iter()
+                        .any(|app| app.appid == *value && app.is_opened),
+                    _ => name == "team",
+                });
+            }
+            for choice in choices {
+                let chosen = Choices::from([(name.clone(), choice.clone())]);
+                let mut choices = first(viewer.options(dashboard, &chosen).await?);
+                choices.insert(name.clone(), choice);
+                all.push(choices);
+            }
+        }
+        Ok(all)
+    }
 }
 
 /// Returns the queries of a dashboard, and their places.
@@ -211,35 +257,6 @@ fn expressions(dashboard: &Dashboard) -> Vec<(String, String)> {
     found
 }
 
-/// Returns the defaults of all variables, then each other option of each, one at a time.
-async fn every_choice(viewer: &Viewer<'_>, dashboard: &Dashboard) -> Result<Vec<Choices>, String> {
-    let first = |options: Vec<(String, Vec<Choice>)>| -> Choices {
-        let options = options.into_iter();
-        options
-            .map(|(name, choices)| (name, choices[0].clone()))
-            .collect()
-    };
-    let options = viewer.options(dashboard, &Choices::new()).await?;
-    let mut all = vec![first(options.clone())];
-    for (name, mut choices) in options {
-        let variable = dashboard
-            .variables()
-            .iter()
-            .find(|variable| variable["name"] == name.as_str());
-        if variable.is_some_and(|variable| variable["type"] == "textbox") {
-            // A part of a name.
-            choices.push(Choice::One("点".to_owned()));
-        }
-        for choice in choices.into_iter().skip(1) {
-            let chosen = Choices::from([(name.clone(), choice.clone())]);
-            let mut choices = first(viewer.options(dashboard, &chosen).await?);
-            choices.insert(name.clone(), choice);
-            all.push(choices);
-        }
-    }
-    Ok(all)
-}
-
 /// Whether two answers have the same series and points, but for the last digits.
 /// Of equal figures `topk` takes any.
 fn alike(one: &Answer, other: &Answer, asked: &str) -> bool {
@@ -272,6 +289,9 @@ impl Names {
         if target["format"] == "table" {
             let labels = answer.iter().flat_map(|(labels, _)| labels.keys().cloned());
             self.fields.extend(labels);
+            // A label may be missing today, such as the name of a public holiday.
+            let asked = promql::read(text(&target["expr"])).unwrap_or_default();
+            self.fields.extend(asked.labels);
             self.fields.insert("Time".to_owned());
             self.fields.insert(match values(&panel["targets"]).len() {
                 1 => "Value".to_owned(),
@@ -279,8 +299,12 @@ impl Names {
             });
             return None;
         }
+        let legend = text(&target["legendFormat"]);
+        if !legend.contains("{{") {
+            self.fields.insert(legend.to_owned());
+        }
         for (labels, _) in answer {
-            let mut rest = text(&target["legendFormat"]);
+            let mut rest = legend;
             let mut name = String::new();
             while let Some((before, after)) = rest.split_once("{{") {
                 let (label, after) = after.split_once("}}")?;
@@ -338,7 +362,12 @@ impl Names {
             if matcher["id"] == "byType" && ["number", "string", "time"].contains(&name) {
                 continue;
             }
-            if matcher["id"] != "byName" {
+            let queries = values(&panel["targets"]);
+            if matcher["id"] == "byFrameRefID" {
+                if !queries.iter().any(|query| query["refId"] == name) {
+                    faults.push(format!("an override calls for the query {name}"));
+                }
+            } else if matcher["id"] != "byName" {
                 faults.push(format!("overrides by {} are not known", matcher["id"]));
             } else if !fields.contains(name) {
                 faults.push(format!(
@@ -366,6 +395,13 @@ impl Names {
 /// Checks that a link leads to one of our dashboards and sets variables that it has, from fields that
 /// exist.
 fn follow(url: &str, fields: &BTreeSet<String>, dashboards: &[Dashboard]) -> Result<(), String> {
+    if let Some(page) = url.strip_prefix("${exporter}/apps/") {
+        let (app, anchor) = page.split_once('#').unwrap_or((page, ""));
+        return match app {
+            "${appid}" | "${__data.fields.AppID}" if ANCHORS.contains(&anchor) => Ok(()),
+            _ => Err("the exporter has no such page".to_owned()),
+        };
+    }
     let rest = url
         .strip_prefix("/d/")
         .ok_or("it does not lead to a dashboard")?;
