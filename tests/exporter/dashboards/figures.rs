@@ -115,6 +115,25 @@ impl Truth<'_> {
         self.people(of, days_ago).values().sum()
     }
 
+    /// Returns all users of a cohort.
+    fn whole(&self, app: &'static str, cohort: &'static str, window: Window, days_ago: u64) -> f64 {
+        let of = Of {
+            window,
+            ..of_platforms(app, cohort)
+        };
+        self.total(&of, days_ago)
+    }
+
+    /// Returns all users of a cohort on the newest day.
+    fn newest(&self, app: &'static str, cohort: &'static str) -> f64 {
+        self.whole(app, cohort, Window::OneDay, 0)
+    }
+
+    /// Returns the change from what is usual.
+    fn change(&self, app: &'static str, cohort: &'static str) -> f64 {
+        self.newest(app, cohort) / self.usual(app, cohort) - 1.0
+    }
+
     /// Returns a figure for many days, each on the day that it counts.
     fn days(
         &self,
@@ -579,27 +598,17 @@ fn on_app(
 }
 
 fn of_all_apps(truth: &Truth<'_>) -> Vec<Case> {
-    let of = |app, cohort, window| Of {
-        window,
-        ..of_platforms(app, cohort)
-    };
-    let in_window = |app, cohort, window| truth.total(&of(app, cohort, window), 0);
-    let total = |app, cohort| in_window(app, cohort, Window::OneDay);
-    let usual = |app, cohort| truth.usual(app, cohort);
-    let change = |app, cohort| total(app, cohort) / usual(app, cohort) - 1.0;
-    let stickiness = |app| total(app, "active") / in_window(app, "active", Window::ThirtyDays);
     let over_apps = |figure: &dyn Fn(&'static str) -> f64| -> f64 {
         APPS.iter().map(|(app, ..)| figure(app)).sum()
     };
-    let all = |cohort, window| over_apps(&|app| in_window(app, cohort, window));
-    let all_usual = |cohort| over_apps(&|app| usual(app, cohort));
+    let all = |cohort, window| over_apps(&|app| truth.whole(app, cohort, window, 0));
+    let all_usual = |cohort| over_apps(&|app| truth.usual(app, cohort));
     let changed = |cohort| all(cohort, Window::OneDay) / all_usual(cohort) - 1.0;
     let [new, active] = ["new", "active"].map(|cohort| all(cohort, Window::OneDay));
     let [week, month] = [Window::SevenDays, Window::ThirtyDays].map(|window| all("active", window));
-    let day = day_of(truth.yesterday);
     let mut cases: Vec<Case> = [
         ("小程序 ", 3.0),
-        ("数据日期", day),
+        ("数据日期", day_of(truth.yesterday)),
         ("昨日数据到达率", if truth.late == 0 { 1.0 } else { 0.0 }),
         ("新增用户 ", new),
         ("新增较往常", changed("new")),
@@ -614,21 +623,27 @@ fn of_all_apps(truth: &Truth<'_>) -> Vec<Case> {
     ]
     .map(|(panel, figure)| overview(panel, "A", &[], one(figure)))
     .into();
-    cases.extend(days_of_all_apps(
-        truth,
-        &truth.shown(),
-        &truth.week_before(),
-    ));
+    let (days, week_before) = (truth.shown(), truth.week_before());
+    cases.extend(days_of_all_apps(truth, &days, &week_before));
+    cases.extend(lists_of_apps(truth));
+    cases.extend(largest_changes(truth));
+    cases
+}
 
+/// Returns what the lists of all apps must show, by users and by age.
+fn lists_of_apps(truth: &Truth<'_>) -> Vec<Case> {
+    let mut cases = Vec::new();
     let by_app = |figure: &dyn Fn(&'static str) -> f64| -> Figures {
         APPS.iter()
             .map(|(app, ..)| ((*app).to_owned(), figure(app)))
             .collect()
     };
+    let active = |app, window| truth.whole(app, "active", window, 0);
+    let day = day_of(truth.yesterday);
     let named = truth.apps.iter().zip(APPS).map(|(app, (appid, name, _))| {
         (
             format!("{name} {appid} {}", app.team),
-            total(appid, "active"),
+            truth.newest(appid, "active"),
         )
     });
     let list = "所有小程序";
@@ -639,49 +654,52 @@ fn of_all_apps(truth: &Truth<'_>) -> Vec<Case> {
         named.collect(),
     ));
     let columns: [(&str, &dyn Fn(&'static str) -> f64); 10] = [
-        ("B", &|app| usual(app, "active")),
-        ("C", &|app| change(app, "active")),
-        ("D", &|app| total(app, "new")),
-        ("E", &|app| usual(app, "new")),
-        ("F", &|app| change(app, "new")),
-        ("G", &|app| in_window(app, "active", Window::SevenDays)),
-        ("H", &|app| in_window(app, "active", Window::ThirtyDays)),
-        ("I", &stickiness),
+        ("B", &|app| truth.usual(app, "active")),
+        ("C", &|app| truth.change(app, "active")),
+        ("D", &|app| truth.newest(app, "new")),
+        ("E", &|app| truth.usual(app, "new")),
+        ("F", &|app| truth.change(app, "new")),
+        ("G", &|app| active(app, Window::SevenDays)),
+        ("H", &|app| active(app, Window::ThirtyDays)),
+        ("I", &|app| {
+            active(app, Window::OneDay) / active(app, Window::ThirtyDays)
+        }),
         ("J", &|_| day),
         ("K", &|_| 1.0),
     ];
     for (query, figure) in columns {
         cases.push(overview(list, query, &["appid"], by_app(figure)));
     }
-    let by_window = |figure: &dyn Fn(&'static str) -> f64| -> Figures {
-        let apps = APPS.iter().flat_map(|(app, ..)| {
-            Window::ALL.map(|window| (format!("{app} {window}"), figure(app)))
-        });
+    let by_window = |figure: f64| -> Figures {
+        let apps = APPS
+            .iter()
+            .flat_map(|(app, ..)| Window::ALL.map(|window| (format!("{app} {window}"), figure)));
         apps.collect()
     };
     let oldest = "数据最滞后的小程序";
     for (query, figure) in [("B", day), ("C", 1.0), ("E", 1.0)] {
-        cases.push(overview(
-            oldest,
-            query,
-            &["appid", "window"],
-            by_window(&|_| figure),
-        ));
+        let labels = &["appid", "window"];
+        cases.push(overview(oldest, query, labels, by_window(figure)));
     }
+    cases
+}
 
-    // The largest changes: all apps, as they fit into the list, and ten platforms.
+/// Returns the largest changes: of all apps, as they fit into the list, and of ten platforms.
+fn largest_changes(truth: &Truth<'_>) -> Vec<Case> {
+    let mut cases = Vec::new();
     let mut apps = [const { Figures::new() }; 3];
     let mut shares = [const { Figures::new() }; 3];
     for (app, ..) in APPS {
         for cohort in ["new", "active"] {
             let key = format!("{app} {cohort}");
-            let figures = [total(app, cohort), usual(app, cohort), change(app, cohort)];
+            let total = truth.newest(app, cohort);
+            let figures = [total, truth.usual(app, cohort), truth.change(app, cohort)];
             for (apps, figure) in apps.iter_mut().zip(figures) {
                 apps.insert(key.clone(), figure);
             }
             for (platform, users) in truth.people(&of_platforms(app, cohort), 0) {
                 let usual = truth.usual_share(app, cohort, &platform);
-                let share = users / total(app, cohort);
+                let share = users / total;
                 for (shares, figure) in shares.iter_mut().zip([share, usual, share - usual]) {
                     shares.insert(format!("{key} {platform}"), figure);
                 }
@@ -728,30 +746,20 @@ fn of_one_app(
         cohort,
         dimension,
     };
-    let total = |cohort, window, days_ago| truth.total(&of(cohort, "platform", window), days_ago);
+    let total = |cohort, window, days_ago| truth.whole(app, cohort, window, days_ago);
     let on_day = |cohort, days_ago| total(cohort, Window::OneDay, days_ago);
-    let today = |cohort| on_day(cohort, 0);
-    let change = |cohort| today(cohort) / truth.usual(app, cohort) - 1.0;
     let stickiness =
         |days_ago| on_day("active", days_ago) / total("active", Window::ThirtyDays, days_ago);
     let new_share = |days_ago| on_day("new", days_ago) / on_day("active", days_ago);
     let day = day_of(truth.yesterday);
     let people = |cohort, dimension| truth.people(&of(cohort, dimension, window), 0);
     let shares = |cohort, dimension| shares_of(people(cohort, dimension));
-    // How many of the active users with a name are new.
-    let new_of_active = |dimension| -> Figures {
-        let new = people("new", dimension);
-        let active = people("active", dimension).into_iter();
-        active
-            .filter_map(|(name, users)| Some((name.clone(), new.get(&name)? / users)))
-            .collect()
-    };
     let mut cases: Vec<Case> = [
         ("数据日期", day),
-        ("新增用户 ", today("new")),
-        ("新增较往常", change("new")),
-        ("活跃用户 ", today("active")),
-        ("活跃较往常", change("active")),
+        ("新增用户 ", truth.newest(app, "new")),
+        ("新增较往常", truth.change(app, "new")),
+        ("活跃用户 ", truth.newest(app, "active")),
+        ("活跃较往常", truth.change(app, "active")),
         ("新增占比 ", new_share(0)),
         ("用户粘性", stickiness(0)),
     ]
@@ -795,39 +803,45 @@ fn of_one_app(
     cases.push(chart(on_app("平台用户数", "A", &["name"], users)));
     cases.push(chart(on_app("平台占比", "A", &["name"], parts)));
 
-    let mut of_named = |panel, dimension, limit: usize| {
-        let people = people(cohort, dimension);
-        let mut order: Vec<f64> = people.values().copied().collect();
-        order.sort_by(|one, other| other.total_cmp(one));
-        let least = order.get(limit - 1).copied().unwrap_or_default();
-        let listed = |name: &String| people[name] >= least;
-        let only = |mut figures: Figures| {
-            figures.retain(|name, _| listed(name));
-            figures
-        };
-        let ties = people
-            .keys()
-            .filter(|name| people[*name] <= least && listed(name));
-        let ties: BTreeSet<_> = ties.cloned().collect();
-        let length = (limit < people.len()).then_some(limit);
-        for (query, length, figures) in [
-            ("A", length, people.clone()),
-            ("B", length, shares(cohort, dimension)),
-            // Some have no new users.
-            ("C", None, new_of_active(dimension)),
-        ] {
-            cases.push(Case {
-                optional: ties.clone(),
-                length,
-                ..on_app(panel, query, &["name"], only(figures))
-            });
-        }
-    };
-    of_named("省份 ", "province", 100);
-    of_named("城市 ", "city", 50);
-
+    for (panel, dimension, limit) in [("省份 ", "province", 100), ("城市 ", "city", 50)] {
+        let new = people("new", dimension);
+        let active = people("active", dimension).into_iter();
+        // Some have no new users.
+        let new_of_active =
+            active.filter_map(|(name, users)| Some((name.clone(), new.get(&name)? / users)));
+        let (of, new_of_active) = (people(cohort, dimension), new_of_active.collect());
+        cases.extend(list_of_places(panel, &of, new_of_active, limit));
+    }
     cases.extend(against_the_past(truth, app, cohort));
     cases
+}
+
+/// Returns what the list of a dimension must show: users, shares, and how many of the active ones are new.
+fn list_of_places(
+    panel: &'static str,
+    people: &Figures,
+    new_of_active: Figures,
+    limit: usize,
+) -> [Case; 3] {
+    let mut order: Vec<f64> = people.values().copied().collect();
+    order.sort_by(|one, other| other.total_cmp(one));
+    let least = order.get(limit - 1).copied().unwrap_or_default();
+    let ties = people.iter().filter(|(_, users)| **users <= least);
+    let ties: BTreeSet<_> = ties.map(|(name, _)| name.clone()).collect();
+    let length = (limit < people.len()).then_some(limit);
+    [
+        ("A", length, people.clone()),
+        ("B", length, shares_of(people.clone())),
+        ("C", None, new_of_active),
+    ]
+    .map(|(query, length, mut figures)| {
+        figures.retain(|name, _| people.get(name).is_some_and(|users| *users >= least));
+        Case {
+            optional: ties.clone(),
+            length,
+            ..on_app(panel, query, &["name"], figures)
+        }
+    })
 }
 
 fn shares_of(people: Figures) -> Figures {
