@@ -1,7 +1,7 @@
 // All mini programs.
 
 import { annotation, choiceVariable, dashboard, exporterVariable, queryVariable, sourceVariable, textVariable } from './dashboard.mjs';
-import { change, changes, colors, dayChart, row, stat, table, texts } from './panels.mjs';
+import { both, change, changes, colors, dayChart, row, stat, table, texts } from './panels.mjs';
 import {
   aboutUsers,
   alertFigures,
@@ -82,9 +82,9 @@ const figures = [
     expr: `sum(${chosen(`${date} >= bool ${yesterday}`)}) / count(count by (appid) (${info}))`,
   }),
   stat({ title: ['新增用户', 'New users'], about: ['该日新增用户合计。', 'New users of that day, all together.'], expr: totalOnDay('new') }),
-  change({ title: ['新增较往常', 'New vs usual'], about: ['有往常值的小程序合计与往常相比。', 'Those mini programs for which the usual figure is known, together against usual.'], expr: againstUsual('new') }),
+  change({ title: ['新增较往常', 'vs usual'], about: ['有往常值的小程序合计与往常相比。', 'Those mini programs for which the usual figure is known, together against usual.'], expr: againstUsual('new') }),
   stat({ title: ['活跃用户', 'Active users'], about: ['该日活跃用户合计。', 'Active users of that day, all together.'], expr: totalOnDay('active') }),
-  change({ title: ['活跃较往常', 'Active vs usual'], about: ['有往常值的小程序合计与往常相比。', 'Those mini programs for which the usual figure is known, together against usual.'], expr: againstUsual('active') }),
+  change({ title: ['活跃较往常', 'vs usual'], about: ['有往常值的小程序合计与往常相比。', 'Those mini programs for which the usual figure is known, together against usual.'], expr: againstUsual('active') }),
   stat({
     title: ['告警中', 'Firing'],
     about: ['正在告警的数量，含 exporter 的告警。', 'Alerts that fire, those about exporters included.'],
@@ -257,8 +257,8 @@ const all = table({
     { title: ['7 日活跃', '7 days'], expr: ofLargest(users('active', '7d')) },
     { title: ['30 日活跃', '30 days'], expr: ofLargest(users('active', '30d')) },
     { title: ['粘性', 'Stickiness'], unit: 'percentunit', decimals: 1, expr: ofLargest(`${users('active')} / (${users('active', '30d')} > 0)`) },
-    { title: ['数据日期', 'Day'], unit: 'time:YYYY-MM-DD', expr: ofLargest(dateOf(date)) },
-    { title: ['数据状态', 'State'], mappings: texts(words.states), steps: [[null, 'text']], width: 260, expr: ofLargest(`(${state})`) },
+    { title: ['数据日期', 'Day'], unit: 'time:YYYY-MM-DD', width: 110, expr: ofLargest(dateOf(date)) },
+    { title: ['数据状态', 'State'], mappings: texts(words.states), steps: [[null, 'text']], width: 200, expr: ofLargest(`(${state})`) },
     appidColumn,
   ],
 });
@@ -268,30 +268,31 @@ const atEnd = (metric) => `(${chosenAtEnd(byApp(`last_over_time(${metric}[2d] of
 const dateAtEnd = atEnd(referenceDate());
 const newest = `max(${dateAtEnd})`;
 const upToDate = `${dateAtEnd} == on () group_left () ${newest}`;
-/** Those of the day before are on their way; older ones are not counted on. */
+/** The newest day is awaited of those that have the day before; those that are later are not counted. */
 const awaited = `${dateAtEnd} == on () group_left () (${newest} - 86400)`;
+const counted = `${dateAtEnd} >= on () group_left () (${newest} - 86400)`;
 
 /**
- * Says how many apps of how many have the newest day, in the label `note`, on that day, as long as those that lack it have more than a fiftieth of
- * the users; elsewhere there is no such label.
+ * Has the label `note`: how many apps of how many have the newest day, on that day, as long as those that lack it have more than a fiftieth of the
+ * users; elsewhere `complete`.
  */
-const note = (cohort) => {
+const note = (cohort, complete) => {
   const size = (apps) => `sum(${atEnd(cohortUsers({ cohort }))} and on (appid) ${apps})`;
-  const incomplete = `${dayNumber('vector(time())')} == ${dayNumber(newest)} and on () ${size(awaited)} > 0.02 * ${size(`${dateAtEnd} >= on () group_left () (${newest} - 86400)`)}`;
+  const incomplete = `${dayNumber('vector(time())')} == ${dayNumber(newest)} and on () ${size(awaited)} > 0.02 * ${size(counted)}`;
   return `(
   label_replace(
     label_join(
-      count_values("have", count(${upToDate}))
-      * on () group_left (all) count_values("all", count(${dateAtEnd} >= on () group_left () (${newest} - 86400))),
+      count_values("have", count(${upToDate})) * on () group_left (all) count_values("all", count(${counted})),
       "note", "/", "have", "all"
     ),
-    "note", " 未到齐 incomplete $1", "note", "(.+)"
+    "note", "未到齐 incomplete $1", "note", "(.+)"
   ) and on () (${incomplete})
-  or vector(1) unless on () (${incomplete})
+  or label_replace(vector(1), "note", "${complete}", "", "") unless on () (${incomplete})
 )`;
 };
 
 const totals = (cohort, [zh, en], color) => {
+  const name = [zh, en.toLowerCase()];
   const sum = (weeks) => `sum(${chosenAtEnd(recordedDaily(cohort, weeks))})`;
   return dayChart({
     title: [`${zh}用户合计`, `${en} users, all mini programs`],
@@ -300,7 +301,7 @@ const totals = (cohort, [zh, en], color) => {
       'The sum over all mini programs that are chosen. A grey bar is the newest day while some lack it (how many of how many), not a fall. Dashed: the same day of the week before.',
     ],
     series: [
-      { name: [zh, en.toLowerCase()], legend: `${zh} ${en.toLowerCase()}{{note}}`, draw: 'bars', color, expr: `${sum()}\n* on () group_left (note) ${note(cohort)}` },
+      { name, legend: '{{note}}', draw: 'bars', color, expr: `${sum()}\n* on () group_left (note) ${note(cohort, both(name))}` },
       { name: ['上周同日', 'week before'], draw: 'dashed', color: colors.week, expr: sum(1) },
     ],
     drawing: 'bars',

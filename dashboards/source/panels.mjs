@@ -108,7 +108,7 @@ const drawings = {
 
 /**
  * A chart. Series of one name (`name`) have an own drawing and colour; those with a `legend` alone are drawn as the chart is by default. A
- * series `above` another one fills the space between both. With the label `note` in its legend, one is of a day that is not complete.
+ * series `above` another one fills the space between both. Where the label `note` is its legend, this says which days are not complete.
  */
 export function chart({ series, drawing = 'line', stacking = 'none', tooltip = 'multi', placement, ...rest }) {
   const overrides = series.flatMap(({ name, draw = drawing, color, above }) => {
@@ -118,7 +118,7 @@ export function chart({ series, drawing = 'line', stacking = 'none', tooltip = '
     if (stacking !== 'none' && draw !== drawing) properties['custom.stacking'] = { mode: 'none', group: 'A' };
     return [override(byName(name), { ...(color && { color: fixed(color) }), ...properties })];
   });
-  const partial = series.some(({ legend: format }) => format?.includes('{{note}}'))
+  const partial = series.some(({ legend: format }) => format === '{{note}}')
     ? [override({ id: 'byRegexp', options: '/未到齐/' }, { color: fixed(colors.few) })]
     : [];
   return panel('timeseries', {
