@@ -2,7 +2,7 @@
 
 import { annotation, choiceVariable, dashboard, exporterVariable, queryVariable, sourceVariable } from './dashboard.mjs';
 import { bars, change, changes, colors, dayChart, groups, pie, row, stat, table, texts } from './panels.mjs';
-import { alertFigures, cohortUsers, daily, dailyAlerts, dateOf, referenceDate, swings, users, yesterday } from './promql.mjs';
+import { aboutUsers, alertFigures, cohortUsers, daily, dailyAlerts, dateOf, firing, ofNewest, referenceDate, urgency, users, yesterday } from './promql.mjs';
 import * as words from './words.mjs';
 
 const app = 'appid="$appid"';
@@ -13,8 +13,8 @@ const window = '$window';
 /** Of what two exporters know, the larger figure. */
 const max = (labels, metric) => `max by (${labels}) (${metric})`;
 
-const total = (cohort, window) => `max(${cohortUsers({ app, window, cohort })})`;
-const usual = (cohort) => `max(wxapp_portrait_expected_cohort_users{${app}, cohort="${cohort}", bound="usual"})`;
+const total = (cohort, window = '1d') => `max(${ofNewest(cohortUsers({ app, window, cohort }), { app, window })})`;
+const usual = (cohort) => `max(${ofNewest(`wxapp_portrait_expected_cohort_users{${app}, cohort="${cohort}", bound="usual"}`, of)})`;
 
 /** The part of each name in its dimension. */
 const share = (metric) => `${metric} / on () group_left () sum(${metric})`;
@@ -30,13 +30,13 @@ const firsts = [
   }),
   stat({ title: ['新增用户', 'New users'], about: ['当日新增用户数。', 'New users of that day.'], expr: total('new') }),
   change({
-    title: ['新增较往常', 'Change'],
+    title: ['新增较往常', 'vs usual'],
     about: ['与往常相比；往常由 exporter 根据可比日计算，节假日无往常值。', 'Against what is usual, as the exporter computes it from comparable days; there is nothing usual on public holidays.'],
     expr: `${total('new')} / (${usual('new')} > 0) - 1`,
   }),
   stat({ title: ['活跃用户', 'Active users'], about: ['当日活跃用户数。', 'Active users of that day.'], expr: total('active') }),
   change({
-    title: ['活跃较往常', 'Change'],
+    title: ['活跃较往常', 'vs usual'],
     about: ['与往常相比；往常由 exporter 根据可比日计算，节假日无往常值。', 'Against what is usual, as the exporter computes it from comparable days; there is nothing usual on public holidays.'],
     expr: `${total('active')} / (${usual('active')} > 0) - 1`,
   }),
@@ -52,19 +52,21 @@ const firsts = [
     about: ['日活跃 ÷ 30 日活跃；需要时间窗口 30d。', 'Active users of the day by those of 30 days; needs the window 30d.'],
     unit: 'percentunit',
     decimals: 1,
-    empty: '需配置 30d · needs window 30d',
+    empty: '需时间窗口 30d · needs window 30d',
     expr: `${total('active')} / (${total('active', '30d')} > 0)`,
   }),
   stat({
     title: ['告警中', 'Firing'],
     about: ['正在告警的数量。', 'Alerts of this mini program that fire.'],
     steps: [[null, 'green'], [1, 'red']],
-    expr: `count(max by (alertname, severity, cohort, name, window) (ALERTS{alertname=~"WxappPortrait.+", alertstate="firing", ${app}})) or vector(0)`,
+    expr: `count(${firing('alertname=~"WxappPortrait.+"', app)}) or 0 * count(wxapp_portrait_app_info{${app}})`,
   }),
 ];
 
-const date = max('window', referenceDate({ app, window: '' }));
-const ofWindow1d = (metric) => `label_replace(${metric}, "window", "1d", "", "")`;
+const anyWindow = { app, window: '' };
+const date = max('window', referenceDate(anyWindow));
+const newestSettled = `max by (window) (wxapp_portrait_settled{${app}} and on (job, instance, window) (${referenceDate(anyWindow)} == on (window) group_left () ${date}))`;
+const polled = max('window', `wxapp_portrait_archived_portraits{${app}}`);
 
 const state = [
   table({
@@ -75,8 +77,8 @@ const state = [
     ],
     w: 24,
     h: 5,
-    sort: ['时间窗口', 'Window'],
-    descending: false,
+    empty: '不在配置中 · Not in the configuration',
+    rank: `time() - (${date} or 0 * ${polled})`,
     columns: [
       { label: 'window', title: ['时间窗口', 'Window'], width: 130 },
       {
@@ -84,21 +86,21 @@ const state = [
         mappings: texts(words.states),
         steps: [[null, 'text']],
         width: 300,
-        expr: `0 * (${date} >= ${yesterday}) + 1 and on (window) ${max('window', `wxapp_portrait_settled{${app}}`)} == 1
+        expr: `0 * (${date} >= ${yesterday}) + 1 and on (window) ${newestSettled} == 1
 or on (window) 0 * (${date} >= ${yesterday}) + 2
 or on (window) 0 * (${date} >= ${yesterday} - 86400) + 3
 or on (window) 0 * ${date} + 4
-or on (window) 0 * ${max('window', `wxapp_portrait_archived_portraits{${app}}`)} + 5`,
+or on (window) 0 * ${polled} + 5`,
       },
       { title: ['数据日期', 'Day'], unit: 'time:YYYY-MM-DD', width: 130, expr: dateOf(date) },
       { label: 'kind', title: ['日期类型', 'Kind of day'], mappings: texts(words.kinds), width: 170 },
       { label: 'holiday', title: ['节日', 'Holiday'], width: 120 },
       { label: 'reason', title: ['拉取失败的原因与处理', 'Why the last poll failed, and what to do'], mappings: texts(words.reasons), width: 470 },
       { title: ['上次成功', 'Last success'], unit: 'dateTimeFromNow', expr: `1000 * ${max('window', `wxapp_portrait_last_success_timestamp_seconds{${app}}`)}` },
-      { title: ['下次拉取', 'Next poll'], unit: 'dateTimeFromNow', expr: `1000 * ${max('window', `wxapp_portrait_archived_portraits{${app}}`)} ^ 0 * on () group_left () min(wxapp_portrait_next_poll_timestamp_seconds{${app}})` },
-      { title: ['存档天数', 'Archived days'], expr: max('window', `wxapp_portrait_archived_portraits{${app}}`) },
-      { title: ['reason'], hidden: true, expr: max('window, reason', `wxapp_portrait_last_poll_failure_info{${app}}`) },
-      { title: ['kind'], hidden: true, expr: ofWindow1d(max('kind, holiday', `wxapp_portrait_reference_day_info{${app}}`)) },
+      { title: ['下次拉取', 'Next poll'], unit: 'dateTimeFromNow', expr: `1000 * ${polled} ^ 0 * on () group_left () min(wxapp_portrait_next_poll_timestamp_seconds{${app}})` },
+      { title: ['存档天数', 'Archived days'], expr: polled },
+      { hidden: true, title: ['reason'], expr: max('window, reason', `wxapp_portrait_last_poll_failure_info{${app}}`) },
+      { hidden: true, title: ['kind'], expr: `label_replace(${max('kind, holiday', ofNewest(`wxapp_portrait_reference_day_info{${app}}`, of))}, "window", "1d", "", "")` },
     ],
   }),
   table({
@@ -110,20 +112,21 @@ or on (window) 0 * ${max('window', `wxapp_portrait_archived_portraits{${app}}`)}
     w: 24,
     h: 6,
     empty: '没有告警 · No alerts',
-    sort: ['级别', 'Severity'],
+    rank: urgency(app),
     columns: [
-      { label: 'alertname', title: ['告警', 'Alert'], mappings: texts(words.alerts), width: 420 },
+      { label: 'alertname', title: ['告警', 'Alert'], mappings: texts(words.alerts), width: 460 },
       { label: 'cohort', title: ['用户类型', 'Cohort'], mappings: texts(words.cohorts) },
       { label: 'name', title: ['平台', 'Platform'] },
-      { label: 'severity', title: ['级别', 'Severity'] },
+      { label: 'severity', title: ['级别', 'Severity'], mappings: texts(words.severities) },
       { title: ['较往常', 'Change'], unit: 'percentunit', decimals: 1, steps: changes, expr: alertFigures('change', app) },
       { title: ['用户数', 'Users'], expr: alertFigures('users', app) },
       { title: ['往常', 'Usual'], decimals: 0, expr: alertFigures('usual', app) },
-      { label: 'appid', title: ['appid'], hidden: true },
+      { label: 'appid', hidden: true },
     ],
   }),
 ];
 
+/** Bounds are known for the window 1d: no series has two windows, so for others there are none. */
 const bounds = (cohort, bound) => daily('appid', `wxapp_portrait_expected_cohort_users{${app}, cohort="${cohort}", bound="${bound}"}`, { app: `${app}, window="$window"` });
 
 const usersOfDays = (cohort, [zh, en], color) =>
@@ -179,7 +182,7 @@ const trends = [
     ],
     unit: 'percentunit',
     min: undefined,
-    empty: '存档不足五周 · Fewer than five weeks archived',
+    empty: '暂无数据（需约五周存档） · No data (needs five weeks of archive)',
     series: [
       ...[['new', '新增'], ['active', '活跃']].flatMap(([cohort, zh]) => [
         { name: [zh, cohort], color: colors[cohort], expr: daily('appid', `wxapp_portrait_drift_ratio{${app}, cohort="${cohort}"}`, of) },
@@ -189,59 +192,60 @@ const trends = [
   }),
 ];
 
-const today = max('dimension, name', users({ app, cohort }));
-const past = (daysAgo) => `wxapp_portrait_past_users{${app}, cohort="${cohort}", days_ago=~"${daysAgo}"}`;
+const today = max('dimension, name', ofNewest(users({ app, cohort }), of));
+const past = (daysAgo) => ofNewest(`wxapp_portrait_past_users{${app}, cohort="${cohort}", days_ago=~"${daysAgo}"}`, of);
 const weekAgo = max('dimension, name', past('7'));
 const median = `quantile by (dimension, name) (0.5, ${max('dimension, name, days_ago', past('7|14|21|28'))})`;
 
 const shareToday = `${today} / on (dimension) group_left () sum by (dimension) (${today})`;
 const pastShares = `${max('dimension, name, days_ago', past('7|14|21|28'))} / on (dimension, days_ago) group_left () sum by (dimension, days_ago) (${max('dimension, name, days_ago', past('7|14|21|28'))})`;
 const usualShare = `quantile by (dimension, name) (0.5, ${pastShares})`;
-const moved = `topk(30, abs(${shareToday} - on (dimension, name) ${usualShare}))`;
+const shift = `${shareToday} - on (dimension, name) ${usualShare}`;
+const moved = `topk(30, abs(${shift}))`;
+const withoutPast = `sum by (dimension) (${today}) unless on (dimension) ${median}`;
 
 const compared = [
   table({
     title: ['占比变化最大', 'What moved most by share · ${cohort:text}'],
     about: [
-      '各维度中占比较前四周同期（周几相同）中位数变化最大的项，按百分点排序，因此不重复整体涨跌。仅含配置项 past.dimensions 中的维度。',
-      'Names whose share of their dimension differs most from the median of the same weekday of the last four weeks, in percentage points, so that it does not repeat what the whole does. Only dimensions in `past.dimensions` of the configuration.',
+      '各维度中占比较前四周同期（周几相同）中位数变化最大的项，按百分点排序，因此不重复整体涨跌。仅含配置项 past.dimensions 中的维度；某周没有的项不计入该周。',
+      'Names whose share of their dimension differs most from the median of the same weekday of the last four weeks, in percentage points, so that it does not repeat what the whole does. Only dimensions in `past.dimensions` of the configuration; weeks that lack a name do not count for it.',
     ],
     w: 12,
     h: 15,
-    sort: ['rank'],
+    rank: `${moved}
+or on (dimension) 0 * label_replace(${withoutPast}, "name", "暂无历史，见 past.dimensions · no past days", "", "")`,
     columns: [
       { label: 'dimension', title: ['维度', 'Dimension'], mappings: texts(words.dimensions) },
       { label: 'name', title: ['名称', 'Name'] },
-      { title: ['rank'], hidden: true, expr: moved },
       { title: ['当日占比', 'Share'], unit: 'percentunit', decimals: 1, expr: `${shareToday}\nand on (dimension, name) ${moved}` },
-      { title: ['同期占比', 'Usual share'], unit: 'percentunit', decimals: 1, expr: `${usualShare}\nand on (dimension, name) ${moved}` },
-      { title: ['占比变化', 'Change'], unit: 'percentunit', decimals: 1, steps: [[null, 'red'], [-0.05, 'text'], [0.05, 'green']], expr: `${shareToday} - on (dimension, name) ${usualShare}\nand on (dimension, name) ${moved}
-or on (dimension) 0 * label_replace(sum by (dimension) (${today}), "name", "未保留历史 not in past.dimensions", "", "")` },
+      { title: ['同期占比', 'Four weeks'], unit: 'percentunit', decimals: 1, expr: `${usualShare}\nand on (dimension, name) ${moved}` },
+      { title: ['变化', 'Change'], unit: 'percentunit', decimals: 1, steps: [[null, 'red'], [-0.05, 'text'], [0.05, 'green']], minus: [['当日占比', 'Share'], ['同期占比', 'Four weeks']] },
       { title: ['用户数', 'Users'], expr: `${today}\nand on (dimension, name) ${moved}` },
     ],
   }),
   table({
-    title: ['对比一周前与同期', 'Against a week ago and four weeks · ${cohort:text}'],
+    title: ['对比上周同日与同期', 'Against a week ago and four weeks · ${cohort:text}'],
     about: [
-      '与上周同日、前四周同期（周几相同）中位数的对比，时间窗口 1d。',
-      'The day against the same weekday a week before, and against the median of the same weekdays of the last four weeks; window 1d.',
+      '与上周同日、前四周同期（周几相同）中位数的对比，时间窗口 1d；按用户数排序。',
+      'The day against the same weekday a week before, and against the median of the same weekdays of the last four weeks; window 1d; by users.',
     ],
     w: 12,
     h: 15,
-    sort: ['维度', 'Dimension'],
+    rank: `${today}\nand on (dimension) ${median}`,
     columns: [
       { label: 'dimension', title: ['维度', 'Dimension'], mappings: texts(words.dimensions) },
       { label: 'name', title: ['名称', 'Name'] },
       { title: ['当日', 'Day'], expr: `${today}\nand on (dimension) ${median}` },
-      { title: ['一周前', 'Week ago'], expr: weekAgo },
-      { title: ['较一周前', 'Change'], unit: 'percentunit', decimals: 1, expr: `${today} / (${weekAgo} > 0) - 1` },
+      { title: ['上周同日', 'Week ago'], expr: weekAgo },
+      { title: ['较上周', 'Change'], unit: 'percentunit', decimals: 1, expr: `${today} / (${weekAgo} > 0) - 1` },
       { title: ['前四周同期', 'Four weeks'], decimals: 0, expr: median },
-      { title: ['较同期', 'Change to four weeks'], unit: 'percentunit', decimals: 1, steps: changes, expr: `${today} / (${median} > 0) - 1` },
+      { title: ['较同期', 'Change'], unit: 'percentunit', decimals: 1, steps: changes, expr: `${today} / (${median} > 0) - 1` },
     ],
   }),
 ];
 
-const names = (cohort, dimension) => max('name', users({ app, window, cohort, dimension }));
+const names = (cohort, dimension) => max('name', ofNewest(users({ app, window, cohort, dimension }), { app, window }));
 const [largest, all] = [(dimension) => `topk(50, ${names(cohort, dimension)})`, (dimension) => names(cohort, dimension)];
 
 const places = (title, dimension, select) =>
@@ -250,7 +254,7 @@ const places = (title, dimension, select) =>
     about: ['用户数、占比，以及新增占活跃的比例。', 'Users, their share, and how many of the active ones are new.'],
     w: 12,
     h: 13,
-    sort: ['用户数', 'Users'],
+    rank: select(dimension),
     columns: [
       { label: 'name', title },
       { title: ['用户数', 'Users'], expr: select(dimension) },
@@ -295,14 +299,14 @@ export default dashboard({
       regex: '/app="(?<text>.*)",\\s*appid="(?<value>[^"]+)"/',
     }),
     choiceVariable({ name: 'cohort', label: '用户类型 Cohort', description: 'New or active users', choices: [['新增 new', 'new'], ['活跃 active', 'active']] }),
-    queryVariable({ name: 'window', label: '时间窗口 Window', description: 'Days that the figures cover', query: `label_values(wxapp_portrait_archived_portraits{${app}}, window)` }),
+    queryVariable({ name: 'window', label: '时间窗口 Window', description: 'Days that the figures cover', query: `label_values({__name__=~"wxapp_portrait_(archived_portraits|reference_date_timestamp_seconds)", ${app}}, window)` }),
     exporterVariable,
   ],
   annotations: [
     annotation({
       name: '告警 Alerts',
       color: 'red',
-      expr: dailyAlerts(`${swings}, ${app}`, 'alertname, cohort, name, severity'),
+      expr: dailyAlerts(aboutUsers, 'alertname, cohort, name, severity', of),
       step: '1d',
       titleFormat: '{{alertname}}',
       textFormat: '{{cohort}} {{name}}',

@@ -32,7 +32,7 @@ const firsts = [
   }),
   stat({ title: ['小程序', 'Apps'], about: ['配置中的小程序数。', 'Apps in the configuration.'], expr: `count(count by (appid) (${metric('app_info')}))` }),
   stat({
-    title: ['拉取正常', 'Polls good'],
+    title: ['拉取正常', 'Poll success'],
     about: ['最近一次拉取取得画像或“数据尚未生成”的小程序与时间窗口的比例。', 'How many apps and windows got a portrait from their last poll, or the answer that it is not ready yet.'],
     unit: 'percentunit',
     steps: [[null, 'red'], [0.9, 'orange'], [1, 'green']],
@@ -52,7 +52,7 @@ const firsts = [
     expr: `min(${metric('config_last_reload_successful')})`,
   }),
   stat({
-    title: ['配置读取时间', 'Read'],
+    title: ['配置读取时间', 'Loaded'],
     about: ['最近一次成功读取配置的时间。', 'When a valid configuration was last read.'],
     unit: 'dateTimeFromNow',
     expr: `1000 * min(${metric('config_last_reload_success_timestamp_seconds')})`,
@@ -94,20 +94,18 @@ const polls = [
     series: [{ legend: '{{reason}}', expr: `60 * sum by (reason) (${rate(metric('poll_failures_total'))})` }],
   }),
   table({
-    title: ['拉取失败的小程序', 'Apps that fail'],
+    title: ['拉取失败的小程序', 'Failing apps'],
     about: ['最近一次拉取失败的小程序、原因与处理方法。', 'Apps whose last poll failed, why, and what to do.'],
     w: 24,
     h: 9,
-    empty: '全部正常 · None fails',
-    sort: ['下次拉取', 'Next poll'],
-    descending: false,
+    empty: '全部正常 · None failing',
+    rank: `(${ofFailed(`max by (appid, reason) (${metric('last_poll_failure_info', 'reason!="not_ready"')})`)}) * on (appid) group_left (app) topk by (appid) (1, ${metric('app_info')})`,
     columns: [
       { label: 'app', title: ['小程序', 'App'], width: 200, links: [
         { title: '看板 Dashboard', url: '/d/wxapp-portrait-app?var-appid=${__data.fields.AppID}' },
         { title: '小程序页面 App page', url: '${exporter}/apps/${__data.fields.AppID}', targetBlank: true },
       ] },
       { label: 'reason', title: ['原因与处理', 'Why, and what to do'], mappings: texts(words.reasons), width: 520 },
-      { title: ['failing'], hidden: true, expr: `(${ofFailed(`max by (appid, reason) (${metric('last_poll_failure_info', 'reason!="not_ready"')})`)}) * on (appid) group_left (app) topk by (appid) (1, ${metric('app_info')})` },
       { title: ['失败次数', 'Failures'], decimals: 0, expr: ofFailed(`sum by (appid) (${increase(metric('poll_failures_total', 'reason!~"not_ready|empty"'))})`) },
       { title: ['数据日期', 'Day'], unit: 'time:YYYY-MM-DD', expr: ofFailed(dateOf(`min by (appid) (${metric('reference_date_timestamp_seconds')})`)) },
       { title: ['下次拉取', 'Next poll'], unit: 'dateTimeFromNow', expr: ofFailed(`1000 * min by (appid) (${metric('next_poll_timestamp_seconds')})`) },

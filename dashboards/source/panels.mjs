@@ -34,7 +34,8 @@ export const texts = (byValue) => [
   },
 ];
 
-const dash = [{ type: 'special', options: { match: 'null+nan', result: { index: 0, text: '–' } } }];
+/** For missing values, which would have the colour of the smallest. */
+const dash = [{ type: 'special', options: { match: 'null+nan', result: { index: 0, text: '–', color: 'text' } } }];
 
 function targets(queries, settings) {
   return queries.map(({ expr, legend }, i) => ({
@@ -91,7 +92,7 @@ export const stat = ({ expr, legend = '__auto', textMode = 'value', graphMode = 
   });
 
 /** A change from what is usual. */
-export const change = (rest) => stat({ unit: 'percentunit', decimals: 1, steps: changes, empty: '–', ...rest });
+export const change = (rest) => stat({ unit: 'percentunit', decimals: 1, steps: changes, mappings: dash, empty: '–', ...rest });
 
 const legend = (show = true, placement = 'bottom') => ({ displayMode: 'list', placement, showLegend: show, calcs: [] });
 
@@ -103,30 +104,31 @@ const drawings = {
   line,
   dashed: { ...line, showPoints: 'never', lineStyle: { fill: 'dash', dash: [6, 4] } },
   edge: { ...line, lineWidth: 0, showPoints: 'never', hideFrom: { legend: true, tooltip: false, viz: false } },
-  tooltip: { hideFrom: { legend: true, tooltip: false, viz: true } },
 };
 
 /**
- * A chart. Series of one name (`name`) have an own drawing and colour; those with a `legend` are drawn as the chart is by default. A series `above`
- * another one fills the space between both.
+ * A chart. Series of one name (`name`) have an own drawing and colour; those with a `legend` alone are drawn as the chart is by default. A
+ * series `above` another one fills the space between both. Where the label `note` is its legend, this says which days are not complete.
  */
 export function chart({ series, drawing = 'line', stacking = 'none', tooltip = 'multi', placement, ...rest }) {
-  const overrides = series.flatMap(({ name, draw = drawing, color, above }, i) => {
-    if (!name && !color) return [];
+  const overrides = series.flatMap(({ name, draw = drawing, color, above }) => {
+    if (!name) return [];
     const custom = { ...drawings[draw], ...(above && { fillBelowTo: both(above), fillOpacity: 12 }) };
     const properties = Object.fromEntries(Object.entries(custom).map(([key, value]) => [`custom.${key}`, value]));
     if (stacking !== 'none' && draw !== drawing) properties['custom.stacking'] = { mode: 'none', group: 'A' };
-    const matcher = name ? byName(name) : { id: 'byFrameRefID', options: letter(i) };
-    return [override(matcher, { ...(color && { color: fixed(color) }), ...properties })];
+    return [override(byName(name), { ...(color && { color: fixed(color) }), ...properties })];
   });
+  const partial = series.some(({ legend: format }) => format === '{{note}}')
+    ? [override({ id: 'byRegexp', options: '/未到齐/' }, { color: fixed(colors.few) })]
+    : [];
   return panel('timeseries', {
     w: 12,
     h: 9,
     min: 0,
     color: { mode: 'palette-classic-by-name' },
     custom: { ...drawings[drawing], spanNulls: false, stacking: { mode: stacking, group: 'A' } },
-    overrides,
-    queries: series.map(({ expr, name, legend: format }) => ({ expr, legend: name ? both(name) : format })),
+    overrides: [...overrides, ...partial],
+    queries: series.map(({ expr, name, legend: format }) => ({ expr, legend: format ?? both(name) })),
     query: { instant: false, range: true },
     options: { legend: legend(true, placement), tooltip: { mode: tooltip, sort: 'none' } },
     ...rest,
@@ -137,32 +139,39 @@ export function chart({ series, drawing = 'line', stacking = 'none', tooltip = '
 export const dayChart = (rest) => chart({ interval: '1d', ...rest });
 
 /**
- * A table. A column is either a label of the queries, or the value of one (`expr`); `sort` is the column whose values decide the order.
+ * A table of at least two queries. `rank` decides which rows there are, and their order, the highest first. A column is either a label
+ * of the queries, the value of one (`expr`), or the difference of two other columns (`minus`); a query of a hidden one has labels only.
  */
-export function table({ columns, sort, descending = true, ...rest }) {
-  const queries = columns.filter(({ expr }) => expr).map(({ expr }) => ({ expr, legend: '__auto' }));
+export function table({ rank, columns, ...rest }) {
+  const queries = [rank, ...columns.map(({ expr }) => expr).filter(Boolean)].map((expr) => ({ expr, legend: '__auto' }));
   let query = 0;
   const fields = columns.map((column) => {
-    const field = column.label ?? (queries.length === 1 ? 'Value' : `Value #${letter(query)}`);
     if (column.expr) query += 1;
-    return { ...column, field };
+    return { ...column, field: column.label ?? (column.minus ? 'difference' : `Value #${letter(query)}`) };
   });
   const shown = fields.filter(({ hidden }) => !hidden);
-  const overrides = shown.map(({ title, expr, unit, decimals, width, mappings, steps, bar, links }) => {
+  const hidden = fields.filter(({ hidden }) => hidden).map(({ field }) => [field, true]);
+  const fieldOf = (title) => shown.find((column) => both(column.title) === both(title)).field;
+  const differences = shown
+    .filter(({ minus }) => minus)
+    .map(({ field, minus: [left, right] }) => ({
+      id: 'calculateField',
+      options: { mode: 'binary', alias: field, binary: { left: fieldOf(left), operator: '-', right: fieldOf(right) } },
+    }));
+  const overrides = shown.map(({ title, label, unit, decimals, width, mappings, steps, bar, links }) => {
     const properties = {
       noValue: '–',
       ...(unit && { unit }),
       ...(decimals !== undefined && { decimals }),
       ...(width && { 'custom.width': width }),
-      ...(expr && mappings && { 'custom.align': 'left' }),
-      ...((mappings || expr) && { mappings: [...(mappings ?? []), ...(expr ? dash : [])] }),
+      ...(!label && mappings && { 'custom.align': 'left' }),
+      ...((mappings || !label) && { mappings: [...(mappings ?? []), ...(label ? [] : dash)] }),
       ...(steps && { thresholds: absolute(steps), 'custom.cellOptions': { type: 'color-text' } }),
-      ...(bar && { min: 0, max: 0.3, color: fixed(bar), 'custom.cellOptions': { type: 'gauge', mode: 'basic', valueDisplayMode: 'text' } }),
+      ...(bar && { min: 0, fieldMinMax: true, color: fixed(bar), 'custom.cellOptions': { type: 'gauge', mode: 'basic', valueDisplayMode: 'text' } }),
       ...(links && { links }),
     };
     return override(byName(title), properties);
   });
-  const by = (of) => Object.fromEntries(fields.map(of).filter(Boolean));
   return panel('table', {
     custom: { align: 'auto', cellOptions: { type: 'auto' }, filterable: false, inspect: false, minWidth: 60 },
     overrides,
@@ -170,14 +179,15 @@ export function table({ columns, sort, descending = true, ...rest }) {
     query: { format: 'table' },
     options: { cellHeight: 'sm', showHeader: true },
     transformations: [
-      ...(queries.length > 1 ? [{ id: 'merge', options: {} }] : []),
-      { id: 'sortBy', options: { fields: {}, sort: [{ field: fields.find(({ title }) => title && both(title) === both([sort].flat())).field, desc: descending }] } },
+      { id: 'merge', options: {} },
+      ...differences,
+      { id: 'sortBy', options: { fields: {}, sort: [{ field: 'Value #A', desc: true }] } },
       {
         id: 'organize',
         options: {
-          excludeByName: { Time: true, ...by(({ field, hidden }) => hidden && [field, true]) },
-          indexByName: by(({ field }, i) => [field, i]),
-          renameByName: by(({ field, title, hidden }) => !hidden && [field, both(title)]),
+          excludeByName: { Time: true, 'Value #A': true, ...Object.fromEntries(hidden) },
+          indexByName: Object.fromEntries(shown.map(({ field }, i) => [field, i])),
+          renameByName: Object.fromEntries(shown.map(({ field, title }) => [field, both(title)])),
         },
       },
     ],

@@ -6,8 +6,10 @@ const rules = readFileSync(new URL('../../alerts/wxapp-portrait.rules.yml', impo
 
 /** The alerts by name, in the words of the rules; of the first rule where there are several. */
 export const alerts = Object.fromEntries(
-  [...rules.matchAll(/- alert: (\w+)\n(?:(?!- alert:)[^])*?summary_zh: (.+)/g)].reverse().map(([, name, summary]) => [name, `${summary} ${name.replace('WxappPortrait', '')}`]),
+  [...rules.matchAll(/- alert: (\w+)\n(?:(?!- alert:)[^])*?summary: (.+)\n\s+summary_zh: (.+)/g)].reverse().map(([, name, en, zh]) => [name, `${zh} · ${en}`]),
 );
+
+export const severities = { critical: ['严重 critical', 'red'], warning: '警告 warning', info: '提示 info' };
 
 export const cohorts = { new: '新增 new', active: '活跃 active' };
 
