@@ -454,7 +454,7 @@ fn a_message_lists_the_swings_of_an_app() {
 - 商城 在 iPad 上没有用户。
 
 [看板](http://grafana/d/wxapp-portrait-app?var-appid=wx0123456789abcdef&var-cohort=new) \
-/ [小程序页面](http://exporter/apps/wx0123456789abcdef) \
+/ [详情](http://exporter/apps/wx0123456789abcdef) \
 / [处理方法](https://example.com/wxapp-portrait-exporter/docs/runbook.md)"
     );
     assert_eq!(
@@ -469,7 +469,7 @@ fn a_message_lists_the_swings_of_an_app() {
 - 商城 had none on iPad.
 
 [dashboard](http://grafana/d/wxapp-portrait-app?var-appid=wx0123456789abcdef&var-cohort=new) \
-/ [app page](http://exporter/apps/wx0123456789abcdef) \
+/ [details](http://exporter/apps/wx0123456789abcdef) \
 / [runbook](https://example.com/wxapp-portrait-exporter/docs/runbook.md)"
     );
     assert_eq!(
@@ -481,13 +481,13 @@ fn a_message_lists_the_swings_of_an_app() {
 <p><b>告警中（1）</b></p>
 <ul>
 <li>商城 新增用户 420。 <a href=\"http://grafana/d/wxapp-portrait-app?var-appid=wx0123456789abcdef&amp;var-cohort=new\">看板</a> \
-<a href=\"http://exporter/apps/wx0123456789abcdef#NewUsersSwing\">小程序页面</a> \
+<a href=\"http://exporter/apps/wx0123456789abcdef#NewUsersSwing\">详情</a> \
 <a href=\"https://example.com/wxapp-portrait-exporter/docs/runbook.md#wxappportraitnewusersswing\">处理方法</a></li>
 </ul>
 <p><b>本次波动告警结束（1）</b></p>
 <ul>
 <li>商城 在 iPad 上没有用户。 <a href=\"http://grafana/d/wxapp-portrait-app?var-appid=wx0123456789abcdef&amp;var-cohort=new\">看板</a> \
-<a href=\"http://exporter/apps/wx0123456789abcdef#PlatformVanished\">小程序页面</a> \
+<a href=\"http://exporter/apps/wx0123456789abcdef#PlatformVanished\">详情</a> \
 <a href=\"https://example.com/wxapp-portrait-exporter/docs/runbook.md#wxappportraitplatformvanished\">处理方法</a></li>
 </ul>
 </body>
@@ -558,8 +558,8 @@ fn a_message_lists_one_alert_of_several_apps() {
         "**严重告警 · Stale 异常**
 
 **告警中（2）**
-- 商城 自 2026-11-18 起没有画像。 [小程序页面](http://exporter/apps/wx0123456789abcdef#Stale)
-- 书店 自 2026-11-18 起没有画像。 [小程序页面](http://exporter/apps/wx1123456789abcdef#Stale)
+- 商城 自 2026-11-18 起没有画像。 [详情](http://exporter/apps/wx0123456789abcdef#Stale)
+- 书店 自 2026-11-18 起没有画像。 [详情](http://exporter/apps/wx1123456789abcdef#Stale)
 
 [看板](http://grafana/d/wxapp-portrait-exporter) / [处理方法](https://example.com/wxapp-portrait-exporter/docs/runbook.md#wxappportraitstale)"
     );
@@ -568,8 +568,8 @@ fn a_message_lists_one_alert_of_several_apps() {
         "**Resolved · Stale is unusual.**
 
 **Resolved (2)**
-- 商城 has nothing since 2026-11-18. [app page](http://exporter/apps/wx0123456789abcdef#Stale)
-- 书店 has nothing since 2026-11-18. [app page](http://exporter/apps/wx1123456789abcdef#Stale)
+- 商城 has nothing since 2026-11-18. [details](http://exporter/apps/wx0123456789abcdef#Stale)
+- 书店 has nothing since 2026-11-18. [details](http://exporter/apps/wx1123456789abcdef#Stale)
 
 [dashboard](http://grafana/d/wxapp-portrait-exporter) / [runbook](https://example.com/wxapp-portrait-exporter/docs/runbook.md#wxappportraitstale)"
     );
@@ -677,7 +677,7 @@ async fn robots_get_messages_in_the_form_of_each() {
         };
         let links = [
             link("看板", "dashboard_url"),
-            link("小程序页面", "page_url"),
+            link("详情", "page_url"),
             link("处理方法", "runbook_url"),
         ];
         let list = format!("**{section}（1）**\n- {line}\n\n{}", links.join(" / "));
@@ -785,7 +785,7 @@ async fn a_wecom_application_gets_all_swings_of_an_app_once() {
         let content = format!(
             "**告警 · 商城**\n\n**告警中（6）**\n{list}\n\
              [看板](http://grafana/d/wxapp-portrait-app?var-appid={APP}&var-cohort=new) / \
-             [小程序页面](http://exporter/apps/{APP}) / \
+             [详情](http://exporter/apps/{APP}) / \
              [处理方法](https://example.com/wxapp-portrait-exporter/docs/runbook.md)"
         );
         let message = |receiver: &str, content: &str| {

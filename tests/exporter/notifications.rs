@@ -564,11 +564,11 @@ fn message(version: Version, state: State, app: &App, lines: &[Line]) -> String 
     let (count, names) = match version {
         Old => (
             format!("（{}）", lines.len()),
-            ["看板", "小程序页面", "处理方法"],
+            ["看板", "详情", "处理方法"],
         ),
         New => (
             format!(" ({})", lines.len()),
-            ["dashboard", "app page", "runbook"],
+            ["dashboard", "details", "runbook"],
         ),
     };
     // Alerts about several things lead to no certain place.
