@@ -43,6 +43,7 @@ const REDUCING: [&str; 10] = [
 /// One metric, as selected by an expression.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Selector {
+    /// Its name, or a pattern of names.
     pub(crate) metric: String,
     /// Label, operator, value.
     pub(crate) matchers: Vec<(String, String, String)>,
@@ -101,7 +102,7 @@ struct Open {
 /// Reads an expression; fails with a message about what it cannot parse.
 pub(crate) fn read(text: &str) -> Result<Expression, String> {
     static TOKEN: LazyLock<Regex> = LazyLock::new(|| {
-        let string = r#""(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'"#;
+        let string = r#""(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|`[^`]*`"#;
         let name = "[a-zA-Z_:][a-zA-Z0-9_:]*";
         let variable = r"\$[a-zA-Z0-9_]+|\$\{[^}]*\}";
         let number = r"[0-9][0-9a-zA-Z.]*";
@@ -170,6 +171,10 @@ impl<'a> Reader<'a> {
 
     /// Reads one token, and those that belong to it.
     fn read_on(&mut self) -> Result<(), String> {
+        if self.peek() == "{" {
+            self.selector("");
+            return Ok(());
+        }
         let word = self.take();
         let next = self.peek();
         let mut opened = Open {
@@ -240,22 +245,28 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
+    /// Reads what follows a metric, which may be among the matchers instead.
     fn selector(&mut self, metric: &str) {
         let function = self.open.last().and_then(|open| open.function.clone());
         let frames = self.open.iter().rev();
         let aggregations = frames.filter_map(|open| open.aggregation.clone()).collect();
+        let mut metric = metric.to_owned();
         let mut matchers = Vec::new();
         if self.peek() == "{" {
             for matcher in self.take_enclosed("}").split(|token| *token == ",") {
                 if let [label, operator, value] = *matcher {
-                    let value = value.trim_matches(['"', '\'']);
-                    matchers.push((label.into(), operator.into(), value.into()));
+                    let value = value.trim_matches(['"', '\'', '`']).to_owned();
+                    if label == "__name__" {
+                        metric = value;
+                    } else {
+                        matchers.push((label.into(), operator.into(), value));
+                    }
                 }
             }
         }
         let range = self.range();
         self.read.selectors.push(Selector {
-            metric: metric.to_owned(),
+            metric,
             matchers,
             range,
             function,
@@ -360,21 +371,27 @@ impl Vocabulary {
         let mut all = BTreeSet::new();
         for selector in &expression.selectors {
             let metric = &selector.metric;
-            let Some(labels) = self.0.get(metric) else {
+            let name = Regex::new(&format!("^({metric})$")).unwrap();
+            let found = self.0.iter().filter(|(metric, _)| name.is_match(metric));
+            let found: Vec<_> = found.map(|(_, labels)| labels).collect();
+            if found.is_empty() {
                 faults.push(format!("no page has a metric {metric}"));
                 continue;
-            };
-            all.extend(labels.keys());
+            }
+            all.extend(found.iter().flat_map(|labels| labels.keys()));
             for (label, _, value) in &selector.matchers {
-                let Some(values) = labels.get(label) else {
+                let known = found.iter().filter_map(|labels| labels.get(label));
+                let known: Vec<&Values> = known.collect();
+                if known.is_empty() {
                     faults.push(format!("{metric} has no label {label}"));
                     continue;
-                };
+                }
                 // In patterns with alternatives, every word must exist.
                 let plain = |c: char| c.is_alphanumeric() || "_|".contains(c);
                 let words = value.split('|').filter(|_| value.chars().all(plain));
-                for word in words.filter(|_| !values.is_empty()) {
-                    if !values.contains(word) {
+                for word in words {
+                    let has = |values: &&Values| values.is_empty() || values.contains(word);
+                    if !known.iter().any(has) {
                         faults.push(format!("{metric} is never there with {label}=\"{word}\""));
                     }
                 }
@@ -435,4 +452,17 @@ fn selectors_are_found_with_their_context() {
         [Some("1h"), Some("4d:10m"), Some("4d:10m"), None]
     );
     assert_eq!(expression.added, ["b"]);
+
+    let expression =
+        read("max by (a) ({__name__=~\"x_(y|z)\", b=~`(?i)\"c, d}`}[2d]) / w").unwrap();
+    let [x, w] = &expression.selectors[..] else {
+        panic!()
+    };
+    assert_eq!(
+        (x.metric.as_str(), x.range.as_deref()),
+        ("x_(y|z)", Some("2d"))
+    );
+    let matcher = ("b".to_owned(), "=~".to_owned(), "(?i)\"c, d}".to_owned());
+    assert_eq!(x.matchers, [matcher]);
+    assert_eq!(w.metric, "w");
 }
