@@ -267,8 +267,8 @@ pub struct Export {
     /// Begin csv with a byte order mark, so that Excel reads it as UTF-8.
     #[arg(long)]
     pub bom: bool,
-    /// Configuration with the names of apps, for csv, and `stale_after`, for openmetrics; without it
-    /// there are appids, and the default.
+    /// Configuration: csv has the names of its apps, openmetrics their labels, too, and follows their
+    /// thresholds and holidays and `stale_after`; without it there are appids, and the defaults.
     #[arg(long = "config.file", value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Archive directory.

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::archive::Record;
 use crate::calendar;
+use crate::config;
 use crate::exposition::page::{self, Series};
 use crate::exposition::summary::{GAUGES, SummaryGauge};
 use crate::past::PastDays;
@@ -98,6 +99,27 @@ pub struct Csv<W: Write> {
     app_names: HashMap<AppId, String>,
 }
 
+/// What is configured about an app.
+#[derive(Debug)]
+pub struct App {
+    /// Its name for people.
+    pub name: String,
+    /// The labels of its `wxapp_portrait_app_info`.
+    pub labels: BTreeMap<String, String>,
+    /// How its days are compared.
+    pub comparison: Comparison,
+}
+
+impl From<&config::App> for App {
+    fn from(app: &config::App) -> Self {
+        Self {
+            name: app.name.clone(),
+            labels: app.labels.clone(),
+            comparison: app.into(),
+        }
+    }
+}
+
 /// Writes every day as samples at the times at which the page would have shown it.
 pub struct OpenMetrics<W> {
     output: W,
@@ -112,11 +134,11 @@ pub struct OpenMetrics<W> {
     /// The days before, and the app and window of those.
     past: PastDays,
     past_of: Option<(AppId, Window)>,
-    /// How days of apps are compared; of others, as by default.
-    comparisons: HashMap<AppId, Comparison>,
+    /// What is configured; the days of other apps are compared as by default, and their names are their appids.
+    apps: HashMap<AppId, App>,
     /// The samples of what each portrait amounts to: families of their own, so they are written later.
     summaries: Vec<(SummaryGauge, DeflateEncoder<BufWriter<File>>)>,
-    /// When each reference date was shown: the last two families.
+    /// When each reference date was shown: the last three families.
     reference_dates: Vec<Shown>,
 }
 
@@ -142,9 +164,8 @@ struct Shown {
 }
 
 impl<W: Write> Writer<W> {
-    /// Starts OpenMetrics with samples at multiples of `step`, and none after `now`. `comparisons` are
-    /// those of apps that are not compared as by default; temporary files, which are small, are created in
-    /// `directory`.
+    /// Starts OpenMetrics with samples at multiples of `step`, and none after `now`. `apps` are those that
+    /// are configured; temporary files, which are small, are created in `directory`.
     ///
     /// # Errors
     ///
@@ -154,7 +175,7 @@ impl<W: Write> Writer<W> {
         step: TimeDelta,
         stale_after: Duration,
         now: DateTime<Utc>,
-        comparisons: HashMap<AppId, Comparison>,
+        apps: HashMap<AppId, App>,
         directory: &Path,
     ) -> io::Result<Self> {
         write_header(&mut output, Series::USERS.name, Series::USERS.help)?;
@@ -172,7 +193,7 @@ impl<W: Write> Writer<W> {
             pending: None,
             past: PastDays::new(Window::OneDay, &[]),
             past_of: None,
-            comparisons,
+            apps,
             summaries: summaries.into_iter().collect::<io::Result<_>>()?,
             reference_dates: Vec::new(),
         })))
@@ -216,7 +237,8 @@ impl<W: Write> Writer<W> {
                 writer.past.align(&mut portrait, &BTreeMap::new(), []);
                 let appid = record.key.appid.clone();
                 let default = Comparison::default();
-                let comparison = writer.comparisons.get(&appid).unwrap_or(&default);
+                let app = writer.apps.get(&appid);
+                let comparison = app.map_or(&default, |app| &app.comparison);
                 let summary = Summary::new(&portrait, &writer.past, comparison, dimensions);
                 writer.pending = Some(Box::new(Day {
                     appid,
@@ -265,6 +287,7 @@ impl<W: Write> Writer<W> {
                 writer.write_summaries()?;
                 writer.write_reference_dates()?;
                 writer.write_users_by_weekday()?;
+                writer.write_app_info()?;
                 writer.output.write_all(b"# EOF\n")?;
                 Ok(writer.output)
             }
@@ -487,6 +510,38 @@ impl<W: Write> OpenMetrics<W> {
         }
         Ok(())
     }
+
+    /// Writes the name of each app once at every time at which any window had a reference date.
+    fn write_app_info(&mut self) -> io::Result<()> {
+        let Series { name, help } = Series::APP_INFO;
+        write_header(&mut self.output, name, help)?;
+        // The days of an app come window by window, and those of several windows were shown together.
+        self.reference_dates
+            .sort_by(|a, b| (&a.appid, a.start).cmp(&(&b.appid, b.start)));
+        for of_app in self.reference_dates.chunk_by(|a, b| a.appid == b.appid) {
+            let appid = &of_app[0].appid;
+            let series = match self.apps.get(appid) {
+                Some(app) => page::series_of_app(appid, &app.name, &app.labels),
+                None => page::series_of_app(appid, appid.as_str(), &BTreeMap::new()),
+            };
+            let mut last = i64::MIN;
+            for time in of_app.iter().flat_map(|shown| shown.times(self.step)) {
+                if time > last {
+                    writeln!(self.output, "{series} 1 {time}")?;
+                    last = time;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Shown {
+    /// Returns the times of its samples: every multiple of `step`.
+    fn times(&self, step: TimeDelta) -> impl Iterator<Item = i64> {
+        let next = move |time: &i64| Some(time + step.num_seconds());
+        std::iter::successors(Some(self.start), next).take_while(|time| *time < self.end)
+    }
 }
 
 /// Returns the day of the week as the bundled rules number it.
@@ -495,7 +550,7 @@ fn weekday(day: NaiveDate) -> i64 {
     days.num_days().rem_euclid(7)
 }
 
-/// Writes a value at every multiple of `step` of the time during which it was shown.
+/// Writes a value at every time at which it was shown.
 fn write_samples(
     output: &mut impl Write,
     series: &str,
@@ -503,10 +558,8 @@ fn write_samples(
     shown: &Shown,
     step: TimeDelta,
 ) -> io::Result<()> {
-    let mut time = shown.start;
-    while time < shown.end {
+    for time in shown.times(step) {
         writeln!(output, "{series} {value} {time}")?;
-        time += step.num_seconds();
     }
     Ok(())
 }
@@ -761,6 +814,61 @@ mod tests {
     }
 
     #[test]
+    fn an_app_has_its_name_once_at_every_time_at_which_any_window_was_shown() {
+        let of = |appid: &str, window, day| {
+            let known_at = format!("2026-11-{}T02:00:00Z", day + 1);
+            let mut record = record(&format!("2026-11-{day}"), &known_at);
+            record.key.appid = appid.parse().unwrap();
+            record.key.window = window;
+            record
+        };
+        let (shop, other) = ("wx0123456789abcdef", "wx1123456789abcdef");
+        let records = [
+            of(shop, Window::OneDay, 20),
+            of(shop, Window::OneDay, 21),
+            of(shop, Window::SevenDays, 11),
+            of(shop, Window::SevenDays, 21),
+            of(other, Window::SevenDays, 21),
+        ];
+        let label = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let app = App {
+            name: "商城 \"A\\B\"".to_owned(),
+            labels: BTreeMap::from([label("team", "零售"), label("city", "广州")]),
+            comparison: Comparison::default(),
+        };
+        let mut output = Vec::new();
+        let step = TimeDelta::hours(12);
+        let now = utc("2026-11-23T07:30:00Z");
+        let apps = HashMap::from([(shop.parse().unwrap(), app)]);
+        let directory = std::env::temp_dir();
+        let writer =
+            Writer::open_metrics(&mut output, step, STALE_AFTER, now, apps, &directory).unwrap();
+        feed(writer, &records);
+        let text = String::from_utf8(output).unwrap();
+        let (_, infos) = text
+            .split_once("# TYPE wxapp_portrait_app_info gauge\n# HELP ")
+            .unwrap();
+        let shop = format!(r#"{{appid="{shop}",app="商城 \"A\\B\"",city="广州",team="零售"}}"#);
+        let other = format!(r#"{{appid="{other}",app="{other}"}}"#);
+        let times = |labels: &str, hours: &[&str]| {
+            let lines = hours.iter().map(|hour| {
+                let time = utc(&format!("2026-11-{hour}:00:00Z")).timestamp();
+                format!("wxapp_portrait_app_info{labels} 1 {time}\n")
+            });
+            lines.collect::<String>()
+        };
+        let until_stale = [
+            "12T12", "13T00", "13T12", "14T00", "14T12", "15T00", "15T12",
+        ];
+        let expected = times(&shop, &until_stale)
+            + &times(&shop, &["21T12", "22T00", "22T12", "23T00"])
+            + &times(&other, &["22T12", "23T00"])
+            + "# EOF\n";
+        let (_, infos) = infos.split_once('\n').unwrap();
+        assert_eq!(infos, expected);
+    }
+
+    #[test]
     fn what_was_expected_of_a_day_is_exported_with_it() {
         let days: Vec<_> = (0..40)
             .map(|day| calendar::days_before("2026-11-21".parse().unwrap(), 39 - day))
@@ -776,14 +884,19 @@ mod tests {
             record(&day.to_string(), &known_at.to_rfc3339())
         });
         let records: Vec<_> = records.collect();
-        let comparisons = HashMap::from([(records[0].key.appid.clone(), comparison)]);
+        let app = App {
+            name: String::new(),
+            labels: BTreeMap::new(),
+            comparison,
+        };
+        let apps = HashMap::from([(records[0].key.appid.clone(), app)]);
         let step = TimeDelta::days(1);
         let mut writer = Writer::open_metrics(
             &mut output,
             step,
             STALE_AFTER,
             now,
-            comparisons,
+            apps,
             &std::env::temp_dir(),
         )
         .unwrap();
@@ -825,7 +938,7 @@ mod tests {
         );
         let families = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
         let families: BTreeSet<_> = families.collect();
-        assert_eq!(families.len(), 3 + GAUGES.len(), "each of them once");
+        assert_eq!(families.len(), 4 + GAUGES.len(), "each of them once");
         let samples = text.matches("wxapp_portrait_cohort_users{").count();
         assert_eq!(samples, 20, "days that are not selected have none");
         let recorded = |cohort: &str| {

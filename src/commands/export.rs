@@ -176,12 +176,11 @@ impl Export<'_> {
             ExportFormat::OpenMetrics => {
                 let step = flags.step.and_then(|step| TimeDelta::from_std(step).ok());
                 let apps = config.map_or(&[][..], |config| &config.apps);
-                let comparisons = apps.iter().map(|app| (app.appid.clone(), app.into()));
-                let step = step.unwrap_or(STEP);
-                let comparisons = comparisons.collect();
+                let apps = apps.iter().map(|app| (app.appid.clone(), app.into()));
+                let (step, apps) = (step.unwrap_or(STEP), apps.collect());
                 let file = flags.output.as_deref().filter(|path| *path != "-");
                 let directory = file.map_or(&*flags.storage_path, directory_of);
-                Writer::open_metrics(output, step, stale_after, now, comparisons, directory)
+                Writer::open_metrics(output, step, stale_after, now, apps, directory)
             }
             ExportFormat::Csv => {
                 let apps = config.map_or(&[][..], |config| &config.apps);

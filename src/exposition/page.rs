@@ -81,6 +81,12 @@ impl Series {
         name: "wxapp_portrait_reference_date_timestamp_seconds",
         help: "Midnight in Beijing at which the last day covered by the portrait began.",
     };
+
+    /// The name and the labels of an app.
+    pub const APP_INFO: Self = Self {
+        name: "wxapp_portrait_app_info",
+        help: "The configured name of the app and its labels, such as team, always 1.",
+    };
 }
 
 const PAST_USERS: &str = "wxapp_portrait_past_users";
@@ -156,14 +162,10 @@ const FAMILIES: &[Family] = &[
         }),
     },
     Family {
-        name: "wxapp_portrait_app_info",
+        name: Series::APP_INFO.name,
         kind: "gauge",
-        help: "The configured name of the app and its labels, such as team, always 1.",
-        content: Rendered(|app, lines| {
-            let mut labels = vec![("app", &*app.name)];
-            labels.extend(app.labels.iter().map(|(name, value)| (&**name, &**value)));
-            lines.add(&labels, 1);
-        }),
+        help: Series::APP_INFO.help,
+        content: Rendered(|app, lines| lines.add(&labels_of_app(&app.name, &app.labels), 1)),
     },
     Family {
         name: "wxapp_portrait_swing_threshold_ratio",
@@ -340,6 +342,13 @@ pub fn series_of_users(
     series(Series::USERS.name, appid, &labels)
 }
 
+/// Writes the series of the name and the labels of an app as it is on the page, without a value.
+#[must_use]
+pub fn series_of_app(appid: &AppId, name: &str, labels: &BTreeMap<String, String>) -> String {
+    let labels = labels_of_app(name, labels);
+    series(Series::APP_INFO.name, appid, &labels)
+}
+
 /// Writes a series as it is on the page, without a value.
 #[must_use]
 pub fn series(name: &str, appid: &AppId, labels: &[(&str, &str)]) -> String {
@@ -360,6 +369,15 @@ fn labels_of_users(
         ("dimension", dimension.as_str()),
         ("name", name),
     ]
+}
+
+fn labels_of_app<'a>(
+    name: &'a str,
+    labels: &'a BTreeMap<String, String>,
+) -> Vec<(&'a str, &'a str)> {
+    let mut all = vec![("app", name)];
+    all.extend(labels.iter().map(|(name, value)| (&**name, &**value)));
+    all
 }
 
 /// Renders the users of days before the one that is shown, each with its number of days before.

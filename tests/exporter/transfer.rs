@@ -13,14 +13,10 @@ use wxapp_portrait_exporter::portrait::Window;
 use crate::harness::{
     APP, Home, OTHER, Prometheus, WeChat, backfill, eventually, on_one_day, quoted, root, yesterday,
 };
+use crate::rules;
 
 /// What the bundled rules record for the charts of all apps.
 const RECORDED: &str = "appid_cohort_weekday:wxapp_portrait_cohort_users:max";
-const RULE: &str = r#"max by (appid, cohort, weekday) (
-  wxapp_portrait_cohort_users{window="1d"} * on (job, instance, appid) group_left (weekday)
-  count_values by (job, instance, appid) ("weekday", floor(
-    ((wxapp_portrait_reference_date_timestamp_seconds{window="1d"} > time() - 345600) + 46800) / 86400
-  ) % 7))"#;
 
 fn export(home: &Home, arguments: &[&str]) -> Output {
     home.command_of("export").args(arguments).output().unwrap()
@@ -47,6 +43,24 @@ fn failed(output: &Output, code: i32) -> String {
 
 fn days_ago(days: u64) -> String {
     calendar::days_before(yesterday(), days).to_string()
+}
+
+/// Returns the series of a query over ten days, without their names.
+async fn hourly(prometheus: &Prometheus, query: &str) -> Vec<Value> {
+    let [start, end] = [10, 0].map(|days| {
+        let day = calendar::days_before(yesterday(), days);
+        calendar::midnight(day).timestamp().to_string()
+    });
+    let time = [("start", &*start), ("end", &end), ("step", "1h")];
+    let parameters = [&[("query", query)], &time[..]].concat();
+    let mut answer = prometheus.ask("query_range", &parameters).await;
+    let Value::Array(mut series) = answer["data"]["result"].take() else {
+        panic!("{answer}")
+    };
+    for series in &mut series {
+        series["metric"].as_object_mut().unwrap().remove("__name__");
+    }
+    series
 }
 
 #[tokio::test]
@@ -97,29 +111,53 @@ async fn an_export_has_what_the_rules_would_have_recorded() {
         fs::write(&samples, &text).unwrap();
         backfill(&samples, blocks.path());
         let prometheus = Prometheus::over(blocks, &json!({}));
-        let [start, end] = [10, 0].map(|days| {
-            let day = calendar::days_before(yesterday(), days);
-            calendar::midnight(day).timestamp().to_string()
-        });
-        let range = async |query| {
-            let time = [("start", &*start), ("end", &end), ("step", "1h")];
-            let parameters = [&[("query", query)], &time[..]].concat();
-            let mut answer = prometheus.ask("query_range", &parameters).await;
-            let Value::Array(mut series) = answer["data"]["result"].take() else {
-                panic!("{answer}")
-            };
-            for series in &mut series {
-                series["metric"].as_object_mut().unwrap().remove("__name__");
-            }
-            series
-        };
-        let recorded = range(RECORDED).await;
+        let recorded = hourly(&prometheus, RECORDED).await;
         assert_eq!(recorded.len(), 2 * 2 * 7, "apps, cohorts and weekdays");
-        assert_eq!(range(RULE).await, recorded);
+        let mut rules = rules::all_rules().into_iter().map(|(_, rule)| rule);
+        let rule = rules.find(|rule| rule["record"] == RECORDED).unwrap();
+        let rule = rule["expr"].as_str().unwrap();
+        assert_eq!(hourly(&prometheus, rule).await, recorded);
 
         // One of another window has none.
         text = exported(&home, &["--format", "openmetrics", "--window", "7d"]);
         assert!(!text.contains(&format!("{RECORDED}{{")), "{text}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn prometheus_finds_the_name_and_the_labels_of_an_app_wherever_an_export_has_its_days() {
+    on_one_day(async || {
+        let wechat = WeChat::of(&[APP, OTHER]).await;
+        let mut home = Home::of(&wechat, &[APP]);
+        home.archive(&wechat, &[APP, OTHER], 5);
+        home.config["apps"][0]["name"] = json!("商城 \"A\\B\"");
+        home.config["apps"][0]["labels"] = json!({"team": "零售", "city": "广州"});
+        let config = home.configure();
+        let (samples, blocks) = (home.path("samples"), tempfile::tempdir().unwrap());
+        let mut arguments = vec!["--format", "openmetrics", "--dimension", "platform"];
+        let without = exported(&home, &arguments);
+        assert!(without.contains(&format!("_info{{appid=\"{APP}\",app=\"{APP}\"}} 1 ")));
+        arguments.extend(["--config.file", config.to_str().unwrap()]);
+        fs::write(&samples, exported(&home, &arguments)).unwrap();
+        backfill(&samples, blocks.path());
+        let prometheus = Prometheus::over(blocks, &json!({}));
+
+        let infos = hourly(&prometheus, "wxapp_portrait_app_info").await;
+        let dates = "max by (appid) (wxapp_portrait_reference_date_timestamp_seconds) ^ 0";
+        let dates = hourly(&prometheus, dates).await;
+        let expected = [
+            json!({"appid": APP, "app": "商城 \"A\\B\"", "team": "零售", "city": "广州"}),
+            json!({"appid": OTHER, "app": OTHER}),
+        ];
+        assert_eq!(infos.len(), expected.len(), "{infos:?}");
+        for labels in expected {
+            let date = dates
+                .iter()
+                .find(|date| date["metric"]["appid"] == labels["appid"]);
+            let expected = json!({"metric": labels, "values": date.unwrap()["values"]});
+            assert!(infos.contains(&expected), "{expected} {infos:?}");
+        }
     })
     .await;
 }
