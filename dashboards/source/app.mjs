@@ -294,8 +294,8 @@ export default dashboard({
       name: 'appid',
       label: '小程序 App',
       description: 'The mini program',
-      query: 'query_result(max by (app, appid) (last_over_time(wxapp_portrait_app_info[2h])))',
       // Imported history has a sample an hour.
+      query: 'query_result(max by (app, appid) (last_over_time(wxapp_portrait_app_info[2h])))',
       // Names may have quotes, which Prometheus escapes, commas and braces.
       regex: '/app="(?<text>.*)",\\s*appid="(?<value>[^"]+)"/',
     }),
