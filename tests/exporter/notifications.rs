@@ -562,10 +562,7 @@ fn message(version: Version, state: State, app: &App, lines: &[Line]) -> String 
         (New, State::Resolved) => ("Resolved", "Resolved"),
     };
     let (count, names) = match version {
-        Old => (
-            format!("（{}）", lines.len()),
-            ["看板", "详情", "处理方法"],
-        ),
+        Old => (format!("（{}）", lines.len()), ["看板", "详情", "处理方法"]),
         New => (
             format!(" ({})", lines.len()),
             ["dashboard", "details", "runbook"],
