@@ -26,7 +26,8 @@ const usage = `Usage: node render.mjs [options] DASHBOARD.json...
   --font FILE        a font with Chinese characters, where the system has none
   --chromium PATH    the browser (default: chromium, chromium-browser or google-chrome)
 
-Exits with 1, and a line for each on stderr, if a panel can not be drawn, fails or is empty.`;
+Exits with 1, and a line for each on stderr, if a panel can not be drawn, fails or is empty.
+One that is empty and has a text for that has a line, too, but is no failure.`;
 
 function fail(message, code = 2) {
   console.error(message);
@@ -190,9 +191,9 @@ try {
     }
     const { theme, from, to, timezone, collapsed } = args;
     const settings = { theme, variables, from, to, timezone, collapsed };
-    const problems = await page.evaluate((all) => window.preview(...all), [json, settings]);
-    for (const line of problems) console.error(`${name}: ${line}`);
-    faults += problems.length;
+    const found = await page.evaluate((all) => window.preview(...all), [json, settings]);
+    for (const line of [...found.faults, ...found.empty]) console.error(`${name}: ${line}`);
+    faults += found.faults.length;
     const picture = join(args.out, `${name}.png`);
     // With a palette the file is a third as large.
     await sharp(await page.screenshot({ fullPage: true }))

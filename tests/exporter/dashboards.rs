@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use chrono::{DateTime, NaiveDate, TimeDelta};
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use serde_json::json;
 use wxapp_portrait_exporter::calendar;
 use wxapp_portrait_exporter::portrait::Window;
@@ -236,48 +236,41 @@ impl Setup {
             programs: [newer("prometheus"), "prometheus".into()],
         }
     }
-}
 
-impl World {
-    async fn start(setup: Setup, dashboards: &[Dashboard]) -> Self {
-        let Setup {
-            apps,
-            windows,
-            programs,
-            ..
-        } = &setup;
-        let started = now();
-        let yesterday = calendar::newest_queryable(started);
-        let users: Vec<_> = apps
-            .iter()
+    /// Returns the app whose users fall on the newest day.
+    fn swinging(&self) -> &str {
+        &self.apps[1].appid
+    }
+
+    /// Starts a WeChat with these apps.
+    async fn wechat(&self, yesterday: NaiveDate) -> WeChat {
+        let users = self.apps.iter();
+        let users: Vec<_> = users
             .map(|app| format!("{}={}", app.appid, app.users))
             .collect();
         let mut settings = apps_of(&users.iter().map(String::as_str).collect::<Vec<_>>());
-        let swinging = &apps[1].appid;
+        let swinging = self.swinging();
         // So large that the daily noise cannot hide it.
         for event in ["platform=iPhone:0.4", "all:0.5"] {
             let event = format!("{swinging}@{yesterday}:{event}");
             settings.events.push(event.parse().unwrap());
         }
         let wechat = WeChat::start(settings, now).await;
-        for app in apps.iter().filter(|app| app.state != State::Fresh) {
+        for app in self.apps.iter().filter(|app| app.state != State::Fresh) {
             wechat.set_fault(&app.appid, "errcode=48001");
         }
-        // One failure, so that the metrics of failures are there.
-        let failing = &apps[2].appid;
-        wechat.set_fault(failing, "errcode=-1");
+        wechat
+    }
 
-        let appids: Vec<&str> = apps.iter().map(|app| app.appid.as_str()).collect();
+    /// Prepares two exporters with the same archive.
+    fn homes(&self, wechat: &WeChat, started: DateTime<Utc>) -> [Home; 2] {
+        let appids: Vec<&str> = self.apps.iter().map(|app| app.appid.as_str()).collect();
+        let windows: Vec<&str> = self.windows.iter().map(|window| window.as_str()).collect();
         let homes = [(); 2].map(|()| {
-            let mut home = Home::of(&wechat, &appids);
+            let mut home = Home::of(wechat, &appids);
             home.config["poll"]["interval"] = json!("5s");
-            home.config["windows"] = json!(
-                windows
-                    .iter()
-                    .map(|window| window.as_str())
-                    .collect::<Vec<_>>()
-            );
-            for (at, app) in apps.iter().enumerate() {
+            home.config["windows"] = json!(windows);
+            for (at, app) in self.apps.iter().enumerate() {
                 let config = &mut home.config["apps"][at];
                 config["name"] = json!(app.name);
                 if !app.team.is_empty() {
@@ -286,16 +279,56 @@ impl World {
             }
             home
         });
-        for app in apps {
+        for app in &self.apps {
             let Some(late) = app.days_late() else {
                 continue;
             };
             let then = started - TimeDelta::days(late.cast_signed());
-            let days = setup.archived[usize::from(!app.is_opened)];
-            homes[0].archive_at(then, windows, &wechat, &[&app.appid], days);
+            let days = self.archived[usize::from(!app.is_opened)];
+            homes[0].archive_at(then, &self.windows, wechat, &[&app.appid], days);
         }
         std::fs::create_dir(homes[1].path("data")).unwrap();
         std::fs::copy(homes[0].archive_file(), homes[1].archive_file()).unwrap();
+        homes
+    }
+
+    /// Starts a Prometheus with a copy of these blocks that scrapes these exporters, and waits until an alert fires.
+    async fn prometheus(
+        &self,
+        program: &Path,
+        backfilled: &Path,
+        exporters: &[&Exporter],
+    ) -> Prometheus {
+        let blocks = tempfile::tempdir().unwrap();
+        let mut copy = Command::new("cp");
+        copy.arg("-r").arg(backfilled.join(".")).arg(blocks.path());
+        assert!(copy.status().unwrap().success());
+        let mut config = scraping(exporters);
+        for interval in ["scrape_interval", "evaluation_interval"] {
+            config["global"][interval] = json!(self.interval);
+        }
+        config["rule_files"] = json!([root().join("alerts/wxapp-portrait.rules.yml")]);
+        let prometheus = Prometheus::run(program.to_str().unwrap(), blocks, &config);
+        // A rate needs some.
+        let scraped = "count(count_over_time(up[1h]) > 1 and up == 1)";
+        let all = exporters.len();
+        prometheus.query(&format!("{scraped} == {all}")).await;
+        let swinging = self.swinging();
+        let alert = format!("ALERTS{{appid=\"{swinging}\",alertstate=\"firing\"}}");
+        prometheus.query(&alert).await;
+        prometheus
+    }
+}
+
+impl World {
+    async fn start(setup: Setup, dashboards: &[Dashboard]) -> Self {
+        let started = now();
+        let yesterday = calendar::newest_queryable(started);
+        let wechat = setup.wechat(yesterday).await;
+        // One failure, so that the metrics of failures are there.
+        let failing = &setup.apps[2].appid;
+        wechat.set_fault(failing, "errcode=-1");
+        let homes = setup.homes(&wechat, started);
         let [first, second] = [homes[0].start().await, homes[1].start().await];
         for exporter in [&first, &second] {
             exporter
@@ -306,7 +339,8 @@ impl World {
                 .await;
         }
         wechat.simulator.clear_faults(&appid(failing));
-        let settled = apps.iter().filter(|app| app.state == State::Fresh).count() * windows.len();
+        let fresh = setup.apps.iter().filter(|app| app.state == State::Fresh);
+        let settled = fresh.count() * setup.windows.len();
         for exporter in [&first, &second] {
             exporter
                 .metrics_with("settled figures", |page| {
@@ -320,31 +354,11 @@ impl World {
         let history = history(&homes[0], &first, &setup, dashboards).await;
         let backfilled = tempfile::tempdir().unwrap();
         backfill(&history, backfilled.path());
-        let prometheus = async |program: &Path, exporters: &[&Exporter]| {
-            let blocks = tempfile::tempdir().unwrap();
-            let mut copy = Command::new("cp");
-            copy.arg("-r")
-                .arg(backfilled.path().join("."))
-                .arg(blocks.path());
-            assert!(copy.status().unwrap().success());
-            let mut config = scraping(exporters);
-            for interval in ["scrape_interval", "evaluation_interval"] {
-                config["global"][interval] = json!(setup.interval);
-            }
-            config["rule_files"] = json!([root().join("alerts/wxapp-portrait.rules.yml")]);
-            let prometheus = Prometheus::run(program.to_str().unwrap(), blocks, &config);
-            // A rate needs some.
-            let scraped = "count(count_over_time(up[1h]) > 1 and up == 1)";
-            let all = exporters.len();
-            prometheus.query(&format!("{scraped} == {all}")).await;
-            let alert = format!("ALERTS{{appid=\"{swinging}\",alertstate=\"firing\"}}");
-            prometheus.query(&alert).await;
-            prometheus
-        };
         let (alone, paired) = ([&first], [&first, &second]);
+        let [program, other] = &setup.programs;
         let (one, both) = tokio::join!(
-            prometheus(&programs[0], &alone),
-            prometheus(&programs[1], &paired)
+            setup.prometheus(program, backfilled.path(), &alone),
+            setup.prometheus(other, backfilled.path(), &paired)
         );
         Self {
             one,

@@ -43,6 +43,7 @@ const REDUCING: [&str; 10] = [
 /// One metric, as selected by an expression.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Selector {
+    /// Its name, or a pattern of names.
     pub(crate) metric: String,
     /// Label, operator, value.
     pub(crate) matchers: Vec<(String, String, String)>,
@@ -101,7 +102,7 @@ struct Open {
 /// Reads an expression; fails with a message about what it cannot parse.
 pub(crate) fn read(text: &str) -> Result<Expression, String> {
     static TOKEN: LazyLock<Regex> = LazyLock::new(|| {
-        let string = r#""(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'"#;
+        let string = r#""(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|`[^`]*`"#;
         let name = "[a-zA-Z_:][a-zA-Z0-9_:]*";
         let variable = r"\$[a-zA-Z0-9_]+|\$\{[^}]*\}";
         let number = r"[0-9][0-9a-zA-Z.]*";
@@ -111,132 +112,167 @@ pub(crate) fn read(text: &str) -> Result<Expression, String> {
         .unwrap()
     });
     let tokens: Vec<&str> = TOKEN.find_iter(text).map(|found| found.as_str()).collect();
-    let token = |at: usize| tokens.get(at).copied().unwrap_or_default();
-    let is_name =
-        |word: &str| word.starts_with(|c: char| c.is_ascii_alphabetic() || "_:".contains(c));
-    // Reads up to the end of a list; returns its labels and the rest.
-    let list = |mut at: usize| {
-        let mut labels = Vec::new();
-        while !["", ")"].contains(&token(at)) {
-            if is_name(token(at)) {
-                labels.push(token(at).to_owned());
-            }
-            at += 1;
-        }
-        (labels, at + 1)
+    let mut reader = Reader {
+        rest: &tokens,
+        open: Vec::new(),
+        read: Expression::default(),
     };
-    let mut read = Expression::default();
-    let mut open: Vec<Open> = Vec::new();
-    let mut at = 0;
-    while at < tokens.len() {
-        let word = tokens[at];
-        at += 1;
-        let before = read.selectors.len();
+    while !reader.rest.is_empty() {
+        reader.read_on()?;
+    }
+    Ok(reader.read)
+}
+
+fn is_name(word: &str) -> bool {
+    word.starts_with(|c: char| c.is_ascii_alphabetic() || "_:".contains(c))
+}
+
+/// Reads tokens from left to right.
+struct Reader<'a> {
+    rest: &'a [&'a str],
+    open: Vec<Open>,
+    read: Expression,
+}
+
+impl<'a> Reader<'a> {
+    /// Returns the next token without taking it.
+    fn peek(&self) -> &'a str {
+        self.rest.first().copied().unwrap_or_default()
+    }
+
+    fn take(&mut self) -> &'a str {
+        let token = self.peek();
+        self.rest = self.rest.get(1..).unwrap_or_default();
+        token
+    }
+
+    /// Takes what is in brackets of any kind, and these.
+    fn take_enclosed(&mut self, end: &str) -> &'a [&'a str] {
+        self.take();
+        let length = self.rest.iter().take_while(|token| **token != end).count();
+        let (enclosed, rest) = self.rest.split_at(length);
+        self.rest = rest.get(1..).unwrap_or_default();
+        enclosed
+    }
+
+    /// Reads a list of labels.
+    fn labels(&mut self) -> Vec<String> {
+        let list = self.take_enclosed(")").iter();
+        let labels = list.filter(|token| is_name(token));
+        let labels: Vec<_> = labels.map(|label| (*label).to_owned()).collect();
+        self.read.labels.extend(labels.clone());
+        labels
+    }
+
+    /// Reads the range of a selector or a subquery, if there is one.
+    fn range(&mut self) -> Option<String> {
+        (self.peek() == "[").then(|| self.take_enclosed("]").concat())
+    }
+
+    /// Reads one token, and those that belong to it.
+    fn read_on(&mut self) -> Result<(), String> {
+        if self.peek() == "{" {
+            self.selector("");
+            return Ok(());
+        }
+        let word = self.take();
+        let next = self.peek();
+        let mut opened = Open {
+            before: self.read.selectors.len(),
+            ..Open::default()
+        };
         if word == "(" {
-            open.push(Open {
-                before,
-                ..Open::default()
-            });
+            self.open.push(opened);
         } else if word == ")" {
-            let closed = open.pop().ok_or("a parenthesis closes that was not open")?;
-            if token(at) == "[" {
-                let range;
-                (range, at) = range_of(&tokens, at + 1);
-                for selector in &mut read.selectors[closed.before..] {
-                    selector.range.get_or_insert(range.clone());
-                }
-            }
-            if ["by", "without"].contains(&token(at)) {
-                return Err("write `by` before the parenthesis, so that it can be checked".into());
-            }
+            self.close()?;
         } else if word == "offset" {
-            let (sign, duration) = (token(at), token(at + 1));
-            let offset = if sign == "-" {
-                format!("-{duration}")
-            } else {
-                sign.into()
-            };
-            let selector = read.selectors.last().ok_or("`offset` follows nothing")?;
-            read.offsets.push((selector.metric.clone(), offset));
+            self.offset()?;
         } else if LISTS.contains(&word) {
-            let labels;
-            if token(at) == "(" {
-                (labels, at) = list(at + 1);
-                read.labels.extend(labels);
+            if next == "(" {
+                self.labels();
             }
         } else if REDUCING.contains(&word) {
-            let drops = token(at) == "without";
+            let drops = next == "without";
             let mut labels = Vec::new();
-            if drops || token(at) == "by" {
-                (labels, at) = list(at + 2);
-                read.labels.extend(labels.clone());
+            if drops || next == "by" {
+                self.take();
+                labels = self.labels();
             }
-            at += 1;
+            self.take();
             if word == "count_values" {
-                read.added.push(token(at).trim_matches('"').to_owned());
+                let added = self.peek().trim_matches('"');
+                self.read.added.push(added.to_owned());
             }
-            read.drops |= drops;
-            open.push(Open {
-                function: None,
-                aggregation: (!drops).then(|| (word.to_owned(), labels)),
-                before,
-            });
-        } else if is_name(word) && token(at) == "(" {
-            at += 1;
-            open.push(Open {
-                function: Some(word.to_owned()),
-                aggregation: None,
-                before,
-            });
-        } else if ["topk", "bottomk"].contains(&word) && token(at) == "by" {
-            let labels;
-            (labels, at) = list(at + 2);
-            read.labels.extend(labels);
+            self.read.drops |= drops;
+            opened.aggregation = (!drops).then(|| (word.to_owned(), labels));
+            self.open.push(opened);
+        } else if is_name(word) && next == "(" {
+            self.take();
+            opened.function = Some(word.to_owned());
+            self.open.push(opened);
+        } else if ["topk", "bottomk"].contains(&word) && next == "by" {
+            self.take();
+            self.labels();
         } else if is_name(word) && !WORDS.contains(&word) {
-            let mut selector = Selector {
-                metric: word.to_owned(),
-                function: open.last().and_then(|open| open.function.clone()),
-                ..Selector::default()
-            };
-            let frames = open.iter().rev();
-            selector.aggregations = frames.filter_map(|open| open.aggregation.clone()).collect();
-            if token(at) == "{" {
-                (selector.matchers, at) = matchers(&tokens, at + 1);
-            }
-            if token(at) == "[" {
-                let range;
-                (range, at) = range_of(&tokens, at + 1);
-                selector.range = Some(range);
-            }
-            read.selectors.push(selector);
+            self.selector(word);
         }
+        Ok(())
     }
-    Ok(read)
-}
 
-/// Reads a range up to the closing bracket; returns the rest, too.
-fn range_of(tokens: &[&str], at: usize) -> (String, usize) {
-    let range = tokens[at..].iter().take_while(|token| **token != "]");
-    let range: Vec<&str> = range.copied().collect();
-    (range.concat(), at + range.len() + 1)
-}
-
-/// Reads matchers up to the closing brace; returns the rest, too.
-fn matchers(tokens: &[&str], mut at: usize) -> (Vec<(String, String, String)>, usize) {
-    let mut matchers = Vec::new();
-    while let [label, operator, value, ..] = &tokens[at..] {
-        if *label == "}" {
-            break;
+    /// Closes a parenthesis, after which there may be a subquery.
+    fn close(&mut self) -> Result<(), String> {
+        let closed = self.open.pop();
+        let closed = closed.ok_or("a parenthesis closes that was not open")?;
+        if let Some(range) = self.range() {
+            for selector in &mut self.read.selectors[closed.before..] {
+                selector.range.get_or_insert(range.clone());
+            }
         }
-        if *label == "," {
-            at += 1;
-            continue;
+        if ["by", "without"].contains(&self.peek()) {
+            return Err("write `by` before the parenthesis, so that it can be checked".into());
         }
-        let value = value.trim_matches(['"', '\'']);
-        matchers.push(((*label).into(), (*operator).into(), value.into()));
-        at += 3;
+        Ok(())
     }
-    (matchers, at + 1)
+
+    fn offset(&mut self) -> Result<(), String> {
+        let mut offset = self.take().to_owned();
+        if offset == "-" {
+            offset += self.take();
+        }
+        let selector = self.read.selectors.last();
+        let selector = selector.ok_or("`offset` follows nothing")?;
+        self.read.offsets.push((selector.metric.clone(), offset));
+        Ok(())
+    }
+
+    /// Reads what follows a metric, which may be among the matchers instead.
+    fn selector(&mut self, metric: &str) {
+        let function = self.open.last().and_then(|open| open.function.clone());
+        let frames = self.open.iter().rev();
+        let aggregations = frames.filter_map(|open| open.aggregation.clone()).collect();
+        let mut metric = metric.to_owned();
+        let mut matchers = Vec::new();
+        if self.peek() == "{" {
+            for matcher in self.take_enclosed("}").split(|token| *token == ",") {
+                if let [label, operator, value] = *matcher {
+                    let value = value.trim_matches(['"', '\'', '`']).to_owned();
+                    if label == "__name__" {
+                        metric = value;
+                    } else {
+                        matchers.push((label.into(), operator.into(), value));
+                    }
+                }
+            }
+        }
+        let range = self.range();
+        self.read.selectors.push(Selector {
+            metric,
+            matchers,
+            range,
+            function,
+            aggregations,
+        });
+    }
 }
 
 /// What Prometheus itself adds, and what a page has only while polls fail.
@@ -335,21 +371,27 @@ impl Vocabulary {
         let mut all = BTreeSet::new();
         for selector in &expression.selectors {
             let metric = &selector.metric;
-            let Some(labels) = self.0.get(metric) else {
+            let name = Regex::new(&format!("^({metric})$")).unwrap();
+            let found = self.0.iter().filter(|(metric, _)| name.is_match(metric));
+            let found: Vec<_> = found.map(|(_, labels)| labels).collect();
+            if found.is_empty() {
                 faults.push(format!("no page has a metric {metric}"));
                 continue;
-            };
-            all.extend(labels.keys());
+            }
+            all.extend(found.iter().flat_map(|labels| labels.keys()));
             for (label, _, value) in &selector.matchers {
-                let Some(values) = labels.get(label) else {
+                let known = found.iter().filter_map(|labels| labels.get(label));
+                let known: Vec<&Values> = known.collect();
+                if known.is_empty() {
                     faults.push(format!("{metric} has no label {label}"));
                     continue;
-                };
+                }
                 // In patterns with alternatives, every word must exist.
                 let plain = |c: char| c.is_alphanumeric() || "_|".contains(c);
                 let words = value.split('|').filter(|_| value.chars().all(plain));
-                for word in words.filter(|_| !values.is_empty()) {
-                    if !values.contains(word) {
+                for word in words {
+                    let has = |values: &&Values| values.is_empty() || values.contains(word);
+                    if !known.iter().any(has) {
                         faults.push(format!("{metric} is never there with {label}=\"{word}\""));
                     }
                 }
@@ -410,4 +452,17 @@ fn selectors_are_found_with_their_context() {
         [Some("1h"), Some("4d:10m"), Some("4d:10m"), None]
     );
     assert_eq!(expression.added, ["b"]);
+
+    let expression =
+        read("max by (a) ({__name__=~\"x_(y|z)\", b=~`(?i)\"c, d}`}[2d]) / w").unwrap();
+    let [x, w] = &expression.selectors[..] else {
+        panic!()
+    };
+    assert_eq!(
+        (x.metric.as_str(), x.range.as_deref()),
+        ("x_(y|z)", Some("2d"))
+    );
+    let matcher = ("b".to_owned(), "=~".to_owned(), "(?i)\"c, d}".to_owned());
+    assert_eq!(x.matchers, [matcher]);
+    assert_eq!(w.metric, "w");
 }

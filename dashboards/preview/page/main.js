@@ -32,10 +32,10 @@ window.hasChineseFont = async () => {
   return new Set(pictures).size === pictures.length;
 };
 
-/** Draws a dashboard and returns a line for each panel, variable or annotation that failed. */
+/** Draws a dashboard; returns a line for each panel, variable or annotation that failed, and for each panel that has a text for being empty and is. */
 window.preview = async (dashboard, { theme: mode, variables: wanted, from, to, timezone, collapsed }) => {
   const ask = window.ask;
-  const faults = [];
+  const [faults, empty] = [[], []];
   const theme = createTheme({ colors: { mode } });
   setColors(theme);
   const zone = timezone ?? dashboard.timezone;
@@ -75,37 +75,37 @@ window.preview = async (dashboard, { theme: mode, variables: wanted, from, to, t
           body,
         ),
       );
-      const fault = await draw({ panel, body, theme, timeZone, range, variables, annotations, ask });
+      const { fault, noValue } = await draw({ panel, body, theme, timeZone, range, variables, annotations, ask });
       if (fault) {
         body.replaceChildren(html('div', { class: 'message fault' }, fault));
         body.parentElement.classList.add('faulty');
         faults.push(`panel "${title}" (${panel.id}): ${fault}`);
-      }
+      } else if (noValue !== undefined) empty.push(`panel "${title}" (${panel.id}) is empty: ${noValue}`);
     }
   }
-  return faults;
+  return { faults, empty };
 };
+
+/** Draws a panel; returns its fault, or the text that is there because it is empty. */
 
 async function draw({ panel, body, variables, theme, timeZone, range: whole, annotations, ask }) {
   const { scoped } = panel;
   const paint = DRAW[panel.type];
-  if (!paint) return `the preview does not know panels of the type ${panel.libraryPanel ? 'library panel' : panel.type}`;
+  if (!paint) return { fault: `the preview does not know panels of the type ${panel.libraryPanel ? 'library panel' : panel.type}` };
   const fieldConfig = configOf(panel);
+  const { noValue } = fieldConfig.defaults;
+  const asks = !WITHOUT_DATA.includes(panel.type);
   try {
     const range = panelRange(panel, whole, timeZone);
     const replace = (text, more) => variables.replace(text, { ...scoped, ...more });
-    const frames = WITHOUT_DATA.includes(panel.type)
-      ? []
-      : await panelData({ panel, variables, scoped, width: body.clientWidth, theme, timeZone, range, ask });
+    const frames = asks ? await panelData({ panel, variables, scoped, width: body.clientWidth, theme, timeZone, range, ask }) : [];
     await paint({ panel, body, frames, fieldConfig, theme, timeZone, range, annotations, replace, ask });
-    return undefined;
+    return asks && !frames.some(({ length }) => length > 0) ? { noValue } : {};
   } catch (error) {
-    if (!(error instanceof Empty)) return error.message;
-    const { noValue } = fieldConfig.defaults;
-    // Whoever says what is shown then expects it.
-    if (noValue === undefined) return 'No data';
+    if (!(error instanceof Empty)) return { fault: error.message };
+    if (noValue === undefined) return { fault: 'No data' };
     body.replaceChildren(html('div', { class: 'message' }, noValue));
-    return undefined;
+    return { noValue };
   }
 }
 

@@ -13,7 +13,7 @@ use serde_json::Value;
 use wxapp_portrait_exporter::calendar;
 use wxapp_portrait_exporter::portrait::Window;
 
-use super::grafana::{Answer, Choice, Choices, Dashboard, Viewer, values};
+use super::grafana::{Answer, Choice, Choices, Dashboard, Viewer, text, values};
 use super::{APPS, ARCHIVED, App, State, World, close};
 use crate::harness::{Labels, Page, WeChat, now};
 
@@ -115,6 +115,25 @@ impl Truth<'_> {
         self.people(of, days_ago).values().sum()
     }
 
+    /// Returns all users of a cohort.
+    fn whole(&self, app: &'static str, cohort: &'static str, window: Window, days_ago: u64) -> f64 {
+        let of = Of {
+            window,
+            ..of_platforms(app, cohort)
+        };
+        self.total(&of, days_ago)
+    }
+
+    /// Returns all users of a cohort on the newest day.
+    fn newest(&self, app: &'static str, cohort: &'static str) -> f64 {
+        self.whole(app, cohort, Window::OneDay, 0)
+    }
+
+    /// Returns the change from what is usual.
+    fn change(&self, app: &'static str, cohort: &'static str) -> f64 {
+        self.newest(app, cohort) / self.usual(app, cohort) - 1.0
+    }
+
     /// Returns a figure for many days, each on the day that it counts.
     fn days(
         &self,
@@ -145,11 +164,12 @@ impl Truth<'_> {
     }
 }
 
-/// Returns the median of the same weekdays of four weeks.
-fn usual_of(figure: impl Fn(u64) -> f64) -> f64 {
-    let mut figures = [7, 14, 21, 28].map(figure);
+/// Returns the median of the same weekdays of four weeks, of those that have a figure.
+fn usual_of(figure: impl Fn(u64) -> Option<f64>) -> f64 {
+    let mut figures: Vec<f64> = [7, 14, 21, 28].into_iter().filter_map(figure).collect();
     figures.sort_by(f64::total_cmp);
-    f64::midpoint(figures[1], figures[2])
+    let last = figures.len() - 1;
+    f64::midpoint(figures[last / 2], figures[last.div_ceil(2)])
 }
 
 /// The app.
@@ -198,10 +218,14 @@ fn figures(answer: &Answer, target: &Value, wanted: &[&str]) -> Result<Figures, 
     Ok(figures)
 }
 
+/// The query that decides which rows a table has.
+const RANK: &str = "A";
+
 /// A query of a panel, and what it must show.
 struct Case {
     dashboard: &'static str,
     panel: &'static str,
+    /// Its letter, or how the title of its column begins.
     query: &'static str,
     labels: &'static [&'static str],
     /// Whether the panel is a chart: a figure may have the same title.
@@ -265,27 +289,35 @@ impl World {
     /// Compares the counts and sums over many apps, all together, by team and by name; and what is said about
     /// the state of an app.
     pub(super) async fn wrong_counts(&self, dashboards: &[Dashboard]) -> Vec<String> {
+        let mut faults = self.wrong_sums(dashboards).await;
+        faults.extend(self.wrong_incomplete_day(dashboards).await);
+        faults.extend(self.wrong_states(dashboards).await);
+        faults
+    }
+
+    /// Returns how many days an app is behind; if it never had a portrait, more than all days.
+    fn age(&self, app: &App) -> i64 {
+        let newest = calendar::days_before(self.yesterday, app.days_late().unwrap_or(999));
+        (calendar::yesterday(now()) - newest).num_days()
+    }
+
+    /// Returns the users of an app, as WeChat answers.
+    fn users(&self, app: &App, cohort: &str, day: NaiveDate) -> f64 {
+        let series = self.wechat.users(&app.appid, Window::OneDay, day);
+        let of = |labels: &Labels| labels["cohort"] == cohort && labels["dimension"] == "platform";
+        let counted = series.into_iter().filter(|(labels, _)| of(labels));
+        counted.map(|(_, users)| users).sum()
+    }
+
+    async fn wrong_sums(&self, dashboards: &[Dashboard]) -> Vec<String> {
         let now = now();
         let apps = &self.setup.apps;
-        // How many days each is behind; never is more than all days.
-        let age = |app: &App| {
-            let newest = calendar::days_before(self.yesterday, app.days_late().unwrap_or(999));
-            (calendar::yesterday(now) - newest).num_days()
-        };
-        let users = |app: &App, cohort: &str| -> f64 {
-            let series = self
-                .wechat
-                .users(&app.appid, Window::OneDay, self.yesterday);
-            let of =
-                |labels: &Labels| labels["cohort"] == cohort && labels["dimension"] == "platform";
-            series
-                .into_iter()
-                .filter(|(labels, _)| of(labels))
-                .map(|(_, users)| users)
-                .sum()
-        };
+        let age = |app: &App| self.age(app);
         let team = |team: &str| Choice::Several(vec![team.to_owned()]);
-        let part = "逗号";
+        let filter = |part: &str| {
+            let part = Choice::One(part.to_owned());
+            Choices::from([("filter".to_owned(), part)])
+        };
         let every = Choices::new();
         let mut faults = Vec::new();
         for (choices, is_chosen) in [
@@ -298,23 +330,28 @@ impl World {
                 Choices::from([("team".to_owned(), team(apps[2].team))]),
                 &|app: &App| app.team == apps[2].team,
             ),
-            (
-                Choices::from([("filter".to_owned(), Choice::One(part.to_owned()))]),
-                &|app: &App| app.name.contains(part),
-            ),
+            (filter("COMMA"), &|app: &App| app.name.contains("comma")),
+            (filter(r"(.*)[A"), &|app: &App| app.name.contains(r"(.*)[a")),
         ] {
             let chosen: Vec<&App> = apps.iter().filter(|app| is_chosen(app)).collect();
             #[expect(clippy::cast_precision_loss, reason = "there are 200 apps")]
             let count =
                 |is: &dyn Fn(&App) -> bool| chosen.iter().filter(|app| is(app)).count() as f64;
+            // The newest day of all but two in a hundred, without those that are late by more than a day.
+            let mut ages: Vec<i64> = chosen.iter().map(|app| age(app)).collect();
+            ages.retain(|age| *age <= 1);
+            ages.sort_by_key(|age| std::cmp::Reverse(*age));
+            let common = ages[(ages.len() - 1) / 50];
+            let day = calendar::yesterday(now) - TimeDelta::days(common);
             let sum = |cohort| -> f64 {
-                let fresh = chosen.iter().filter(|app| app.state == State::Fresh);
-                fresh.map(|app| users(app, cohort)).sum()
+                let known = chosen.iter().filter(|app| age(app) <= common);
+                known.map(|app| self.users(app, cohort, day)).sum()
             };
             let all = count(&|_| true);
             let cases = [
                 ("小程序 ", all),
                 ("昨日数据到达率", count(&|app| age(app) == 0) / all),
+                ("数据日期", day_of(day)),
                 ("新增用户 ", sum("new")),
                 ("活跃用户 ", sum("active")),
                 ("拉取失败 Failing", count(&|app| app.state != State::Fresh)),
@@ -323,44 +360,59 @@ impl World {
             .map(|(panel, figure)| overview(panel, "A", &[], one(figure)));
             faults.extend(self.compare(now, dashboards, &choices, cases.into()).await);
         }
-        // The newest day lacks the apps that are late, which the chart says instead of showing a fall.
+        faults
+    }
+
+    /// The newest day lacks the apps that are late, which the charts must say instead of showing a fall.
+    async fn wrong_incomplete_day(&self, dashboards: &[Dashboard]) -> Vec<String> {
+        let apps = &self.setup.apps;
+        let mut faults = Vec::new();
         let fresh = apps.iter().filter(|app| app.state == State::Fresh);
         let known = apps
             .iter()
             .filter(|app| [State::Fresh, State::Late].contains(&app.state));
-        let key = format!(
-            "{} {} {}",
-            fresh.clone().count(),
-            known.count(),
-            self.yesterday
-        );
+        let (have, all) = (fresh.clone().count(), known.count());
+        let key = format!("未到齐 incomplete {have}/{all} {}", self.yesterday);
         for (panel, cohort) in [("新增用户合计", "new"), ("活跃用户合计", "active")] {
-            let sum = fresh.clone().map(|app| users(app, cohort)).sum();
-            let expected = Figures::from([(key.clone(), sum)]);
-            let case = chart(overview(panel, "B", &["have", "all"], expected));
+            let sum: f64 = fresh
+                .clone()
+                .map(|app| self.users(app, cohort, self.yesterday))
+                .sum();
+            let case = chart(overview(panel, "A", &["note"], Figures::new()));
             let every = Choices::new();
-            faults.extend(self.compare(now, dashboards, &every, vec![case]).await);
-            let case = chart(overview(panel, "A", &[], Figures::new()));
-            let shown = self.shown(now, dashboards, &every, &case).await.unwrap();
-            if shown.is_empty() || shown.contains_key(&self.yesterday.to_string()) {
+            let mut shown = self.shown(now(), dashboards, &every, &case).await.unwrap();
+            let incomplete = shown.remove(&key);
+            let complete = |key: &String| {
+                key.starts_with(series_of(cohort)) && !key.ends_with(&self.yesterday.to_string())
+            };
+            if !incomplete.is_some_and(|shown| close(shown, sum))
+                || shown.len() < 3
+                || !shown.keys().all(complete)
+            {
                 faults.push(format!(
-                    "panel `{panel}` sums up a part of the newest day: {shown:?}"
+                    "panel `{panel}` shows {incomplete:?} instead of {sum} as {key}, and {shown:?}"
                 ));
             }
         }
+        faults
+    }
+
+    async fn wrong_states(&self, dashboards: &[Dashboard]) -> Vec<String> {
+        let mut faults = Vec::new();
         for state in [State::Fresh, State::Late, State::Stale, State::Never] {
-            let app = apps.iter().find(|app| app.state == state).unwrap();
+            let mut apps = self.setup.apps.iter();
+            let app = apps.find(|app| app.state == state).unwrap();
             let choice = Choice::One(app.appid.clone());
-            let code = match (state, age(app)) {
+            let code = match (state, self.age(app)) {
                 (State::Never, _) => 5.0,
                 (_, 0) => 1.0,
                 (_, 1) => 3.0,
                 _ => 4.0,
             };
             let expected = Figures::from([("1d".to_owned(), code)]);
-            let case = on_app("数据状态", "A", &["window"], expected);
+            let case = on_app("数据状态", "状态", &["window"], expected);
             let choices = Choices::from([("appid".to_owned(), choice)]);
-            faults.extend(self.compare(now, dashboards, &choices, vec![case]).await);
+            faults.extend(self.compare(now(), dashboards, &choices, vec![case]).await);
         }
         faults
     }
@@ -383,7 +435,7 @@ impl World {
         let mut faults = Vec::new();
         for (title, length, name) in [
             ("波动最大的小程序", 6, None),
-            ("平台占比变动最大", 10, Some("iPhone")),
+            ("占比变化最大的平台", 10, Some("iPhone")),
         ] {
             let Some(panel) = dashboard.panel(title, false) else {
                 continue;
@@ -449,20 +501,51 @@ impl World {
         let panel = dashboard
             .panel(case.panel, case.is_chart)
             .ok_or("there is no panel whose title alone starts like this")?;
-        let mut targets = values(&panel["targets"]).iter();
-        let target = targets
-            .find(|target| target["refId"] == case.query)
-            .ok_or("there is no such query")?;
         // Problems with the options are reported where all choices are tried.
         let options = viewer.options(dashboard, chosen).await.unwrap_or_default();
         let choices = options.into_iter().map(|(name, options)| {
             let choice = chosen.get(&name).unwrap_or(&options[0]).clone();
             (name, choice)
         });
-        let answer = viewer
-            .ask(dashboard, panel, target, &choices.collect())
-            .await?;
-        figures(&answer, target, case.labels)
+        let choices = choices.collect();
+        let mut shown: Option<Figures> = None;
+        for query in queries_of(panel, case.query) {
+            let mut targets = values(&panel["targets"]).iter();
+            let target = targets
+                .find(|target| target["refId"] == query)
+                .ok_or("there is no such query")?;
+            let answer = viewer.ask(dashboard, panel, target, &choices).await?;
+            let figures = figures(&answer, target, case.labels)?;
+            shown = Some(match shown {
+                None => figures,
+                Some(left) => {
+                    let both = left.into_iter();
+                    let both =
+                        both.filter_map(|(key, left)| Some((left - figures.get(&key)?, key)));
+                    both.map(|(difference, key)| (key, difference)).collect()
+                }
+            });
+        }
+        shown.ok_or_else(|| "there is no such query".to_owned())
+    }
+}
+
+/// Returns the letters of a query, or of a column whose title begins like this: of two if it shows their difference.
+fn queries_of<'a>(panel: &'a Value, query: &'a str) -> Vec<&'a str> {
+    let transformations = || values(&panel["transformations"]).iter();
+    let letter = |field: &'a Value| text(field).strip_prefix("Value #");
+    let fields = transformations().filter_map(|step| step["options"]["renameByName"].as_object());
+    let mut fields = fields.flatten();
+    let Some((field, _)) = fields.find(|(_, title)| text(title).starts_with(query)) else {
+        return vec![query];
+    };
+    let mut differences = transformations().filter(|step| step["id"] == "calculateField");
+    match differences.find(|step| step["options"]["alias"] == field.as_str()) {
+        Some(step) => {
+            let sides = ["left", "right"].map(|side| &step["options"]["binary"][side]);
+            sides.into_iter().filter_map(letter).collect()
+        }
+        None => field.strip_prefix("Value #").into_iter().collect(),
     }
 }
 
@@ -513,11 +596,12 @@ fn days_of_all_apps(
         ("新增用户合计", "新增最多的小程序", "new"),
         ("活跃用户合计", "活跃最多的小程序", "active"),
     ] {
-        let sums = truth.days("", days.clone(), |days_ago| together(cohort, days_ago));
-        cases.push(chart(overview(all, "A", &[], sums)));
+        let name = series_of(cohort);
+        let sums = truth.days(name, days.clone(), |days_ago| together(cohort, days_ago));
+        cases.push(chart(overview(all, "A", &["note"], sums)));
         let before =
             truth.days_after_a_week(week_before.clone(), |days_ago| together(cohort, days_ago));
-        cases.push(chart(overview(all, "C", &[], before)));
+        cases.push(chart(overview(all, "B", &[], before)));
         let apart = APPS.iter().flat_map(|(app, name, _)| {
             truth.days(name, days.clone(), |days_ago| total(app, cohort, days_ago))
         });
@@ -530,6 +614,15 @@ fn days_of_all_apps(
     let shares = truth.days("", days.clone(), share);
     cases.push(chart(overview("新增占比", "A", &[], shares)));
     cases
+}
+
+/// Returns how charts call the users of a cohort.
+fn series_of(cohort: &str) -> &'static str {
+    if cohort == "new" {
+        "新增 new"
+    } else {
+        "活跃 active"
+    }
 }
 
 fn of_platforms(app: &'static str, cohort: &'static str) -> Of {
@@ -579,27 +672,17 @@ fn on_app(
 }
 
 fn of_all_apps(truth: &Truth<'_>) -> Vec<Case> {
-    let of = |app, cohort, window| Of {
-        window,
-        ..of_platforms(app, cohort)
-    };
-    let in_window = |app, cohort, window| truth.total(&of(app, cohort, window), 0);
-    let total = |app, cohort| in_window(app, cohort, Window::OneDay);
-    let usual = |app, cohort| truth.usual(app, cohort);
-    let change = |app, cohort| total(app, cohort) / usual(app, cohort) - 1.0;
-    let stickiness = |app| total(app, "active") / in_window(app, "active", Window::ThirtyDays);
     let over_apps = |figure: &dyn Fn(&'static str) -> f64| -> f64 {
         APPS.iter().map(|(app, ..)| figure(app)).sum()
     };
-    let all = |cohort, window| over_apps(&|app| in_window(app, cohort, window));
-    let all_usual = |cohort| over_apps(&|app| usual(app, cohort));
+    let all = |cohort, window| over_apps(&|app| truth.whole(app, cohort, window, 0));
+    let all_usual = |cohort| over_apps(&|app| truth.usual(app, cohort));
     let changed = |cohort| all(cohort, Window::OneDay) / all_usual(cohort) - 1.0;
     let [new, active] = ["new", "active"].map(|cohort| all(cohort, Window::OneDay));
     let [week, month] = [Window::SevenDays, Window::ThirtyDays].map(|window| all("active", window));
-    let day = day_of(truth.yesterday);
     let mut cases: Vec<Case> = [
         ("小程序 ", 3.0),
-        ("数据日期", day),
+        ("数据日期", day_of(truth.yesterday)),
         ("昨日数据到达率", if truth.late == 0 { 1.0 } else { 0.0 }),
         ("新增用户 ", new),
         ("新增较往常", changed("new")),
@@ -614,106 +697,110 @@ fn of_all_apps(truth: &Truth<'_>) -> Vec<Case> {
     ]
     .map(|(panel, figure)| overview(panel, "A", &[], one(figure)))
     .into();
-    cases.extend(days_of_all_apps(
-        truth,
-        &truth.shown(),
-        &truth.week_before(),
-    ));
+    let (days, week_before) = (truth.shown(), truth.week_before());
+    cases.extend(days_of_all_apps(truth, &days, &week_before));
+    cases.extend(lists_of_apps(truth));
+    cases.extend(largest_changes(truth));
+    cases
+}
 
+/// Returns what the lists of all apps must show, by users and by age.
+fn lists_of_apps(truth: &Truth<'_>) -> Vec<Case> {
+    let mut cases = Vec::new();
     let by_app = |figure: &dyn Fn(&'static str) -> f64| -> Figures {
         APPS.iter()
             .map(|(app, ..)| ((*app).to_owned(), figure(app)))
             .collect()
     };
+    let active = |app, window| truth.whole(app, "active", window, 0);
+    let day = day_of(truth.yesterday);
     let named = truth.apps.iter().zip(APPS).map(|(app, (appid, name, _))| {
         (
             format!("{name} {appid} {}", app.team),
-            total(appid, "active"),
+            truth.newest(appid, "active"),
         )
     });
     let list = "所有小程序";
-    cases.push(overview(
-        list,
-        "A",
-        &["app", "appid", "team"],
-        named.collect(),
-    ));
-    let columns: [(&str, &dyn Fn(&'static str) -> f64); 10] = [
-        ("B", &|app| usual(app, "active")),
-        ("C", &|app| change(app, "active")),
-        ("D", &|app| total(app, "new")),
-        ("E", &|app| usual(app, "new")),
-        ("F", &|app| change(app, "new")),
-        ("G", &|app| in_window(app, "active", Window::SevenDays)),
-        ("H", &|app| in_window(app, "active", Window::ThirtyDays)),
-        ("I", &stickiness),
-        ("J", &|_| day),
-        ("K", &|_| 1.0),
+    let labels = &["app", "appid", "team"];
+    cases.push(overview(list, RANK, labels, named.collect()));
+    let columns: [(&str, &dyn Fn(&'static str) -> f64); 11] = [
+        ("活跃 ", &|app| truth.newest(app, "active")),
+        ("往常活跃", &|app| truth.usual(app, "active")),
+        ("较往常", &|app| truth.change(app, "active")),
+        ("新增 ", &|app| truth.newest(app, "new")),
+        ("往常新增", &|app| truth.usual(app, "new")),
+        ("新增较往常", &|app| truth.change(app, "new")),
+        ("7 日活跃", &|app| active(app, Window::SevenDays)),
+        ("30 日活跃", &|app| active(app, Window::ThirtyDays)),
+        ("粘性", &|app| {
+            active(app, Window::OneDay) / active(app, Window::ThirtyDays)
+        }),
+        ("数据日期", &|_| day),
+        ("数据状态", &|_| 1.0),
     ];
     for (query, figure) in columns {
         cases.push(overview(list, query, &["appid"], by_app(figure)));
     }
-    let by_window = |figure: &dyn Fn(&'static str) -> f64| -> Figures {
-        let apps = APPS.iter().flat_map(|(app, ..)| {
-            Window::ALL.map(|window| (format!("{app} {window}"), figure(app)))
-        });
+    let by_window = |figure: f64| -> Figures {
+        let apps = APPS
+            .iter()
+            .flat_map(|(app, ..)| Window::ALL.map(|window| (format!("{app} {window}"), figure)));
         apps.collect()
     };
     let oldest = "数据最滞后的小程序";
-    for (query, figure) in [("B", day), ("C", 1.0), ("E", 1.0)] {
-        cases.push(overview(
-            oldest,
-            query,
-            &["appid", "window"],
-            by_window(&|_| figure),
-        ));
+    for (query, figure) in [("数据日期", day), ("是否确认", 1.0), ("最近一次拉取", 1.0)]
+    {
+        let labels = &["appid", "window"];
+        cases.push(overview(oldest, query, labels, by_window(figure)));
     }
+    cases
+}
 
-    // The largest changes: all apps, as they fit into the list, and ten platforms.
+/// Returns the largest changes: of all apps, as they fit into the list, and of ten platforms.
+fn largest_changes(truth: &Truth<'_>) -> Vec<Case> {
+    let mut cases = Vec::new();
     let mut apps = [const { Figures::new() }; 3];
     let mut shares = [const { Figures::new() }; 3];
     for (app, ..) in APPS {
         for cohort in ["new", "active"] {
             let key = format!("{app} {cohort}");
-            let figures = [total(app, cohort), usual(app, cohort), change(app, cohort)];
+            let total = truth.newest(app, cohort);
+            let figures = [total, truth.usual(app, cohort), truth.change(app, cohort)];
             for (apps, figure) in apps.iter_mut().zip(figures) {
                 apps.insert(key.clone(), figure);
             }
             for (platform, users) in truth.people(&of_platforms(app, cohort), 0) {
                 let usual = truth.usual_share(app, cohort, &platform);
-                let share = users / total(app, cohort);
+                let share = users / total;
                 for (shares, figure) in shares.iter_mut().zip([share, usual, share - usual]) {
                     shares.insert(format!("{key} {platform}"), figure);
                 }
             }
         }
     }
-    for (query, at) in [("B", 0), ("C", 1), ("D", 2)] {
+    for (column, figures) in ["当日", "往常", "较往常"].into_iter().zip(apps) {
         let labels = &["appid", "cohort"];
-        cases.push(overview(
-            "波动最大的小程序",
-            query,
-            labels,
-            apps[at].clone(),
-        ));
+        cases.push(overview("波动最大的小程序", column, labels, figures));
+    }
+    for (column, figures) in ["占比", "往常占比", "变化"].into_iter().zip(shares) {
         let labels = &["appid", "cohort", "name"];
         cases.push(Case {
             // How to weigh small against large is up to the dashboard.
-            optional: shares[at].keys().cloned().collect(),
+            optional: figures.keys().cloned().collect(),
             length: Some(10),
-            ..overview("平台占比变动最大", query, labels, shares[at].clone())
+            ..overview("占比变化最大的平台", column, labels, figures)
         });
     }
     cases
 }
 
-/// Returns a day as Grafana expects it, in milliseconds.
+/// Returns a day as dashboards show it: a time that has this date in nearly every time zone, in milliseconds.
 #[expect(
     clippy::cast_precision_loss,
     reason = "times of our days are far below 2^53"
 )]
 fn day_of(day: NaiveDate) -> f64 {
-    1000.0 * calendar::midnight(day).timestamp() as f64
+    1000.0 * (calendar::midnight(day).timestamp() + 64800) as f64
 }
 
 fn of_one_app(
@@ -728,30 +815,20 @@ fn of_one_app(
         cohort,
         dimension,
     };
-    let total = |cohort, window, days_ago| truth.total(&of(cohort, "platform", window), days_ago);
+    let total = |cohort, window, days_ago| truth.whole(app, cohort, window, days_ago);
     let on_day = |cohort, days_ago| total(cohort, Window::OneDay, days_ago);
-    let today = |cohort| on_day(cohort, 0);
-    let change = |cohort| today(cohort) / truth.usual(app, cohort) - 1.0;
     let stickiness =
         |days_ago| on_day("active", days_ago) / total("active", Window::ThirtyDays, days_ago);
     let new_share = |days_ago| on_day("new", days_ago) / on_day("active", days_ago);
     let day = day_of(truth.yesterday);
     let people = |cohort, dimension| truth.people(&of(cohort, dimension, window), 0);
     let shares = |cohort, dimension| shares_of(people(cohort, dimension));
-    // How many of the active users with a name are new.
-    let new_of_active = |dimension| -> Figures {
-        let new = people("new", dimension);
-        let active = people("active", dimension).into_iter();
-        active
-            .filter_map(|(name, users)| Some((name.clone(), new.get(&name)? / users)))
-            .collect()
-    };
     let mut cases: Vec<Case> = [
         ("数据日期", day),
-        ("新增用户 ", today("new")),
-        ("新增较往常", change("new")),
-        ("活跃用户 ", today("active")),
-        ("活跃较往常", change("active")),
+        ("新增用户 ", truth.newest(app, "new")),
+        ("新增较往常", truth.change(app, "new")),
+        ("活跃用户 ", truth.newest(app, "active")),
+        ("活跃较往常", truth.change(app, "active")),
         ("新增占比 ", new_share(0)),
         ("用户粘性", stickiness(0)),
     ]
@@ -761,7 +838,7 @@ fn of_one_app(
         let windows = Window::ALL.iter();
         windows.map(|window| (window.to_string(), figure)).collect()
     };
-    for (query, figure) in [("A", 1.0), ("B", day)] {
+    for (query, figure) in [("状态", 1.0), ("数据日期", day)] {
         cases.push(on_app("数据状态", query, &["window"], by_window(figure)));
     }
     for (panel, cohort) in [
@@ -795,39 +872,46 @@ fn of_one_app(
     cases.push(chart(on_app("平台用户数", "A", &["name"], users)));
     cases.push(chart(on_app("平台占比", "A", &["name"], parts)));
 
-    let mut of_named = |panel, dimension, limit: usize| {
-        let people = people(cohort, dimension);
-        let mut order: Vec<f64> = people.values().copied().collect();
-        order.sort_by(|one, other| other.total_cmp(one));
-        let least = order.get(limit - 1).copied().unwrap_or_default();
-        let listed = |name: &String| people[name] >= least;
-        let only = |mut figures: Figures| {
-            figures.retain(|name, _| listed(name));
-            figures
-        };
-        let ties = people
-            .keys()
-            .filter(|name| people[*name] <= least && listed(name));
-        let ties: BTreeSet<_> = ties.cloned().collect();
-        let length = (limit < people.len()).then_some(limit);
-        for (query, length, figures) in [
-            ("A", length, people.clone()),
-            ("B", length, shares(cohort, dimension)),
-            // Some have no new users.
-            ("C", None, new_of_active(dimension)),
-        ] {
-            cases.push(Case {
-                optional: ties.clone(),
-                length,
-                ..on_app(panel, query, &["name"], only(figures))
-            });
-        }
-    };
-    of_named("省份 ", "province", 100);
-    of_named("城市 ", "city", 50);
-
+    for (panel, dimension, limit) in [("省份 ", "province", 100), ("城市 ", "city", 50)] {
+        let new = people("new", dimension);
+        let active = people("active", dimension).into_iter();
+        // Some have no new users.
+        let new_of_active =
+            active.filter_map(|(name, users)| Some((name.clone(), new.get(&name)? / users)));
+        let (of, new_of_active) = (people(cohort, dimension), new_of_active.collect());
+        cases.extend(list_of_places(panel, &of, new_of_active, limit));
+    }
     cases.extend(against_the_past(truth, app, cohort));
     cases
+}
+
+/// Returns what the list of a dimension must show: users, shares, and how many of the active ones are new.
+fn list_of_places(
+    panel: &'static str,
+    people: &Figures,
+    new_of_active: Figures,
+    limit: usize,
+) -> [Case; 4] {
+    let mut order: Vec<f64> = people.values().copied().collect();
+    order.sort_by(|one, other| other.total_cmp(one));
+    let least = order.get(limit - 1).copied().unwrap_or_default();
+    let ties = people.iter().filter(|(_, users)| **users <= least);
+    let ties: BTreeSet<_> = ties.map(|(name, _)| name.clone()).collect();
+    let length = (limit < people.len()).then_some(limit);
+    [
+        (RANK, length, people.clone()),
+        ("用户数", length, people.clone()),
+        ("占比", length, shares_of(people.clone())),
+        ("新增占比", None, new_of_active),
+    ]
+    .map(|(query, length, mut figures)| {
+        figures.retain(|name, _| people.get(name).is_some_and(|users| *users >= least));
+        Case {
+            optional: ties.clone(),
+            length,
+            ..on_app(panel, query, &["name"], figures)
+        }
+    })
 }
 
 fn shares_of(people: Figures) -> Figures {
@@ -836,26 +920,42 @@ fn shares_of(people: Figures) -> Figures {
     people.map(|(name, users)| (name, users / all)).collect()
 }
 
-/// Returns the columns of the table that compares a day with a week ago and the baseline.
+/// Returns what the tables must show that compare the newest day with a week ago and four weeks.
 fn against_the_past(truth: &Truth<'_>, app: &'static str, cohort: &'static str) -> Vec<Case> {
-    let mut table = [const { Figures::new() }; 5];
+    let mut users = [const { Figures::new() }; 5];
+    let mut shares = [const { Figures::new() }; 4];
     for dimension in ["platform", "gender", "age"] {
         let of = Of {
             dimension,
             ..of_platforms(app, cohort)
         };
         let ago = |name: &str, days_ago| truth.people(&of, days_ago).get(name).copied();
-        for (name, users) in truth.people(&of, 0) {
+        let share_ago =
+            |name: &str, days_ago| Some(ago(name, days_ago)? / truth.total(&of, days_ago));
+        for (name, today) in truth.people(&of, 0) {
+            let key = format!("{dimension} {name}");
             let week = ago(&name, 7).unwrap_or_default();
-            let usual = usual_of(|days_ago| ago(&name, days_ago).unwrap_or_default());
-            let figures = [users, week, users / week - 1.0, usual, users / usual - 1.0];
-            for (table, figure) in table.iter_mut().zip(figures) {
-                table.insert(format!("{dimension} {name}"), figure);
+            let usual = usual_of(|days_ago| Some(ago(&name, days_ago).unwrap_or_default()));
+            let figures = [today, week, today / week - 1.0, usual, today / usual - 1.0];
+            for (users, figure) in users.iter_mut().zip(figures) {
+                users.insert(key.clone(), figure);
+            }
+            let share = today / truth.total(&of, 0);
+            let usual = usual_of(|days_ago| share_ago(&name, days_ago));
+            for (shares, figure) in shares.iter_mut().zip([share, usual, share - usual, today]) {
+                shares.insert(key.clone(), figure);
             }
         }
     }
-    let columns = ["A", "B", "C", "D", "E"].into_iter().zip(table);
-    columns
-        .map(|(query, figures)| on_app("对比一周前与同期", query, &["dimension", "name"], figures))
+    let users = ["当日", "上周同日", "较上周", "前四周同期", "较同期"]
+        .into_iter()
+        .zip(users)
+        .map(|(column, figures)| ("对比上周同日与同期", column, figures));
+    let shares = ["当日占比", "同期占比", "变化", "用户数"]
+        .into_iter()
+        .zip(shares)
+        .map(|(column, figures)| ("占比变化最大", column, figures));
+    let all = users.chain(shares);
+    all.map(|(panel, column, figures)| on_app(panel, column, &["dimension", "name"], figures))
         .collect()
 }

@@ -167,7 +167,7 @@ impl<'a> Viewer<'a> {
                 "textbox" | "constant" => vec![text(&variable["query"]).to_owned()],
                 "query" => {
                     let found = self.query_variable(variable, dashboard, &choices).await?;
-                    found.into_iter().map(|(value, _)| value).collect()
+                    found.into_keys().collect()
                 }
                 other => return Err(format!("variable {name} is of the unknown type {other}")),
             };

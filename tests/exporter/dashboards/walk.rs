@@ -94,7 +94,7 @@ impl World {
             let mut apps = self.setup.apps.iter();
             apps.any(|app| app.appid == appid && app.state != State::Fresh)
         };
-        let events = ["ALERTS", "_failure", ")) == 0", "_drift_", "\"have\""];
+        let events = ["ALERTS", "_failure", ")) == 0", "_drift_"];
         is("appid", &is_old)
             || self.setup.windows.len() < 3
             || asked.contains("_expected_") && is("window", &|window| window != "1d")
@@ -334,6 +334,14 @@ impl Names {
                         .iter()
                         .map(|sort| text(&sort["field"])),
                 ),
+                "calculateField" => {
+                    let binary = &options["binary"];
+                    if options["mode"] != "binary" || binary["operator"] != "-" {
+                        faults.push(format!("the calculation {options} is not known"));
+                    }
+                    called.extend(["left", "right"].map(|side| text(&binary[side])));
+                    fields.insert(text(&options["alias"]).to_owned());
+                }
                 "organize" => {
                     for key in ["excludeByName", "indexByName", "renameByName"] {
                         let keys = options[key].as_object().into_iter().flatten();
