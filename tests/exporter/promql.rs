@@ -82,7 +82,7 @@ pub(crate) struct Expression {
     pub(crate) selectors: Vec<Selector>,
     /// The labels of all lists: what is grouped by and matched on.
     pub(crate) labels: Vec<String>,
-    /// The labels that `count_values` adds.
+    /// The labels that `count_values`, `label_replace` and `label_join` add.
     pub(crate) added: Vec<String>,
     /// Selectors with an offset: the metric, and the duration with its sign.
     pub(crate) offsets: Vec<(String, String)>,
@@ -97,6 +97,8 @@ struct Open {
     aggregation: Option<(String, Vec<String>)>,
     /// How many selectors there are before it.
     before: usize,
+    /// Whether the next string in it names a label that is added.
+    adds: bool,
 }
 
 /// Reads an expression; fails with a message about what it cannot parse.
@@ -199,15 +201,13 @@ impl<'a> Reader<'a> {
                 labels = self.labels();
             }
             self.take();
-            if word == "count_values" {
-                let added = self.peek().trim_matches('"');
-                self.read.added.push(added.to_owned());
-            }
+            opened.adds = word == "count_values";
             self.read.drops |= drops;
             opened.aggregation = (!drops).then(|| (word.to_owned(), labels));
             self.open.push(opened);
         } else if is_name(word) && next == "(" {
             self.take();
+            opened.adds = ["label_replace", "label_join"].contains(&word);
             opened.function = Some(word.to_owned());
             self.open.push(opened);
         } else if ["topk", "bottomk"].contains(&word) && next == "by" {
@@ -215,6 +215,12 @@ impl<'a> Reader<'a> {
             self.labels();
         } else if is_name(word) && !WORDS.contains(&word) {
             self.selector(word);
+        } else if word.starts_with('"')
+            && let Some(open) = self.open.last_mut()
+            && std::mem::take(&mut open.adds)
+        {
+            let added = word.trim_matches('"');
+            self.read.added.push(added.to_owned());
         }
         Ok(())
     }
@@ -444,14 +450,15 @@ fn selectors_are_found_with_their_context() {
     assert_eq!(expression.labels, ["a"]);
     assert_eq!(expression.offsets, [("z".into(), "2h".into())]);
 
-    let text = "x[1h] and max_over_time((y * on (a) count_values by (a) (\"b\", z))[4d:10m]) / w";
+    let text = "x[1h] and max_over_time((y * on (a) count_values by (a) (\"b\", z))[4d:10m]) \
+                / label_replace(w, \"c\", \"$1\", \"d\", \"(.+)\")";
     let expression = read(text).unwrap();
     let ranges = expression.selectors.iter().map(|s| s.range.as_deref());
     assert_eq!(
         ranges.collect::<Vec<_>>(),
         [Some("1h"), Some("4d:10m"), Some("4d:10m"), None]
     );
-    assert_eq!(expression.added, ["b"]);
+    assert_eq!(expression.added, ["b", "c"]);
 
     let expression =
         read("max by (a) ({__name__=~\"x_(y|z)\", b=~`(?i)\"c, d}`}[2d]) / w").unwrap();

@@ -536,8 +536,12 @@ fn queries_of<'a>(panel: &'a Value, query: &'a str) -> Vec<&'a str> {
     let letter = |field: &'a Value| text(field).strip_prefix("Value #");
     let fields = transformations().filter_map(|step| step["options"]["renameByName"].as_object());
     let mut fields = fields.flatten();
-    let Some((field, _)) = fields.find(|(_, title)| text(title).starts_with(query)) else {
+    let mut letters = values(&panel["targets"]).iter();
+    if letters.any(|target| target["refId"] == query) {
         return vec![query];
+    }
+    let Some((field, _)) = fields.find(|(_, title)| text(title).starts_with(query)) else {
+        return Vec::new();
     };
     let mut differences = transformations().filter(|step| step["id"] == "calculateField");
     match differences.find(|step| step["options"]["alias"] == field.as_str()) {

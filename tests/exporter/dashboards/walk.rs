@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use regex::Regex;
 use serde_json::Value;
 
 use super::grafana::{Answer, Choice, Choices, Dashboard, Viewer, fill, text, values};
@@ -368,6 +369,16 @@ impl Names {
         for matcher in overrides.iter().map(|wanted| &wanted["matcher"]) {
             let name = text(&matcher["options"]);
             if matcher["id"] == "byType" && ["number", "string", "time"].contains(&name) {
+                continue;
+            }
+            if matcher["id"] == "byRegexp" {
+                let pattern = Regex::new(name.trim_matches('/')).unwrap();
+                // A name that is there at times is in the query.
+                let queries = values(&panel["targets"]).iter();
+                let mut queries = queries.map(|query| text(&query["expr"]));
+                if !queries.any(|query| pattern.is_match(query)) {
+                    faults.push(format!("an override calls for fields like {name}"));
+                }
                 continue;
             }
             let queries = values(&panel["targets"]);
