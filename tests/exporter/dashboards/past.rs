@@ -219,7 +219,7 @@ pub(super) fn times(
         .take_while(move |time| *time < to)
 }
 
-/// Returns the samples that Prometheus would have recorded by the rules of a group, every ten minutes.
+/// Returns the samples that Prometheus would have recorded by the rules of a group, every half hour.
 pub(super) async fn recorded(
     prometheus: &Prometheus,
     group: &str,
@@ -234,7 +234,7 @@ pub(super) async fn recorded(
             ("query", text(&rule["expr"])),
             ("start", &from.timestamp().to_string()),
             ("end", &to.timestamp().to_string()),
-            ("step", "600"),
+            ("step", "1800"),
         ];
         let answer = prometheus.ask("query_range", &parameters).await;
         for (labels, points) in read(&answer).unwrap() {
