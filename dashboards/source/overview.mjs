@@ -38,8 +38,11 @@ const users = (cohort, window = '1d') => byApp(ofNewest(cohortUsers({ cohort, wi
 const usual = (cohort) => byApp(ofNewest(`wxapp_portrait_expected_cohort_users{cohort="${cohort}", bound="usual"}`));
 const date = byApp(referenceDate());
 
-/** The day that nearly all apps have reached, but for those that are late by more than a day; in seconds. */
-const common = `(floor((quantile(0.02, ${chosen(`${date} >= ${yesterday} - 86400`)}) + 28800) / 86400) * 86400 - 28800)`;
+/**
+ * The day that nearly all apps have reached, but for those that are late by more than a day; in seconds. A quantile of equal days may be a bit
+ * less than these, but not a second.
+ */
+const common = `(floor((quantile(0.02, ${chosen(`${date} >= ${yesterday} - 86400`)}) + 28801) / 86400) * 86400 - 28800)`;
 const onCommonDay = `${date} == on () group_left () ${common}`;
 
 /** The users of all apps on that day: as published, or as recorded before the next day arrived. */

@@ -14,7 +14,7 @@ use wxapp_portrait_exporter::calendar;
 use wxapp_portrait_exporter::portrait::Window;
 
 use super::grafana::{Answer, Choice, Choices, Dashboard, Viewer, text, values};
-use super::{APPS, ARCHIVED, App, State, World, close};
+use super::{APPS, ARCHIVED, App, EIGHTEEN, State, World, close};
 use crate::harness::{Labels, Page, WeChat, now};
 
 const OVERVIEW: &str = "wxapp-portrait-overview";
@@ -313,7 +313,10 @@ impl World {
         let now = now();
         let apps = &self.setup.apps;
         let age = |app: &App| self.age(app);
-        let team = |team: &str| Choice::Several(vec![team.to_owned()]);
+        let team = |team: &str| {
+            let team = Choice::Several(vec![team.to_owned()]);
+            Choices::from([("team".to_owned(), team)])
+        };
         let filter = |part: &str| {
             let part = Choice::One(part.to_owned());
             Choices::from([("filter".to_owned(), part)])
@@ -322,14 +325,9 @@ impl World {
         let mut faults = Vec::new();
         for (choices, is_chosen) in [
             (every, &(|_: &App| true) as &dyn Fn(&App) -> bool),
-            (
-                Choices::from([("team".to_owned(), team("零售"))]),
-                &|app: &App| app.team == "零售",
-            ),
-            (
-                Choices::from([("team".to_owned(), team(apps[2].team))]),
-                &|app: &App| app.team == apps[2].team,
-            ),
+            (team("零售"), &|app: &App| app.team == "零售"),
+            (team(EIGHTEEN), &|app: &App| app.team == EIGHTEEN),
+            (team(apps[2].team), &|app: &App| app.team == apps[2].team),
             (filter("COMMA"), &|app: &App| app.name.contains("comma")),
             (filter(r"(.*)[A"), &|app: &App| app.name.contains(r"(.*)[a")),
         ] {
