@@ -134,7 +134,7 @@ pub struct OpenMetrics<W> {
     /// The days before, and the app and window of those.
     past: PastDays,
     past_of: Option<(AppId, Window)>,
-    /// What is configured; the days of other apps are compared as by default, and their names are their appids.
+    /// What is configured; the days of other apps are compared as by default.
     apps: HashMap<AppId, App>,
     /// The samples of what each portrait amounts to: families of their own, so they are written later.
     summaries: Vec<(SummaryGauge, DeflateEncoder<BufWriter<File>>)>,
@@ -511,8 +511,12 @@ impl<W: Write> OpenMetrics<W> {
         Ok(())
     }
 
-    /// Writes the name of each app once at every time at which any window had a reference date.
+    /// Writes the name of each configured app once at every time at which any window had a reference date. Others
+    /// have none: an appid for a name would be beside the name that Prometheus scrapes.
     fn write_app_info(&mut self) -> io::Result<()> {
+        if self.apps.is_empty() {
+            return Ok(());
+        }
         let Series { name, help } = Series::APP_INFO;
         write_header(&mut self.output, name, help)?;
         // The days of an app come window by window, and those of several windows were shown together.
@@ -520,10 +524,10 @@ impl<W: Write> OpenMetrics<W> {
             .sort_by(|a, b| (&a.appid, a.start).cmp(&(&b.appid, b.start)));
         for of_app in self.reference_dates.chunk_by(|a, b| a.appid == b.appid) {
             let appid = &of_app[0].appid;
-            let series = match self.apps.get(appid) {
-                Some(app) => page::series_of_app(appid, &app.name, &app.labels),
-                None => page::series_of_app(appid, appid.as_str(), &BTreeMap::new()),
+            let Some(app) = self.apps.get(appid) else {
+                continue;
             };
+            let series = page::series_of_app(appid, &app.name, &app.labels);
             let mut last = i64::MIN;
             for time in of_app.iter().flat_map(|shown| shown.times(self.step)) {
                 if time > last {
@@ -814,7 +818,7 @@ mod tests {
     }
 
     #[test]
-    fn an_app_has_its_name_once_at_every_time_at_which_any_window_was_shown() {
+    fn a_configured_app_has_its_name_once_at_every_time_at_which_any_window_was_shown() {
         let of = |appid: &str, window, day| {
             let known_at = format!("2026-11-{}T02:00:00Z", day + 1);
             let mut record = record(&format!("2026-11-{day}"), &known_at);
@@ -849,7 +853,6 @@ mod tests {
             .split_once("# TYPE wxapp_portrait_app_info gauge\n# HELP ")
             .unwrap();
         let shop = format!(r#"{{appid="{shop}",app="商城 \"A\\B\"",city="广州",team="零售"}}"#);
-        let other = format!(r#"{{appid="{other}",app="{other}"}}"#);
         let times = |labels: &str, hours: &[&str]| {
             let lines = hours.iter().map(|hour| {
                 let time = utc(&format!("2026-11-{hour}:00:00Z")).timestamp();
@@ -862,7 +865,6 @@ mod tests {
         ];
         let expected = times(&shop, &until_stale)
             + &times(&shop, &["21T12", "22T00", "22T12", "23T00"])
-            + &times(&other, &["22T12", "23T00"])
             + "# EOF\n";
         let (_, infos) = infos.split_once('\n').unwrap();
         assert_eq!(infos, expected);
