@@ -1,4 +1,4 @@
-//! The current problem of the archive: for the status page, for metrics, and once for the log.
+//! The current problem of the archive: for the exporter's page, for metrics, and once for the log.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};

@@ -27,7 +27,7 @@ async fn send(method: &str, url: &str, headers: &[(&str, &str)]) -> (u16, String
     (response.status().as_u16(), response.text().await.unwrap())
 }
 
-/// Follows the links of the status page as a browser does; returns how many there are.
+/// Follows the links of the exporter's page as a browser does; returns how many there are.
 async fn follow_links(index: &str) -> usize {
     let (status, page) = send("GET", index, &[]).await;
     assert_eq!(status, 200, "{index}: {page}");
