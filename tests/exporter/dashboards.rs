@@ -224,7 +224,7 @@ impl Setup {
                 },
                 team: match number {
                     // As many apps as make a quantile of equal days a bit smaller than these.
-                    0..180 if number % 10 == 0 => EIGHTEEN,
+                    0..180 if number.is_multiple_of(10) => EIGHTEEN,
                     _ => ["零售", "会员 (VIP)", r"a|b\c, {d}", ""][number % 4],
                 },
                 users: 20 + (number as u64 * 7919) % 500,
