@@ -1,8 +1,9 @@
 // One mini program.
 
+import * as columns from './columns.mjs';
 import { annotation, choiceVariable, dashboard, exporterVariable, queryVariable, sourceVariable } from './dashboard.mjs';
 import { bars, change, changes, colors, dayChart, groups, pie, row, stat, table, texts } from './panels.mjs';
-import { aboutUsers, alertFigures, cohortUsers, daily, dailyAlerts, dateOf, firing, ofNewest, referenceDate, urgency, users, yesterday } from './promql.mjs';
+import { aboutUsers, cohortUsers, daily, dailyAlerts, dateOf, firing, ofNewest, referenceDate, urgency, users, yesterday } from './promql.mjs';
 import * as words from './words.mjs';
 
 const app = 'appid="$appid"';
@@ -114,13 +115,7 @@ or on (window) 0 * ${polled} + 5`,
     empty: '没有告警 · No alerts',
     rank: urgency(app),
     columns: [
-      { label: 'alertname', title: ['告警', 'Alert'], mappings: texts(words.alerts), width: 460 },
-      { label: 'cohort', title: ['用户类型', 'Cohort'], mappings: texts(words.cohorts) },
-      { label: 'name', title: ['平台', 'Platform'] },
-      { label: 'severity', title: ['级别', 'Severity'], mappings: texts(words.severities) },
-      { title: ['较往常', 'Change'], unit: 'percentunit', decimals: 1, steps: changes, expr: alertFigures('change', app) },
-      { title: ['用户数', 'Users'], expr: alertFigures('users', app) },
-      { title: ['往常', 'Usual'], decimals: 0, expr: alertFigures('usual', app) },
+      ...columns.alerts(app),
       { label: 'appid', hidden: true },
     ],
   }),

@@ -1,9 +1,9 @@
 // The exporters: polls, WeChat's API, freshness, archive, cost.
 
+import * as columns from './columns.mjs';
 import { annotation, dashboard, exporterVariable, queryVariable, sourceVariable } from './dashboard.mjs';
 import { bars, chart, row, stat, table, texts } from './panels.mjs';
 import { dateOf, yesterday } from './promql.mjs';
-import * as words from './words.mjs';
 
 const here = 'job=~"$job", instance=~"$instance"';
 const metric = (name, more) => `wxapp_portrait_${name}{${here}${more ? `, ${more}` : ''}}`;
@@ -101,15 +101,12 @@ const polls = [
     empty: '全部正常 · None failing',
     rank: `(${ofFailed(`max by (appid, reason) (${metric('last_poll_failure_info', 'reason!="not_ready"')})`)}) * on (appid) group_left (app) topk by (appid) (1, ${metric('app_info')})`,
     columns: [
-      { label: 'app', title: ['小程序', 'App'], width: 200, links: [
-        { title: '看板 Dashboard', url: '/d/wxapp-portrait-app?var-appid=${__data.fields.AppID}' },
-        { title: '小程序页面 App page', url: '${exporter}/apps/${__data.fields.AppID}', targetBlank: true },
-      ] },
-      { label: 'reason', title: ['原因与处理', 'Why, and what to do'], mappings: texts(words.reasons), width: 520 },
+      columns.app(),
+      columns.reason,
       { title: ['失败次数', 'Failures'], decimals: 0, expr: ofFailed(`sum by (appid) (${increase(metric('poll_failures_total', 'reason!~"not_ready|empty"'))})`) },
       { title: ['数据日期', 'Day'], unit: 'time:YYYY-MM-DD', expr: ofFailed(dateOf(`min by (appid) (${metric('reference_date_timestamp_seconds')})`)) },
       { title: ['下次拉取', 'Next poll'], unit: 'dateTimeFromNow', expr: ofFailed(`1000 * min by (appid) (${metric('next_poll_timestamp_seconds')})`) },
-      { label: 'appid', title: ['AppID'] },
+      columns.appid,
     ],
   }),
   bars({

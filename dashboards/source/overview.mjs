@@ -1,10 +1,10 @@
 // All mini programs.
 
+import * as columns from './columns.mjs';
 import { annotation, choiceVariable, dashboard, exporterVariable, queryVariable, sourceVariable, textVariable } from './dashboard.mjs';
 import { both, change, changes, colors, dayChart, row, stat, table, texts } from './panels.mjs';
 import {
   aboutUsers,
-  alertFigures,
   cohortUsers,
   daily,
   dailyAlerts,
@@ -126,17 +126,7 @@ const figures = [
   }),
 ];
 
-const appColumn = {
-  label: 'app',
-  title: ['小程序', 'Mini program'],
-  width: 220,
-  links: [
-    { title: '看板 Dashboard', url: '/d/wxapp-portrait-app?var-appid=${__data.fields.AppID}&${__url_time_range}' },
-    { title: '小程序页面 App page', url: '${exporter}/apps/${__data.fields.AppID}', targetBlank: true },
-  ],
-};
-const teamColumn = { label: 'team', title: ['团队', 'Team'] };
-const appidColumn = { label: 'appid', title: ['AppID'], width: 180 };
+const appColumn = columns.app('&${__url_time_range}');
 
 /** The state of the newest figures of an app, see `words.states`. */
 const state = `0 * (${date} >= ${yesterday}) + 1 and on (appid) ${byApp(ofNewest('wxapp_portrait_settled{window="1d"}'))} == 1
@@ -157,15 +147,9 @@ const lists = [
     rank: `${named(urgency(), 'app, team')} or ${urgency('appid=""')}`,
     columns: [
       appColumn,
-      teamColumn,
-      { label: 'alertname', title: ['告警', 'Alert'], mappings: texts(words.alerts), width: 460 },
-      { label: 'cohort', title: ['用户类型', 'Cohort'], mappings: texts(words.cohorts) },
-      { label: 'name', title: ['平台', 'Platform'] },
-      { label: 'severity', title: ['级别', 'Severity'], mappings: texts(words.severities) },
-      { title: ['较往常', 'Change'], unit: 'percentunit', decimals: 1, steps: changes, expr: chosen(alertFigures('change')) },
-      { title: ['用户数', 'Users'], expr: chosen(alertFigures('users')) },
-      { title: ['往常', 'Usual'], decimals: 0, expr: chosen(alertFigures('usual')) },
-      appidColumn,
+      columns.team,
+      ...columns.alerts(undefined, chosen),
+      columns.appid,
     ],
   }),
   table({
@@ -181,12 +165,12 @@ const lists = [
     ),
     columns: [
       appColumn,
-      teamColumn,
-      { label: 'reason', title: ['原因与处理', 'Why, and what to do'], mappings: texts(words.reasons), width: 520 },
+      columns.team,
+      columns.reason,
       { title: ['数据日期', 'Day'], unit: 'time:YYYY-MM-DD', expr: dateOf(`(${ofFailed('min by (appid) (wxapp_portrait_reference_date_timestamp_seconds)')})`) },
       { title: ['上次成功', 'Last success'], unit: 'dateTimeFromNow', expr: `1000 * (${ofFailed('min by (appid) (wxapp_portrait_last_success_timestamp_seconds)')})` },
       { title: ['下次拉取', 'Next poll'], unit: 'dateTimeFromNow', expr: `1000 * (${ofFailed('min by (appid) (wxapp_portrait_next_poll_timestamp_seconds)')})` },
-      appidColumn,
+      columns.appid,
     ],
   }),
 ];
@@ -214,11 +198,11 @@ const moved = [
     rank: movers,
     columns: [
       appColumn,
-      { label: 'cohort', title: ['用户类型', 'Cohort'], mappings: texts(words.cohorts) },
+      columns.cohort,
       { title: ['当日', 'Day'], expr: ofMovers(now) },
       { title: ['往常', 'Usual'], decimals: 0, expr: ofMovers(expected) },
       { title: ['较往常', 'Change'], unit: 'percentunit', decimals: 1, steps: changes, expr: ofMovers(`${now} / (${expected} > 0) - 1`) },
-      appidColumn,
+      columns.appid,
     ],
   }),
   table({
@@ -229,12 +213,12 @@ const moved = [
     rank: shifts,
     columns: [
       appColumn,
-      { label: 'cohort', title: ['用户类型', 'Cohort'], mappings: texts(words.cohorts) },
-      { label: 'name', title: ['平台', 'Platform'] },
+      columns.cohort,
+      columns.platform,
       { title: ['占比', 'Share'], unit: 'percentunit', decimals: 1, expr: ofShifts(share) },
       { title: ['往常占比', 'Usual'], unit: 'percentunit', decimals: 1, expr: ofShifts(usualShare) },
       { title: ['变化', 'Change'], unit: 'percentunit', decimals: 1, steps: [[null, 'red'], [-0.1, 'text'], [0.1, 'green']], minus: [['占比', 'Share'], ['往常占比', 'Usual']] },
-      appidColumn,
+      columns.appid,
     ],
   }),
 ];
@@ -250,7 +234,7 @@ const all = table({
   rank: largest,
   columns: [
     appColumn,
-    teamColumn,
+    columns.team,
     { title: ['活跃', 'Active'], expr: ofLargest(users('active')) },
     { title: ['往常活跃', 'Usual'], decimals: 0, expr: ofLargest(usual('active')) },
     { title: ['较往常', 'Change'], unit: 'percentunit', decimals: 1, steps: changes, expr: ofLargest(`${users('active')} / (${usual('active')} > 0) - 1`) },
@@ -262,7 +246,7 @@ const all = table({
     { title: ['粘性', 'Stickiness'], unit: 'percentunit', decimals: 1, expr: ofLargest(`${users('active')} / (${users('active', '30d')} > 0)`) },
     { title: ['数据日期', 'Day'], unit: 'time:YYYY-MM-DD', width: 110, expr: ofLargest(dateOf(date)) },
     { title: ['数据状态', 'State'], mappings: texts(words.states), steps: [[null, 'text']], width: 200, expr: ofLargest(`(${state})`) },
-    appidColumn,
+    columns.appid,
   ],
 });
 
@@ -346,14 +330,14 @@ const oldest = (() => {
     rank,
     columns: [
       appColumn,
-      teamColumn,
+      columns.team,
       { label: 'window', title: ['时间窗口', 'Window'] },
       { title: ['数据日期', 'Day'], unit: 'time:YYYY-MM-DD', expr: of(dateOf(date)) },
       { title: ['是否确认', 'Settled'], mappings: texts({ 0: '待确认 preliminary', 1: '已确认 settled' }), expr: of(by('wxapp_portrait_settled')) },
       { title: ['上次成功', 'Last success'], unit: 'dateTimeFromNow', expr: `1000 * ${of(by('wxapp_portrait_last_success_timestamp_seconds'))}` },
       { title: ['最近一次拉取', 'Last poll'], mappings: texts({ 0: ['失败 failed', 'red'], 1: ['成功 success', 'green'] }), steps: [[null, 'text']], expr: of(by('wxapp_portrait_last_poll_success')) },
       { title: ['存档天数', 'Archived days'], expr: of(by('wxapp_portrait_archived_portraits')) },
-      appidColumn,
+      columns.appid,
     ],
   });
 })();
