@@ -253,7 +253,7 @@ const all = table({
 /** The newest day of each app, and its users, as known at the end of the time range. */
 const atEnd = (metric) => `(${chosenAtEnd(byApp(`last_over_time(${metric}[2d] offset -1d @ end())`))})`;
 const dateAtEnd = atEnd(referenceDate());
-const newest = `max(${dateAtEnd})`;
+const newest = `max(last_over_time(${referenceDate()}[2d] offset -1d @ end()))`;
 const upToDate = `${dateAtEnd} == on () group_left () ${newest}`;
 /** The newest day is awaited of those that have the day before; those that are later are not counted. */
 const awaited = `${dateAtEnd} == on () group_left () (${newest} - 86400)`;
@@ -274,7 +274,7 @@ const note = (cohort, complete) => {
     ),
     "note", "未到齐 incomplete $1", "note", "(.+)"
   ) and on () (${incomplete})
-  or label_replace(vector(1), "note", "${complete}", "", "") unless on () (${incomplete})
+  or on () label_replace(vector(1), "note", "${complete}", "", "")
 )`;
 };
 
