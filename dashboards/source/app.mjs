@@ -1,9 +1,9 @@
 // One mini program.
 
 import * as columns from './columns.mjs';
-import { annotation, choiceVariable, dashboard, exporterVariable, queryVariable, sourceVariable } from './dashboard.mjs';
-import { bars, change, changes, colors, dayChart, groups, pie, row, stat, table, texts } from './panels.mjs';
-import { aboutUsers, cohortUsers, daily, dailyAlerts, dateOf, firing, ofNewest, referenceDate, urgency, users, yesterday } from './promql.mjs';
+import { annotation, choiceVariable, dashboard, exporterVariable, holidays, queryVariable, sourceVariable } from './dashboard.mjs';
+import { bars, change, changes, colors, dateStat, dayChart, groups, pie, row, stat, table, texts } from './panels.mjs';
+import { aboutUsers, cohortUsers, daily, dailyAlerts, dataState, dateOf, firing, ofNewest, referenceDate, urgency, users } from './promql.mjs';
 import * as words from './words.mjs';
 
 const app = 'appid="$appid"';
@@ -21,13 +21,10 @@ const usual = (cohort) => `max(${ofNewest(`wxapp_portrait_expected_cohort_users{
 const share = (metric) => `${metric} / on () group_left () sum(${metric})`;
 
 const firsts = [
-  stat({
+  dateStat({
     title: ['数据日期', 'Day'],
     about: ['最新一天数据的日期（北京时间）。', 'The last day with figures, a day of Beijing.'],
-    unit: 'dateTimeAsLocal',
     expr: dateOf(`max(${referenceDate(of)})`),
-    legend: 'day',
-    overrides: [{ matcher: { id: 'byName', options: 'day' }, properties: [{ id: 'unit', value: 'time:YYYY-MM-DD' }] }],
   }),
   stat({ title: ['新增用户', 'New users'], about: ['当日新增用户数。', 'New users of that day.'], expr: total('new') }),
   change({
@@ -87,11 +84,7 @@ const state = [
         mappings: texts(words.states),
         steps: [[null, 'text']],
         width: 300,
-        expr: `0 * (${date} >= ${yesterday}) + 1 and on (window) ${newestSettled} == 1
-or on (window) 0 * (${date} >= ${yesterday}) + 2
-or on (window) 0 * (${date} >= ${yesterday} - 86400) + 3
-or on (window) 0 * ${date} + 4
-or on (window) 0 * ${polled} + 5`,
+        expr: dataState('window', date, newestSettled, polled),
       },
       { title: ['数据日期', 'Day'], unit: 'time:YYYY-MM-DD', width: 130, expr: dateOf(date) },
       { label: 'kind', title: ['日期类型', 'Kind of day'], mappings: texts(words.kinds), width: 170 },
@@ -190,10 +183,11 @@ const trends = [
 const today = max('dimension, name', ofNewest(users({ app, cohort }), of));
 const past = (daysAgo) => ofNewest(`wxapp_portrait_past_users{${app}, cohort="${cohort}", days_ago=~"${daysAgo}"}`, of);
 const weekAgo = max('dimension, name', past('7'));
-const median = `quantile by (dimension, name) (0.5, ${max('dimension, name, days_ago', past('7|14|21|28'))})`;
+const fourWeeks = max('dimension, name, days_ago', past('7|14|21|28'));
+const median = `quantile by (dimension, name) (0.5, ${fourWeeks})`;
 
 const shareToday = `${today} / on (dimension) group_left () sum by (dimension) (${today})`;
-const pastShares = `${max('dimension, name, days_ago', past('7|14|21|28'))} / on (dimension, days_ago) group_left () sum by (dimension, days_ago) (${max('dimension, name, days_ago', past('7|14|21|28'))})`;
+const pastShares = `${fourWeeks} / on (dimension, days_ago) group_left () sum by (dimension, days_ago) (${fourWeeks})`;
 const usualShare = `quantile by (dimension, name) (0.5, ${pastShares})`;
 const shift = `${shareToday} - on (dimension, name) ${usualShare}`;
 const moved = `topk(30, abs(${shift}))`;
@@ -241,26 +235,24 @@ or on (dimension) 0 * label_replace(${withoutPast}, "name", "暂无历史，见 
 ];
 
 const names = (cohort, dimension) => max('name', ofNewest(users({ app, window, cohort, dimension }), { app, window }));
-const [largest, all] = [(dimension) => `topk(50, ${names(cohort, dimension)})`, (dimension) => names(cohort, dimension)];
-
-const places = (title, dimension, select) =>
+const places = (title, dimension, listed) =>
   table({
     title: [title[0], `${title[1]} · \${cohort:text}, $window`],
     about: ['用户数、占比，以及新增占活跃的比例。', 'Users, their share, and how many of the active ones are new.'],
     w: 12,
     h: 13,
-    rank: select(dimension),
+    rank: listed,
     columns: [
       { label: 'name', title },
-      { title: ['用户数', 'Users'], expr: select(dimension) },
-      { title: ['占比', 'Share'], unit: 'percentunit', decimals: 1, bar: colors.active, expr: `${select(dimension)} / on () group_left () sum(${all(dimension)})` },
-      { title: ['新增占比', 'New'], unit: 'percentunit', decimals: 1, expr: `${names('new', dimension)} / (${names('active', dimension)} > 0)\nand on (name) ${select(dimension)}` },
+      { title: ['用户数', 'Users'], expr: listed },
+      { title: ['占比', 'Share'], unit: 'percentunit', decimals: 1, bar: colors.active, expr: `${listed} / on () group_left () sum(${names(cohort, dimension)})` },
+      { title: ['新增占比', 'New'], unit: 'percentunit', decimals: 1, expr: `${names('new', dimension)} / (${names('active', dimension)} > 0)\nand on (name) ${listed}` },
     ],
   });
 
 const structure = [
-  places(['省份', 'Provinces'], 'province', all),
-  places(['城市', 'Cities'], 'city', largest),
+  places(['省份', 'Provinces'], 'province', names(cohort, 'province')),
+  places(['城市', 'Cities'], 'city', `topk(50, ${names(cohort, 'city')})`),
   bars({ title: ['机型', 'Devices · ${cohort:text}, $window'], about: ['各机型的用户数。', 'Users by device.'], w: 8, h: 14, expr: `sort_desc(${names(cohort, 'device')})`, legend: '{{name}}' }),
   groups({
     title: ['年龄', 'Ages, new against active · $window'],
@@ -308,15 +300,7 @@ export default dashboard({
       textFormat: '{{cohort}} {{name}}',
       tagKeys: 'severity,cohort',
     }),
-    annotation({
-      name: '节假日 Holidays',
-      color: 'rgba(87, 148, 242, 0.6)',
-      expr: daily('kind, holiday', `wxapp_portrait_reference_day_info{${app}, kind=~"holiday|makeup_workday"}`, of),
-      step: '1d',
-      titleFormat: '{{holiday}} {{kind}}',
-      textFormat: '',
-      tagKeys: 'kind',
-    }),
+    holidays(daily('kind, holiday', `wxapp_portrait_reference_day_info{${app}, kind=~"holiday|makeup_workday"}`, of)),
   ],
   page: { title: '小程序页面 App page', path: '/apps/${appid}' },
   panels: [

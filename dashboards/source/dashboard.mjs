@@ -72,6 +72,18 @@ export const textVariable = (rest) => ({
 
 export const annotation = ({ color, hidden = false, ...rest }) => ({ datasource, enable: !hidden, hide: false, iconColor: color, useValueForTime: false, ...rest });
 
+/** Marks public holidays, and the workdays instead of them, on the day axis. */
+export const holidays = (expr) =>
+  annotation({
+    name: '节假日 Holidays',
+    color: 'rgba(87, 148, 242, 0.6)',
+    expr,
+    step: '1d',
+    titleFormat: '{{holiday}} {{kind}}',
+    textFormat: '',
+    tagKeys: 'kind',
+  });
+
 /** Puts panels next to each other, from left to right and from top to bottom, and numbers them. */
 function placed(panels) {
   let [x, y, height] = [0, 0, 0];

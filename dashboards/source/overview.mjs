@@ -1,13 +1,14 @@
 // All mini programs.
 
 import * as columns from './columns.mjs';
-import { annotation, choiceVariable, dashboard, exporterVariable, queryVariable, sourceVariable, textVariable } from './dashboard.mjs';
-import { both, change, changes, colors, dayChart, row, stat, table, texts } from './panels.mjs';
+import { annotation, choiceVariable, dashboard, exporterVariable, holidays, queryVariable, sourceVariable, textVariable } from './dashboard.mjs';
+import { both, change, changes, colors, dateStat, dayChart, row, stat, table, texts } from './panels.mjs';
 import {
   aboutUsers,
   cohortUsers,
   daily,
   dailyAlerts,
+  dataState,
   dateOf,
   dayNumber,
   firing,
@@ -63,19 +64,15 @@ const againstUsual = (cohort) =>
 const ratio = (above, below) => `sum(${chosen(`${above} and on (appid) ${below}`)}) / (sum(${chosen(`${below} and on (appid) ${above}`)}) > 0)`;
 
 const none = [[null, 'green'], [1, 'red']];
-const ofApps = (alerts) => `(${alerts}) and on (appid) ${info}`;
 const failed = 'min by (appid) (max by (appid, window) (wxapp_portrait_last_poll_success)) == 0';
 const polled = byApp('wxapp_portrait_archived_portraits{window="1d"}');
 
 const figures = [
   stat({ title: ['小程序', 'Apps'], about: ['所选小程序数。', 'Mini programs that are chosen.'], expr: `count(count by (appid) (${info}))` }),
-  stat({
+  dateStat({
     title: ['数据日期', 'Day'],
     about: ['几乎所有（98%）小程序已有数据的最新一天；本行的用户数均为这一天。', 'The newest day that nearly all mini programs (98%) have; the users in this row are those of this day.'],
-    unit: 'dateTimeAsLocal',
     expr: dateOf(common),
-    legend: 'day',
-    overrides: [{ matcher: { id: 'byName', options: 'day' }, properties: [{ id: 'unit', value: 'time:YYYY-MM-DD' }] }],
   }),
   stat({
     title: ['昨日数据到达率', 'Arrived'],
@@ -92,7 +89,7 @@ const figures = [
     title: ['告警中', 'Firing'],
     about: ['正在告警的数量，含 exporter 的告警。', 'Alerts that fire, those about exporters included.'],
     steps: none,
-    expr: count(`${ofApps(firing('alertname=~"WxappPortrait.+"'))} or ${firing('alertname=~"WxappPortrait.+"', 'appid=""')}`),
+    expr: count(`${chosen(firing('alertname=~"WxappPortrait.+"'))} or ${firing('alertname=~"WxappPortrait.+"', 'appid=""')}`),
   }),
   stat({ title: ['7 日活跃', '7 days'], about: ['时间窗口 7d 的活跃用户合计。', 'Active users of the window 7d.'], empty: '需时间窗口 7d · needs window 7d', expr: `sum(${chosen(users('active', '7d'))})` }),
   stat({ title: ['30 日活跃', '30 days'], about: ['时间窗口 30d 的活跃用户合计。', 'Active users of the window 30d.'], empty: '需时间窗口 30d · needs window 30d', expr: `sum(${chosen(users('active', '30d'))})` }),
@@ -109,13 +106,13 @@ const figures = [
     title: ['异常波动', 'Swings'],
     about: ['新增、活跃或平台有异常波动的小程序数。', 'Mini programs whose users or platforms swing.'],
     steps: none,
-    expr: count(`count by (appid) (${ofApps(firing(swings))})`),
+    expr: count(`count by (appid) (${chosen(firing(swings))})`),
   }),
   stat({
     title: ['持续下滑', 'Drift'],
     about: ['用户数持续下滑的小程序数。', 'Mini programs that decline slowly.'],
     steps: none,
-    expr: count(`count by (appid) (${ofApps(firing('alertname="WxappPortraitUsersDrift"'))})`),
+    expr: count(`count by (appid) (${chosen(firing('alertname="WxappPortraitUsersDrift"'))})`),
   }),
   stat({ title: ['拉取失败', 'Failing'], about: ['最近一次拉取失败的小程序数。', 'Mini programs whose last poll failed.'], steps: none, expr: count(chosen(failed)) }),
   stat({
@@ -128,12 +125,7 @@ const figures = [
 
 const appColumn = columns.app('&${__url_time_range}');
 
-/** The state of the newest figures of an app, see `words.states`. */
-const state = `0 * (${date} >= ${yesterday}) + 1 and on (appid) ${byApp(ofNewest('wxapp_portrait_settled{window="1d"}'))} == 1
-or on (appid) 0 * (${date} >= ${yesterday}) + 2
-or on (appid) 0 * (${date} >= ${yesterday} - 86400) + 3
-or on (appid) 0 * ${date} + 4
-or on (appid) 0 * ${polled} + 5`;
+const state = dataState('appid', date, byApp(ofNewest('wxapp_portrait_settled{window="1d"}')), polled);
 
 const ofFailed = (expr) => chosen(`${expr} and on (appid) ${failed}`);
 
@@ -364,15 +356,7 @@ export default dashboard({
       textFormat: '',
       tagKeys: 'severity',
     }),
-    annotation({
-      name: '节假日 Holidays',
-      color: 'rgba(87, 148, 242, 0.6)',
-      expr: daily('kind, holiday', 'wxapp_portrait_reference_day_info{kind=~"holiday|makeup_workday"}', {}, { grid: '6h' }),
-      step: '1d',
-      titleFormat: '{{holiday}} {{kind}}',
-      textFormat: '',
-      tagKeys: 'kind',
-    }),
+    holidays(daily('kind, holiday', 'wxapp_portrait_reference_day_info{kind=~"holiday|makeup_workday"}', {}, { grid: '6h' })),
   ],
   page: { title: 'exporter 页面 Exporter page', path: '/' },
   panels: [

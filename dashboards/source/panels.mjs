@@ -51,7 +51,7 @@ function targets(queries, settings) {
   }));
 }
 
-function panel(type, { title, about, w, h, unit = 'locale', decimals, min, max, empty = noData, mappings, steps = [[null, 'text']], color = { mode: 'thresholds' }, custom, overrides = [], options, queries, query, interval, transformations, links }) {
+function panel(type, { title, about, w, h, unit = 'locale', decimals, min, max, empty = noData, mappings, steps = [[null, 'text']], color = { mode: 'thresholds' }, custom, overrides = [], options, queries, query, interval, transformations }) {
   return {
     type,
     title: both(title),
@@ -59,7 +59,7 @@ function panel(type, { title, about, w, h, unit = 'locale', decimals, min, max, 
     datasource,
     gridPos: { w, h },
     fieldConfig: {
-      defaults: { unit, decimals, min, max, noValue: empty, color, mappings, thresholds: absolute(steps), links, custom },
+      defaults: { unit, decimals, min, max, noValue: empty, color, mappings, thresholds: absolute(steps), custom },
       overrides,
     },
     options,
@@ -73,14 +73,14 @@ function panel(type, { title, about, w, h, unit = 'locale', decimals, min, max, 
 export const row = (title) => ({ type: 'row', title: both(title), collapsed: false, panels: [], gridPos: { w: 24, h: 1 } });
 
 /** One figure. */
-export const stat = ({ expr, legend = '__auto', textMode = 'value', graphMode = 'none', ...rest }) =>
+export const stat = ({ expr, legend = '__auto', textMode = 'value', ...rest }) =>
   panel('stat', {
     w: 3,
     h: 4,
     queries: [{ expr, legend }],
     options: {
       colorMode: 'value',
-      graphMode,
+      graphMode: 'none',
       justifyMode: 'center',
       orientation: 'auto',
       textMode,
@@ -91,10 +91,19 @@ export const stat = ({ expr, legend = '__auto', textMode = 'value', graphMode = 
     ...rest,
   });
 
+/** A date, from its time in milliseconds. */
+export const dateStat = (rest) =>
+  stat({
+    unit: 'dateTimeAsLocal',
+    legend: 'day',
+    overrides: [override({ id: 'byName', options: 'day' }, { unit: 'time:YYYY-MM-DD' })],
+    ...rest,
+  });
+
 /** A change from what is usual. */
 export const change = (rest) => stat({ unit: 'percentunit', decimals: 1, steps: changes, mappings: dash, empty: '–', ...rest });
 
-const legend = (show = true, placement = 'bottom') => ({ displayMode: 'list', placement, showLegend: show, calcs: [] });
+const legend = (placement = 'bottom') => ({ displayMode: 'list', placement, showLegend: true, calcs: [] });
 
 const line = { drawStyle: 'line', lineWidth: 1, fillOpacity: 0, showPoints: 'auto', pointSize: 4 };
 
@@ -110,12 +119,11 @@ const drawings = {
  * A chart. Series of one name (`name`) have an own drawing and colour; those with a `legend` alone are drawn as the chart is by default. A
  * series `above` another one fills the space between both. Where the label `note` is its legend, this says which days are not complete.
  */
-export function chart({ series, drawing = 'line', stacking = 'none', tooltip = 'multi', placement, ...rest }) {
+export function chart({ series, drawing = 'line', stacking = 'none', placement, ...rest }) {
   const overrides = series.flatMap(({ name, draw = drawing, color, above }) => {
     if (!name) return [];
     const custom = { ...drawings[draw], ...(above && { fillBelowTo: both(above), fillOpacity: 12 }) };
     const properties = Object.fromEntries(Object.entries(custom).map(([key, value]) => [`custom.${key}`, value]));
-    if (stacking !== 'none' && draw !== drawing) properties['custom.stacking'] = { mode: 'none', group: 'A' };
     return [override(byName(name), { ...(color && { color: fixed(color) }), ...properties })];
   });
   const partial = series.some(({ legend: format }) => format === '{{note}}')
@@ -130,7 +138,7 @@ export function chart({ series, drawing = 'line', stacking = 'none', tooltip = '
     overrides: [...overrides, ...partial],
     queries: series.map(({ expr, name, legend: format }) => ({ expr, legend: format ?? both(name) })),
     query: { instant: false, range: true },
-    options: { legend: legend(true, placement), tooltip: { mode: tooltip, sort: 'none' } },
+    options: { legend: legend(placement), tooltip: { mode: 'multi', sort: 'none' } },
     ...rest,
   });
 }
@@ -222,7 +230,7 @@ export const pie = ({ expr, legend: name, ...rest }) =>
     options: {
       pieType: 'donut',
       displayLabels: ['name', 'percent'],
-      legend: { ...legend(true), values: ['value'] },
+      legend: { ...legend(), values: ['value'] },
       reduceOptions: { calcs: ['lastNotNull'], fields: '', values: false },
       tooltip: { mode: 'single', sort: 'none' },
     },

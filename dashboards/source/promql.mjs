@@ -26,6 +26,13 @@ export const ofNewest = (metric, of) =>
 /** The beginning of yesterday in Beijing, in seconds. */
 export const yesterday = '(time() - (time() + 28800) % 86400 - 86400)';
 
+/** The state of data by these labels, see `words.states`: from its newest date, whether that is settled, and whether it is polled at all. */
+export const dataState = (labels, date, settled, polled) => `0 * (${date} >= ${yesterday}) + 1 and on (${labels}) ${settled} == 1
+or on (${labels}) 0 * (${date} >= ${yesterday}) + 2
+or on (${labels}) 0 * (${date} >= ${yesterday} - 86400) + 3
+or on (${labels}) 0 * ${date} + 4
+or on (${labels}) 0 * ${polled} + 5`;
+
 /** The date of a day that begins at `midnight` in Beijing, in milliseconds: at a time that has this date in every zone from UTC-10 to UTC+13. */
 export const dateOf = (midnight) => `1000 * (${midnight} + 64800)`;
 
