@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::error::{Error, Operation};
 use super::health::Health;
 use super::record::{Coverage, DayState, Key, Record, Restored, Row, UnreadDay};
+use super::sharing::Round;
 use super::sqlite::{self, Store};
 use crate::calendar::Clock;
 use crate::portrait::{AppId, Window};
@@ -130,6 +131,24 @@ impl Archive {
     #[must_use]
     pub fn version(&self) -> u64 {
         self.shared.version.load(Ordering::Relaxed)
+    }
+
+    /// Returns `true` if other exporters may use it, so that an app may be polled under a lease only.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        false
+    }
+
+    /// Reports this exporter to the others, claims the leases of these apps that nobody holds, and reads
+    /// what the others did; `polled` are the apps that this one polled since the last round. Leases of
+    /// other apps are released. Only for an archive that is shared.
+    ///
+    /// # Errors
+    ///
+    /// It failed; the leases that were held before last for [`super::LEASE`] from the last success.
+    #[expect(clippy::unused_async, reason = "there is no archive that is shared yet")]
+    pub async fn share(&self, _apps: Vec<AppId>, _polled: Vec<AppId>) -> Result<Round, Error> {
+        Ok(Round::default())
     }
 
     /// Stores rows, see [`Store::upsert`].

@@ -4,7 +4,7 @@
 //! are stored as WeChat sent them, compressed, so that `sqlite3` can query them and a later version can
 //! decode them better. `handle` is the thread that owns the file, `sqlite` the file, `record` its
 //! contents, `figures` what past days need of an answer, `health` its current problem, `lock` keeps other
-//! exporters away, `space` is what is left on the disk. When to request a day, and whether it has changed,
+//! exporters away, `sharing` is how several use one archive, `space` is what is left on the disk. When to request a day, and whether it has changed,
 //! is decided in `poll`.
 
 mod error;
@@ -13,6 +13,7 @@ mod handle;
 mod health;
 mod lock;
 mod record;
+mod sharing;
 pub mod space;
 mod sqlite;
 
@@ -21,4 +22,5 @@ pub use handle::Archive;
 pub use record::{
     Coverage, DayState, Key, Record, Restored, RestoredDay, Row, Selection, UnreadDay,
 };
+pub use sharing::{ChangedDay, LEASE, Lease, ROUND, Round};
 pub use sqlite::{Staging, Store};
