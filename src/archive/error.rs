@@ -1,10 +1,10 @@
 //! Why the archive could not do something, by what a caller does next, in sentences for operators.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use rusqlite::ErrorCode;
 
-use super::sqlite::SCHEMA_VERSION;
 use crate::portrait::string_enum;
 
 string_enum! {
@@ -18,6 +18,34 @@ string_enum! {
         Write = "write",
         /// Deleting days beyond the retention.
         Delete = "delete",
+    }
+}
+
+/// Where an archive is, as it is named in sentences.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// A file of SQLite.
+    File(PathBuf),
+    /// A database of PostgreSQL: its name and its server, without user and password.
+    Database(String),
+}
+
+impl Place {
+    /// Returns what to do to use another archive.
+    fn alternative(&self) -> &'static str {
+        match self {
+            Self::File(_) => "use another --storage.path",
+            Self::Database(_) => "name another database in the URL of `archive`",
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => path.display().fmt(formatter),
+            Self::Database(name) => formatter.write_str(name),
+        }
     }
 }
 
@@ -54,33 +82,35 @@ pub enum Error {
         /// The directory of the archive.
         directory: PathBuf,
     },
-    /// A newer version of the program wrote the file.
+    /// A newer version of the program wrote it.
     #[error(
-        "the archive {} was written by a newer version of this program (schema {found}, this one knows {SCHEMA_VERSION}): \
-         use that version, or another --storage.path", path.display()
+        "the archive {place} was written by a newer version of this program (schema {found}, this one knows {known}): \
+         use that version, or {}", place.alternative()
     )]
     Newer {
-        /// The file.
-        path: PathBuf,
+        /// Where it is.
+        place: Place,
         /// Its schema.
         found: i64,
+        /// The schema that this version writes.
+        known: i64,
     },
-    /// No version of the program writes such a file.
+    /// No version of the program writes such an archive.
     #[error(
-        "the archive {} has the schema {found}, which no version of this program writes: restore a backup, \
-         or use another --storage.path", path.display()
+        "the archive {place} has the schema {found}, which no version of this program writes: restore a backup, \
+         or {}", place.alternative()
     )]
     UnknownSchema {
-        /// The file.
-        path: PathBuf,
+        /// Where it is.
+        place: Place,
         /// Its schema.
         found: i64,
     },
-    /// The file belongs to another program.
-    #[error("{} is a database of another program: move it away, or use another --storage.path", path.display())]
+    /// It belongs to another program.
+    #[error("{place} is a database of another program: move it away, or {}", place.alternative())]
     Foreign {
-        /// The file.
-        path: PathBuf,
+        /// Where it is.
+        place: Place,
     },
     /// The days of an import can't be collected before they are stored.
     #[error("cannot collect the days to import in {}: {problem}", directory.display())]
@@ -94,10 +124,10 @@ pub enum Error {
     #[error("the archive is closed")]
     Closed,
     /// Anything else.
-    #[error("cannot {operation} the archive {}: {problem}", path.display())]
+    #[error("cannot {operation} the archive {place}: {problem}")]
     Failed {
-        /// The file.
-        path: PathBuf,
+        /// Where it is.
+        place: Place,
         /// What could not be done.
         operation: Operation,
         /// A sentence for the operator.

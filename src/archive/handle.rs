@@ -3,8 +3,8 @@
 //! SQLite waits for the disk; no app's task does. Jobs go through a bounded channel and are processed
 //! one after the other; between them, long work is done in slices.
 
+use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -13,12 +13,12 @@ use std::time::{Duration, Instant};
 use chrono::NaiveDate;
 use tokio::sync::{mpsc, oneshot};
 
-use super::error::{Error, Operation};
+use super::error::{Error, Operation, Place};
 use super::health::Health;
 use super::record::{Coverage, DayState, Key, Record, Restored, Row, UnreadDay};
 use super::sharing::Round;
-use super::sqlite::{self, Store};
-use crate::calendar::Clock;
+use super::sqlite;
+use super::store::Store;
 use crate::portrait::{AppId, Window};
 
 /// How many jobs may wait.
@@ -49,7 +49,7 @@ pub struct Archive {
 /// What can be read without waiting.
 #[derive(Debug)]
 struct Shared {
-    path: PathBuf,
+    place: Place,
     size: AtomicU64,
     version: AtomicU64,
     health: Health,
@@ -63,21 +63,21 @@ struct Worker {
 }
 
 impl Archive {
-    /// Opens the archive in a directory and starts its thread; `observe` is called for every operation
-    /// that fails. If the file can't be opened, the thread keeps running and retries.
+    /// Opens an archive and starts its thread; `observe` is called for every operation that fails. If
+    /// it can't be opened, the thread keeps running and retries.
     ///
     /// # Errors
     ///
-    /// Another exporter owns it, or this version of the program can't use the file.
+    /// Another exporter owns it, or this version of the program can't use it.
     pub fn open(
-        directory: &Path,
-        clock: Clock,
+        mut store: Store,
         observe: impl Fn(Operation) + Send + 'static,
     ) -> Result<Self, Error> {
-        let mut store = Store::of_owner(directory, clock);
-        store.lock()?;
+        if let Store::Sqlite(file) = &mut store {
+            file.lock()?;
+        }
         let shared = Arc::new(Shared {
-            path: store.path().to_owned(),
+            place: store.place(),
             size: AtomicU64::new(0),
             version: AtomicU64::new(0),
             health: Health::default(),
@@ -97,7 +97,7 @@ impl Archive {
             .name("archive".to_owned())
             .spawn(move || worker.work(queue))
             .map_err(|error| Error::Failed {
-                path: shared.path.clone(),
+                place: shared.place.clone(),
                 operation: Operation::Open,
                 problem: format!("cannot start its thread: {error}"),
             })?;
@@ -108,16 +108,16 @@ impl Archive {
         })
     }
 
-    /// Returns where the file is.
+    /// Returns where it is.
     #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.shared.path
+    pub fn place(&self) -> &Place {
+        &self.shared.place
     }
 
-    /// Returns the size of the file and its log, in bytes, as last observed.
+    /// Returns the size of the file and its log, in bytes, as last observed; none of a database.
     #[must_use]
-    pub fn size(&self) -> u64 {
-        self.shared.size.load(Ordering::Relaxed)
+    pub fn size(&self) -> Option<u64> {
+        matches!(self.shared.place, Place::File(_)).then(|| self.shared.size.load(Ordering::Relaxed))
     }
 
     /// Returns the current problem of the archive, for people; `None` if there is none.
@@ -136,7 +136,7 @@ impl Archive {
     /// Returns `true` if other exporters may use it, so that an app may be polled under a lease only.
     #[must_use]
     pub fn is_shared(&self) -> bool {
-        false
+        matches!(self.shared.place, Place::Database(_))
     }
 
     /// Reports this exporter to the others, claims the leases of these apps that nobody holds, and reads
@@ -146,9 +146,13 @@ impl Archive {
     /// # Errors
     ///
     /// It failed; the leases that were held before last for [`super::LEASE`] from the last success.
-    #[expect(clippy::unused_async, reason = "there is no archive that is shared yet")]
-    pub async fn share(&self, _apps: Vec<AppId>, _polled: Vec<AppId>) -> Result<Round, Error> {
-        Ok(Round::default())
+    pub async fn share(
+        &self,
+        appids: HashSet<AppId>,
+        polled: Vec<AppId>,
+    ) -> Result<Round, Error> {
+        self.call(Operation::Open, move |store| store.share(&appids, &polled))
+            .await
     }
 
     /// Stores rows, see [`Store::upsert`].
@@ -156,7 +160,7 @@ impl Archive {
     /// # Errors
     ///
     /// None of them is stored in that case.
-    pub async fn upsert(&self, rows: Vec<Arc<Row>>) -> Result<(), Error> {
+    pub async fn upsert(&self, rows: Vec<Arc<Row>>) -> Result<Vec<DayState>, Error> {
         self.call(Operation::Write, move |store| {
             store.upsert(rows.iter().map(|row| &**row))
         })
@@ -281,14 +285,19 @@ impl Archive {
     /// Reads the whole file to check that all of it can be read, and sets it aside if not. Takes long
     /// for a large file, but nothing waits for it.
     pub async fn check(&self) {
-        let path = self.shared.path.clone();
+        let Place::File(path) = self.shared.place.clone() else {
+            return;
+        };
         let check = move || (sqlite::inode(&path), sqlite::check(&path));
         let Ok((checked, found)) = tokio::task::spawn_blocking(check).await else {
             return;
         };
         // Counted and logged there.
         let _ = self
-            .call(Operation::Open, move |store| store.checked(checked, found))
+            .call(Operation::Open, move |store| match store {
+                Store::Sqlite(file) => file.checked(checked, found),
+                Store::Postgres(_) => Ok(()),
+            })
             .await;
     }
 
@@ -352,7 +361,10 @@ impl Worker {
                 looked_at = Instant::now();
                 // The first job that needs the file opens it; a failure here is logged and counted.
                 if self.store.is_open() {
-                    let _ = self.run(Operation::Open, Store::look_around);
+                    let _ = self.run(Operation::Open, |store| match store {
+                        Store::Sqlite(file) => file.look_around().map(drop),
+                        Store::Postgres(_) => Ok(()),
+                    });
                 }
             }
             let is_resting = failed_at.is_some_and(|at| at.elapsed() < RETRY_COOLDOWN);
@@ -381,13 +393,19 @@ impl Worker {
         }
     }
 
-    /// Copies what may exist only in an open connection, for as long as a shutdown may take.
+    /// Copies what may exist only in an open connection, for as long as a shutdown may take, and releases
+    /// the leases.
     fn finish(&mut self) {
         let deadline = Instant::now() + LAST_COPIES;
-        while self.store.has_rescue()
+        let has_rescue = |store: &Store| matches!(store, Store::Sqlite(file) if file.has_rescue());
+        while has_rescue(&self.store)
             && Instant::now() < deadline
             && self.run(Operation::Write, Store::work).is_ok()
         {}
+        if self.store.is_open() {
+            // Else they expire.
+            let _ = self.run(Operation::Open, Store::release);
+        }
     }
 
     /// Runs an operation on the store, and records its outcome.
@@ -401,7 +419,7 @@ impl Worker {
             // Logged by the hook. The file is reopened, and the slice is not retried.
             self.store.recover();
             Err(Error::Failed {
-                path: self.shared.path.clone(),
+                place: self.shared.place.clone(),
                 operation,
                 problem: "a bug in this program, see the log".to_owned(),
             })
@@ -416,8 +434,10 @@ impl Worker {
                 shared.health.failed(error);
             }
         }
-        shared.health.set_notice(self.store.notice());
-        shared.size.store(self.store.size(), Ordering::Relaxed);
+        if let Store::Sqlite(file) = &self.store {
+            shared.health.set_notice(file.notice());
+            shared.size.store(file.size(), Ordering::Relaxed);
+        }
         shared
             .version
             .store(self.store.version(), Ordering::Relaxed);

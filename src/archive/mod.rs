@@ -12,15 +12,18 @@ mod figures;
 mod handle;
 mod health;
 mod lock;
+mod postgres;
 mod record;
 mod sharing;
 pub mod space;
 mod sqlite;
+mod store;
 
-pub use error::{Error, Operation};
+pub use error::{Error, Operation, Place};
 pub use handle::Archive;
 pub use record::{
     Coverage, DayState, Key, Record, Restored, RestoredDay, Row, Selection, UnreadDay,
 };
 pub use sharing::{ChangedDay, LEASE, Lease, ROUND, Round};
-pub use sqlite::{Staging, Store};
+pub use sqlite::Staging;
+pub use store::Store;

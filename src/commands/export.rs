@@ -56,8 +56,10 @@ pub(super) fn run(
         return Err(Error::NoOutput);
     }
     let mut archive = Store::of_guest(&flags.storage_path, Arc::clone(clock));
-    if !archive.path().is_file() {
-        return Err(Error::NoArchive(archive.path().to_owned()));
+    if let Some(file) = archive.file()
+        && !file.is_file()
+    {
+        return Err(Error::NoArchive(file.to_owned()));
     }
     for appid in &flags.appid {
         let selection = Selection {
@@ -102,14 +104,13 @@ fn beside(path: &Path, archive: &Store) -> io::Result<(PathBuf, NamedTempFile)> 
                 // A device must not be replaced by a file.
                 return Err(io::Error::other("not a regular file"));
             }
-            let archive = fs::canonicalize(archive.path())?;
-            // The names of its other files begin with its own.
-            if path
-                .as_os_str()
-                .as_encoded_bytes()
-                .starts_with(archive.as_os_str().as_encoded_bytes())
-            {
-                return Err(io::Error::other("it is the archive"));
+            if let Some(archive) = archive.file() {
+                let archive = fs::canonicalize(archive)?;
+                let name = path.as_os_str().as_encoded_bytes();
+                // The names of its other files begin with its own.
+                if name.starts_with(archive.as_os_str().as_encoded_bytes()) {
+                    return Err(io::Error::other("it is the archive"));
+                }
             }
             (path, Some(metadata.permissions()))
         }
@@ -202,7 +203,7 @@ impl Export<'_> {
             .retain(|dimension| flags.dimension.is_empty() || flags.dimension.contains(dimension));
         let days = archive.count(&selection)?;
         if days == 0 {
-            tracing::warn!(archive = %archive.path().display(), "no archived days match these apps, windows and days");
+            tracing::warn!(archive = %archive.place(), "no archived days match these apps, windows and days");
         }
         if is_samples {
             // The days before show which names are missing and what was to be expected, the days after when
@@ -214,7 +215,7 @@ impl Export<'_> {
         }
         let wanted = flags.from.unwrap_or(NaiveDate::MIN)..=flags.to.unwrap_or(NaiveDate::MAX);
         let progress = if with_progress {
-            progress(days.into(), "days")
+            progress(days, "days")
         } else {
             indicatif::ProgressBar::hidden()
         };

@@ -107,7 +107,7 @@ impl Import<'_> {
             counted(days, "day"),
             counted(staging.apps()?, "app"),
             counted(files.len() as u64, "file"),
-            archive.path().display(),
+            archive.place(),
         );
         if stored < days {
             summary += "The archive already has the others; they are unchanged.\n";

@@ -17,7 +17,7 @@ use super::{
     Error, GRACE, Hangup, ProcessContext, listen, log_warnings, print_stderr, print_stdout,
     without_blocking,
 };
-use crate::archive::Archive;
+use crate::archive::{Archive, Store};
 use crate::calendar::{self, Clock};
 use crate::cli;
 use crate::config::{self, Config, MissingHolidays};
@@ -169,7 +169,8 @@ impl Exporter {
                     return Err(Error::Usage(problem));
                 }
                 let failed = move |operation| telemetry.archive_failure(operation);
-                Archive::open(&path, clock, failed).map_err(Error::from)
+                let store = Store::of_owner(&path, clock);
+                Archive::open(store, failed).map_err(Error::from)
             }
         })
         .await?;
@@ -203,7 +204,7 @@ impl Exporter {
             version = env!("CARGO_PKG_VERSION"),
             revision = env!("BUILD_REVISION"),
             apps = config.apps.len(),
-            archive = %context.archive.path().display(),
+            archive = %context.archive.place(),
             "starting"
         );
         let connections = most_connections(web.max_connections, config.poll.concurrency);

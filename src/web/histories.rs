@@ -151,7 +151,7 @@ impl Histories {
         };
         let read = timeout(PATIENCE, read).await;
         let archived = read.map_err(|_| Error::Failed {
-            path: archive.path().to_owned(),
+            place: archive.place().clone(),
             operation: Operation::Read,
             problem: "it takes too long; if that lasts, check the disk".to_owned(),
         })??;

@@ -182,7 +182,9 @@ async fn metrics(
         Member::default()
     };
     if with_all || with_exporter {
-        state.telemetry.archive_size(state.archive.size());
+        if let Some(size) = state.archive.size() {
+            state.telemetry.archive_size(size);
+        }
         match state.telemetry.encode() {
             Ok(text) => member.push(Piece::new(&text)),
             Err(error) => tracing::error!(%error, "cannot render the exporter's own metrics"),

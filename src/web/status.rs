@@ -171,7 +171,7 @@ impl Status {
                 problem: state.config_problem(),
             },
             archive: ArchiveStatus {
-                path: state.archive.path().display().to_string(),
+                path: state.archive.place().to_string(),
                 problem: state.archive.problem(),
             },
             apps: apps.iter().map(|app| AppStatus::new(app, now)).collect(),

@@ -12,6 +12,6 @@ mod tests;
 mod work;
 
 pub(super) use identity::inode;
-pub(super) use schema::{SCHEMA_VERSION, check};
+pub(super) use schema::check;
 pub use staging::Staging;
 pub use store::Store;

@@ -21,12 +21,12 @@ use super::identity::{self, Identity, Inode, Loss};
 use super::rows::{self, RECORD};
 use super::schema::{self, OLD_TABLE, Owner, SCHEMA_VERSION};
 use super::work::{Rescue, Work};
-use crate::archive::error::{Error, Operation, describe, is_damage};
+use crate::archive::error::{Error, Operation, Place, describe, is_damage};
 use crate::archive::lock::Lock;
 use crate::archive::record::{
     Coverage, DayState, Key, Record, Restored, Row, Selection, UnreadDay, UnreadText, uncompress,
 };
-use crate::calendar::{self, Clock};
+use crate::calendar::Clock;
 use crate::portrait::{AppId, Window};
 
 /// The name of the file in the directory of `--storage.path`.
@@ -124,6 +124,11 @@ impl Store {
         &self.path
     }
 
+    /// Returns where it is, for sentences.
+    pub(in crate::archive) fn place(&self) -> Place {
+        Place::File(self.path.clone())
+    }
+
     /// Locks the directory against other exporters.
     ///
     /// # Errors
@@ -186,20 +191,26 @@ impl Store {
     /// # Errors
     ///
     /// None of them is stored in that case, and what was stored before is unchanged.
-    pub fn upsert<'a>(&mut self, rows: impl IntoIterator<Item = &'a Row>) -> Result<(), Error> {
+    pub fn upsert<'a>(
+        &mut self,
+        rows: impl IntoIterator<Item = &'a Row>,
+    ) -> Result<Vec<DayState>, Error> {
         let conflict = "UPDATE SET answer = excluded.answer, answered_at = excluded.answered_at,
              settled = excluded.settled, revisions = excluded.revisions, size = excluded.size,
              digest = excluded.digest, figures = excluded.figures";
         self.with(Operation::Write, |open| {
             let transaction = open.begin()?;
             let is_converting = schema::is_converting(&transaction)?;
+            let mut states = Vec::new();
             for row in rows {
                 insert(&transaction, row, conflict)?;
                 if is_converting {
                     delete_old(&transaction, &row.key)?;
                 }
+                states.push(row.state);
             }
-            transaction.commit()
+            transaction.commit()?;
+            Ok(states)
         })
     }
 
@@ -412,33 +423,27 @@ impl Store {
     /// # Errors
     ///
     /// They can't be read now.
-    pub fn count(&mut self, selection: &Selection) -> Result<u32, Error> {
+    pub fn count(&mut self, selection: &Selection) -> Result<u64, Error> {
         self.with(Operation::Read, |open| {
             let query = format!("SELECT count(*) FROM answers WHERE {SELECTED}");
-            open.connection
-                .query_row(&query, values(selection), |row| row.get(0))
+            let count: i64 = open
+                .connection
+                .query_row(&query, values(selection), |row| row.get(0))?;
+            Ok(count.unsigned_abs())
         })
     }
 
-    /// Returns the first day that an exporter keeps which deletes days more than `retention_days` before
-    /// `today`, once `newest` is archived as well.
+    /// Returns the newest day of all apps and windows.
     ///
     /// # Errors
     ///
     /// It can't be read now.
-    pub fn first_day_kept(
-        &mut self,
-        retention_days: u64,
-        today: NaiveDate,
-        newest: NaiveDate,
-    ) -> Result<NaiveDate, Error> {
-        let held = self.with(Operation::Read, |open| {
+    pub fn newest_day(&mut self) -> Result<Option<NaiveDate>, Error> {
+        self.with(Operation::Read, |open| {
             let query = "SELECT max(reference_date) FROM answers";
             open.connection
                 .query_row(query, [], |row| rows::date(row, 0))
-        })?;
-        let newest = held.map_or(newest, |held| held.max(newest));
-        Ok(Self::first_kept(retention_days, today, newest))
+        })
     }
 
     /// Passes on the selected records, one by one and as they are at this moment, sorted by appid,
@@ -543,11 +548,10 @@ impl Store {
         let moved_to = (self.role == Role::Owner && is_damage(source))
             .then(|| self.set_aside("damaged"))
             .flatten();
-        let path = self.path.clone();
         match moved_to {
             Some(moved_to) => {
                 let error = Error::Damaged {
-                    path,
+                    path: self.path.clone(),
                     moved_to: moved_to.clone(),
                 };
                 self.notice = Some(error.to_string());
@@ -557,7 +561,7 @@ impl Store {
                 error
             }
             None => Error::Failed {
-                path,
+                place: self.place(),
                 operation,
                 problem: describe(source),
             },
@@ -628,7 +632,7 @@ impl Store {
         }
         if let Some(directory) = self.path.parent() {
             std::fs::create_dir_all(directory).map_err(|error| Error::Failed {
-                path: self.path.clone(),
+                place: self.place(),
                 operation: Operation::Open,
                 problem: format!("{error}; check {}", directory.display()),
             })?;
@@ -653,14 +657,15 @@ impl Store {
             }
             Ok((owner, connection))
         });
-        let path = self.path.clone();
+        let place = self.place();
         let connection = match opened {
             Ok((Owner::Us(1 | SCHEMA_VERSION), connection)) => connection,
             Ok((Owner::Us(found), _)) if found > SCHEMA_VERSION => {
-                return Err(Error::Newer { path, found });
+                let known = SCHEMA_VERSION;
+                return Err(Error::Newer { place, found, known });
             }
-            Ok((Owner::Us(found), _)) => return Err(Error::UnknownSchema { path, found }),
-            Ok((Owner::Another, _)) => return Err(Error::Foreign { path }),
+            Ok((Owner::Us(found), _)) => return Err(Error::UnknownSchema { place, found }),
+            Ok((Owner::Another, _)) => return Err(Error::Foreign { place }),
             Err(source) => match source.sqlite_error_code() {
                 Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen) => self
                     .connect_read_only()
@@ -736,14 +741,6 @@ impl Store {
         let mut path = OsString::from(&self.path);
         path.push(suffix);
         path.into()
-    }
-
-    /// Returns the first day that is retained if days more than `days` back are deleted, counted from
-    /// `today` or the day after the newest, whichever is earlier: a wrong clock must not empty the
-    /// archive.
-    pub(super) fn first_kept(days: u64, today: NaiveDate, newest: NaiveDate) -> NaiveDate {
-        let end = newest.succ_opt().unwrap_or(newest).min(today);
-        calendar::days_before(end, days)
     }
 }
 

@@ -11,8 +11,9 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
 use super::rows::{self, PACKED, UNPACKED};
 use super::schema::{self, OLD_TABLE};
 use super::store::{COPIED as COPIED_SUFFIX, Open, Store, insert};
-use crate::archive::error::{Error, Operation, describe};
+use crate::archive::error::{Error, Operation, Place, describe};
 use crate::archive::record::Row;
+use crate::archive::store::first_kept;
 
 /// How many rows of an older file are converted at a time.
 const CONVERTED: u32 = 30;
@@ -204,7 +205,7 @@ impl Store {
 
     fn rescue(&mut self, rescue: &mut Rescue) -> Result<Slice, Error> {
         let rows = rescue.next_rows().map_err(|source| Error::Failed {
-            path: rescue.path.clone().unwrap_or_default(),
+            place: Place::File(rescue.path.clone().unwrap_or_default()),
             operation: Operation::Read,
             problem: describe(&source),
         })?;
@@ -305,7 +306,7 @@ impl Prune {
             let Some(newest) = newest else {
                 return Ok(Slice::Done);
             };
-            self.first_kept = Some(Store::first_kept(self.retention_days, self.today, newest));
+            self.first_kept = Some(first_kept(self.retention_days, self.today, newest));
             return Ok(Slice::More);
         };
         for _ in 0..PRUNED_WINDOWS {
