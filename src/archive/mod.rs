@@ -21,6 +21,7 @@ mod store;
 
 pub use error::{Error, Operation, Place};
 pub use handle::Archive;
+pub use postgres::Database;
 pub use record::{
     Coverage, DayState, Key, Record, Restored, RestoredDay, Row, Selection, UnreadDay,
 };

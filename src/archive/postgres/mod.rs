@@ -1,15 +1,16 @@
-//! The archive in a PostgreSQL database, which several exporters may share: `connect` reaches the server,
-//! `schema` defines the tables, `store` has the queries for portraits, `leases` those for the exporters.
+//! The archive in a PostgreSQL database, which several exporters may share: `database` is where it is, from a
+//! URL, `connect` reaches the server, `schema` defines the tables, `store` has the queries for portraits, `leases` those for the exporters.
 //!
 //! A query is one unnamed statement without session state, so that it may pass through a pooler in
 //! transaction mode; no advisory locks, no `LISTEN`, and explicit conflict targets, as relatives of
 //! PostgreSQL lack the former and need the latter. Times that exporters compare are the database's.
 
 mod connect;
+mod database;
 mod leases;
 mod rows;
 mod schema;
 mod store;
 
-pub use connect::Database;
+pub use database::Database;
 pub use store::Store;

@@ -14,7 +14,8 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, IsolationLevel};
 
-use super::connect::{Database, describe};
+use super::connect::describe;
+use super::database::Database;
 use super::rows::{self, Columns, RECORD, revisions};
 use super::schema::{self, Schema};
 use crate::archive::error::{Error, Operation, Place};
