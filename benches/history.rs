@@ -74,7 +74,7 @@ async fn pages(appid: &AppId) {
     let clock: Clock = Arc::new(|| DateTime::UNIX_EPOCH);
     let records = records(appid, 400 + HISTORY_DAYS as u64);
     let rows = records.iter().map(|record| Arc::new(Row::from(record)));
-    let archive = Archive::open(directory.path(), clock, |_| ()).unwrap();
+    let archive = Archive::open(Store::of_owner(directory.path(), clock), |_| ()).unwrap();
     archive.upsert(rows.collect()).await.unwrap();
     let window = WindowSnapshot {
         reference_date: Some(records[0].key.reference_date),

@@ -117,7 +117,8 @@ impl Archive {
     /// Returns the size of the file and its log, in bytes, as last observed; none of a database.
     #[must_use]
     pub fn size(&self) -> Option<u64> {
-        matches!(self.shared.place, Place::File(_)).then(|| self.shared.size.load(Ordering::Relaxed))
+        matches!(self.shared.place, Place::File(_))
+            .then(|| self.shared.size.load(Ordering::Relaxed))
     }
 
     /// Returns the current problem of the archive, for people; `None` if there is none.
@@ -146,11 +147,7 @@ impl Archive {
     /// # Errors
     ///
     /// It failed; the leases that were held before last for [`super::LEASE`] from the last success.
-    pub async fn share(
-        &self,
-        appids: HashSet<AppId>,
-        polled: Vec<AppId>,
-    ) -> Result<Round, Error> {
+    pub async fn share(&self, appids: HashSet<AppId>, polled: Vec<AppId>) -> Result<Round, Error> {
         self.call(Operation::Open, move |store| store.share(&appids, &polled))
             .await
     }

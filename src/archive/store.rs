@@ -279,11 +279,7 @@ impl Store {
     /// # Errors
     ///
     /// It can't be done now.
-    pub fn share(
-        &mut self,
-        appids: &HashSet<AppId>,
-        polled: &[AppId],
-    ) -> Result<Round, Error> {
+    pub fn share(&mut self, appids: &HashSet<AppId>, polled: &[AppId]) -> Result<Round, Error> {
         match self {
             Self::Sqlite(_) => Ok(Round::default()),
             Self::Postgres(store) => store.share(appids, polled),

@@ -4,7 +4,6 @@ use std::fs;
 use std::io::{self, BufWriter, IsTerminal as _, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use flate2::Compression;
@@ -12,7 +11,7 @@ use flate2::write::GzEncoder;
 use tempfile::NamedTempFile;
 use tokio_util::sync::CancellationToken;
 
-use super::{Error, is_stdout_closed, progress};
+use super::{Error, archive, is_stdout_closed, progress};
 use crate::archive::{Record, Selection, Store};
 use crate::calendar::{self, Clock};
 use crate::cli::{self, ExportFormat};
@@ -55,7 +54,7 @@ pub(super) fn run(
     if output.is_none() && is_stdout_closed() {
         return Err(Error::NoOutput);
     }
-    let mut archive = Store::of_guest(&flags.storage_path, Arc::clone(clock));
+    let mut archive = archive::of_guest(&flags.storage_path, config, clock)?;
     if let Some(file) = archive.file()
         && !file.is_file()
     {

@@ -8,14 +8,12 @@ use std::io::{self, BufRead, BufReader};
 use std::ops::ControlFlow;
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
 
 use flate2::bufread::MultiGzDecoder;
 use tokio_util::sync::CancellationToken;
 use walkdir::WalkDir;
 
-use super::{Error, print_stdout, progress, progress_without_end};
+use super::{Error, archive, print_stdout, progress, progress_without_end};
 use crate::archive::{Staging, Store, space};
 use crate::calendar::{self, Clock};
 use crate::cli;
@@ -51,7 +49,7 @@ pub(super) fn run(
 ) -> Result<(), Error> {
     let import = Import {
         flags,
-        retention: config.map(|config| config.archive.retention),
+        config,
         clock,
         ending,
         free: &space::free,
@@ -62,8 +60,7 @@ pub(super) fn run(
 /// An import.
 struct Import<'a> {
     flags: &'a cli::Import,
-    /// See [`crate::config::Archive::retention`]; `None` without a configuration.
-    retention: Option<Duration>,
+    config: Option<&'a Config>,
     clock: &'a Clock,
     ending: &'a CancellationToken,
     /// Returns how many bytes are free where a directory is.
@@ -93,11 +90,13 @@ impl Import<'_> {
             covers,
         };
 
-        self.require(&flags.storage_path, RESERVE, 0)?;
-        let mut staging = Staging::create(&flags.storage_path)?;
-        let without_portrait = self.collect(&files, &defaults, &mut staging)?;
-        self.require_space(&staging)?;
-        let mut archive = Store::of_guest(&flags.storage_path, Arc::clone(self.clock));
+        let mut archive = archive::of_guest(&flags.storage_path, self.config, self.clock)?;
+        let temporary = std::env::temp_dir();
+        let beside = archive.file().map_or(&*temporary, |_| &flags.storage_path);
+        self.require(beside, RESERVE, 0)?;
+        let mut staging = Staging::create(beside)?;
+        let without_portrait = self.collect(&files, &defaults, &archive, &mut staging)?;
+        self.require_space(&staging, &archive)?;
         self.warn_of_retention(&staging, &mut archive)?;
         let stored = self.store(&staging, &mut archive)?;
 
@@ -128,6 +127,7 @@ impl Import<'_> {
         &self,
         files: &[PathBuf],
         defaults: &ImportDefaults,
+        archive: &Store,
         staging: &mut Staging,
     ) -> Result<u64, Error> {
         let progress = match files.iter().map(|file| length(file)).sum::<Option<u64>>() {
@@ -151,7 +151,7 @@ impl Import<'_> {
                         unchecked += staging.put(&record)?;
                         if unchecked >= CHECKED {
                             unchecked = 0;
-                            self.require_space(staging)?;
+                            self.require_space(staging, archive)?;
                         }
                     }
                     Ok(Item::NoPortrait(problem)) => {
@@ -198,7 +198,9 @@ impl Import<'_> {
             if self.ending.is_cancelled() {
                 return Err(Error::Interrupted);
             }
-            self.require(&self.flags.storage_path, RESERVE, stored)?;
+            if archive.file().is_some() {
+                self.require(&self.flags.storage_path, RESERVE, stored)?;
+            }
             stored += archive.insert_missing(rows)? as u64;
             progress.inc(rows.len() as u64);
             Ok(())
@@ -208,9 +210,13 @@ impl Import<'_> {
     }
 
     /// Fails unless the archive has space for what was collected so far, and more can be collected.
-    fn require_space(&self, staging: &Staging) -> Result<(), Error> {
+    fn require_space(&self, staging: &Staging, archive: &Store) -> Result<(), Error> {
         self.require(staging.directory(), RESERVE, 0)?;
-        self.require(&self.flags.storage_path, staging.bytes()? + RESERVE, 0)
+        match archive.file() {
+            Some(_) => self.require(&self.flags.storage_path, staging.bytes()? + RESERVE, 0),
+            // How much a database has left is not known here.
+            None => Ok(()),
+        }
     }
 
     /// Fails unless so many bytes are free where a directory is.
@@ -236,11 +242,12 @@ impl Import<'_> {
         let Some(newest) = staging.newest()? else {
             return Ok(());
         };
-        let retention_days = self.retention.unwrap_or(RETENTION).as_secs() / (24 * 3600);
+        let retention = self.config.map(|config| config.archive.retention);
+        let retention_days = retention.unwrap_or(RETENTION).as_secs() / (24 * 3600);
         let today = calendar::today((self.clock)());
         let days = staging.older_than(archive.first_day_kept(retention_days, today, newest)?)?;
         if days > 0 {
-            let (all, is_default) = (staging.len()?, self.retention.is_none());
+            let (all, is_default) = (staging.len()?, retention.is_none());
             let hint = if is_default {
                 "raise archive.retention first, or name the configuration with --config.file if it is longer there"
             } else {
@@ -336,6 +343,7 @@ fn length(file: &Path) -> Option<u64> {
 mod tests {
     use std::cell::Cell;
     use std::fmt::Write as _;
+    use std::sync::Arc;
 
     use clap::Parser as _;
     use tempfile::TempDir;
@@ -368,7 +376,7 @@ mod tests {
 
     /// Imports a text on a disk with so many free bytes at each look; returns the problem, and how many
     /// days were stored.
-    fn imported(text: &str, free: &dyn Fn(&Path) -> u64) -> (Result<String, Error>, u32) {
+    fn imported(text: &str, free: &dyn Fn(&Path) -> u64) -> (Result<String, Error>, u64) {
         let directory = TempDir::new().unwrap();
         let data = directory.path().join("data");
         fs::create_dir(&data).unwrap();
@@ -384,7 +392,7 @@ mod tests {
         let clock: Clock = Arc::new(|| "2026-11-22T08:00:00Z".parse().unwrap());
         let import = Import {
             flags: &flags,
-            retention: None,
+            config: None,
             clock: &clock,
             ending: &CancellationToken::new(),
             free,

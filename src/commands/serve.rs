@@ -14,10 +14,10 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Error, GRACE, Hangup, ProcessContext, listen, log_warnings, print_stderr, print_stdout,
-    without_blocking,
+    Error, GRACE, Hangup, ProcessContext, archive, listen, log_warnings, print_stderr,
+    print_stdout, without_blocking,
 };
-use crate::archive::{Archive, Store};
+use crate::archive::Archive;
 use crate::calendar::{self, Clock};
 use crate::cli;
 use crate::config::{self, Config, MissingHolidays, Postgres};
@@ -162,20 +162,17 @@ impl Exporter {
         let telemetry = Arc::new(Telemetry::new()?);
         telemetry.reloaded(clock());
         let archive = without_blocking({
-            let (path, clock) = (storage_path.to_owned(), Arc::clone(&clock));
             let telemetry = Arc::clone(&telemetry);
+            let store = archive::of_owner(storage_path, &config, Arc::clone(&clock))?;
             move || {
-                if path.exists() && !path.is_dir() {
-                    let path = path.display();
-                    let problem = format!("--storage.path {path}: it is a file, name a directory");
-                    return Err(Error::Usage(problem));
-                }
                 let failed = move |operation| telemetry.archive_failure(operation);
-                let store = Store::of_owner(&path, clock);
                 Archive::open(store, failed).map_err(Error::from)
             }
         })
         .await?;
+        if archive.size().is_none() {
+            telemetry.without_archive_size()?;
+        }
         let settings = Settings::of(&config);
         let context = Context::new(
             settings.client(&telemetry, &clock)?,

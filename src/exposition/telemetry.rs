@@ -164,6 +164,16 @@ impl Telemetry {
         self.web_config_failures.inc();
     }
 
+    /// Removes the size of the archive, of which nothing is known.
+    ///
+    /// # Errors
+    ///
+    /// It was removed before.
+    pub fn without_archive_size(&self) -> Result<(), Error> {
+        let size = Box::new(self.archive_size.clone());
+        Ok(self.registry.unregister(size)?)
+    }
+
     /// Sets the size of the archive, in bytes.
     pub fn archive_size(&self, bytes: u64) {
         self.archive_size

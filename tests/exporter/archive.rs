@@ -168,7 +168,7 @@ async fn waiting_answers_are_stored_although_nothing_is_due() {
     let mut app = inside.restore(APP, &[Window::OneDay]).await;
     step(&mut app).await;
 
-    let lock = Connection::open(inside.store().path()).unwrap();
+    let lock = Connection::open(inside.store().file().unwrap()).unwrap();
     lock.execute_batch("BEGIN EXCLUSIVE").unwrap();
     hand.forward(TimeDelta::minutes(30));
     let next_step_at = step(&mut app).await;
@@ -252,7 +252,7 @@ async fn a_damaged_answer_whose_figures_are_known_is_requested_again() {
     let inside = Inside::start(&wechat.base_url(), &[APP], &hand).await;
     let mut app = inside.restore(APP, &[Window::OneDay]).await;
     step(&mut app).await;
-    let archive = Connection::open(inside.store().path()).unwrap();
+    let archive = Connection::open(inside.store().file().unwrap()).unwrap();
     let damage = "UPDATE portraits SET answer = x'7bff7d' WHERE reference_date = '2026-11-21'";
     assert_eq!(archive.execute(damage, []).unwrap(), 1);
 

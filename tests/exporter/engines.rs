@@ -3,11 +3,14 @@
 //! What only one of them has, damaged files or two writers, is tested beside it.
 
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::sync::Arc;
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use tempfile::TempDir;
-use wxapp_portrait_exporter::archive::{DayState, Error, Key, Record, Row, Selection, Store};
+use wxapp_portrait_exporter::archive::{
+    Database, DayState, Error, Key, Record, Row, Selection, Store,
+};
 use wxapp_portrait_exporter::portrait::{AppId, Portrait, Window};
 use wxapp_portrait_exporter::wechat::decode;
 
@@ -32,7 +35,10 @@ impl Engine {
     fn open(&self) -> Store {
         match self {
             Self::Sqlite(directory) => Store::of_owner(directory.path(), Arc::new(now)),
-            Self::Postgres(url) => Store::of_database(url.parse().unwrap()).unwrap(),
+            Self::Postgres(url) => {
+                let database = Database::parse(&url.clone().into(), Path::new(".")).unwrap();
+                Store::of_database(database).unwrap()
+            }
         }
     }
 

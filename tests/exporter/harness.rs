@@ -989,9 +989,8 @@ impl Inside {
         };
         let observe = move |request: &wechat::Request| observer.request(request);
         let counter = Arc::clone(&telemetry);
-        let archive = Archive::open(directory.path(), Arc::clone(&clock), move |operation| {
-            counter.archive_failure(operation);
-        });
+        let store = Store::of_owner(directory.path(), Arc::clone(&clock));
+        let archive = Archive::open(store, move |operation| counter.archive_failure(operation));
         let context = Context::new(
             Client::new(settings, Arc::clone(&clock), observe).unwrap(),
             Arc::new(archive.unwrap()),

@@ -245,7 +245,7 @@ fn archived(data: &Path, simulator: &Simulator, place: &str) -> (Users, u64) {
     archive
         .open()
         .unwrap_or_else(|error| panic!("{error}; {place}"));
-    let check = Connection::open(archive.path()).and_then(|archive| {
+    let check = Connection::open(archive.file().unwrap()).and_then(|archive| {
         archive.query_one("PRAGMA integrity_check", [], |row| row.get::<_, String>(0))
     });
     assert_eq!(check.as_deref(), Ok("ok"), "{place}");

@@ -25,6 +25,8 @@ mod configuration;
 mod dashboards;
 /// The documents: whether their instructions work, and whether what they name exists.
 mod documents;
+// The archive in either engine: the same tests for SQLite and PostgreSQL.
+mod engines;
 /// Whether the exporter and the rules decide alike what a swing is.
 mod expectation;
 /// Failures of WeChat or on the way.

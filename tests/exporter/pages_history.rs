@@ -11,7 +11,7 @@ use rusqlite::Connection;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use wxapp_portrait_exporter::archive::{Archive, Error, Row};
+use wxapp_portrait_exporter::archive::{Archive, Error, Row, Store};
 use wxapp_portrait_exporter::calendar;
 use wxapp_portrait_exporter::portrait::Window::{OneDay, SevenDays};
 use wxapp_portrait_exporter::portrait::{Cohort, Dimension, Portrait, Window};
@@ -94,7 +94,7 @@ impl Archived {
         let mut command = program();
         let archive = self.inside.store();
         command.args(["export", "--format", "csv", "--storage.path"]);
-        command.arg(archive.path().parent().unwrap());
+        command.arg(archive.file().unwrap().parent().unwrap());
         let output = command.args(["--window", window.as_str()]).output();
         let output = output.unwrap();
         assert!(output.status.success(), "{output:?}");
@@ -231,7 +231,7 @@ async fn a_new_day_is_shown_once_it_is_archived() {
     let archived = Archived::days(10, |_| true).await;
     let before = archived.get(OneDay, 30).await;
     archived.hand.forward(chrono::TimeDelta::days(1));
-    let lock = Connection::open(archived.inside.store().path()).unwrap();
+    let lock = Connection::open(archived.inside.store().file().unwrap()).unwrap();
     lock.execute_batch("BEGIN IMMEDIATE").unwrap();
     let mut app = archived.inside.restore(APP, &[OneDay]).await;
     step(&mut app).await;
@@ -277,7 +277,7 @@ async fn requests_for_one_history_compute_it_once_and_few_are_kept() {
 #[tokio::test]
 async fn an_archive_that_fails_is_reported_and_read_again_later() {
     let archived = Archived::days(9, |_| true).await;
-    let file = archived.inside.store().path().to_owned();
+    let file = archived.inside.store().file().unwrap().to_owned();
     let broken = Connection::open(&file).unwrap();
     broken
         .execute_batch("ALTER TABLE portraits RENAME TO hidden")
@@ -303,8 +303,10 @@ async fn pages_do_not_wait_long_for_a_slow_archive() {
     let (stop, stopped) = std::sync::mpsc::channel::<()>();
     let clock = Arc::new(archived.hand.clock());
     let observe = move |_| _ = stopped.recv();
-    let archive = Archive::open(directory.path(), clock, observe).unwrap();
-    let broken = Connection::open(archive.path()).unwrap();
+    let store = Store::of_owner(directory.path(), clock);
+    let file = store.file().unwrap().to_owned();
+    let archive = Archive::open(store, observe).unwrap();
+    let broken = Connection::open(file).unwrap();
     let rename = |from: &str, to: &str| {
         let sql = format!("ALTER TABLE {from} RENAME TO {to}");
         broken.execute_batch(&sql).unwrap();

@@ -5,7 +5,11 @@ use super::database::Database;
 
 impl Database {
     pub(super) async fn connect(&self) -> Result<Client, String> {
-        let (client, connection) = self.config.connect(NoTls).await.map_err(|error| describe(&error))?;
+        let (client, connection) = self
+            .config
+            .connect(NoTls)
+            .await
+            .map_err(|error| describe(&error))?;
         tokio::spawn(connection);
         Ok(client)
     }

@@ -43,7 +43,11 @@ impl Store {
         let names: Vec<&str> = appids.iter().map(AppId::as_str).collect();
         let polled: Vec<&str> = polled.iter().map(AppId::as_str).collect();
         let (now, leases, changed) = self.with(Operation::Open, async |client| {
-            let exporters = Exporters { client, id: &exporter, appids: &names };
+            let exporters = Exporters {
+                client,
+                id: &exporter,
+                appids: &names,
+            };
             let now = exporters.report().await?;
             if has_dropped {
                 exporters.release_others().await?;
@@ -73,7 +77,11 @@ impl Store {
     pub(in crate::archive) fn release(&mut self) -> Result<(), Error> {
         let exporter = self.exporter.clone();
         self.with(Operation::Open, async |client| {
-            let exporters = Exporters { client, id: &exporter, appids: &[] };
+            let exporters = Exporters {
+                client,
+                id: &exporter,
+                appids: &[],
+            };
             exporters.release_others().await?;
             let id = [(&exporter as &(dyn ToSql + Sync), Type::TEXT)];
             let sql = "DELETE FROM portrait_exporters WHERE id = $1";
@@ -104,7 +112,8 @@ impl Exporters<'_> {
 
     /// Releases the leases of other apps than its own.
     async fn release_others(&self) -> SqlResult<()> {
-        let sql = "UPDATE portrait_leases SET holder = NULL WHERE holder = $2 AND NOT appid = ANY($1)";
+        let sql =
+            "UPDATE portrait_leases SET holder = NULL WHERE holder = $2 AND NOT appid = ANY($1)";
         let parameters = &self.parameters()[..2];
         self.client.execute_typed(sql, parameters).await.map(drop)
     }
@@ -138,7 +147,9 @@ impl Exporters<'_> {
         let sql = "INSERT INTO portrait_leases (appid, holder, claimed_at, polled)
             SELECT appid, NULL, now(), false FROM unnest($1) AS given (appid) ORDER BY appid
             ON CONFLICT (appid) DO NOTHING";
-        self.client.execute_typed(sql, &self.parameters()[..1]).await?;
+        self.client
+            .execute_typed(sql, &self.parameters()[..1])
+            .await?;
         // What another one is just claiming is passed over.
         let sql = format!(
             "UPDATE portrait_leases SET holder = $2, claimed_at = now() WHERE appid IN (
@@ -146,8 +157,12 @@ impl Exporters<'_> {
                  ORDER BY appid FOR UPDATE SKIP LOCKED)"
         );
         self.client.execute_typed(&sql, &self.parameters()).await?;
-        let sql = "DELETE FROM portrait_exporters WHERE seen_at < now() - make_interval(secs => $1)";
-        let unseen = [(&FORGOTTEN_AFTER.as_secs_f64() as &(dyn ToSql + Sync), Type::FLOAT8)];
+        let sql =
+            "DELETE FROM portrait_exporters WHERE seen_at < now() - make_interval(secs => $1)";
+        let unseen = [(
+            &FORGOTTEN_AFTER.as_secs_f64() as &(dyn ToSql + Sync),
+            Type::FLOAT8,
+        )];
         self.client.execute_typed(sql, &unseen).await.map(drop)
     }
 

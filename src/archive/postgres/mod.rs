@@ -13,4 +13,4 @@ mod schema;
 mod store;
 
 pub use database::Database;
-pub use store::Store;
+pub(super) use store::Store;

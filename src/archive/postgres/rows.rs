@@ -58,7 +58,9 @@ impl Columns {
             columns.settled.push(row.state.settled);
             columns.revisions.push(revisions(row.state));
             columns.digests.push(row.digest.map(u64::cast_signed));
-            columns.figures.push(row.figures.as_deref().map(without_nul));
+            columns
+                .figures
+                .push(row.figures.as_deref().map(without_nul));
             let answer = row.answer().unwrap_or_default();
             columns.answers.push(without_nul(&answer));
         }
@@ -125,6 +127,9 @@ pub(super) fn state(row: &tokio_postgres::Row, at: usize) -> Result<DayState, Er
         first_answered_at: row.try_get(at)?,
         answered_at: row.try_get(at + 1)?,
         settled: row.try_get(at + 2)?,
-        revisions: row.try_get::<_, i32>(at + 3)?.try_into().unwrap_or_default(),
+        revisions: row
+            .try_get::<_, i32>(at + 3)?
+            .try_into()
+            .unwrap_or_default(),
     })
 }

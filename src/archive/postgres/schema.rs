@@ -72,7 +72,10 @@ pub(super) async fn migrate(client: &mut Client) -> Result<Schema, tokio_postgre
     let transaction = client.transaction().await?;
     // Others wait here until this one is done.
     let row = transaction
-        .query_typed_one("SELECT version FROM portrait_schema WHERE id = 1 FOR UPDATE", &[])
+        .query_typed_one(
+            "SELECT version FROM portrait_schema WHERE id = 1 FOR UPDATE",
+            &[],
+        )
         .await?;
     let found: i32 = row.try_get(0)?;
     let Some(pending) = usize::try_from(found)

@@ -317,7 +317,10 @@ impl Store {
         limit: usize,
     ) -> Result<Vec<Record>, Error> {
         let found = self.days_from(RECORD, appid, window, from, limit)?;
-        let read = found.iter().map(rows::record).collect::<SqlResult<Vec<_>>>();
+        let read = found
+            .iter()
+            .map(rows::record)
+            .collect::<SqlResult<Vec<_>>>();
         let records = read.map_err(|error| self.failed(Operation::Read, describe(&error)))?;
         Ok(records.into_iter().flatten().collect())
     }
@@ -369,7 +372,10 @@ impl Store {
     pub(in crate::archive) fn count(&mut self, selection: &Selection) -> Result<u64, Error> {
         let selected = Selected::new(selection);
         let count: i64 = self.with(Operation::Read, async |client| {
-            let sql = format!("SELECT count(*) FROM portraits WHERE {}", Selected::CONDITION);
+            let sql = format!(
+                "SELECT count(*) FROM portraits WHERE {}",
+                Selected::CONDITION
+            );
             let row = client.query_typed_one(&sql, &selected.parameters()).await?;
             row.try_get(0)
         })?;
@@ -527,7 +533,11 @@ impl Store {
     fn connect_if_needed(&mut self, operation: Operation) -> Result<(), Error> {
         // What has happened to the connection since it was last used.
         self.runtime.block_on(tokio::task::yield_now());
-        if self.client.as_ref().is_some_and(|client| !client.is_closed()) {
+        if self
+            .client
+            .as_ref()
+            .is_some_and(|client| !client.is_closed())
+        {
             return Ok(());
         }
         self.client = None;
@@ -564,11 +574,17 @@ async fn connect(database: &Database) -> Result<Client, Failure> {
         let place = || Place::Database(database.to_string());
         match migrated {
             Ok(Schema::Ready) => return Ok(client),
-            Ok(Schema::Foreign) => return Err(Failure::Unusable(Error::Foreign { place: place() })),
+            Ok(Schema::Foreign) => {
+                return Err(Failure::Unusable(Error::Foreign { place: place() }));
+            }
             Ok(Schema::Other(found)) => {
                 let (place, found, known) = (place(), found.into(), schema::VERSION.into());
                 return Err(Failure::Unusable(if found > known {
-                    Error::Newer { place, found, known }
+                    Error::Newer {
+                        place,
+                        found,
+                        known,
+                    }
                 } else {
                     Error::UnknownSchema { place, found }
                 }));
@@ -643,7 +659,11 @@ impl Selected {
     fn new(selection: &Selection) -> Self {
         Self {
             appids: selection.appids.iter().map(AppId::to_string).collect(),
-            windows: selection.windows.iter().map(|window| window.as_str()).collect(),
+            windows: selection
+                .windows
+                .iter()
+                .map(|window| window.as_str())
+                .collect(),
             from: selection.from.unwrap_or_else(earliest),
             to: selection.to.unwrap_or(NaiveDate::MAX),
             lead: selection.lead.try_into().unwrap_or(i64::MAX),

@@ -14,4 +14,4 @@ mod work;
 pub(super) use identity::inode;
 pub(super) use schema::check;
 pub use staging::Staging;
-pub use store::Store;
+pub(super) use store::Store;

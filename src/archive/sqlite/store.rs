@@ -662,7 +662,11 @@ impl Store {
             Ok((Owner::Us(1 | SCHEMA_VERSION), connection)) => connection,
             Ok((Owner::Us(found), _)) if found > SCHEMA_VERSION => {
                 let known = SCHEMA_VERSION;
-                return Err(Error::Newer { place, found, known });
+                return Err(Error::Newer {
+                    place,
+                    found,
+                    known,
+                });
             }
             Ok((Owner::Us(found), _)) => return Err(Error::UnknownSchema { place, found }),
             Ok((Owner::Another, _)) => return Err(Error::Foreign { place }),
