@@ -253,7 +253,7 @@ mod tests {
             ),
             (
                 "archive: {days: 3}",
-                "1: archive.days: unknown key: expected one of retention",
+                "1: archive.days: unknown key: expected one of retention, postgres_url_file, postgres_url_env",
             ),
             (
                 "apps:\n- {appid: a, secret_env: A}\n- {appid: b, scret: x}",

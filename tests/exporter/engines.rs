@@ -14,11 +14,12 @@ use wxapp_portrait_exporter::archive::{
 use wxapp_portrait_exporter::portrait::{AppId, Portrait, Window};
 use wxapp_portrait_exporter::wechat::decode;
 
-use crate::postgres;
+use crate::postgres_server::Postgres;
 
 /// An archive that is empty at first.
 enum Engine {
     Sqlite(TempDir),
+    /// The name of a database of the shared server.
     Postgres(String),
 }
 
@@ -28,15 +29,16 @@ impl Engine {
     }
 
     fn postgres() -> Self {
-        Self::Postgres(postgres::database())
+        Self::Postgres(Postgres::shared().database())
     }
 
     /// Opens it, as another exporter or the same one after a restart.
     fn open(&self) -> Store {
         match self {
             Self::Sqlite(directory) => Store::of_owner(directory.path(), Arc::new(now)),
-            Self::Postgres(url) => {
-                let database = Database::parse(&url.clone().into(), Path::new(".")).unwrap();
+            Self::Postgres(name) => {
+                let url = Postgres::shared().url(name).into();
+                let database = Database::parse(&url, Path::new(".")).unwrap();
                 Store::of_database(database).unwrap()
             }
         }
@@ -50,7 +52,7 @@ impl Engine {
                 let file = rusqlite::Connection::open(file).unwrap();
                 assert_eq!(file.execute(sql, []).unwrap(), 1, "{sql}");
             }
-            Self::Postgres(url) => drop(postgres::sql(url, sql)),
+            Self::Postgres(name) => drop(Postgres::shared().sql(name, sql)),
         }
     }
 }
@@ -348,7 +350,14 @@ in_both_engines! {
             assert_eq!(histories(&mut store, "2026-11-18", limit), expected);
         }
         // Its figures are all that a history needs of an answer.
-        for (damage, day) in [("answer = ''", "2026-11-18"), ("figures = 'none'", "2026-11-20")] {
+        let empty = match engine {
+            Engine::Sqlite(_) => "x''",
+            Engine::Postgres(_) => "''",
+        };
+        for (damage, day) in [
+            (format!("answer = {empty}"), "2026-11-18"),
+            ("figures = 'none'".to_owned(), "2026-11-20"),
+        ] {
             engine.sql(&format!(
                 "UPDATE portraits SET {damage} WHERE reference_date = '{day}'"
             ));

@@ -49,6 +49,11 @@ mod notifications;
 mod pages;
 /// The history of an app, for its page and as a file.
 mod pages_history;
+/// How the archive connects to PostgreSQL.
+mod postgres;
+/// A PostgreSQL server for tests.
+#[path = "../postgres/server.rs"]
+mod postgres_server;
 /// How the program starts and ends.
 mod program;
 /// The page, as Prometheus and promtool read it.

@@ -170,6 +170,14 @@ impl Database {
     pub fn root_certificates(&self) -> Option<&Path> {
         self.root_certificates.as_deref()
     }
+
+    /// Returns how long connecting may take, with every host.
+    pub(super) fn timeout(&self) -> Duration {
+        let hosts = self.config.get_hosts().len().max(1);
+        let of_host = self.config.get_connect_timeout().copied();
+        // Names have several addresses, and authentication takes time as well.
+        of_host.unwrap_or(CONNECT_TIMEOUT) * 2 * u32::try_from(hosts).unwrap_or(1)
+    }
 }
 
 /// How long connecting to a host may take.

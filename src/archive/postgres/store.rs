@@ -14,8 +14,8 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, IsolationLevel};
 
-use super::connect::describe;
 use super::database::Database;
+use super::failure::describe;
 use super::rows::{self, Columns, RECORD, revisions};
 use super::schema::{self, Schema};
 use crate::archive::error::{Error, Operation, Place};
@@ -512,7 +512,8 @@ impl Store {
         let Some(client) = &self.client else {
             return Err(Error::Closed);
         };
-        let result = self.runtime.block_on(timeout(TIMEOUT, action(client)));
+        let action = async { timeout(TIMEOUT, action(client)).await };
+        let result = self.runtime.block_on(action);
         let problem = match result {
             Ok(Ok(value)) => return Ok(value),
             Ok(Err(error)) => {
@@ -532,7 +533,7 @@ impl Store {
 
     fn connect_if_needed(&mut self, operation: Operation) -> Result<(), Error> {
         // What has happened to the connection since it was last used.
-        self.runtime.block_on(tokio::task::yield_now());
+        self.runtime.block_on(async { tokio::task::yield_now().await });
         if self
             .client
             .as_ref()
@@ -562,9 +563,7 @@ impl Store {
 
 /// Connects, and brings the tables up to date.
 async fn connect(database: &Database) -> Result<Client, Failure> {
-    let connected = timeout(TIMEOUT, database.connect()).await;
-    let connected = connected.unwrap_or_else(|_| Err(too_slow()));
-    let mut client = connected.map_err(Failure::Problem)?;
+    let mut client = database.connect().await.map_err(Failure::Problem)?;
     let mut attempts = 1..=MIGRATION_ATTEMPTS;
     loop {
         let attempt = attempts.next();
