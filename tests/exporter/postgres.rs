@@ -1,5 +1,6 @@
 //! How the archive connects to PostgreSQL: TLS, pools, and what operators read when it fails.
 
+use std::io::Write as _;
 use std::net::TcpListener;
 use std::path::Path;
 
@@ -36,9 +37,10 @@ async fn tls_is_used_and_verified_as_sslmode_says() {
     let localhost = url.replace("127.0.0.1", "localhost");
     let (ca, own) = (server.ca(), server.certificate());
     let (ca, own) = (ca.display(), own.display());
-    let of_another = Postgres::start();
-    let other_ca = of_another.ca();
-    let other_ca = other_ca.display();
+    let another = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(another.cert.pem().as_bytes()).unwrap();
+    let other_ca = file.path().display();
     let untrusted = "the certificate of the server is not trusted: give its CA with sslrootcert=FILE in the URL";
     let another_host = "the certificate of the server is for another host: use a name that it has in the URL, or \
                         sslmode=verify-ca";
@@ -187,7 +189,6 @@ async fn a_server_that_was_killed_is_reached_again() {
     let client = connect(&url).await.unwrap();
     server.kill();
     assert!(client.query_typed("SELECT 1", &[]).await.is_err());
-    assert!(client.is_closed());
     server.start_again();
     let client = connect(&url).await.unwrap();
     server.stop();

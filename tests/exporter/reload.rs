@@ -359,6 +359,30 @@ async fn changed_settings_of_polling_are_applied_without_a_new_token() {
 }
 
 #[tokio::test]
+async fn another_archive_is_used_after_a_restart_and_the_rest_at_once() {
+    let wechat = WeChat::of(&[APP, OTHER]).await;
+    let mut home = Home::of(&wechat, &[APP, OTHER]);
+    let apps = home.config["apps"].take();
+    home.config["apps"] = json!([apps[0]]);
+    let exporter = home.start().await;
+    let url = "postgres://u:a-secret@database.example/portraits";
+    std::fs::write(home.path("postgres-url"), url).unwrap();
+    home.config["archive"] = json!({"postgres_url_file": "postgres-url"});
+    home.config["apps"] = apps;
+    home.configure();
+    let response = exporter.ask("POST", "/-/reload", "identity").await;
+    assert_eq!(response.status(), 200);
+    let log = exporter.running.output();
+    let warning = "archive.postgres_url_file changed: restart the exporter to use it";
+    assert_eq!(log.matches(warning).count(), 1, "{log}");
+    assert!(log.contains("added=1"), "{log}");
+    assert!(!log.contains("a-secret"), "{log}");
+    let (_, shown) = exporter.get("/config").await;
+    assert!(shown.contains("postgres_url_file: postgres-url"), "{shown}");
+    assert!(!shown.contains("a-secret"), "{shown}");
+}
+
+#[tokio::test]
 async fn changed_limits_of_staleness_and_retention_are_applied() {
     on_one_day(async || {
         let wechat = WeChat::of(&[APP]).await;

@@ -242,3 +242,153 @@ impl fmt::Debug for Database {
         write!(formatter, "{self}")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn parse(url: &str) -> Result<Database, String> {
+        Database::parse(&SecretString::from(url), Path::new("/etc/wxapp"))
+    }
+
+    #[test]
+    fn a_database_is_described_by_its_hosts_and_its_name() {
+        for (url, shown) in [
+            ("postgres://u:p@h/d", "database d at h:5432"),
+            (
+                "postgresql://u@h:6432/d?application_name=x",
+                "database d at h:6432",
+            ),
+            (
+                "postgres://u:p@a:1,b:2/d?target_session_attrs=read-write",
+                "database d at a:1, b:2",
+            ),
+            ("postgres://u:p@[::1]:7/d", "database d at [::1]:7"),
+            (
+                "postgres://u:p@%2Frun%2Fpostgresql/d",
+                "database d at /run/postgresql:5432",
+            ),
+            (
+                "postgres:///d?host=h&port=7&user=u&password=p",
+                "database d at h:7",
+            ),
+            (
+                "postgres://u:p@/d?hostaddr=10.0.0.1",
+                "database d at 10.0.0.1:5432",
+            ),
+        ] {
+            let database = parse(url).unwrap();
+            assert_eq!(database.to_string(), shown, "{url}");
+            assert_eq!(format!("{database:?}"), shown);
+        }
+    }
+
+    #[test]
+    fn what_the_url_says_is_passed_on_and_what_it_does_not_say_has_a_default() {
+        let config = parse("postgres://us%40er:pa%3Ass%2B@h/d%20x")
+            .unwrap()
+            .config;
+        assert_eq!(config.get_user(), Some("us@er"));
+        assert_eq!(config.get_password(), Some(&b"pa:ss+"[..]));
+        assert_eq!(config.get_dbname(), Some("d x"));
+        assert_eq!(
+            config.get_application_name(),
+            Some("wxapp-portrait-exporter")
+        );
+        assert_eq!(config.get_connect_timeout(), Some(&Duration::from_secs(5)));
+        assert_eq!(
+            config.get_tcp_user_timeout(),
+            Some(&Duration::from_secs(10))
+        );
+        assert_eq!(config.get_keepalives_idle(), Duration::from_secs(10));
+        let url = "postgres://h/d?application_name=a%20b+c&connect_timeout=1&tcp_user_timeout=2&keepalives_idle=3\
+                   &options=-c%20search_path%3Dwxapp";
+        let config = parse(url).unwrap().config;
+        assert_eq!(config.get_application_name(), Some("a b+c"));
+        assert_eq!(config.get_connect_timeout(), Some(&Duration::from_secs(1)));
+        assert_eq!(config.get_tcp_user_timeout(), Some(&Duration::from_secs(2)));
+        assert_eq!(config.get_keepalives_idle(), Duration::from_secs(3));
+        assert_eq!(config.get_options(), Some("-c search_path=wxapp"));
+        let file = parse("postgres://h/d?sslmode=verify-full&sslrootcert=ca.pem").unwrap();
+        assert_eq!(
+            file.root_certificates(),
+            Some(Path::new("/etc/wxapp/ca.pem"))
+        );
+        assert_eq!(file.verification, Verification::Host);
+    }
+
+    #[test]
+    fn a_url_that_cannot_be_used_is_described_without_its_text() {
+        for (url, problem) in [
+            (
+                "host=h password=hunter2",
+                "is not one of PostgreSQL: expected postgres://",
+            ),
+            (
+                "mysql://u:hunter2@h/d",
+                "is not one of PostgreSQL: expected postgres://",
+            ),
+            (
+                "postgres://u:hunter2@h",
+                "has no database: expected postgres://",
+            ),
+            (
+                "postgres://u:hunter2@/d",
+                "has no host: expected postgres://",
+            ),
+            (
+                "postgres://u:hun@ter2@h/d",
+                "has a character in the user or the password that ends them",
+            ),
+            (
+                "postgres://h/d?password=hun@ter2",
+                "has a character in the user or the password that ends them",
+            ),
+            (
+                "postgres://u:hunter2/d",
+                "cannot be used: invalid value for option `port`",
+            ),
+            (
+                "postgres://u:p@h/d?connect_timeout=hunter2",
+                "cannot be used: invalid value for option `connect_timeout`",
+            ),
+            (
+                "postgres://u:p@h/d?hunter2=1",
+                "has an unknown parameter: expected sslmode, sslrootcert or one of ",
+            ),
+            (
+                "postgres://u:p@h/d?sslcert=hunter2",
+                "has the parameter sslcert, which is not supported: remove it",
+            ),
+            (
+                "postgres://u:p@h/d?sslmode=hunter2",
+                "has another sslmode than disable, prefer, ",
+            ),
+            (
+                "postgres://u:p@h/d?sslrootcert=hunter2",
+                "has sslrootcert, which proves nothing without sslmode=verify-full",
+            ),
+        ] {
+            let found = parse(url).unwrap_err();
+            assert!(found.starts_with(problem), "{url}: {found}");
+            assert!(!found.contains("hunter2"), "{found}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_repeats_a_password(
+            before in "[a-z:/@?=&%#]{0,12}",
+            after in "[a-z:/@?=&%#.0-9]{0,24}",
+        ) {
+            let url = format!("postgres://{before}:HUNTER2HUNTER2@{after}");
+            let text = match parse(&url) {
+                Ok(database) => format!("{database} {database:?}"),
+                Err(problem) => problem,
+            };
+            prop_assert!(!text.contains("HUNTER"), "{}", text);
+        }
+    }
+}

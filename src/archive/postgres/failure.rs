@@ -93,7 +93,10 @@ fn of_server(error: &DbError) -> String {
 
 fn of_tls(error: &rustls::Error) -> String {
     let text = match error {
-        rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
+        // A bad signature is that of another authority with the same name.
+        rustls::Error::InvalidCertificate(
+            CertificateError::UnknownIssuer | CertificateError::BadSignature,
+        ) => {
             "the certificate of the server is not trusted: give its CA with sslrootcert=FILE in the URL"
         }
         rustls::Error::InvalidCertificate(

@@ -305,6 +305,8 @@ impl<'a> Host<'a> {
             Some(self.write(path, text))
         };
         write(&config["wechat"]["ca_file"], &self.world.ca);
+        let url = "postgres://wxapp:a-password@localhost/portraits";
+        write(&config["archive"]["postgres_url_file"], url);
         if !config["apps_files"].is_null() {
             let apps = json!([{"appid": OTHER, "secret_file": "../secrets/shop"}]);
             self.write("apps.d/x.yml", &apps.to_string());
