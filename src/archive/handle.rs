@@ -146,19 +146,23 @@ impl Archive {
     /// # Errors
     ///
     /// It failed; the leases that were held before last for [`super::LEASE`] from the last success.
-    #[expect(clippy::unused_async, reason = "there is no archive that is shared yet")]
+    #[expect(
+        clippy::unused_async,
+        reason = "there is no archive that is shared yet"
+    )]
     pub async fn share(&self, _apps: Vec<AppId>, _polled: Vec<AppId>) -> Result<Round, Error> {
         Ok(Round::default())
     }
 
-    /// Stores rows, see [`Store::upsert`].
+    /// Stores rows, see [`Store::upsert`]; returns the state of each as it is archived now.
     ///
     /// # Errors
     ///
     /// None of them is stored in that case.
-    pub async fn upsert(&self, rows: Vec<Arc<Row>>) -> Result<(), Error> {
+    pub async fn upsert(&self, rows: Vec<Arc<Row>>) -> Result<Vec<DayState>, Error> {
         self.call(Operation::Write, move |store| {
-            store.upsert(rows.iter().map(|row| &**row))
+            store.upsert(rows.iter().map(|row| &**row))?;
+            Ok(rows.iter().map(|row| row.state).collect())
         })
         .await
     }
