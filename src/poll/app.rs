@@ -1,9 +1,9 @@
 //! Polls one app, step by step.
 //!
 //! A step stores what is pending, checks for changes of the archive by others, requests what is due from
-//! WeChat, and publishes the result. An app that another exporter polls is shown as that one archives it. An answer is archived before it is published; if the archive fails,
-//! it is published nevertheless and stored later. A step is never interrupted: only a request in flight
-//! is.
+//! WeChat, and publishes the result. An app that another exporter polls is shown as that one archives it.
+//! An answer is archived before it is published; if the archive fails, it is published nevertheless and
+//! stored later. A step is never interrupted: only a request in flight is.
 
 use std::sync::Arc;
 use std::time::Duration;

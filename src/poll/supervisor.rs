@@ -1,5 +1,6 @@
-//! Runs a task for every app, one that maintains the archive, and one that renews the leases of a shared one: starts them, updates them when the
-//! configuration is reloaded, restarts them when they panic, and ends them. Reminds of missing holidays.
+//! Runs a task for every app, one that maintains the archive, and one that renews leases: starts them,
+//! updates them when the configuration is reloaded, restarts them when they panic, and ends them. Reminds
+//! of missing holidays.
 //!
 //! A task ends between two steps, and returns its app's state. What it does is in `app`.
 
