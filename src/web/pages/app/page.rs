@@ -16,7 +16,7 @@ use crate::chart::Swing;
 use crate::history::History;
 use crate::language::{self, Language};
 use crate::portrait::{Cohort, Dimension, Window};
-use crate::state::{AppSnapshot, PolledBy, WindowSnapshot};
+use crate::state::{AppSnapshot, WindowSnapshot};
 use crate::web::histories::AppHistory;
 use crate::web::pages::facts::{self, Facts, Figure};
 use crate::web::pages::frame::{self, Choice, Frame, parameter, query};
@@ -40,7 +40,6 @@ struct AppPage {
     arrival: &'static str,
     arrival_class: &'static str,
     next_poll: String,
-    is_polled_here: bool,
     alerts: Vec<String>,
     /// Whether they are about platforms and not about all users.
     is_of_platforms: bool,
@@ -178,7 +177,6 @@ impl AppPage {
                 Some(at) if at <= frame.now => language.pick("即将开始", "due now").to_owned(),
                 Some(at) => frame.time(at),
             },
-            is_polled_here: app.polled_by == PolledBy::This,
             alerts: alerts
                 .map(|alert| sentences::alert(language, &facts, *alert))
                 .collect(),
