@@ -20,7 +20,7 @@ use wxapp_portrait_exporter::expectation::HISTORY_DAYS;
 use wxapp_portrait_exporter::past::PAST_DAYS;
 use wxapp_portrait_exporter::portrait::{AppId, Repairs, Window};
 use wxapp_portrait_exporter::simulator::{Settings, Simulator};
-use wxapp_portrait_exporter::state::{AppSnapshot, Comparison, WindowSnapshot};
+use wxapp_portrait_exporter::state::{AppSnapshot, Comparison, PolledBy, WindowSnapshot};
 use wxapp_portrait_exporter::web::Histories;
 use wxapp_portrait_exporter::wechat::decode;
 
@@ -91,7 +91,9 @@ async fn pages(appid: &AppId) {
         comparison: Comparison::default(),
         windows: Vec::new(),
         repairs: Repairs::default(),
-        next_poll_at: DateTime::UNIX_EPOCH,
+        polled_by: PolledBy::This,
+        is_polled: false,
+        next_poll_at: Some(DateTime::UNIX_EPOCH),
         unstored: 0,
         is_restored: true,
     };

@@ -17,7 +17,7 @@ use prometheus::{GaugeVec, Opts, Registry, TextEncoder};
 use wxapp_portrait_exporter::exposition::page::{self, Page, WindowLines};
 use wxapp_portrait_exporter::portrait::{AppId, Dimension, Portrait, Repairs, Window};
 use wxapp_portrait_exporter::simulator::{App, Settings, Simulator};
-use wxapp_portrait_exporter::state::{AppSnapshot, Comparison, WindowSnapshot};
+use wxapp_portrait_exporter::state::{AppSnapshot, Comparison, PolledBy, WindowSnapshot};
 use wxapp_portrait_exporter::wechat::decode;
 
 const ROUNDS: u32 = 15;
@@ -47,7 +47,9 @@ fn main() {
             comparison: Comparison::default(),
             windows: vec![window],
             repairs: Repairs::default(),
-            next_poll_at: DateTime::UNIX_EPOCH,
+            polled_by: PolledBy::This,
+            is_polled: false,
+            next_poll_at: Some(DateTime::UNIX_EPOCH),
             unstored: 0,
             is_restored: true,
         };

@@ -152,14 +152,15 @@ impl Archive {
             .await
     }
 
-    /// Stores rows, see [`Store::upsert`].
+    /// Stores rows, see [`Store::upsert`]; returns the state of each as it is archived now.
     ///
     /// # Errors
     ///
     /// None of them is stored in that case.
     pub async fn upsert(&self, rows: Vec<Arc<Row>>) -> Result<Vec<DayState>, Error> {
         self.call(Operation::Write, move |store| {
-            store.upsert(rows.iter().map(|row| &**row))
+            store.upsert(rows.iter().map(|row| &**row))?;
+            Ok(rows.iter().map(|row| row.state).collect())
         })
         .await
     }

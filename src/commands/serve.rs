@@ -74,6 +74,19 @@ pub async fn run(flags: &cli::Serve, context: ProcessContext) -> Result<(), Erro
     }
 }
 
+/// Logs which apps have tokens that exporters of one archive revoke from each other.
+fn warn_of_legacy_tokens(apps: &[config::App]) {
+    for config::App { appid, name, .. } in apps.iter().filter(|app| app.access.is_legacy()) {
+        tracing::warn!(
+            %appid,
+            app = name,
+            hint = "exporters that share the archive revoke each other's tokens when they take the app over: \
+                    use stable_token, which is the default",
+            "token_endpoint: token"
+        );
+    }
+}
+
 /// Prints what is wrong with the configurations, or that nothing is.
 fn check_config(
     path: &Path,
@@ -183,6 +196,9 @@ impl Exporter {
             clock,
             settings.poll,
         );
+        if context.archive.is_shared() {
+            warn_of_legacy_tokens(&config.apps);
+        }
         let guard = match web.web_config_file.clone() {
             None => None,
             Some(path) => {

@@ -108,6 +108,15 @@ impl AccessMethod {
         })
     }
 
+    /// Returns `true` for tokens of [`TokenEndpoint::Legacy`].
+    #[must_use]
+    pub fn is_legacy(&self) -> bool {
+        let Self::Token(TokenAccess { source, .. }) = self else {
+            return false;
+        };
+        matches!(source, TokenSource::Secret(_, TokenEndpoint::Legacy))
+    }
+
     /// Returns an identifier of a source that belongs to one app.
     fn source(&self) -> Option<String> {
         let of_endpoint = |HttpEndpoint { url, headers_file }: &HttpEndpoint| {

@@ -138,7 +138,8 @@ const FAMILIES: &[Family] = &[
     Family {
         name: "wxapp_portrait_last_poll_success",
         kind: "gauge",
-        help: "Whether the last poll went as it should: it brought a portrait, or WeChat has not computed the day yet.",
+        help: "Whether the last poll went as it should: it brought a portrait, or WeChat has not computed the day yet; \
+               only from the exporter that polls the app.",
         content: Rendered(|app, lines| {
             lines.of_windows(app, |window| window.last_poll_success.map(u8::from));
         }),
@@ -156,9 +157,11 @@ const FAMILIES: &[Family] = &[
     Family {
         name: "wxapp_portrait_next_poll_timestamp_seconds",
         kind: "gauge",
-        help: "When WeChat will be asked again.",
+        help: "When WeChat will be asked again; only from the exporter that polls the app.",
         content: Rendered(|app, lines| {
-            lines.add(&[], app.next_poll_at.timestamp());
+            if let Some(at) = app.next_poll_at {
+                lines.add(&[], at.timestamp());
+            }
         }),
     },
     Family {
@@ -220,7 +223,7 @@ const FAMILIES: &[Family] = &[
     Family {
         name: "wxapp_portrait_last_poll_failure_info",
         kind: "gauge",
-        help: "Why the last poll brought no portrait, always 1; absent when it did.",
+        help: "Why the last poll brought no portrait, always 1; absent when it did; only from the exporter that polls the app.",
         content: Rendered(|app, lines| {
             for window in &app.windows {
                 if let Some(failure) = &window.last_failure {
@@ -526,8 +529,7 @@ mod tests {
     use crate::calendar::DayKind;
     use crate::expectation::{Bounds, CohortExpectation, Drift, PlatformExpectation};
     use crate::portrait::Repairs;
-    use crate::state::Comparison;
-    use crate::state::{CohortSummary, Failure};
+    use crate::state::{CohortSummary, Comparison, Failure, PolledBy};
     use crate::wechat::{DecodeError, decode};
 
     fn day() -> NaiveDate {
@@ -550,7 +552,9 @@ mod tests {
             comparison: Comparison::default(),
             windows: windows.iter().copied().map(WindowSnapshot::new).collect(),
             repairs: Repairs::default(),
-            next_poll_at: at(8),
+            polled_by: PolledBy::This,
+            is_polled: false,
+            next_poll_at: Some(at(8)),
             unstored: 0,
             is_restored: true,
         }

@@ -1,19 +1,20 @@
 //! Polls one app, step by step.
 //!
 //! A step stores what is pending, checks for changes of the archive by others, requests what is due from
-//! WeChat, and publishes the result. An answer is archived before it is published; if the archive fails,
-//! it is published nevertheless and stored later. A step is never interrupted: only a request in flight
-//! is.
+//! WeChat, and publishes the result. An app that another exporter polls is shown as that one archives it.
+//! An answer is archived before it is published; if the archive fails, it is published nevertheless and
+//! stored later. A step is never interrupted: only a request in flight is.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use super::backlog::{Backlog, Budget};
 use super::due::{self, Change};
+use super::leases::{Leases, Polling};
 use super::log::{self, Activity};
 use super::window::WindowPoller;
 use crate::archive::{Archive, Coverage, DayState, Key, Row};
@@ -23,7 +24,7 @@ use crate::exposition::page::{Page, WindowLines};
 use crate::exposition::telemetry::Telemetry;
 use crate::past::{self, FULL_DAYS, PastDays};
 use crate::portrait::{Portrait, Repair, Repairs};
-use crate::state::{AppSnapshot, Comparison, Failure, PollOutcome, Registry};
+use crate::state::{AppSnapshot, Comparison, Failure, PollOutcome, PolledBy, Registry};
 use crate::wechat::errcodes::{Reason, Retry};
 use crate::wechat::{Access, Answer, Client, Diagnosis, Scope, decode};
 
@@ -60,6 +61,8 @@ pub struct Context {
     pub page: Arc<Page>,
     /// Counts events.
     pub telemetry: Arc<Telemetry>,
+    /// Says which apps are polled here.
+    pub leases: Arc<Leases>,
     /// Returns the time.
     pub clock: Clock,
     /// When and how apps are polled.
@@ -85,6 +88,7 @@ impl Context {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
             client: Arc::new(client),
+            leases: Arc::new(Leases::new(archive.is_shared())),
             archive,
             registry,
             page,
@@ -135,6 +139,10 @@ pub struct AppPoller {
     repairs: Repairs,
     backlog: Backlog,
     plan: Plan,
+    /// Who polls it, as it is published.
+    polling: Polling,
+    /// Wakes it when that changes, or when another exporter has archived a day.
+    wake: Arc<Notify>,
     archive: View,
     published: Option<Arc<AppSnapshot>>,
     /// Whether lines were rendered since then.
@@ -181,7 +189,7 @@ struct View {
 /// Why a request did not return an answer.
 enum Unanswered {
     Failed(NaiveDate, Diagnosis),
-    /// The task should stop.
+    /// The task should stop, or the app is polled by another exporter now.
     Stopped,
 }
 
@@ -208,6 +216,8 @@ impl AppPoller {
                 is_answered: false,
                 hold: None,
             },
+            wake: context.leases.wake_of(&app.appid),
+            polling: context.leases.polling(&app.appid),
             archive: View::default(),
             published: None,
             is_rendered: false,
@@ -244,7 +254,10 @@ impl AppPoller {
     pub(super) async fn run(&mut self, stop: &CancellationToken) {
         while !stop.is_cancelled() {
             let next_step_at = self.step(stop).await;
-            sleep_until(&self.context.clock, next_step_at, stop).await;
+            tokio::select! {
+                () = sleep_until(&self.context.clock, next_step_at, stop) => {}
+                () = self.wake.notified() => {}
+            }
         }
         // A last attempt to store what the archive has not accepted yet.
         self.store().await;
@@ -254,21 +267,33 @@ impl AppPoller {
     pub async fn step(&mut self, stop: &CancellationToken) -> DateTime<Utc> {
         self.store().await;
         self.look_at_archive().await;
+        // In this order: with a lease come the days that were archived until then.
+        let is_taken_over = self.look_at_lease();
+        self.show_changed().await;
         let now = self.context.now();
         // What was scheduled by a wrong clock that was set back since would come too late.
         let is_due = now >= self.plan.next_poll_at || now + LONGEST_SLEEP < self.plan.planned_at;
         if !self.archive.is_restored {
             self.read_archive().await;
         }
+        if is_taken_over {
+            // The next answer may be for a day after those that were lost meanwhile.
+            self.report_lost_days();
+        }
         self.publish();
-        if is_due || self.watches_credentials() && self.access.credentials_changed().await {
+        if self.polling.is_permitted
+            && (is_due || self.watches_credentials() && self.access.credentials_changed().await)
+        {
             self.poll(stop).await;
+            self.look_at_lease();
         }
         let now = self.context.now();
         self.plan.planned_at = now;
         self.report_lost_days();
         self.publish();
         let settings = self.context.settings;
+        let next_poll_at = self.plan.next_poll_at;
+        let next_poll_at = Some(next_poll_at).filter(|_| self.polling.is_permitted);
         let look_at = if self.watches_credentials() || !self.archive.is_restored {
             now + LONGEST_SLEEP.min(settings.interval)
         } else {
@@ -277,7 +302,8 @@ impl AppPoller {
         let stale_at = self.windows.iter();
         stale_at
             .filter_map(|window| window.stale_at(settings.stale_after))
-            .fold(self.plan.next_poll_at.min(look_at), DateTime::min)
+            .chain(next_poll_at)
+            .fold(look_at, DateTime::min)
     }
 
     /// Continues with other settings, and keeps all state and counters.
@@ -359,6 +385,46 @@ impl AppPoller {
         }
     }
 
+    /// Takes the app over, or gives it up; returns `true` if it is polled here from now on.
+    fn look_at_lease(&mut self) -> bool {
+        let before = self.polling.polled_by;
+        self.polling = self.context.leases.polling(&self.app.appid);
+        if self.polling.polled_by != PolledBy::This {
+            self.plan.hold = None;
+            for window in &mut self.windows {
+                window.forget_last_poll();
+            }
+            return false;
+        }
+        let is_taken_over = before != PolledBy::This;
+        if is_taken_over {
+            // At once, if anything is due.
+            self.plan.next_poll_at = self.context.now();
+            // Lost days before the newest one were reported by whoever polled until now.
+            self.archive.lost_days_known_until = None;
+        }
+        is_taken_over
+    }
+
+    /// Shows what other exporters have archived.
+    async fn show_changed(&mut self) {
+        let changed = self.context.leases.take_changed(&self.app.appid);
+        // Otherwise all of it is about to be read.
+        if changed.is_empty() || !self.archive.is_restored {
+            return;
+        }
+        for index in 0..self.windows.len() {
+            let window = &mut self.windows[index];
+            let mut is_other = false;
+            for day in &changed {
+                is_other |= day.key.window == window.window() && !window.confirm(day);
+            }
+            if is_other {
+                self.restore_window(index).await;
+            }
+        }
+    }
+
     fn watches_credentials(&self) -> bool {
         self.plan.hold.is_some_and(|hold| hold.watches_credentials)
     }
@@ -420,6 +486,7 @@ impl AppPoller {
         }
         self.plan.hold = hold;
         self.plan_next(self.context.now());
+        self.context.leases.polled(&self.app.appid);
     }
 
     fn hold(&self, diagnosis: &Diagnosis, now: DateTime<Utc>) -> Hold {
@@ -490,6 +557,9 @@ impl AppPoller {
         day: NaiveDate,
         stop: &CancellationToken,
     ) -> Result<(), Unanswered> {
+        if !self.context.leases.polling(&self.app.appid).is_permitted {
+            return Err(Unanswered::Stopped);
+        }
         let window = self.windows[index].window();
         self.windows[index].snapshot.polls += 1;
         let result = tokio::select! {
@@ -560,8 +630,9 @@ impl AppPoller {
             let (row, portrait) = self.context.compute(pack).await;
             self.add_to_backlog(row);
             // An archive that has just failed is retried in the next step.
-            if is_held.is_some() {
-                self.store().await;
+            if is_held.is_some() && self.store().await.contains(&key) {
+                self.context.activity.arrived(change);
+                return;
             }
             if change == Change::Revised && self.read_coverage(index).await {
                 self.restore_window(index).await;
@@ -597,19 +668,33 @@ impl AppPoller {
         }
     }
 
-    /// Stores waiting rows, if any; a failure is reported by the archive and retried.
-    async fn store(&mut self) {
+    /// Stores waiting rows, if any; a failure is reported by the archive and retried. Returns the days of
+    /// which the archive had more recent answers, by another exporter: these are shown now.
+    async fn store(&mut self) -> Vec<Key> {
         let rows = self.backlog.rows();
-        if rows.is_empty() || self.context.archive.upsert(rows.clone()).await.is_err() {
-            return;
+        if rows.is_empty() {
+            return Vec::new();
         }
+        let Ok(states) = self.context.archive.upsert(rows.clone()).await else {
+            return Vec::new();
+        };
         self.backlog.clear();
-        for row in rows {
+        let mut others = Vec::new();
+        for (row, state) in rows.iter().zip(states) {
             let windows = self.windows.iter_mut();
             let of_row = windows.filter(|window| window.window() == row.key.window);
             for window in of_row {
                 let coverage = &mut window.snapshot.coverage;
-                coverage.add(row.key.reference_date, row.state.revisions);
+                coverage.add(row.key.reference_date, state.revisions);
+            }
+            if !is_alike(&row.state, &state) {
+                others.push(row.key.clone());
+            }
+        }
+        for index in 0..self.windows.len() {
+            let window = self.windows[index].window();
+            if others.iter().any(|key| key.window == window) {
+                self.restore_window(index).await;
             }
         }
         // There is room again for what had to go.
@@ -619,6 +704,7 @@ impl AppPoller {
                 self.forget_missing(index, &held);
             }
         }
+        others
     }
 
     /// Shows an answer that has just arrived, whether for the newest day or an earlier one.
@@ -763,7 +849,11 @@ impl AppPoller {
         let waiting: Vec<_> = self.backlog.rows();
         self.compute_with(index, move |poller| {
             let days = restored.days.clone();
-            let mut newest = poller.restore(&app, restored, answers);
+            let is_waiting = |day| {
+                let mut rows = waiting.iter();
+                rows.any(|row| row.key.window == window && row.key.reference_date == day)
+            };
+            let mut newest = poller.restore(&app, restored, answers, is_waiting);
             for row in waiting.iter().filter(|row| row.key.window == window) {
                 let day = row.key.reference_date;
                 let answer = row.answer().unwrap_or_default();
@@ -824,8 +914,11 @@ impl AppPoller {
     /// Reports, once, the days that WeChat deleted before they were archived; not before WeChat has
     /// answered, as the clock may be wrong.
     fn report_lost_days(&mut self) {
-        // The archived days are not known.
-        if !self.archive.is_restored || self.backlog.len() > 0 {
+        // The archived days are not known; another exporter may have some that are not archived yet.
+        if !self.archive.is_restored
+            || self.backlog.len() > 0
+            || self.polling.polled_by != PolledBy::This
+        {
             return;
         }
         let end = due::oldest_due(self.context.now());
@@ -861,7 +954,10 @@ impl AppPoller {
                 .map(|window| window.snapshot.clone())
                 .collect(),
             repairs: self.repairs,
-            next_poll_at: self.plan.next_poll_at,
+            polled_by: self.polling.polled_by,
+            is_polled: self.polling.is_polled,
+            next_poll_at: Some(self.plan.next_poll_at)
+                .filter(|_| self.polling.polled_by == PolledBy::This),
             unstored: self.backlog.len(),
             is_restored: self.archive.was_read,
         }
@@ -884,6 +980,15 @@ impl AppPoller {
         self.context.registry.set(Arc::clone(&snapshot));
         self.published = Some(snapshot);
     }
+}
+
+/// Returns `true` if states differ by no more than the fractions of seconds that an archive does not keep.
+fn is_alike(one: &DayState, other: &DayState) -> bool {
+    let seconds = |state: &DayState| {
+        let times = [state.first_answered_at, state.answered_at];
+        times.map(|time| time.timestamp())
+    };
+    (seconds(one), one.settled, one.revisions) == (seconds(other), other.settled, other.revisions)
 }
 
 /// Describes what happened, and when the app is polled next if that is not soon.

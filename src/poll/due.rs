@@ -86,9 +86,15 @@ pub struct OpenDays {
 }
 
 impl OpenDays {
-    /// Restores what was known before a restart, unless an answer has arrived since.
+    /// Takes over what the archive holds of a day.
     pub fn restore(&mut self, day: NaiveDate, known: KnownDay) {
-        self.known.entry(day).or_insert(known);
+        self.known.insert(day, known);
+    }
+
+    /// Returns what is known about a day.
+    #[must_use]
+    pub fn get(&self, day: NaiveDate) -> Option<&KnownDay> {
+        self.known.get(&day)
     }
 
     /// Records an answer for `day`; returns how it relates to the one before, and the new state.

@@ -1,5 +1,6 @@
-//! Runs a task for every app and one that maintains the archive: starts them, updates them when the
-//! configuration is reloaded, restarts them when they panic, and ends them. Reminds of missing holidays.
+//! Runs a task for every app, one that maintains the archive, and one that renews leases: starts them,
+//! updates them when the configuration is reloaded, restarts them when they panic, and ends them. Reminds
+//! of missing holidays.
 //!
 //! A task ends between two steps, and returns its app's state. What it does is in `app`.
 
@@ -51,6 +52,7 @@ struct Running {
 enum Kind {
     Poll(Box<App>),
     Maintain,
+    RenewLeases,
 }
 
 /// How many apps a new configuration affected.
@@ -84,6 +86,7 @@ impl Supervisor {
             .map(|app| AppPoller::new(supervisor.context.clone(), app));
         let pollers: Vec<_> = pollers.collect();
         supervisor.maintain();
+        supervisor.renew_leases();
         for poller in pollers {
             supervisor.poll(poller, Duration::ZERO);
         }
@@ -133,6 +136,7 @@ impl Supervisor {
         for (id, running) in &self.running {
             let continues = match &running.kind {
                 Kind::Maintain => settings_before == self.context.settings,
+                Kind::RenewLeases => true,
                 Kind::Poll(app) => {
                     !is_other
                         && wanted.get(&app.appid) == Some(app)
@@ -182,6 +186,10 @@ impl Supervisor {
         for appid in &removed {
             self.context.page.remove(appid);
             self.context.registry.remove(appid);
+            self.context.leases.forget(appid);
+        }
+        if changes.added > 0 || changes.removed > 0 {
+            self.context.leases.renew_now();
         }
         // A scrape after a reload sees what is archived.
         let context = self.context.clone();
@@ -234,6 +242,7 @@ impl Supervisor {
         {
             match kind {
                 Kind::Maintain => self.maintain(),
+                Kind::RenewLeases => self.renew_leases(),
                 Kind::Poll(app) => {
                     let poller = AppPoller::new(self.context.clone(), *app);
                     self.poll(poller, RESTART_PAUSE);
@@ -249,7 +258,7 @@ impl Supervisor {
             .values()
             .filter_map(|running| match &running.kind {
                 Kind::Poll(app) => Some(&**app),
-                Kind::Maintain => None,
+                Kind::Maintain | Kind::RenewLeases => None,
             });
         let now = self.context.now();
         let missing = MissingHolidays::of(apps, calendar::today(now));
@@ -260,7 +269,7 @@ impl Supervisor {
         let running = self.running.get(&error.id());
         let app = running.and_then(|running| match &running.kind {
             Kind::Poll(app) => Some(app),
-            Kind::Maintain => None,
+            Kind::Maintain | Kind::RenewLeases => None,
         });
         self.context.telemetry.task_panicked();
         tracing::error!(
@@ -308,6 +317,22 @@ impl Supervisor {
             None
         });
         let kind = Kind::Maintain;
+        self.running.insert(task.id(), Running { kind, stop });
+    }
+
+    /// Renews the leases of apps, if the archive is shared.
+    fn renew_leases(&mut self) {
+        if !self.context.archive.is_shared() {
+            return;
+        }
+        let stop = CancellationToken::new();
+        let (context, stopped) = (self.context.clone(), stop.clone());
+        let task = self.tasks.spawn(async move {
+            let renewal = context.leases.renew(&context.archive, &context.registry);
+            stopped.run_until_cancelled(renewal).await;
+            None
+        });
+        let kind = Kind::RenewLeases;
         self.running.insert(task.id(), Running { kind, stop });
     }
 

@@ -7,7 +7,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 
 use super::due::{self, KnownDay, OpenDays};
 use super::log::FailureLog;
-use crate::archive::{Coverage, Restored};
+use crate::archive::{ChangedDay, Coverage, Restored};
 use crate::calendar;
 use crate::config::App;
 use crate::exposition::page::{self, WindowLines};
@@ -67,13 +67,41 @@ impl WindowPoller {
         self.past.has_fully_listed_dimensions_only()
     }
 
+    /// Removes how the last poll ended, as another exporter polls the app.
+    pub(super) fn forget_last_poll(&mut self) {
+        self.snapshot.last_poll_success = None;
+        self.snapshot.last_failure = None;
+        self.failure_log = FailureLog::default();
+    }
+
+    /// Takes over the state of a day that another exporter has archived; returns `false` if its figures
+    /// are not known, so that it must be read.
+    pub(super) fn confirm(&mut self, changed: &ChangedDay) -> bool {
+        let (day, state) = (changed.key.reference_date, changed.state);
+        let is_known = self.snapshot.coverage.has(day)
+            && self.days.get(day).is_some_and(|known| {
+                Some(known.digest) == changed.digest && known.state.revisions == state.revisions
+            });
+        if let Some(digest) = changed.digest.filter(|_| is_known) {
+            self.days.restore(day, KnownDay { digest, state });
+            if self.snapshot.reference_date == Some(day) {
+                self.snapshot.settled = state.settled;
+            }
+            let answered_at = Some(state.answered_at);
+            self.snapshot.last_success_at = self.snapshot.last_success_at.max(answered_at);
+        }
+        is_known
+    }
+
     /// Takes over the archived days, and drops the past days that were in memory before; returns the
-    /// newest portrait. `answers` are for days whose figures alone are not sufficient.
+    /// newest portrait. `answers` are for days whose figures alone are not sufficient; of a day that
+    /// waits for the archive the answer that waits is more recent.
     pub(super) fn restore(
         &mut self,
         app: &App,
         restored: Restored,
         answers: Vec<(NaiveDate, String)>,
+        is_waiting: impl Fn(NaiveDate) -> bool,
     ) -> Option<Portrait> {
         let window = self.window();
         let read = |day: NaiveDate, answer: &str| {
@@ -97,10 +125,9 @@ impl WindowPoller {
             }
         }
         for day in restored.days.iter().take(QUERYABLE_DAYS) {
-            if let Some(digest) = day.digest {
-                let state = day.state;
-                self.days
-                    .restore(day.reference_date, KnownDay { digest, state });
+            let (date, state) = (day.reference_date, day.state);
+            if let Some(digest) = day.digest.filter(|_| !is_waiting(date)) {
+                self.days.restore(date, KnownDay { digest, state });
             }
         }
         let answered_at = restored.days.iter().map(|day| day.state.answered_at).max();

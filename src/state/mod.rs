@@ -10,6 +10,7 @@ mod summary;
 
 pub use registry::{Progress, Registry};
 pub use snapshot::{
-    AppSnapshot, Arrival, Failure, Failures, PollOutcome, RecentPoll, RecentPolls, WindowSnapshot,
+    AppSnapshot, Arrival, Failure, Failures, PollOutcome, PolledBy, RecentPoll, RecentPolls,
+    WindowSnapshot,
 };
 pub use summary::{CohortSummary, Comparison, RECENT_DAYS, Summary};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use super::snapshot::AppSnapshot;
+use super::snapshot::{AppSnapshot, PolledBy};
 use crate::portrait::AppId;
 
 /// Every configured app.
@@ -24,6 +24,8 @@ pub struct Progress {
     pub restored: usize,
     /// How many have a portrait, or were polled for one.
     pub ready: usize,
+    /// Of how many it is not known who polls them, as the archive that exporters share was not reached.
+    pub unleased: usize,
 }
 
 impl Progress {
@@ -90,6 +92,10 @@ impl Registry {
             apps: apps.len(),
             restored: apps.iter().filter(|app| app.is_restored).count(),
             ready: apps.iter().filter(|app| app.is_ready()).count(),
+            unleased: apps
+                .iter()
+                .filter(|app| app.polled_by == PolledBy::Unknown)
+                .count(),
         }
     }
 }

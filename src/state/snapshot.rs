@@ -27,12 +27,27 @@ pub struct AppSnapshot {
     pub windows: Vec<WindowSnapshot>,
     /// What had to be repaired in answers with new figures.
     pub repairs: Repairs,
-    /// When it will be polled again.
-    pub next_poll_at: DateTime<Utc>,
+    /// Who polls it.
+    pub polled_by: PolledBy,
+    /// Whether an exporter that shares the archive has polled it, this one or another, at any time.
+    pub is_polled: bool,
+    /// When it will be polled again, if by this exporter.
+    pub next_poll_at: Option<DateTime<Utc>>,
     /// How many answers wait to be archived.
     pub unstored: usize,
     /// Whether its archived days were read, or could not be read.
     pub is_restored: bool,
+}
+
+/// Who polls an app.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PolledBy {
+    /// This exporter.
+    This,
+    /// Another exporter, which shares the archive.
+    Other,
+    /// Not known, and not this exporter, until the archive was reached.
+    Unknown,
 }
 
 /// What is known about one window of an app.
@@ -174,13 +189,15 @@ impl AppSnapshot {
     }
 
     /// Returns `true` if the archive was read and every window has an archived portrait, or was polled
-    /// for one.
+    /// for one, be it by another exporter.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         let mut windows = self.windows.iter();
         self.is_restored
             && windows.all(|window| {
-                window.coverage.bounds().is_some() || window.last_poll_success.is_some()
+                self.is_polled
+                    || window.coverage.bounds().is_some()
+                    || window.last_poll_success.is_some()
             })
     }
 

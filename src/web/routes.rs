@@ -124,9 +124,14 @@ async fn ready(State(state): State<Arc<AppState>>) -> Response {
         apps,
         restored,
         ready,
+        unleased,
     } = state.registry.progress();
     let text = if restored < apps {
         format!("reading the archive: {restored} of {apps} apps\n")
+    } else if unleased > 0 {
+        let problem = state.archive.problem();
+        let problem = problem.unwrap_or_else(|| "not connected yet".to_owned());
+        format!("waiting for the archive: {problem}\n")
     } else {
         format!(
             "waiting for the first answer to {} of {apps} apps\n",

@@ -9,7 +9,9 @@ use super::state::AppState;
 use crate::calendar::DayKind;
 use crate::expectation::{Alert, AlertFigures, Bounds, Drift};
 use crate::portrait::{Cohort, Window};
-use crate::state::{AppSnapshot, Arrival, CohortSummary, RecentPoll, Summary, WindowSnapshot};
+use crate::state::{
+    AppSnapshot, Arrival, CohortSummary, PolledBy, RecentPoll, Summary, WindowSnapshot,
+};
 use crate::wechat::errcodes::Reason;
 
 /// The state of everything.
@@ -42,8 +44,10 @@ struct AppStatus {
     appid: String,
     app: String,
     labels: BTreeMap<String, String>,
-    #[serde(serialize_with = "rfc3339")]
-    next_poll: DateTime<Utc>,
+    /// Whether this exporter polls it, and not another one that shares the archive.
+    polled_here: bool,
+    #[serde(serialize_with = "rfc3339_or_null")]
+    next_poll: Option<DateTime<Utc>>,
     /// How many answers wait for the archive.
     unstored: usize,
     windows: Vec<WindowStatus>,
@@ -185,6 +189,7 @@ impl AppStatus {
             appid: app.appid.to_string(),
             app: app.name.clone(),
             labels: app.labels.clone(),
+            polled_here: app.polled_by == PolledBy::This,
             next_poll: app.next_poll_at,
             unstored: app.unstored,
             windows: app

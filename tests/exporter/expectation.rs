@@ -16,7 +16,7 @@ use wxapp_portrait_exporter::config::Swing;
 use wxapp_portrait_exporter::exposition::page::{self, Page, WindowLines};
 use wxapp_portrait_exporter::past::PastDays;
 use wxapp_portrait_exporter::portrait::{Cohort, Dimension, Portrait, Repairs, Window};
-use wxapp_portrait_exporter::state::{AppSnapshot, Comparison, Summary, WindowSnapshot};
+use wxapp_portrait_exporter::state::{AppSnapshot, Comparison, PolledBy, Summary, WindowSnapshot};
 
 use crate::harness::{appid, newer, root};
 
@@ -118,7 +118,9 @@ impl App {
                     ..WindowSnapshot::new(Window::OneDay)
                 }],
                 repairs: Repairs::default(),
-                next_poll_at: calendar::midnight(day),
+                polled_by: PolledBy::This,
+                is_polled: false,
+                next_poll_at: Some(calendar::midnight(day)),
                 unstored: 0,
                 is_restored: true,
             },

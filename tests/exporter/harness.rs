@@ -38,7 +38,7 @@ use wxapp_portrait_exporter::calendar::{self, Clock};
 use wxapp_portrait_exporter::config;
 use wxapp_portrait_exporter::config::access::AccessMethod;
 use wxapp_portrait_exporter::exposition::telemetry::Telemetry;
-use wxapp_portrait_exporter::poll::{self, AppPoller, Context, Supervisor};
+use wxapp_portrait_exporter::poll::{self, AppPoller, Context, Leases, Supervisor};
 use wxapp_portrait_exporter::portrait::{AppId, Window};
 use wxapp_portrait_exporter::simulator::{self, Settings, Simulator, secret_of};
 use wxapp_portrait_exporter::web::{self, AppState, Paths};
@@ -1029,6 +1029,11 @@ impl Inside {
     /// Polls by another clock from now on.
     pub(crate) fn set_clock(&mut self, clock: Clock) {
         self.context.clock = clock;
+    }
+
+    /// Polls from now on only the apps of which it holds these leases, as if others shared the archive.
+    pub(crate) fn share(&mut self, leases: &Arc<Leases>) {
+        self.context.leases = Arc::clone(leases);
     }
 
     /// Adds the tokens of a simulator to the scan.

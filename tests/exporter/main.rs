@@ -31,6 +31,8 @@ mod engines;
 mod expectation;
 /// Failures of WeChat or on the way.
 mod faults;
+/// What is shown of an app that another exporter polls, and when it is taken over.
+mod followers;
 /// The words of the glossary in all texts for people.
 mod glossary;
 /// What the others share.

@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 use std::ops::ControlFlow;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, NaiveDate, Utc};
 use tokio::runtime::Runtime;
@@ -28,6 +28,9 @@ use crate::portrait::{AppId, Window};
 /// How long an operation may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
+/// A connection that was not used for this long is looked at before.
+const IDLE: Duration = Duration::from_secs(1);
+
 /// How often the tables are looked for, as others may make them at the same time.
 const MIGRATION_ATTEMPTS: usize = 5;
 
@@ -42,6 +45,7 @@ pub struct Store {
     database: Database,
     runtime: Runtime,
     client: Option<Client>,
+    used_at: Instant,
     prune: Option<Prune>,
     version: u64,
     /// Names this exporter among those that share the archive.
@@ -96,6 +100,7 @@ impl Store {
             database,
             runtime,
             client: None,
+            used_at: Instant::now(),
             prune: None,
             version: 0,
             exporter: format!("{:016x}", fastrand::u64(..)),
@@ -532,8 +537,12 @@ impl Store {
     }
 
     fn connect_if_needed(&mut self, operation: Operation) -> Result<(), Error> {
-        // What has happened to the connection since it was last used.
-        self.runtime.block_on(async { tokio::task::yield_now().await });
+        if self.used_at.elapsed() >= IDLE {
+            // It is noticed here that the server has closed the connection meanwhile.
+            let look = async { tokio::time::sleep(Duration::from_millis(1)).await };
+            self.runtime.block_on(look);
+        }
+        self.used_at = Instant::now();
         if self
             .client
             .as_ref()

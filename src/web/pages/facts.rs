@@ -90,10 +90,10 @@ impl<'a> Facts<'a> {
         !self.alerts.is_empty() && !alerts.any(|(_, alert)| is_of_all(*alert))
     }
 
-    /// Returns `true` if no window was polled yet.
+    /// Returns `true` if no window was polled yet, by no exporter.
     pub(super) fn is_unpolled(&self) -> bool {
         let mut windows = self.app.windows.iter();
-        windows.all(|window| window.last_poll_success.is_none())
+        !self.app.is_polled && windows.all(|window| window.last_poll_success.is_none())
     }
 
     /// Returns `true` if there are no figures since WeChat returns empty portraits.

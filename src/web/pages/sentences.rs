@@ -5,7 +5,7 @@ use crate::calendar::DayKind;
 use crate::expectation::{Alert, float};
 use crate::language::{self, Language};
 use crate::portrait::{Cohort, Dimension, OTHER_NAME, UNKNOWN_NAME, Window};
-use crate::state::{Arrival, PollOutcome};
+use crate::state::{Arrival, PollOutcome, PolledBy};
 use crate::wechat::chinese;
 use crate::wechat::errcodes::Reason;
 
@@ -154,6 +154,15 @@ pub(super) fn arrival(language: Language, arrival: Arrival) -> &'static str {
         Arrival::Awaited => language.pick("昨日数据未到", "yesterday not available yet"),
         Arrival::Provisional => language.pick("待确认", "preliminary"),
         Arrival::Confirmed => language.pick("已确认", "confirmed"),
+    }
+}
+
+/// Returns who polls an app.
+pub(super) fn polled_by(language: Language, polled_by: PolledBy) -> &'static str {
+    match polled_by {
+        PolledBy::This => language.pick("由本 exporter 拉取", "polled by this exporter"),
+        PolledBy::Other => language.pick("由另一个副本拉取", "polled by another exporter"),
+        PolledBy::Unknown => language.pick("等待存档数据库", "waiting for the archive"),
     }
 }
 

@@ -172,10 +172,10 @@ impl AppPage {
             labels: app.labels.clone(),
             arrival: sentences::arrival(language, arrival),
             arrival_class: facts::arrival_class(arrival),
-            next_poll: if app.next_poll_at <= frame.now {
-                language.pick("即将开始", "due now").to_owned()
-            } else {
-                frame.time(app.next_poll_at)
+            next_poll: match app.next_poll_at {
+                None => sentences::polled_by(language, app.polled_by).to_owned(),
+                Some(at) if at <= frame.now => language.pick("即将开始", "due now").to_owned(),
+                Some(at) => frame.time(at),
             },
             alerts: alerts
                 .map(|alert| sentences::alert(language, &facts, *alert))

@@ -2,7 +2,7 @@
 
 use chrono::NaiveDate;
 
-use crate::state::{AppSnapshot, WindowSnapshot};
+use crate::state::{AppSnapshot, PolledBy, WindowSnapshot};
 use crate::web::pages::frame::Frame;
 use crate::web::pages::sentences;
 
@@ -20,6 +20,8 @@ pub(super) struct Stock {
     pub(super) revisions: u64,
     pub(super) unstored: usize,
     pub(super) polls: Vec<PollRow>,
+    /// What is said if there are none.
+    pub(super) no_polls: &'static str,
 }
 
 #[derive(Debug)]
@@ -57,6 +59,14 @@ impl Stock {
             revisions: coverage.revisions,
             unstored: app.unstored,
             polls: polls.collect(),
+            no_polls: if app.polled_by == PolledBy::This {
+                language.pick("启动以来尚未拉取。", "None since the exporter started.")
+            } else {
+                language.pick(
+                    "启动以来未由本 exporter 拉取。",
+                    "None by this exporter since it started.",
+                )
+            },
         }
     }
 }
