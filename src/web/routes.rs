@@ -16,15 +16,16 @@ use tokio::sync::oneshot;
 use super::compressed::{accepts_gzip, send, send_text};
 use super::state::{AppState, Paths};
 use super::status::Status;
-use super::{browser, connections, csv, guard, pages};
+use super::{browser, connections, csv, guard, pages, sd};
 use crate::exposition::gzip::{Member, Piece};
 use crate::portrait::AppId;
 use crate::state::Progress;
 
 /// The paths of everything but the page for Prometheus; of one that ends with a slash, what is below.
-pub const RESERVED_PATHS: [&str; 9] = [
+pub const RESERVED_PATHS: [&str; 10] = [
     "/",
     "/probe",
+    "/sd",
     "/-/healthy",
     "/-/ready",
     "/-/reload",
@@ -63,6 +64,7 @@ pub fn create_app(state: Arc<AppState>) -> Router {
         .route(&at("/assets/{version}/{name}"), get(pages::asset))
         .route(&at(&telemetry), get(metrics))
         .route(&at("/probe"), get(probe))
+        .route(&at("/sd"), get(sd::targets))
         .route(&at("/apps/{name}"), get(app))
         .route(&at("/config"), get(config))
         .route(&at("/-/healthy"), get(async || "healthy\n"))
