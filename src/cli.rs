@@ -524,10 +524,15 @@ fn parse_telemetry_path(text: &str) -> Result<String, String> {
 }
 
 fn parse_ordinal(text: &str) -> Result<u32, String> {
-    let (name, ordinal) = text.rsplit_once('-').unwrap_or(("a", text));
-    let is_number = !name.is_empty() && ordinal.bytes().all(|byte| byte.is_ascii_digit());
-    let ordinal = ordinal.parse().ok().filter(|_| is_number);
-    ordinal.ok_or_else(|| "expected a whole number from 0, or a name such as portraits-0".to_owned())
+    let ordinal = match text.rsplit_once('-') {
+        Some(("", _)) => None,
+        Some((_, ordinal)) => Some(ordinal),
+        None => Some(text),
+    };
+    ordinal
+        .filter(|ordinal| ordinal.bytes().all(|byte| byte.is_ascii_digit()))
+        .and_then(|ordinal| ordinal.parse().ok())
+        .ok_or_else(|| "expected a whole number from 0, or a name such as portraits-0".to_owned())
 }
 
 fn parse_total(text: &str) -> Result<u32, String> {
@@ -637,7 +642,17 @@ mod tests {
         for (text, ordinal) in [("0", 0), ("2", 2), ("wxapp-portrait-exporter-12", 12)] {
             assert_eq!(parse_ordinal(text), Ok(ordinal), "{text}");
         }
-        for bad in ["", "a", "a-", "a1", "-1", "+1", "a-+1", "1.0", "99999999999"] {
+        for bad in [
+            "",
+            "a",
+            "a-",
+            "a1",
+            "-1",
+            "+1",
+            "a-+1",
+            "1.0",
+            "99999999999",
+        ] {
             assert!(parse_ordinal(bad).is_err(), "{bad}");
         }
     }

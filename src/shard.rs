@@ -161,7 +161,9 @@ mod tests {
     fn a_fourth_shard_moves_a_quarter_of_the_apps() {
         for number in [1000, 10_000] {
             let apps = apps(number);
-            let moved = apps.iter().filter(|app| shard_of(app, 3) != shard_of(app, 4));
+            let moved = apps
+                .iter()
+                .filter(|app| shard_of(app, 3) != shard_of(app, 4));
             assert!(moved.count() * 100 <= apps.len() * 35);
         }
     }

@@ -13,7 +13,7 @@ use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use tokio::sync::oneshot;
 
-use super::compressed::{accepts_gzip, send, send_text};
+use super::compressed::{accepts_gzip, send, send_json};
 use super::state::{AppState, Paths};
 use super::status::Status;
 use super::{browser, connections, csv, guard, pages, sd};
@@ -45,8 +45,6 @@ pub fn is_reserved(path: &str) -> bool {
 }
 
 const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
-
-const JSON_FORMAT: &str = "application/json";
 
 const YAML_FORMAT: &str = "text/yaml; charset=utf-8";
 
@@ -102,15 +100,7 @@ pub fn create_app(state: Arc<AppState>) -> Router {
 
 async fn status(State(state): State<Arc<AppState>>, headers: HeaderMap) -> Response {
     let rendering = state.rendering.clone();
-    // Of a thousand apps it is megabytes.
-    let rendered = rendering.run(move || {
-        let json = serde_json::to_string(&Status::new(&state))?;
-        Ok::<_, serde_json::Error>(send_text(JSON_FORMAT, json, &headers))
-    });
-    match rendered.await {
-        Some(Ok(response)) => ([(header::CACHE_CONTROL, "no-cache")], response).into_response(),
-        Some(Err(_)) | None => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
-    }
+    send_json(&rendering, headers, move || Status::new(&state)).await
 }
 
 async fn config(State(state): State<Arc<AppState>>, headers: HeaderMap) -> Response {

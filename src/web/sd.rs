@@ -12,17 +12,14 @@ use axum::response::{IntoResponse as _, Response};
 use serde::Serialize;
 use url::{Position, Url};
 
-use super::compressed::send_text;
+use super::compressed::send_json;
 use super::state::AppState;
 use crate::state::AppSnapshot;
 
-/// The only content type that Prometheus accepts, besides with a parameter for UTF-8.
-const JSON_FORMAT: &str = "application/json";
-
 #[derive(Debug, Serialize)]
-struct Target<'a> {
-    targets: [&'a str; 1],
-    labels: BTreeMap<String, &'a str>,
+struct Target {
+    targets: [String; 1],
+    labels: BTreeMap<String, String>,
 }
 
 /// Where Prometheus reaches the exporter.
@@ -42,15 +39,11 @@ pub(super) async fn targets(State(state): State<Arc<AppState>>, headers: HeaderM
         return (StatusCode::BAD_REQUEST, text).into_response();
     };
     let rendering = state.rendering.clone();
-    // Of ten thousand apps it is megabytes.
-    let rendered = rendering.run(move || {
-        let json = place.targets(&state.registry.all())?;
-        Ok::<_, serde_json::Error>(send_text(JSON_FORMAT, json, &headers))
-    });
-    match rendered.await {
-        Some(Ok(response)) => ([(header::CACHE_CONTROL, "no-cache")], response).into_response(),
-        Some(Err(_)) | None => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
-    }
+    let targets = move || {
+        let apps = state.registry.all();
+        apps.iter().map(|app| place.target(app)).collect::<Vec<_>>()
+    };
+    send_json(&rendering, headers, targets).await
 }
 
 /// Returns the external URL, or else the host that this request names; what a proxy may add is not trusted.
@@ -81,32 +74,29 @@ impl Place {
         })
     }
 
-    fn targets(&self, apps: &[Arc<AppSnapshot>]) -> Result<String, serde_json::Error> {
+    fn target(&self, app: &AppSnapshot) -> Target {
         let Self {
             scheme,
             address,
             probe_path,
         } = self;
-        let instances = apps.iter().map(|app| format!("{address}/{}", app.appid));
-        let instances: Vec<String> = instances.collect();
-        let targets = apps.iter().zip(&instances).map(|(app, instance)| {
-            let how = [
-                ("__scheme__", scheme.as_str()),
-                ("__metrics_path__", probe_path),
-                ("__param_target", app.appid.as_str()),
-                // All apps have one address, by which alone their `up` would be one series.
-                ("instance", instance),
-                ("__meta_wxapp_app", &app.name),
-            ];
-            let how = how.map(|(name, value)| (name.to_owned(), value));
-            let labels = app.labels.iter();
-            let labels = labels.map(|(name, value)| (format!("__meta_wxapp_label_{name}"), value.as_str()));
-            Target {
-                targets: [address],
-                labels: how.into_iter().chain(labels).collect(),
-            }
-        });
-        serde_json::to_string(&targets.collect::<Vec<_>>())
+        // All apps have one address, by which alone their `up` would be one series.
+        let instance = format!("{address}/{}", app.appid);
+        let how = [
+            ("__scheme__", scheme.as_str()),
+            ("__metrics_path__", probe_path),
+            ("__param_target", app.appid.as_str()),
+            ("instance", &instance),
+            ("__meta_wxapp_app", &app.name),
+        ];
+        let how = how.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let of_app = app.labels.iter();
+        let of_app =
+            of_app.map(|(name, value)| (format!("__meta_wxapp_label_{name}"), value.clone()));
+        Target {
+            targets: [address.clone()],
+            labels: how.into_iter().chain(of_app).collect(),
+        }
     }
 }
 
@@ -125,13 +115,20 @@ mod tests {
         for (scheme, host, address) in [
             ("http", "portraits:10690", "portraits:10690"),
             ("http", "10.0.0.1", "10.0.0.1:80"),
-            ("https", "Portraits.example.com", "portraits.example.com:443"),
+            (
+                "https",
+                "Portraits.example.com",
+                "portraits.example.com:443",
+            ),
             ("https", "[2001:db8::1]:10690", "[2001:db8::1]:10690"),
             ("http", "a_b.c-d", "a_b.c-d:80"),
         ] {
             let url = requested(scheme, &headers(&[host])).unwrap();
             let place = Place::new(&url, "/wx").unwrap();
-            assert_eq!((place.scheme.as_str(), place.address.as_str()), (scheme, address));
+            assert_eq!(
+                (place.scheme.as_str(), place.address.as_str()),
+                (scheme, address)
+            );
             assert_eq!(place.probe_path, "/wx/probe");
         }
     }
