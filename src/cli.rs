@@ -11,6 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use url::Url;
 
 use crate::portrait::{AppId, Dimension, Window};
+use crate::shard::Shard;
 use crate::simulator::{App, Event, Fault};
 use crate::web::{self, Paths};
 
@@ -126,6 +127,9 @@ pub struct Serve {
         default_value = "data"
     )]
     pub storage_path: PathBuf,
+    /// Which apps are this exporter's.
+    #[command(flatten)]
+    pub shards: Shards,
     /// The web server.
     #[command(flatten)]
     pub web: Web,
@@ -140,6 +144,9 @@ pub struct Demo {
     /// Directory for an archive of the three simulated apps, which is kept; a temporary one by default.
     #[arg(long = "storage.path", value_name = "DIRECTORY")]
     pub storage_path: Option<PathBuf>,
+    /// Which apps are this exporter's.
+    #[command(flatten)]
+    pub shards: Shards,
     /// The web server.
     #[command(flatten)]
     pub web: Web,
@@ -365,6 +372,36 @@ pub struct ConfigFile {
     pub path: PathBuf,
 }
 
+/// The flags of shards.
+#[derive(Debug, Clone, Args)]
+pub struct Shards {
+    /// Which shard this exporter is: its ordinal, from 0, or a name that ends in it, such as that of
+    /// the pod portraits-0. It polls and serves the apps of its shard only.
+    #[arg(long = "shard", value_name = "[NAME-]ORDINAL", default_value = "0", value_parser = parse_ordinal)]
+    pub ordinal: u32,
+    /// Into how many shards the apps are divided, each for an exporter with the same configuration.
+    #[arg(long = "total-shards", value_name = "NUMBER", default_value_t = 1, value_parser = parse_total)]
+    pub total: u32,
+}
+
+impl Shards {
+    /// Returns the shard.
+    ///
+    /// # Errors
+    ///
+    /// There is no such shard, in a sentence.
+    pub fn shard(&self) -> Result<Shard, String> {
+        let Self { ordinal, total } = *self;
+        Shard::new(ordinal, total).ok_or_else(|| match total {
+            1 => format!("--shard {ordinal} needs --total-shards, the number of all shards"),
+            _ => format!(
+                "--shard {ordinal}: --total-shards {total} has the ordinals 0 to {}",
+                total - 1
+            ),
+        })
+    }
+}
+
 /// The flags of the web server.
 #[derive(Debug, Clone, Args)]
 pub struct Web {
@@ -489,6 +526,25 @@ fn parse_telemetry_path(text: &str) -> Result<String, String> {
     }
 }
 
+fn parse_ordinal(text: &str) -> Result<u32, String> {
+    let ordinal = match text.rsplit_once('-') {
+        Some(("", _)) => None,
+        Some((_, ordinal)) => Some(ordinal),
+        None => Some(text),
+    };
+    ordinal
+        .filter(|ordinal| ordinal.bytes().all(|byte| byte.is_ascii_digit()))
+        .and_then(|ordinal| ordinal.parse().ok())
+        .ok_or_else(|| "expected a whole number from 0, or a name such as portraits-0".to_owned())
+}
+
+fn parse_total(text: &str) -> Result<u32, String> {
+    let total = text.parse().ok();
+    total
+        .filter(|total| (1..=1000).contains(total))
+        .ok_or_else(|| "expected a whole number from 1 to 1000".to_owned())
+}
+
 fn parse_connections(text: &str) -> Result<usize, String> {
     let number = text.parse().ok();
     number
@@ -581,6 +637,26 @@ mod tests {
             let flags = output.split_whitespace().filter(|word| word.contains("--"));
             let flags: Vec<&str> = flags.collect();
             assert_eq!(flags, [&format!("'{name}'"), "'--help'."], "{output}");
+        }
+    }
+
+    #[test]
+    fn a_shard_is_an_ordinal_or_a_name_that_ends_in_it() {
+        for (text, ordinal) in [("0", 0), ("2", 2), ("wxapp-portrait-exporter-12", 12)] {
+            assert_eq!(parse_ordinal(text), Ok(ordinal), "{text}");
+        }
+        for bad in [
+            "",
+            "a",
+            "a-",
+            "a1",
+            "-1",
+            "+1",
+            "a-+1",
+            "1.0",
+            "99999999999",
+        ] {
+            assert!(parse_ordinal(bad).is_err(), "{bad}");
         }
     }
 

@@ -18,7 +18,7 @@
 //!
 //! - [`portrait`], [`calendar`] and [`past`] are the domain types: users, windows, dimensions, Beijing days,
 //!   and the days that a portrait is compared with. [`deflate`] compresses, [`language`] is how people read figures,
-//!   [`chart`] draws them.
+//!   [`chart`] draws them. [`shard`] divides the apps between several exporters.
 //! - [`cli`] and [`config`] are the flags and the settings; [`commands`] put the modules together.
 //! - [`wechat`] sends requests, [`archive`] stores answers, [`poll`] schedules, [`state`] is what is known,
 //!   [`exposition`] renders it, [`web`] serves.
@@ -44,6 +44,7 @@ pub mod language;
 pub mod past;
 pub mod poll;
 pub mod portrait;
+pub mod shard;
 pub mod simulator;
 pub mod state;
 pub mod web;

@@ -6,12 +6,24 @@ import { bars, chart, row, stat, table, texts } from './panels.mjs';
 import { dateOf, yesterday } from './promql.mjs';
 
 const here = 'job=~"$job", instance=~"$instance"';
-const metric = (name, more) => `wxapp_portrait_${name}{${here}${more ? `, ${more}` : ''}}`;
+/** Of the exporter itself. */
+const metric = (name) => `wxapp_portrait_${name}{${here}}`;
+/** Of its apps, which have instances of their own where each is a target of /sd. */
+const ofApps = (name, more) => `wxapp_portrait_${name}{job=~"$job", instance=~"($instance)(/.+)?"${more ? `, ${more}` : ''}}`;
 const rate = (name) => `rate(${name}[$__rate_interval])`;
 const increase = (name) => `increase(${name}[$__range])`;
-const byWindow = (name) => `max by (appid, window) (${metric(name)})`;
+const byWindow = (name) => `max by (appid, window) (${ofApps(name)})`;
 /** Metrics that other programs have, too. */
 const own = (name) => `${name}{${here}} and on (job, instance) ${metric('exporter_build_info')}`;
+
+/** Of the scrapes of an exporter: one, and one for each app where it is a target of /sd. */
+const byScrape = (aggregation, name) => `${aggregation} by (instance) (
+  label_replace(
+    ${name}{job=~"$job", instance=~"($instance)(/.+)?"}
+    and on (job, instance) (${metric('exporter_build_info')} or ${ofApps('app_info')}),
+    "instance", "$1", "instance", "([^/]+)/.+"
+  )
+)`;
 
 const windows = byWindow('archived_portraits');
 const date = byWindow('reference_date_timestamp_seconds');
@@ -30,7 +42,7 @@ const firsts = [
     steps: [[null, 'red'], [1, 'green']],
     expr: `avg(up{${here}} and on (job, instance) last_over_time(${metric('exporter_build_info')}[$__range]))`,
   }),
-  stat({ title: ['小程序', 'Apps'], about: ['配置中的小程序数。', 'Apps in the configuration.'], expr: `count(count by (appid) (${metric('app_info')}))` }),
+  stat({ title: ['小程序', 'Apps'], about: ['配置中的小程序数。', 'Apps in the configuration.'], expr: `count(count by (appid) (${ofApps('app_info')}))` }),
   stat({
     title: ['拉取正常', 'Poll success'],
     about: ['最近一次拉取取得画像或“数据尚未生成”的小程序与时间窗口的比例。', 'How many apps and windows got a portrait from their last poll, or the answer that it is not ready yet.'],
@@ -80,8 +92,8 @@ const polls = [
     unit: 'short',
     interval: '1m',
     series: [
-      { name: ['拉取', 'polls'], expr: `60 * sum(${rate(metric('polls_total'))})` },
-      { name: ['失败', 'failures'], color: 'red', expr: `60 * sum(${rate(metric('poll_failures_total'))})` },
+      { name: ['拉取', 'polls'], expr: `60 * sum(${rate(ofApps('polls_total'))})` },
+      { name: ['失败', 'failures'], color: 'red', expr: `60 * sum(${rate(ofApps('poll_failures_total'))})` },
     ],
   }),
   chart({
@@ -91,7 +103,7 @@ const polls = [
     interval: '1m',
     stacking: 'normal',
     placement: 'right',
-    series: [{ legend: '{{reason}}', expr: `60 * sum by (reason) (${rate(metric('poll_failures_total'))})` }],
+    series: [{ legend: '{{reason}}', expr: `60 * sum by (reason) (${rate(ofApps('poll_failures_total'))})` }],
   }),
   table({
     title: ['拉取失败的小程序', 'Failing apps'],
@@ -99,13 +111,13 @@ const polls = [
     w: 24,
     h: 9,
     empty: '全部正常 · None failing',
-    rank: `(${ofFailed(`max by (appid, reason) (${metric('last_poll_failure_info', 'reason!="not_ready"')})`)}) * on (appid) group_left (app) topk by (appid) (1, ${metric('app_info')})`,
+    rank: `(${ofFailed(`max by (appid, reason) (${ofApps('last_poll_failure_info', 'reason!="not_ready"')})`)}) * on (appid) group_left (app) topk by (appid) (1, ${ofApps('app_info')})`,
     columns: [
       columns.app(),
       columns.reason,
-      { title: ['失败次数', 'Failures'], decimals: 0, expr: ofFailed(`sum by (appid) (${increase(metric('poll_failures_total', 'reason!~"not_ready|empty"'))})`) },
-      { title: ['数据日期', 'Day'], unit: 'time:YYYY-MM-DD', expr: ofFailed(dateOf(`min by (appid) (${metric('reference_date_timestamp_seconds')})`)) },
-      { title: ['下次拉取', 'Next poll'], unit: 'dateTimeFromNow', expr: ofFailed(`1000 * min by (appid) (${metric('next_poll_timestamp_seconds')})`) },
+      { title: ['失败次数', 'Failures'], decimals: 0, expr: ofFailed(`sum by (appid) (${increase(ofApps('poll_failures_total', 'reason!~"not_ready|empty"'))})`) },
+      { title: ['数据日期', 'Day'], unit: 'time:YYYY-MM-DD', expr: ofFailed(dateOf(`min by (appid) (${ofApps('reference_date_timestamp_seconds')})`)) },
+      { title: ['下次拉取', 'Next poll'], unit: 'dateTimeFromNow', expr: ofFailed(`1000 * min by (appid) (${ofApps('next_poll_timestamp_seconds')})`) },
       columns.appid,
     ],
   }),
@@ -113,14 +125,14 @@ const polls = [
     title: ['修订', 'Revisions'],
     about: ['时间范围内，微信修订了已存档数据的次数。', 'Archived days that WeChat returned with other figures, within the time range.'],
     ...small, w: 12, unit: 'short', decimals: 0,
-    expr: `sort_desc(sum by (window) (${increase(metric('revisions_total'))}))`,
+    expr: `sort_desc(sum by (window) (${increase(ofApps('revisions_total'))}))`,
     legend: '{{window}}',
   }),
   bars({
     title: ['修复', 'Repairs'],
     about: ['时间范围内，对微信返回内容的修复（重名、空名、无法识别的值）。', 'What had to be repaired in answers with new figures, within the time range.'],
     ...small, w: 12, unit: 'short', decimals: 0,
-    expr: `sort_desc(sum by (repair) (${increase(metric('repairs_total'))}))`,
+    expr: `sort_desc(sum by (repair) (${increase(ofApps('repairs_total'))}))`,
     legend: '{{repair}}',
   }),
 ];
@@ -177,8 +189,8 @@ const archive = [
     about: ['各小程序与时间窗口存档的最少与最多天数。', 'Fewest and most days that the archive has of an app and window.'],
     ...small, unit: 'short',
     series: [
-      { name: ['最少', 'fewest'], expr: `min(${metric('archived_portraits')})` },
-      { name: ['最多', 'most'], expr: `max(${metric('archived_portraits')})` },
+      { name: ['最少', 'fewest'], expr: `min(${ofApps('archived_portraits')})` },
+      { name: ['最多', 'most'], expr: `max(${ofApps('archived_portraits')})` },
     ],
   }),
   chart({
@@ -194,11 +206,11 @@ const cost = [
   chart({ title: ['内存', 'Memory'], about: ['exporter 常驻内存。', 'Resident memory of the exporter.'], ...small, w: 6, unit: 'bytes', series: [{ legend: '{{instance}}', expr: own('process_resident_memory_bytes') }] }),
   chart({
     title: ['抓取耗时', 'Duration of scrapes'],
-    about: ['Prometheus 一次抓取的耗时，含其自身写入样本的时间；scrape_timeout（默认 10 秒）只限制传输部分。', 'How long Prometheus takes for a scrape, its own work on the samples included; its time-out (10 s by default) limits the transfer only.'],
+    about: ['Prometheus 一次抓取的耗时（逐个抓取小程序时为最长的一次），含其自身写入样本的时间；scrape_timeout（默认 10 秒）只限制传输部分。', 'How long Prometheus takes for a scrape, or for the longest where apps are scraped one by one, its own work on the samples included; its time-out (10 s by default) limits the transfer only.'],
     ...small, w: 6, unit: 's',
-    series: [{ legend: '{{instance}}', expr: own('scrape_duration_seconds') }],
+    series: [{ legend: '{{instance}}', expr: byScrape('max', 'scrape_duration_seconds') }],
   }),
-  chart({ title: ['每次抓取样本数', 'Samples per scrape'], about: ['页面上的序列数；全部维度、一个时间窗口的小程序约 860 条。', 'Series on the page; some 860 for an app with all dimensions and one window.'], ...small, w: 6, unit: 'short', series: [{ legend: '{{instance}}', expr: own('scrape_samples_scraped') }] }),
+  chart({ title: ['每次抓取样本数', 'Samples per scrape'], about: ['页面上的序列数，逐个抓取小程序时为总和；全部维度、一个时间窗口的小程序约 860 条。', 'Series on the page, or on those of all apps where they are scraped one by one; some 860 for an app with all dimensions and one window.'], ...small, w: 6, unit: 'short', series: [{ legend: '{{instance}}', expr: byScrape('sum', 'scrape_samples_scraped') }] }),
 ];
 
 const variable = (name, label, query) => queryVariable({ name, label, description: `The ${name}s of exporters`, query, all: '.+' });

@@ -45,6 +45,7 @@ pub async fn run(flags: &cli::Demo, context: ProcessContext) -> Result<(), Error
         shutdown,
         hangup,
     } = context;
+    let shard = flags.shards.shard().map_err(Error::Usage)?;
     let language = Language::of_terminal(&environment);
     let yesterday = calendar::yesterday(clock());
     let simulator = simulate(&clock, yesterday);
@@ -73,7 +74,7 @@ pub async fn run(flags: &cli::Demo, context: ProcessContext) -> Result<(), Error
     let config = config(&base_url);
     let mut shutdown = pin!(shutdown);
     let exporter = tokio::select! {
-        exporter = Exporter::start(config.clone(), storage_path, &flags.web, clock) => exporter?,
+        exporter = Exporter::start(config.clone(), shard, storage_path, &flags.web, clock) => exporter?,
         () = &mut shutdown => return Ok(()),
     };
     if let Some(listener) = exporter.listeners.first() {

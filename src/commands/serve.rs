@@ -1,5 +1,6 @@
 //! `serve`: polls WeChat for the configured apps and serves their portraits.
 
+use std::fmt::Write as _;
 use std::future::Future;
 use std::io;
 use std::path::Path;
@@ -23,6 +24,7 @@ use crate::cli;
 use crate::config::{self, Config, MissingHolidays, Postgres};
 use crate::exposition::telemetry::Telemetry;
 use crate::poll::{self, Changes, Context, Supervisor};
+use crate::shard::Shard;
 use crate::web::{self, AppState, Connections, Guard, Reload, most_connections};
 use crate::wechat::{self, BuildError, Client};
 
@@ -38,6 +40,7 @@ pub async fn run(flags: &cli::Serve, context: ProcessContext) -> Result<(), Erro
         shutdown,
         hangup,
     } = context;
+    let shard = flags.shards.shard().map_err(Error::Usage)?;
     let file = flags.config.path.clone();
     let load = Arc::new(move || config::load(&file, &environment));
     let mut shutdown = pin!(shutdown);
@@ -53,7 +56,8 @@ pub async fn run(flags: &cli::Serve, context: ProcessContext) -> Result<(), Erro
         .await;
         if flags.config_check {
             let today = calendar::today(clock());
-            return check_config(&flags.config.path, config, web_warnings, today).map(|()| None);
+            let checked = check_config(&flags.config.path, config, web_warnings, shard, today);
+            return checked.map(|()| None);
         }
         let config = match (config, web_warnings) {
             (Ok(config), Ok(_)) => config,
@@ -61,7 +65,7 @@ pub async fn run(flags: &cli::Serve, context: ProcessContext) -> Result<(), Erro
             (Err(one), Err(other)) => return Err(one.and(other).into()),
         };
         log_warnings(&config);
-        let exporter = Exporter::start(config, &flags.storage_path, &flags.web, clock);
+        let exporter = Exporter::start(config, shard, &flags.storage_path, &flags.web, clock);
         exporter.await.map(Some)
     };
     let exporter = tokio::select! {
@@ -87,11 +91,12 @@ fn warn_of_legacy_tokens(apps: &[config::App]) {
     }
 }
 
-/// Prints what is wrong with the configurations, or that nothing is.
+/// Prints what is wrong with the configurations, of all shards, or that nothing is.
 fn check_config(
     path: &Path,
     config: Result<Config, config::Error>,
     web_warnings: Result<Vec<String>, config::Error>,
+    shard: Shard,
     today: NaiveDate,
 ) -> Result<(), Error> {
     let mut lines = Vec::new();
@@ -102,7 +107,9 @@ fn check_config(
             if let Some(missing) = MissingHolidays::of(&config.apps, today) {
                 lines.push(format!("{}: {missing}", path.display()));
             }
-            apps = config.app_problems.is_empty().then_some(config.apps.len());
+            if config.app_problems.is_empty() {
+                apps = Some(config.apps);
+            }
             lines.extend(config.app_problems);
         }
         Err(error) => lines.push(error.to_string()),
@@ -116,7 +123,19 @@ fn check_config(
     }
     print_stderr(&lines.join("\n"));
     let apps = apps.ok_or(Error::Reported)?;
-    print_stdout(&format!("{}: valid, apps: {apps}\n", path.display()))
+    let mut text = format!("{}: valid, apps: {}", path.display(), apps.len());
+    let (ordinal, total) = (shard.ordinal(), shard.total());
+    if total > 1 {
+        let apps = of_shard(shard, apps).len();
+        let _ = write!(text, ", of which {apps} are of shard {ordinal} of {total}");
+    }
+    print_stdout(&(text + "\n"))
+}
+
+/// Returns the apps of a shard.
+fn of_shard(shard: Shard, mut apps: Vec<config::App>) -> Vec<config::App> {
+    apps.retain(|app| shard.owns(&app.appid));
+    apps
 }
 
 /// Everything that is needed to serve, assembled and listening.
@@ -127,6 +146,8 @@ pub(super) struct Exporter {
     settings: Settings,
     /// The database of the archive, if it is one of PostgreSQL; it stays the same until the end.
     postgres: Option<Postgres>,
+    shard: Shard,
+    /// Those of the shard.
     apps: Vec<config::App>,
     context: Context,
     state: Arc<AppState>,
@@ -168,11 +189,12 @@ impl Settings {
 impl Exporter {
     pub(super) async fn start(
         config: Config,
+        shard: Shard,
         storage_path: &Path,
         web: &cli::Web,
         clock: Clock,
     ) -> Result<Self, Error> {
-        let telemetry = Arc::new(Telemetry::new()?);
+        let telemetry = Arc::new(Telemetry::new(shard)?);
         telemetry.reloaded(clock());
         let archive = without_blocking({
             let telemetry = Arc::clone(&telemetry);
@@ -215,13 +237,24 @@ impl Exporter {
         let (reload, reloads) = mpsc::unbounded_channel();
         let state = AppState::new(&context, web.paths(), guard, reload);
         state.set_config(&config.redacted());
+        let configured = config.apps.len();
+        let apps = of_shard(shard, config.apps);
+        let total = Some(shard.total()).filter(|total| *total > 1);
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
             revision = env!("BUILD_REVISION"),
-            apps = config.apps.len(),
+            apps = apps.len(),
+            shard = total.map(|_| shard.ordinal()),
+            total_shards = total,
             archive = %context.archive.place(),
             "starting"
         );
+        if apps.is_empty() {
+            tracing::warn!(
+                configured,
+                "none of the configured apps belongs to this shard"
+            );
+        }
         let connections = most_connections(web.max_connections, config.poll.concurrency);
         if connections < web.max_connections {
             tracing::warn!(
@@ -236,7 +269,8 @@ impl Exporter {
             connections: Arc::new(Connections::new(connections)),
             settings,
             postgres: config.archive.postgres,
-            apps: config.apps,
+            shard,
+            apps,
             context,
             state: Arc::new(state),
             reloads,
@@ -372,7 +406,8 @@ impl Exporter {
         // An exporter that was ready stays ready.
         let _ = self.context.registry.is_ready();
         let context = is_other.then(|| self.context.clone());
-        let changes = supervisor.apply_config(context, config.apps).await;
+        let apps = of_shard(self.shard, config.apps);
+        let changes = supervisor.apply_config(context, apps).await;
         self.context.telemetry.reloaded((self.context.clock)());
         let Changes {
             added,

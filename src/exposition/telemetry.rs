@@ -9,6 +9,7 @@ use prometheus::{
 };
 
 use crate::archive::Operation;
+use crate::shard::Shard;
 use crate::wechat::{Endpoint, Request};
 
 /// The metrics are inconsistent, or one can't be encoded: a bug.
@@ -32,12 +33,12 @@ pub struct Telemetry {
 }
 
 impl Telemetry {
-    /// Starts everything at zero.
+    /// Starts everything at zero, for the exporter of this shard.
     ///
     /// # Errors
     ///
     /// Two metrics have one name.
-    pub fn new() -> Result<Self, Error> {
+    pub fn new(shard: Shard) -> Result<Self, Error> {
         let telemetry = Self {
             registry: Registry::new(),
             requests: IntCounterVec::new(
@@ -100,7 +101,7 @@ impl Telemetry {
                 .archive_failures
                 .with_label_values(&[operation.as_str()]);
         }
-        let collectors: [Box<dyn Collector>; 10] = [
+        let collectors: [Box<dyn Collector>; 12] = [
             Box::new(telemetry.requests.clone()),
             Box::new(telemetry.request_failures.clone()),
             Box::new(telemetry.request_duration.clone()),
@@ -110,6 +111,16 @@ impl Telemetry {
             Box::new(telemetry.last_reload_successful.clone()),
             Box::new(telemetry.last_reload_success_at.clone()),
             Box::new(telemetry.web_config_failures.clone()),
+            Box::new(gauge(
+                "wxapp_portrait_shard_ordinal",
+                "Which shard this exporter is, from 0; it has the apps of that shard only.",
+                shard.ordinal(),
+            )?),
+            Box::new(gauge(
+                "wxapp_portrait_total_shards",
+                "Into how many shards the apps are divided, by the flags of this exporter.",
+                shard.total(),
+            )?),
             Box::new(build_info()?),
         ];
         for collector in collectors {
@@ -188,6 +199,12 @@ impl Telemetry {
     pub fn encode(&self) -> Result<String, Error> {
         Ok(TextEncoder::new().encode_to_string(&self.registry.gather())?)
     }
+}
+
+fn gauge(name: &str, help: &str, value: u32) -> Result<IntGauge, prometheus::Error> {
+    let gauge = IntGauge::new(name, help)?;
+    gauge.set(value.into());
+    Ok(gauge)
 }
 
 fn build_info() -> Result<IntGauge, prometheus::Error> {

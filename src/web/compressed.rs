@@ -6,7 +6,9 @@ use axum::body::Body;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use futures_util::stream;
+use serde::Serialize;
 
+use super::rendering::Rendering;
 use crate::exposition::gzip::{Member, Piece};
 
 /// Sends a text that is rendered for this request, compressed if the client accepts that.
@@ -21,6 +23,23 @@ pub(super) fn send_text(content_type: &str, text: String, headers: &HeaderMap) -
     let mut member = Member::default();
     member.push(Piece::new(&text));
     send(content_type, member, headers)
+}
+
+/// Sends a value as JSON, which of a thousand apps is megabytes.
+pub(super) async fn send_json<T: Serialize>(
+    rendering: &Rendering,
+    headers: HeaderMap,
+    value: impl FnOnce() -> T + Send + 'static,
+) -> Response {
+    let rendered = rendering.run(move || {
+        let json = serde_json::to_string(&value())?;
+        // Without a parameter, as Prometheus compares it.
+        Ok::<_, serde_json::Error>(send_text("application/json", json, &headers))
+    });
+    match rendered.await {
+        Some(Ok(response)) => ([(header::CACHE_CONTROL, "no-cache")], response).into_response(),
+        Some(Err(_)) | None => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
 }
 
 /// Sends a text, compressed if the client accepts that.

@@ -3,7 +3,7 @@
 //! `serve` accepts `connections`; `guard` protects all of them by the web configuration, with [`tls`] and
 //! [`auth`], and `browser` protects browsers; `routes` has the endpoints, `state` is what they share. `pages` is
 //! what people see of the apps, `histories` the archived days on these pages, `csv` those as a file, `status` all that
-//! for programs; `rendering` bounds how much of it is rendered at once, `compressed` sends texts.
+//! for programs, `sd` where Prometheus finds each app; `rendering` bounds how much of it is rendered at once, `compressed` sends texts.
 
 pub mod auth;
 mod browser;
@@ -15,6 +15,7 @@ mod histories;
 mod pages;
 mod rendering;
 mod routes;
+mod sd;
 mod serve;
 mod state;
 mod status;

@@ -13,18 +13,19 @@ use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use tokio::sync::oneshot;
 
-use super::compressed::{accepts_gzip, send, send_text};
+use super::compressed::{accepts_gzip, send, send_json};
 use super::state::{AppState, Paths};
 use super::status::Status;
-use super::{browser, connections, csv, guard, pages};
+use super::{browser, connections, csv, guard, pages, sd};
 use crate::exposition::gzip::{Member, Piece};
 use crate::portrait::AppId;
 use crate::state::Progress;
 
 /// The paths of everything but the page for Prometheus; of one that ends with a slash, what is below.
-pub const RESERVED_PATHS: [&str; 9] = [
+pub const RESERVED_PATHS: [&str; 10] = [
     "/",
     "/probe",
+    "/sd",
     "/-/healthy",
     "/-/ready",
     "/-/reload",
@@ -45,8 +46,6 @@ pub fn is_reserved(path: &str) -> bool {
 
 const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-const JSON_FORMAT: &str = "application/json";
-
 const YAML_FORMAT: &str = "text/yaml; charset=utf-8";
 
 /// Returns the routes.
@@ -63,6 +62,7 @@ pub fn create_app(state: Arc<AppState>) -> Router {
         .route(&at("/assets/{version}/{name}"), get(pages::asset))
         .route(&at(&telemetry), get(metrics))
         .route(&at("/probe"), get(probe))
+        .route(&at("/sd"), get(sd::targets))
         .route(&at("/apps/{name}"), get(app))
         .route(&at("/config"), get(config))
         .route(&at("/-/healthy"), get(async || "healthy\n"))
@@ -100,15 +100,7 @@ pub fn create_app(state: Arc<AppState>) -> Router {
 
 async fn status(State(state): State<Arc<AppState>>, headers: HeaderMap) -> Response {
     let rendering = state.rendering.clone();
-    // Of a thousand apps it is megabytes.
-    let rendered = rendering.run(move || {
-        let json = serde_json::to_string(&Status::new(&state))?;
-        Ok::<_, serde_json::Error>(send_text(JSON_FORMAT, json, &headers))
-    });
-    match rendered.await {
-        Some(Ok(response)) => ([(header::CACHE_CONTROL, "no-cache")], response).into_response(),
-        Some(Err(_)) | None => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
-    }
+    send_json(&rendering, headers, move || Status::new(&state)).await
 }
 
 async fn config(State(state): State<Arc<AppState>>, headers: HeaderMap) -> Response {

@@ -28,11 +28,15 @@ use host::Host;
 use markdown::{Block, Document};
 
 /// The beginnings of blocks that no program runs or reads, and what they are.
-const SAMPLES: [(&str, &str); 3] = [
+const SAMPLES: [(&str, &str); 4] = [
     ("                 AppSecret ──►", "a drawing of the ways in"),
     (
         "Authorization: Bearer",
         "a file of headers, which the test writes itself",
+    ),
+    (
+        "discovery.http",
+        "a configuration of Grafana Alloy, which is not available here",
     ),
     (
         "wxapp-portrait-app: panel",

@@ -40,6 +40,7 @@ use wxapp_portrait_exporter::config::access::AccessMethod;
 use wxapp_portrait_exporter::exposition::telemetry::Telemetry;
 use wxapp_portrait_exporter::poll::{self, AppPoller, Context, Leases, Supervisor};
 use wxapp_portrait_exporter::portrait::{AppId, Window};
+use wxapp_portrait_exporter::shard::Shard;
 use wxapp_portrait_exporter::simulator::{self, Settings, Simulator, secret_of};
 use wxapp_portrait_exporter::web::{self, AppState, Paths};
 use wxapp_portrait_exporter::wechat::{self, Client};
@@ -974,7 +975,7 @@ impl Inside {
         remember_log();
         wechat::install_crypto_provider();
         let directory = tempfile::tempdir().unwrap();
-        let telemetry = Arc::new(Telemetry::new().unwrap());
+        let telemetry = Arc::new(Telemetry::new(Shard::default()).unwrap());
         telemetry.reloaded(clock());
         let observer = Arc::clone(&telemetry);
         let settings = wechat::Settings {

@@ -23,6 +23,8 @@ mod compose;
 mod configuration;
 /// The dashboards of Grafana: their form, their queries and what they show.
 mod dashboards;
+/// How Prometheus discovers apps, and how exporters divide them.
+mod discovery;
 /// The documents: whether their instructions work, and whether what they name exists.
 mod documents;
 // The archive in either engine: the same tests for SQLite and PostgreSQL.

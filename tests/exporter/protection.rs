@@ -120,11 +120,17 @@ impl Place {
         check.output().unwrap().status.success()
     }
 
-    /// Lets the oldest and the newest Prometheus scrape an exporter with more settings, until both have.
+    /// Lets the oldest and the newest Prometheus discover the app of an exporter and scrape both, with more
+    /// settings, until both have.
     async fn is_scraped(&self, exporter: &Protected, settings: &Value) {
+        let mut discovery = settings.clone();
+        let scheme = discovery.as_object_mut().unwrap().remove("scheme");
+        let scheme = scheme.unwrap_or_else(|| json!("http"));
+        discovery["url"] = json!(exporter.url(scheme.as_str().unwrap(), "/sd"));
         let mut job = json!({
             "job_name": "wxapp",
             "static_configs": [{"targets": [exporter.address]}],
+            "http_sd_configs": [discovery],
         });
         let job_of = job.as_object_mut().unwrap();
         job_of.extend(settings.as_object().unwrap().clone());
@@ -136,7 +142,7 @@ impl Place {
         for program in ["prometheus", newer.to_str().unwrap()] {
             let directory = tempfile::tempdir().unwrap();
             let prometheus = Prometheus::run(program, directory, &config);
-            prometheus.query("up == 1").await;
+            prometheus.query("count(up == 1) == 2").await;
         }
     }
 }
@@ -224,6 +230,7 @@ http_server_config: {headers: {X-Frame-Options: sameorigin, Strict-Transport-Sec
         "/-/healthy",
         "/-/ready",
         "/api/v1/status",
+        "/sd",
         "/nowhere",
     ] {
         let url = exporter.url("http", path);

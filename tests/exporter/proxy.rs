@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use reqwest::redirect::Policy;
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::harness::{APP, Exporter, Home, Running, WeChat, client, eventually, free_port, root};
@@ -157,6 +158,14 @@ async fn nginx_and_caddy_serve_the_exporter_below_a_path() {
         })
         .await;
         assert!(follow_links(&format!("{site}/wx/")).await > 3);
+        // What is discovered leads through the proxy, too.
+        let (_, text) = send("GET", &format!("{site}/wx/sd"), &[]).await;
+        let targets: Value = serde_json::from_str(&text).unwrap();
+        let address = targets[0]["targets"][0].as_str().unwrap();
+        assert_eq!(address, format!("localhost:{proxy}"));
+        let path = targets[0]["labels"]["__metrics_path__"].as_str().unwrap();
+        let url = format!("http://{address}{path}?target={APP}");
+        assert_eq!(send("GET", &url, &[]).await.0, 200, "{url}");
         for (origin, expected) in [(site.as_str(), 200), ("http://evil.example", 403)] {
             let headers = [("origin", origin)];
             let (status, text) = send("POST", &format!("{site}/wx/-/reload"), &headers).await;
