@@ -118,7 +118,8 @@ pub struct Serve {
     /// Checks the configuration and the files that it names, and exits; sends no requests.
     #[arg(long = "config.check")]
     pub config_check: bool,
-    /// Archive directory, relative to the working directory; created if missing.
+    /// Archive directory, relative to the working directory; created if missing. Ignored if the configuration
+    /// names a PostgreSQL database.
     #[arg(
         long = "storage.path",
         value_name = "DIRECTORY",
@@ -268,10 +269,11 @@ pub struct Export {
     #[arg(long)]
     pub bom: bool,
     /// Configuration: csv has the names of its apps, openmetrics their labels, too, and follows their
-    /// thresholds and holidays and `stale_after`; without it there are appids, and the defaults.
+    /// thresholds and holidays and `stale_after`; without it there are appids, and the defaults. Required for an archive
+    /// in PostgreSQL.
     #[arg(long = "config.file", value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Archive directory.
+    /// Archive directory. Ignored if the configuration names a PostgreSQL database.
     #[arg(
         long = "storage.path",
         value_name = "DIRECTORY",
@@ -313,10 +315,11 @@ pub struct Import {
     #[arg(long, value_name = "DAY", requires = "window", value_parser = parse_day)]
     pub reference_date: Option<NaiveDate>,
     /// Configuration with `archive.retention`: days beyond it are imported with a warning, as the exporter
-    /// deletes them; without it the default counts.
+    /// deletes them; without it the default counts. Required for an
+    /// archive in PostgreSQL.
     #[arg(long = "config.file", value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Archive directory; created if missing.
+    /// Archive directory; created if missing. Ignored if the configuration names a PostgreSQL database.
     #[arg(
         long = "storage.path",
         value_name = "DIRECTORY",

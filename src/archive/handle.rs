@@ -146,7 +146,10 @@ impl Archive {
     /// # Errors
     ///
     /// It failed; the leases that were held before last for [`super::LEASE`] from the last success.
-    #[expect(clippy::unused_async, reason = "there is no archive that is shared yet")]
+    #[expect(
+        clippy::unused_async,
+        reason = "there is no archive that is shared yet"
+    )]
     pub async fn share(&self, _apps: Vec<AppId>, _polled: Vec<AppId>) -> Result<Round, Error> {
         Ok(Round::default())
     }

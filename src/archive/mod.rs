@@ -12,6 +12,7 @@ mod figures;
 mod handle;
 mod health;
 mod lock;
+mod postgres;
 mod record;
 mod sharing;
 pub mod space;
@@ -19,6 +20,7 @@ mod sqlite;
 
 pub use error::{Error, Operation};
 pub use handle::Archive;
+pub use postgres::Database;
 pub use record::{
     Coverage, DayState, Key, Record, Restored, RestoredDay, Row, Selection, UnreadDay,
 };

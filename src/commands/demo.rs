@@ -223,7 +223,10 @@ fn config(base_url: &str) -> config::Config {
             ..defaults
         },
         poll: config::Poll::default(),
-        retention: config::RETENTION,
+        archive: config::Archive {
+            retention: config::RETENTION,
+            postgres: None,
+        },
         stale_after: config::STALE_AFTER,
         apps: apps.collect(),
         warnings: Vec::new(),

@@ -51,7 +51,7 @@ pub(super) fn run(
 ) -> Result<(), Error> {
     let import = Import {
         flags,
-        retention: config.map(|config| config.retention),
+        retention: config.map(|config| config.archive.retention),
         clock,
         ending,
         free: &space::free,
@@ -62,7 +62,7 @@ pub(super) fn run(
 /// An import.
 struct Import<'a> {
     flags: &'a cli::Import,
-    /// See [`Config::retention`]; `None` without a configuration.
+    /// See [`crate::config::Archive::retention`]; `None` without a configuration.
     retention: Option<Duration>,
     clock: &'a Clock,
     ending: &'a CancellationToken,

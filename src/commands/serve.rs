@@ -20,7 +20,7 @@ use super::{
 use crate::archive::Archive;
 use crate::calendar::{self, Clock};
 use crate::cli;
-use crate::config::{self, Config, MissingHolidays};
+use crate::config::{self, Config, MissingHolidays, Postgres};
 use crate::exposition::telemetry::Telemetry;
 use crate::poll::{self, Changes, Context, Supervisor};
 use crate::web::{self, AppState, Connections, Guard, Reload, most_connections};
@@ -112,6 +112,8 @@ pub(super) struct Exporter {
     connections: Arc<Connections>,
     /// As they were when the context of the apps was created.
     settings: Settings,
+    /// The database of the archive, if it is one of PostgreSQL; it stays the same until the end.
+    postgres: Option<Postgres>,
     apps: Vec<config::App>,
     context: Context,
     state: Arc<AppState>,
@@ -138,7 +140,7 @@ impl Settings {
                 interval: config.poll.interval,
                 quiet_interval: poll::due::QUIET_INTERVAL,
                 stale_after: config.stale_after,
-                retention: config.retention,
+                retention: config.archive.retention,
             },
         }
     }
@@ -219,6 +221,7 @@ impl Exporter {
             listeners,
             connections: Arc::new(Connections::new(connections)),
             settings,
+            postgres: config.archive.postgres,
             apps: config.apps,
             context,
             state: Arc::new(state),
@@ -328,6 +331,18 @@ impl Exporter {
         result
     }
 
+    /// Warns if the archive should be another one, for which this one would have to be closed.
+    fn warn_of_other_archive(&self, configured: Option<&Postgres>) {
+        let database = |postgres: &Postgres| postgres.database.clone();
+        let used = self.postgres.as_ref();
+        if configured.map(database) != used.map(database)
+            && let Some(postgres) = configured.or(used)
+        {
+            let key = postgres.source.key();
+            tracing::warn!("{key} changed: restart the exporter to use it");
+        }
+    }
+
     async fn apply(&mut self, supervisor: &mut Supervisor, config: Config) -> Result<(), String> {
         log_warnings(&config);
         let settings = Settings::of(&config);
@@ -338,6 +353,7 @@ impl Exporter {
             self.context = self.context.reconfigured(client, settings.poll);
         }
         self.settings = settings;
+        self.warn_of_other_archive(config.archive.postgres.as_ref());
         self.state.set_config(&config.redacted());
         // An exporter that was ready stays ready.
         let _ = self.context.registry.is_ready();

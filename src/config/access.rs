@@ -238,14 +238,21 @@ const MAX_FILE_BYTES: u64 = 1 << 20;
 ///
 /// The remaining text can't be a secret.
 pub fn trim_secret(text: &str) -> Result<SecretString, String> {
+    word(text, "the AppSecret")
+}
+
+/// The same for any secret that is one word.
+pub(super) fn word(text: &str, what: &str) -> Result<SecretString, String> {
     let secret = text
         .strip_suffix('\n')
         .map_or(text, |text| text.strip_suffix('\r').unwrap_or(text));
     if secret.is_empty() {
-        Err("the AppSecret is empty".to_owned())
+        Err(format!("{what} is empty"))
     } else if secret.contains(|character: char| character.is_whitespace() || character.is_control())
     {
-        Err("the AppSecret has blanks or line breaks in it: expected one word".to_owned())
+        Err(format!(
+            "{what} has blanks or line breaks in it: expected one word"
+        ))
     } else {
         Ok(SecretString::from(secret))
     }
@@ -473,7 +480,7 @@ impl Check<'_> {
     }
 
     /// Returns the path of a file, unless the value is what should be in the file.
-    fn named_file(&mut self, key: &str, name: &Text) -> Option<PathBuf> {
+    pub(super) fn named_file(&mut self, key: &str, name: &Text) -> Option<PathBuf> {
         if is_secret(&name.value) {
             let problem =
                 "this looks like the secret itself: write it into a file and name that file here";

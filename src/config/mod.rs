@@ -7,6 +7,7 @@
 //! requests; the environment is a function that is passed in.
 
 pub mod access;
+mod database;
 mod document;
 mod files;
 mod holidays;
@@ -23,7 +24,8 @@ mod yaml_errors;
 use std::path::Path;
 
 pub use settings::{
-    App, Config, MissingHolidays, Past, Poll, RETENTION, STALE_AFTER, Swing, WeChat,
+    App, Archive, Config, MissingHolidays, Past, Poll, Postgres, RETENTION, STALE_AFTER, Swing,
+    UrlSource, WeChat,
 };
 pub use validate::Error;
 pub(crate) use validate::is_loopback;
@@ -31,7 +33,7 @@ pub(crate) use validate::is_loopback;
 /// Reads and checks the file at `path` and all that it names.
 ///
 /// Paths are relative to the file that contains them; `environment` looks up the variable named by a
-/// `secret_env`.
+/// `secret_env` or `postgres_url_env`.
 ///
 /// # Errors
 ///
@@ -78,10 +80,11 @@ mod tests {
             std::fs::write(path, text).unwrap();
         }
 
-        /// Loads the main file; the variables `A` and `EMPTY` are set.
+        /// Loads the main file; the variables `A`, `URL` and `EMPTY` are set.
         pub(super) fn load(&self) -> Result<Config, Error> {
             load(&self.0.path().join(MAIN), |name| match name {
                 "A" => Some(SECRET.to_owned()),
+                "URL" => Some("postgres://user:hunter2@database.example/portraits".to_owned()),
                 "EMPTY" => Some(String::new()),
                 _ => None,
             })
@@ -155,7 +158,7 @@ mod tests {
         assert_eq!((config.wechat.proxy_url, config.wechat.ca), (None, None));
         assert_eq!(config.poll.interval, Duration::from_mins(30));
         assert_eq!(config.poll.concurrency, 8);
-        assert_eq!(config.retention, Duration::from_hours(400 * 24));
+        assert_eq!(config.archive.retention, Duration::from_hours(400 * 24));
         assert_eq!(config.stale_after, Duration::from_hours(3 * 24));
         assert_eq!(config.warnings, [""; 0]);
         let [app] = &config.apps[..] else {
@@ -202,7 +205,7 @@ apps:
         assert_eq!(config.wechat.timeout, Duration::from_millis(2500));
         assert_eq!(config.poll.interval, Duration::from_mins(90));
         assert_eq!(config.poll.concurrency, 256);
-        assert_eq!(config.retention.as_secs() / 86_400, 730);
+        assert_eq!(config.archive.retention.as_secs() / 86_400, 730);
         assert_eq!(config.stale_after, Duration::from_hours(5 * 24));
         assert_eq!(config.warnings, [""; 0]);
         let [first, second] = &config.apps[..] else {

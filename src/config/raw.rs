@@ -99,6 +99,11 @@ mappings! {
         /// Older days are deleted: at the start, after midnight in Beijing, and when this
         /// changes.
         pub(super) retention: Option<Text>,
+        /// A file with the URL of a PostgreSQL database, which then is the archive instead of the files in
+        /// `--storage.path`; another URL is used after a restart.
+        pub(super) postgres_url_file: Option<Text>,
+        /// An environment variable with that URL.
+        pub(super) postgres_url_env: Option<Text>,
     }
 
     #[derive(Default)]

@@ -13,7 +13,7 @@ use serde_saphyr::{FlowMap, FlowSeq};
 use url::{Position, Url};
 
 use super::access::{AccessMethod, HttpEndpoint, TokenAccess, TokenEndpoint, TokenSource};
-use super::settings::{App, Config};
+use super::settings::{App, Archive, Config, UrlSource};
 use super::validate::in_one_unit;
 use crate::calendar::Holidays;
 use crate::portrait::{Dimension, Window};
@@ -127,7 +127,7 @@ impl<'a> File<'a> {
                 interval: in_one_unit(config.poll.interval),
                 concurrency: config.poll.concurrency,
             }),
-            archive: FlowMap([("retention", in_one_unit(config.retention))].into()),
+            archive: FlowMap(archive_keys(&config.archive, directory)),
             stale_after: in_one_unit(config.stale_after),
             apps: config
                 .apps
@@ -169,6 +169,16 @@ impl<'a> AppKeys<'a> {
             },
         }
     }
+}
+
+fn archive_keys(archive: &Archive, directory: &Path) -> BTreeMap<&'static str, String> {
+    let mut keys = BTreeMap::from([("retention", in_one_unit(archive.retention))]);
+    let source = archive.postgres.as_ref().map(|postgres| &postgres.source);
+    keys.extend(source.map(|source| match source {
+        UrlSource::File(file) => ("postgres_url_file", relative(file, directory)),
+        UrlSource::Variable(name) => ("postgres_url_env", name.clone()),
+    }));
+    keys
 }
 
 fn access_keys(access: &AccessMethod, directory: &Path) -> BTreeMap<&'static str, Value> {
@@ -273,7 +283,7 @@ top_names: {city: 100}
 past: {dimensions: [city], days_ago: []}
 swing: {threshold_ratio: 0.2, min_users: 20}
 holidays: {files: ['holidays/*.json']}
-archive: {retention: 2years}
+archive: {retention: 2years, postgres_url_file: secrets/database}
 stale_after: 5d
 apps_files: [apps.d/*.yml]
 ";
@@ -306,6 +316,10 @@ apps:
             (MAIN, &format!("{SETTINGS}{APPS}")),
             ("certificates/ca.pem", &ca.pem()),
             ("secrets/shop", "of-the-file"),
+            (
+                "secrets/database",
+                "postgres://PLANTED:PLANTED@h/of-the-file?options=PLANTED\n",
+            ),
             ("headers", "Authorization: of-the-headers"),
             ("holidays/2099.json", year),
             ("apps.d/2099.json", year),
@@ -318,7 +332,7 @@ apps:
     fn assert_same(one: &Config, other: &Config) {
         assert_eq!(one.wechat, other.wechat);
         assert_eq!(one.poll, other.poll);
-        assert_eq!(one.retention, other.retention);
+        assert_eq!(one.archive, other.archive);
         assert_eq!(one.stale_after, other.stale_after);
         assert_eq!(one.apps, other.apps);
         assert_eq!(one.secret_variables, other.secret_variables);
@@ -350,6 +364,8 @@ apps:
         let with_proxy = directory();
         with_proxy.write(MAIN, main);
         shown += &with_proxy.load().unwrap().redacted();
+        with_proxy.write(MAIN, format!("archive: {{postgres_url_env: URL}}\n{APPS}"));
+        shown += &with_proxy.load().unwrap().redacted();
         let documented = include_str!("../../docs/configuration.md").lines();
         // Rows of the tables of keys; those of flags begin with a dash.
         let keys = documented.filter_map(|line| {
@@ -368,6 +384,7 @@ apps:
         directory.write(
             MAIN,
             "
+archive: {postgres_url_file: secrets/database}
 wechat: {proxy_url: 'http://PLANTED:PLANTED@proxy:3128/?PLANTED#PLANTED'}
 apps:
   - {appid: wx0000000000000000, secret_file: secrets/shop}
@@ -388,6 +405,7 @@ apps:
             assert!(!shown.contains(secret), "{secret}: {shown}");
         }
         for kept in [
+            "postgres_url_file: secrets/database",
             "proxy_url: http://proxy:3128/\n",
             "secret_file: secrets/shop\n",
             "secret_env: A\n",

@@ -11,6 +11,7 @@ use chrono::NaiveDate;
 use url::Url;
 
 use super::access::{AccessMethod, PrivateUrl};
+use crate::archive::Database;
 use crate::calendar::Holidays;
 use crate::portrait::{AppId, Dimension, Window};
 
@@ -23,8 +24,8 @@ pub struct Config {
     pub wechat: WeChat,
     /// When it is polled.
     pub poll: Poll,
-    /// How long archived days are kept.
-    pub retention: Duration,
+    /// Where days are archived, and for how long.
+    pub archive: Archive,
     /// How far the newest portrait may lie behind yesterday before its users series are removed.
     pub stale_after: Duration,
     /// Every app, in the order of the files; never empty, appids are unique.
@@ -34,7 +35,7 @@ pub struct Config {
     /// Sentences about secrets, files and programs that can't be used now: their apps fail, the others
     /// are served.
     pub app_problems: Vec<String>,
-    /// The variables of the environment that `secret_env` names.
+    /// The variables of the environment that `secret_env` and `postgres_url_env` name.
     pub secret_variables: Vec<String>,
 }
 
@@ -86,7 +87,45 @@ impl Default for Poll {
     }
 }
 
-/// The default of [`Config::retention`].
+/// Where days are archived, and for how long.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Archive {
+    /// How long archived days are kept.
+    pub retention: Duration,
+    /// The database that they are in, if it is one of PostgreSQL.
+    pub postgres: Option<Postgres>,
+}
+
+/// A PostgreSQL database, and where its URL comes from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Postgres {
+    /// The source of the URL.
+    pub source: UrlSource,
+    /// The database.
+    pub database: Database,
+}
+
+/// Where a URL with a password in it comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UrlSource {
+    /// A file that contains it.
+    File(PathBuf),
+    /// A variable of the environment.
+    Variable(String),
+}
+
+impl UrlSource {
+    /// Returns the key of the configuration that names it.
+    #[must_use]
+    pub fn key(&self) -> &'static str {
+        match self {
+            Self::File(_) => "archive.postgres_url_file",
+            Self::Variable(_) => "archive.postgres_url_env",
+        }
+    }
+}
+
+/// The default of [`Archive::retention`].
 pub const RETENTION: Duration = Duration::from_hours(400 * 24);
 
 /// The default of [`Config::stale_after`].

@@ -2,7 +2,8 @@
 //!
 //! Every problem names the file, the line, the key, and the valid values. All of them are reported
 //! at once, except that a file that is not YAML is not read beyond its first problem. The keys of an
-//! app's access are checked in `access`, those of its calendar in `holidays`, its labels in `labels`.
+//! app's access are checked in `access`, those of its calendar in `holidays`, its labels in `labels`, the database in
+//! `database`.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
@@ -19,7 +20,7 @@ use url::{Host, Url};
 use super::holidays::Calendars;
 use super::raw::{OneOrMore, RawApp, RawFile, RawPast, RawSwing};
 use super::read::{Located, Partial, Read, Text, Texts};
-use super::settings::{App, Config, Past, Poll, RETENTION, STALE_AFTER, Swing, WeChat};
+use super::settings::{App, Archive, Config, Past, Poll, RETENTION, STALE_AFTER, Swing, WeChat};
 use super::{access, document, files};
 use crate::calendar::Holidays;
 use crate::past::PAST_DAYS;
@@ -278,9 +279,15 @@ impl Check<'_> {
                     .number("poll.concurrency", poll.concurrency, CONCURRENCY)
                     .unwrap_or(Poll::default().concurrency),
             },
-            retention: self
-                .duration("archive.retention", archive.retention, &RETENTIONS)
-                .unwrap_or(RETENTION),
+            archive: Archive {
+                retention: self
+                    .duration("archive.retention", archive.retention, &RETENTIONS)
+                    .unwrap_or(RETENTION),
+                postgres: self.postgres(
+                    archive.postgres_url_file.as_ref(),
+                    archive.postgres_url_env.as_ref(),
+                ),
+            },
             stale_after: self
                 .duration("stale_after", file.stale_after, &STALE_AFTERS)
                 .unwrap_or(STALE_AFTER),
@@ -309,29 +316,7 @@ impl Check<'_> {
 
     /// Reads certificates, and reports problems with them before a connection fails.
     fn ca(&mut self, file: &Text) -> Option<Vec<u8>> {
-        let path = beside(&self.file, &file.value);
-        let found = access::read_text(&path).and_then(|text| {
-            let certificates: Vec<_> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
-            let mut store = RootCertStore::empty();
-            for certificate in certificates {
-                let added = certificate.map(|certificate| store.add(certificate));
-                if !matches!(added, Ok(Ok(()))) {
-                    return Err(format!(
-                        "{}: certificate {} cannot be read",
-                        path.display(),
-                        store.len() + 1
-                    ));
-                }
-            }
-            if store.is_empty() {
-                return Err(format!(
-                    "{} contains no certificate: expected PEM, from -----BEGIN CERTIFICATE----- on",
-                    path.display()
-                ));
-            }
-            Ok(text.into_bytes())
-        });
-        found
+        certificates(&beside(&self.file, &file.value))
             .map_err(|problem| self.problem(file.line, "wechat.ca_file", problem))
             .ok()
     }
@@ -667,6 +652,29 @@ impl Check<'_> {
         }
         Some(appid)
     }
+}
+
+/// Reads a file of certificates, and checks each.
+pub(super) fn certificates(path: &Path) -> Result<Vec<u8>, String> {
+    let text = access::read_text(path)?;
+    let mut store = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(text.as_bytes()) {
+        let added = certificate.map(|certificate| store.add(certificate));
+        if !matches!(added, Ok(Ok(()))) {
+            return Err(format!(
+                "{}: certificate {} cannot be read",
+                path.display(),
+                store.len() + 1
+            ));
+        }
+    }
+    if store.is_empty() {
+        return Err(format!(
+            "{} contains no certificate: expected PEM, from -----BEGIN CERTIFICATE----- on",
+            path.display()
+        ));
+    }
+    Ok(text.into_bytes())
 }
 
 /// Writes a duration in the largest unit that it is a multiple of.

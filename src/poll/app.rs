@@ -43,7 +43,7 @@ pub struct Settings {
     pub quiet_interval: Duration,
     /// See [`crate::config::Config::stale_after`].
     pub stale_after: Duration,
-    /// See [`crate::config::Config::retention`].
+    /// See [`crate::config::Archive::retention`].
     pub retention: Duration,
 }
 

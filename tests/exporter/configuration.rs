@@ -50,6 +50,9 @@ fn the_sample_configuration_is_valid_and_has_every_key_with_its_default() {
     let ca = rcgen::generate_simple_self_signed(["wechat.example".to_owned()]).unwrap();
     std::fs::write(path("ca.pem"), ca.cert.pem()).unwrap();
 
+    let url = "postgres://wxapp:a-secret@localhost/portraits";
+    std::fs::write(path("secrets/postgres-url"), url).unwrap();
+
     let document = source::text("docs/configuration.md");
     let (_, sample) = document.split_once("```yaml\n").unwrap();
     let (sample, _) = sample.split_once("```").unwrap();
@@ -66,7 +69,9 @@ fn the_sample_configuration_is_valid_and_has_every_key_with_its_default() {
     let whole: Value = serde_saphyr::from_str(&whole).unwrap();
     for key in keys("RawFile") {
         let pointer = format!("/{}", key.path.replace('.', "/"));
-        assert!(whole.pointer(&pointer).is_some(), "{} is missing", key.path);
+        // Its alternative is there.
+        let is_there = whole.pointer(&pointer).is_some() || key.path == "archive.postgres_url_env";
+        assert!(is_there, "{} is missing", key.path);
     }
     let mut defaults: Value = serde_saphyr::from_str(sample).unwrap();
     defaults["apps"] = json!([app("secret_env")]);
@@ -240,6 +245,8 @@ impl Key {
         let each = if self.path.ends_with("_file") {
             // Some may be missing at first, and only that is reported.
             "the name of a file".to_owned()
+        } else if self.path.ends_with("_env") {
+            "the name of a variable".to_owned()
         } else {
             let problem = WRONG.iter().find_map(|wrong| {
                 let (configuration, mut key) = with(self.value(wrong));
@@ -425,7 +432,7 @@ fn default_of(key: &str, config: &Config) -> Value {
         "swing.threshold_ratio" => json!(app.swing.threshold_ratio),
         "swing.min_users" => json!(app.swing.min_users),
         "holidays.calendar" if app.holidays == Holidays::china() => json!("cn"),
-        "archive.retention" => duration(config.retention),
+        "archive.retention" => duration(config.archive.retention),
         "stale_after" => duration(config.stale_after),
         "name" => json!(app.name),
         "labels" => json!(app.labels),
@@ -441,6 +448,8 @@ fn default_of(key: &str, config: &Config) -> Value {
         }
         // Each of these adds something; without it there is none.
         "apps_files"
+        | "archive.postgres_url_file"
+        | "archive.postgres_url_env"
         | "holidays.files"
         | "token_url_headers_file"
         | "portrait_url_headers_file" => Value::Null,
