@@ -239,11 +239,13 @@ fn both_exporters_of_an_archive_are_scraped_and_reach_the_database() {
         serde_saphyr::from_str::<Value>(&text).unwrap()
     };
     let (mut alone, mut both) = (prometheus(REAL), prometheus(SHARED));
-    let targets = |config: &mut Value| {
-        config["scrape_configs"][0]["static_configs"][0]["targets"].take()
-    };
+    let targets =
+        |config: &mut Value| config["scrape_configs"][0]["static_configs"][0]["targets"].take();
     assert_eq!(targets(&mut alone), json!(["exporter:10690"]));
-    assert_eq!(targets(&mut both), json!(["exporter:10690", "exporter-2:10690"]));
+    assert_eq!(
+        targets(&mut both),
+        json!(["exporter:10690", "exporter-2:10690"])
+    );
     assert_eq!(alone, both);
 
     let readme = fs::read_to_string(root().join("deploy/compose/README.md")).unwrap();

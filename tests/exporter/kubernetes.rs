@@ -112,7 +112,11 @@ impl Objects {
     /// Returns what starts the pods.
     fn workload(&self) -> &Value {
         let is_stateful = self.has("StatefulSet");
-        self.the(if is_stateful { "StatefulSet" } else { "Deployment" })
+        self.the(if is_stateful {
+            "StatefulSet"
+        } else {
+            "Deployment"
+        })
     }
 
     fn pod(&self) -> &Value {
@@ -379,7 +383,10 @@ fn every_shard_is_discovered() {
     assert!(arguments.contains(&format!("--total-shards={shards}").into()));
     let variable = &objects.container()["env"][0];
     assert!(arguments.contains(&format!("--shard=$({})", text(&variable["name"])).into()));
-    assert_eq!(variable["valueFrom"]["fieldRef"]["fieldPath"], "metadata.name");
+    assert_eq!(
+        variable["valueFrom"]["fieldRef"]["fieldPath"],
+        "metadata.name"
+    );
 
     let found = list(&objects.the("ScrapeConfig")["spec"]["httpSDConfigs"]);
     let found: Vec<_> = found.iter().map(|config| text(&config["url"])).collect();
@@ -388,8 +395,8 @@ fn every_shard_is_discovered() {
         name(service),
         text(&service["metadata"]["namespace"]),
     );
-    let urls = (0..shards)
-        .map(|shard| format!("http://{set}-{shard}.{service}.{namespace}.svc:10690/sd"));
+    let urls =
+        (0..shards).map(|shard| format!("http://{set}-{shard}.{service}.{namespace}.svc:10690/sd"));
     assert_eq!(found, urls.collect::<Vec<_>>());
 }
 
@@ -561,7 +568,13 @@ fn a_users_own_overlay_adapts_the_base() {
 
     let objects = Objects::of(&own);
     assert_eq!(faults(&objects.0), Vec::<String>::new());
-    for object in &objects.0 {
+    let component = "components: [../wxapp-portrait-exporter/deploy/kubernetes/shards]";
+    assert!(readme().contains(component));
+    let kustomization = format!("{}{component}\n", kustomizations[0]);
+    std::fs::write(own.join("kustomization.yaml"), kustomization).unwrap();
+    let with_shards = Objects::of(&own);
+    assert_eq!(with_shards.0.len(), objects.0.len() + 2);
+    for object in objects.0.iter().chain(&with_shards.0) {
         assert_eq!(object["metadata"]["namespace"], "portraits");
         assert_eq!(
             object["metadata"]["labels"]["release"],
