@@ -388,7 +388,10 @@ fn every_shard_is_discovered() {
         "metadata.name"
     );
 
-    let found = list(&objects.the("ScrapeConfig")["spec"]["httpSDConfigs"]);
+    let scraped = &objects.the("ScrapeConfig")["spec"];
+    // Dashboards and rules expect one job, and that of a ServiceMonitor is the name of the Service.
+    assert_eq!(scraped["jobName"], *name(service));
+    let found = list(&scraped["httpSDConfigs"]);
     let found: Vec<_> = found.iter().map(|config| text(&config["url"])).collect();
     let (set, service, namespace) = (
         name(set),
