@@ -14,19 +14,29 @@ use tempfile::TempDir;
 use crate::alertmanager::{Version, check, run};
 use crate::harness::{Exporter, Running, client, eventually, newer, program, root};
 
-const DEMO: &str = "compose.yaml";
-const REAL: &str = "deploy/compose/compose.yaml";
+/// The files of a project, of which later ones add to the first.
+type Files = &'static [&'static str];
 
-fn compose(file: &Path) -> Output {
+const DEMO: Files = &["compose.yaml"];
+const REAL: Files = &["deploy/compose/compose.yaml"];
+const SHARED: Files = &[
+    "deploy/compose/compose.yaml",
+    "deploy/compose/compose.postgres.yaml",
+];
+
+fn compose(files: &[PathBuf]) -> Output {
     let mut compose = Command::new(newer("docker-compose"));
-    compose.arg("--file").arg(file);
+    for file in files {
+        compose.arg("--file").arg(file);
+    }
     compose.args(["config", "--format", "json"]);
     compose.output().unwrap()
 }
 
-/// Returns a file as Docker Compose reads it.
-fn read(file: &str) -> Value {
-    let output = compose(&root().join(file));
+/// Returns files as Docker Compose reads them.
+fn read(files: Files) -> Value {
+    let files: Vec<_> = files.iter().map(|file| root().join(file)).collect();
+    let output = compose(&files);
     assert!(output.status.success(), "{output:?}");
     serde_json::from_slice(&output.stdout).unwrap()
 }
@@ -39,8 +49,8 @@ struct Container {
 
 impl Container {
     /// `secrets` are created here, and so are the files that the text says to copy.
-    fn of(file: &str, name: &str) -> Self {
-        let project = read(file);
+    fn of(files: Files, name: &str) -> Self {
+        let project = read(files);
         let service = project["services"][name].clone();
         let root = tempfile::tempdir().unwrap();
         for volume in service["volumes"].as_array().unwrap_or(&Vec::new()) {
@@ -105,13 +115,20 @@ impl Container {
 }
 
 #[test]
-fn docker_compose_accepts_both_files_and_no_others() {
-    for file in [DEMO, REAL] {
-        let services = read(file)["services"].as_object().unwrap().clone();
+fn docker_compose_accepts_all_files_and_no_others() {
+    for (files, more) in [
+        (DEMO, &[][..]),
+        (REAL, &[]),
+        (SHARED, &["exporter-2", "postgres"]),
+    ] {
+        let mut expected = ["alertmanager", "exporter", "grafana", "prometheus"].to_vec();
+        expected.extend(more);
+        expected.sort_unstable();
+        let services = read(files)["services"].as_object().unwrap().clone();
         let names: Vec<_> = services.keys().map(String::as_str).collect();
-        assert_eq!(names, ["alertmanager", "exporter", "grafana", "prometheus"]);
+        assert_eq!(names, expected);
     }
-    let text = fs::read_to_string(root().join(DEMO)).unwrap();
+    let text = fs::read_to_string(root().join(DEMO[0])).unwrap();
     let directory = tempfile::tempdir().unwrap();
     for (good, bad) in [
         ("cap_drop: [ALL]", "cap_dropped: [ALL]"),
@@ -123,7 +140,7 @@ fn docker_compose_accepts_both_files_and_no_others() {
         let broken = format!("{text}\n").replacen(good, bad, 1);
         assert_ne!(broken, format!("{text}\n"), "{good}");
         fs::write(&file, broken).unwrap();
-        assert!(!compose(&file).status.success(), "{bad}");
+        assert!(!compose(&[file]).status.success(), "{bad}");
     }
 }
 
@@ -139,8 +156,8 @@ fn the_image_has_the_versions_of_the_program() {
         assert!(dockerfile.contains(&line), "{line}");
     }
     let image = format!("wxapp-portrait-exporter:{version}");
-    for file in [DEMO, REAL] {
-        assert_eq!(read(file)["services"]["exporter"]["image"], image);
+    for files in [DEMO, REAL, SHARED] {
+        assert_eq!(read(files)["services"]["exporter"]["image"], image);
     }
 }
 
@@ -169,33 +186,74 @@ fn the_image_is_built_from_everything_that_cargo_needs() {
 
 #[test]
 fn every_configuration_is_valid() {
-    for file in [DEMO, REAL] {
-        let prometheus = Container::of(file, "prometheus");
+    for files in [DEMO, REAL, SHARED] {
+        let prometheus = Container::of(files, "prometheus");
         let config = prometheus.path("/etc/prometheus/prometheus.yml");
         for promtool in ["promtool".into(), newer("promtool")] {
             let mut promtool = Command::new(promtool);
             let said = run(promtool.args(["check", "config"]).arg(&config)).unwrap();
             assert!(said.contains("SUCCESS: 1 rule files found"), "{said}");
         }
-        let alertmanager = Container::of(file, "alertmanager");
+        let alertmanager = Container::of(files, "alertmanager");
         let config = alertmanager.path("/etc/alertmanager/alertmanager.yml");
         let said = check(Version::New, &config).unwrap();
         assert!(said.contains("2 receivers"), "{said}");
     }
-    let exporter = Container::of(REAL, "exporter");
-    let config = exporter.path("/etc/wxapp-portrait/wxapp-portrait.yml");
-    let config = fs::read_to_string(config).unwrap();
-    let here = exporter.root.path().join("wxapp-portrait.yml");
-    let secrets = exporter.path("/run/secrets/");
-    fs::write(
-        &here,
-        config.replace("/run/secrets/", secrets.to_str().unwrap()),
-    )
-    .unwrap();
-    let arguments = ["--config.check", "--config.file", here.to_str().unwrap()];
-    let mut command = exporter.command(program());
-    let output = command.args(arguments).output().unwrap();
-    assert!(output.status.success(), "{output:?}");
+    for (files, name) in [
+        (REAL, "exporter"),
+        (SHARED, "exporter"),
+        (SHARED, "exporter-2"),
+    ] {
+        let exporter = Container::of(files, name);
+        let config = exporter.path("/etc/wxapp-portrait/wxapp-portrait.yml");
+        let mut config = fs::read_to_string(config).unwrap();
+        if files == SHARED {
+            let url = exporter.path("/run/secrets/postgres-url");
+            fs::write(url, "postgres://portraits:a-password@postgres/portraits").unwrap();
+            // As the text says.
+            assert!(config.contains("# archive: "));
+            config = config.replace("# archive: ", "archive: ");
+        }
+        let here = exporter.root.path().join("wxapp-portrait.yml");
+        let secrets = exporter.path("/run/secrets/");
+        let config = config.replace("/run/secrets/", secrets.to_str().unwrap());
+        fs::write(&here, config).unwrap();
+        let arguments = ["--config.check", "--config.file", here.to_str().unwrap()];
+        let mut command = exporter.command(program());
+        let output = command.args(arguments).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    }
+}
+
+/// They differ in nothing but the port on the host.
+#[test]
+fn both_exporters_of_an_archive_are_scraped_and_reach_the_database() {
+    let services = read(SHARED)["services"].clone();
+    let (mut one, mut other) = (services["exporter"].clone(), services["exporter-2"].clone());
+    assert_ne!(one["ports"].take(), other["ports"].take());
+    assert_eq!(one, other);
+
+    let prometheus = |files| {
+        let container = Container::of(files, "prometheus");
+        let text = fs::read_to_string(container.path("/etc/prometheus/prometheus.yml")).unwrap();
+        serde_saphyr::from_str::<Value>(&text).unwrap()
+    };
+    let (mut alone, mut both) = (prometheus(REAL), prometheus(SHARED));
+    let targets =
+        |config: &mut Value| config["scrape_configs"][0]["static_configs"][0]["targets"].take();
+    assert_eq!(targets(&mut alone), json!(["exporter:10690"]));
+    assert_eq!(
+        targets(&mut both),
+        json!(["exporter:10690", "exporter-2:10690"])
+    );
+    assert_eq!(alone, both);
+
+    let readme = fs::read_to_string(root().join("deploy/compose/README.md")).unwrap();
+    let user = services["postgres"]["environment"]["POSTGRES_USER"].as_str();
+    let user = user.unwrap();
+    let url = format!("postgres://{user}:%s@postgres/{user}");
+    assert!(readme.contains(&url), "{url}");
+    assert!(readme.contains("COMPOSE_FILE=compose.yaml:compose.postgres.yaml"));
 }
 
 #[test]

@@ -23,8 +23,32 @@ metadata:
 spec:
 ";
 
+/// What can be added to the base instead of its one exporter.
+const COMPONENTS: [&str; 2] = ["shards", "replicas"];
+
+/// Where the pod finds the URL of the database, if there is one.
+const POSTGRES_URL: &str = "postgres-url";
+
 fn base() -> PathBuf {
     root().join("deploy/kubernetes")
+}
+
+/// Copies the base with its components into a directory; the reader of its README edits it there.
+fn copy_base(to: &Path) {
+    for file in glob::glob(base().join("**/*.y*ml").to_str().unwrap()).unwrap() {
+        let file = file.unwrap();
+        let copy = to.join(file.strip_prefix(base()).unwrap());
+        std::fs::create_dir_all(copy.parent().unwrap()).unwrap();
+        std::fs::copy(&file, copy).unwrap();
+    }
+}
+
+/// Removes the `# ` before a line that begins so.
+fn switch_on(file: &Path, line: &str) {
+    let text = std::fs::read_to_string(file).unwrap();
+    let comment = format!("\n# {line}");
+    assert_eq!(text.matches(&comment).count(), 1, "{line}");
+    std::fs::write(file, text.replace(&comment, &format!("\n{line}"))).unwrap();
 }
 
 fn read(file: &str) -> String {
@@ -55,6 +79,24 @@ impl Objects {
         Self(serde_saphyr::from_multiple(&printed).unwrap())
     }
 
+    /// Returns those of the base with a component, switched on as the files say.
+    fn with(component: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        copy_base(directory.path());
+        let kustomization = directory.path().join("kustomization.yaml");
+        switch_on(&kustomization, &format!("components: [{component}]"));
+        if component == "replicas" {
+            switch_on(&directory.path().join("wxapp-portrait.yml"), "archive: ");
+        }
+        Self::of(directory.path())
+    }
+
+    /// Returns those of the base alone, and with each of its components.
+    fn variants() -> [Self; 3] {
+        let [shards, replicas] = COMPONENTS.map(Self::with);
+        [Self::of(&base()), shards, replicas]
+    }
+
     /// Returns the one object of a kind.
     fn the(&self, kind: &str) -> &Value {
         let mut found = self.0.iter().filter(|object| object["kind"] == kind);
@@ -63,8 +105,22 @@ impl Objects {
         object
     }
 
+    fn has(&self, kind: &str) -> bool {
+        self.0.iter().any(|object| object["kind"] == kind)
+    }
+
+    /// Returns what starts the pods.
+    fn workload(&self) -> &Value {
+        let is_stateful = self.has("StatefulSet");
+        self.the(if is_stateful {
+            "StatefulSet"
+        } else {
+            "Deployment"
+        })
+    }
+
     fn pod(&self) -> &Value {
-        &self.the("StatefulSet")["spec"]["template"]
+        &self.workload()["spec"]["template"]
     }
 
     fn container(&self) -> &Value {
@@ -149,9 +205,12 @@ fn rule_of(rules: &str) -> String {
 
 #[test]
 fn kubernetes_and_the_operator_accept_all_objects() {
-    let objects = Objects::of(&base());
-    assert_eq!(objects.0.len(), 6);
-    assert_eq!(faults(&objects.0), Vec::<String>::new());
+    let variants = Objects::variants();
+    let numbers = variants.each_ref().map(|objects| objects.0.len());
+    assert_eq!(numbers, [6, 8, 7]);
+    // At once, as reading the schemas takes seconds.
+    let objects: Vec<_> = variants.into_iter().flat_map(|objects| objects.0).collect();
+    assert_eq!(faults(&objects), Vec::<String>::new());
 }
 
 /// A mistake: a kind, a place in it, and the value there; nothing if it is removed.
@@ -164,9 +223,12 @@ ServiceMonitor /metadata/label {}
 ServiceMonitor /spec/endpoints/0/scrapeInterval "1m"
 PrometheusRule /spec/group []
 PrometheusRule /spec/groups/0/rules/0/annotation {}
+ScrapeConfig /spec/httpSDConfigs/0/urls []
+PodDisruptionBudget /spec/maxAvailable 1
 
 StatefulSet /apiVersion "apps/v1beta2"
 ServiceMonitor /apiVersion "monitoring.coreos.com/v2"
+ScrapeConfig /apiVersion "monitoring.coreos.com/v1beta1"
 
 ConfigMap /data/wxapp-portrait.yml {}
 StatefulSet /spec/replicas "1"
@@ -176,6 +238,7 @@ NetworkPolicy /spec/ingress/0/from/0/podSelector "all"
 ServiceMonitor /spec/endpoints/0/interval "1 minute"
 ServiceMonitor /spec/endpoints/0/relabelings/0/action "forget"
 PrometheusRule /spec/groups/0/interval 60
+ScrapeConfig /spec/scrapeInterval "1 minute"
 
 StatefulSet /spec/selector
 StatefulSet /spec/template/spec/containers/0/livenessProbe/periodSeconds "often"
@@ -183,11 +246,12 @@ Service /spec/ports/0/port
 ServiceMonitor /spec/selector
 PrometheusRule /spec/groups/0/name
 PrometheusRule /spec/groups/0/rules/0/expr
+ScrapeConfig /spec/httpSDConfigs/0/url
 "#;
 
 #[test]
 fn invalid_objects_are_found() {
-    let objects = Objects::of(&base());
+    let objects = Objects::with("shards");
     let breaks = BREAKS.lines().filter(|line| !line.is_empty());
     let breaks = breaks.enumerate().map(|(number, line)| {
         let (kind, rest) = line.split_once(' ').unwrap();
@@ -215,28 +279,35 @@ fn invalid_objects_are_found() {
 
 #[test]
 fn all_objects_refer_to_each_other() {
-    let objects = Objects::of(&base());
-    let (set, service) = (objects.the("StatefulSet"), objects.the("Service"));
+    for objects in Objects::variants() {
+        refer_to_each_other(&objects);
+    }
+}
+
+fn refer_to_each_other(objects: &Objects) {
+    let (workload, service) = (objects.workload(), objects.the("Service"));
     let (policy, monitor) = (objects.the("NetworkPolicy"), objects.the("ServiceMonitor"));
     let pod = &objects.pod()["metadata"];
-    for (selector, selected) in [
-        (&set["spec"]["selector"]["matchLabels"], pod),
+    let mut selectors = vec![
+        (&workload["spec"]["selector"]["matchLabels"], pod),
         (&service["spec"]["selector"], pod),
         (&policy["spec"]["podSelector"]["matchLabels"], pod),
         (
             &monitor["spec"]["selector"]["matchLabels"],
             &service["metadata"],
         ),
-    ] {
+    ];
+    if objects.has("PodDisruptionBudget") {
+        let budget = objects.the("PodDisruptionBudget");
+        selectors.push((&budget["spec"]["selector"]["matchLabels"], pod));
+    }
+    for (selector, selected) in selectors {
         let labels = selector.as_object().unwrap();
         assert!(!labels.is_empty());
         for (label, value) in labels {
             assert_eq!(selected["labels"][label], *value, "{label}");
         }
     }
-    assert_eq!(set["spec"]["serviceName"], *name(service));
-    // Two exporters would poll the same apps.
-    assert_eq!(set["spec"]["replicas"], 1);
 
     let named = |ports: &Value, name: &Value| {
         let mut ports = list(ports).iter();
@@ -258,6 +329,10 @@ fn all_objects_refer_to_each_other() {
     // The port on which `healthcheck` looks by default.
     assert_eq!(port, 10690);
     for probe in ["startupProbe", "livenessProbe", "readinessProbe"] {
+        if container[probe]["httpGet"].is_object() {
+            assert_eq!(of_container(&container[probe]["httpGet"]["port"]), port);
+            continue;
+        }
         let program = text(&container[probe]["exec"]["command"][0]);
         let image = std::fs::read_to_string(root().join("Dockerfile")).unwrap();
         assert!(
@@ -270,9 +345,12 @@ fn all_objects_refer_to_each_other() {
 
     let config = &objects.volume("config")["configMap"]["name"];
     assert_eq!(*config, *name(objects.the("ConfigMap")));
-    let claim = &set["spec"]["volumeClaimTemplates"][0]["metadata"]["name"];
-    let archive = format!("--storage.path={}", objects.mount(text(claim)));
-    assert!(list(&container["args"]).contains(&archive.into()));
+    if objects.has("StatefulSet") {
+        assert_eq!(workload["spec"]["serviceName"], *name(service));
+        let claim = &workload["spec"]["volumeClaimTemplates"][0]["metadata"]["name"];
+        let archive = format!("--storage.path={}", objects.mount(text(claim)));
+        assert!(list(&container["args"]).contains(&archive.into()));
+    }
 
     let image = text(&container["image"]);
     let (_, tag) = image.rsplit_once(':').unwrap();
@@ -280,31 +358,96 @@ fn all_objects_refer_to_each_other() {
 }
 
 #[test]
-fn the_program_accepts_its_arguments_and_the_configuration() {
-    let objects = Objects::of(&base());
-    let directory = tempfile::tempdir().unwrap();
-    let here = directory.path().to_str().unwrap();
-    let (config, secrets) = (objects.mount("config"), objects.mount("secrets"));
-
-    for (file, content) in objects.the("ConfigMap")["data"].as_object().unwrap() {
-        for app in list(&read_yaml(text(content))["apps"]) {
-            let secret = text(&app["secret_file"]).strip_prefix(secrets).unwrap();
-            let secret = secret.strip_prefix('/').unwrap();
-            std::fs::write(directory.path().join(secret), "a-secret").unwrap();
-        }
-        let content = text(content).replace(secrets, here);
-        std::fs::write(directory.path().join(file), content).unwrap();
+fn exporters_of_the_same_apps_share_an_archive() {
+    let [one, shards, replicas] = Objects::variants();
+    for (objects, exporters) in [(&one, 1), (&shards, 3), (&replicas, 2)] {
+        assert_eq!(objects.workload()["spec"]["replicas"], exporters);
+        let has_shards = list(&objects.container()["args"])
+            .iter()
+            .any(|argument| text(argument).starts_with("--shard="));
+        let config = text(&objects.the("ConfigMap")["data"]["wxapp-portrait.yml"]);
+        let is_shared = !read_yaml(config)["archive"].is_null();
+        assert_eq!(exporters > 1, has_shards || is_shared, "{exporters}");
     }
-    let arguments = list(&objects.container()["args"]).iter();
-    let arguments = arguments.map(|argument| text(argument).replace(config, here));
-    let said = printed(program().args(arguments).arg("--config.check"));
-    assert!(said.contains("valid, apps: 1"), "{said}");
+    let ports = list(&replicas.the("NetworkPolicy")["spec"]["egress"]).iter();
+    let mut ports = ports.flat_map(|rule| list(&rule["ports"]));
+    assert!(ports.any(|port| port["port"] == 5432));
+}
+
+#[test]
+fn every_shard_is_discovered() {
+    let objects = Objects::with("shards");
+    let (set, service) = (objects.workload(), objects.the("Service"));
+    let shards = set["spec"]["replicas"].as_u64().unwrap();
+    let arguments = list(&objects.container()["args"]);
+    assert!(arguments.contains(&format!("--total-shards={shards}").into()));
+    let variable = &objects.container()["env"][0];
+    assert!(arguments.contains(&format!("--shard=$({})", text(&variable["name"])).into()));
+    assert_eq!(
+        variable["valueFrom"]["fieldRef"]["fieldPath"],
+        "metadata.name"
+    );
+
+    let scraped = &objects.the("ScrapeConfig")["spec"];
+    // Dashboards and rules expect one job, and that of a ServiceMonitor is the name of the Service.
+    assert_eq!(scraped["jobName"], *name(service));
+    let found = list(&scraped["httpSDConfigs"]);
+    let found: Vec<_> = found.iter().map(|config| text(&config["url"])).collect();
+    let (set, service, namespace) = (
+        name(set),
+        name(service),
+        text(&service["metadata"]["namespace"]),
+    );
+    let urls =
+        (0..shards).map(|shard| format!("http://{set}-{shard}.{service}.{namespace}.svc:10690/sd"));
+    assert_eq!(found, urls.collect::<Vec<_>>());
+}
+
+#[test]
+fn the_program_accepts_its_arguments_and_the_configuration() {
+    for objects in Objects::variants() {
+        let directory = tempfile::tempdir().unwrap();
+        let here = directory.path().to_str().unwrap();
+        let (config, secrets) = (objects.mount("config"), objects.mount("secrets"));
+        let write = |path: &Value, content: &str| {
+            let secret = text(path).strip_prefix(secrets).unwrap();
+            let secret = secret.strip_prefix('/').unwrap();
+            std::fs::write(directory.path().join(secret), content).unwrap();
+        };
+
+        for (file, content) in objects.the("ConfigMap")["data"].as_object().unwrap() {
+            let values = read_yaml(text(content));
+            for app in list(&values["apps"]) {
+                write(&app["secret_file"], "a-secret");
+            }
+            let url = &values["archive"]["postgres_url_file"];
+            if !url.is_null() {
+                assert!(text(url).ends_with(POSTGRES_URL));
+                write(url, "postgres://portraits:a-password@db.internal/portraits");
+            }
+            let content = text(content).replace(secrets, here);
+            std::fs::write(directory.path().join(file), content).unwrap();
+        }
+        let pod = format!("{}-0", name(objects.workload()));
+        let arguments = list(&objects.container()["args"]).iter();
+        let arguments = arguments.map(|argument| {
+            let argument = text(argument).replace(config, here);
+            argument.replace("$(POD_NAME)", &pod)
+        });
+        let said = printed(program().args(arguments).arg("--config.check"));
+        assert!(said.contains("valid, apps: "), "{said}");
+    }
 }
 
 /// Requires what the Pod Security Standard *restricted* requires, and more.
 #[test]
 fn the_pod_has_no_rights_that_it_does_not_need() {
-    let objects = Objects::of(&base());
+    for objects in Objects::variants() {
+        has_no_rights_that_it_does_not_need(&objects);
+    }
+}
+
+fn has_no_rights_that_it_does_not_need(objects: &Objects) {
     let (pod, container) = (&objects.pod()["spec"], objects.container());
     assert_eq!(pod["automountServiceAccountToken"], false);
     assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
@@ -418,11 +561,7 @@ fn a_users_own_overlay_adapts_the_base() {
     let directory = tempfile::tempdir().unwrap();
     let project = directory.path().join("wxapp-portrait-exporter");
     let kubernetes = project.join("deploy/kubernetes");
-    std::fs::create_dir_all(&kubernetes).unwrap();
-    for file in glob::glob(base().join("*.y*ml").to_str().unwrap()).unwrap() {
-        let file = file.unwrap();
-        std::fs::copy(&file, kubernetes.join(file.file_name().unwrap())).unwrap();
-    }
+    copy_base(&kubernetes);
     let own = directory.path().join("own");
     std::fs::create_dir(&own).unwrap();
     let kustomizations = blocks(&readme(), "yaml");
@@ -432,7 +571,13 @@ fn a_users_own_overlay_adapts_the_base() {
 
     let objects = Objects::of(&own);
     assert_eq!(faults(&objects.0), Vec::<String>::new());
-    for object in &objects.0 {
+    let component = "components: [../wxapp-portrait-exporter/deploy/kubernetes/shards]";
+    assert!(readme().contains(component));
+    let kustomization = format!("{}{component}\n", kustomizations[0]);
+    std::fs::write(own.join("kustomization.yaml"), kustomization).unwrap();
+    let with_shards = Objects::of(&own);
+    assert_eq!(with_shards.0.len(), objects.0.len() + 2);
+    for object in objects.0.iter().chain(&with_shards.0) {
         assert_eq!(object["metadata"]["namespace"], "portraits");
         assert_eq!(
             object["metadata"]["labels"]["release"],

@@ -9,16 +9,19 @@ import sys
 
 import kubernetes_validate
 import pydantic
-from cloudcoil.models.prometheus_operator import v1 as operator
+from cloudcoil.models.prometheus_operator import v1, v1alpha1
 
 # The oldest and the newest whose schemas there are.
 VERSIONS = ["1.25", "1.37"]
+
+# The kinds of the Operator whose only version is v1alpha1.
+ALPHA = ["ScrapeConfig"]
 
 
 def faults(thing):
     if thing["apiVersion"].startswith("monitoring.coreos.com/"):
         try:
-            model = getattr(operator, thing["kind"])
+            model = getattr(v1alpha1 if thing["kind"] in ALPHA else v1, thing["kind"])
             model.model_validate(thing, strict=True, extra="forbid")
         except pydantic.ValidationError as error:
             for fault in error.errors():

@@ -46,6 +46,9 @@ const KNOWN_PLACES: [&str; 8] = [
 /// How many days are in the archive of the reader's exporter.
 const ARCHIVED: u64 = 5;
 
+/// Where the archive would be in PostgreSQL, which nothing here connects to.
+const POSTGRES_URL: &str = "postgres://portraits:a-password@localhost/portraits";
+
 /// A year of holidays at GitHub.
 const HOLIDAYS: &str =
     r#"{"year": 2027, "days": [{"name": "元旦", "date": "2027-01-01", "isOffDay": true}]}"#;
@@ -235,6 +238,7 @@ impl<'a> Host<'a> {
         host.write_files_of(&config);
         host.write("wxapp-portrait.yml", &config.to_string());
         host.write("secrets/grafana", "a password");
+        host.write("secrets/postgres", "a-password");
         host.write("secrets/wecom", "a secret");
         std::fs::create_dir(host.path("data")).unwrap();
         std::fs::copy(world.home.archive_file(), host.path("data/portraits.db")).unwrap();
@@ -305,8 +309,7 @@ impl<'a> Host<'a> {
             Some(self.write(path, text))
         };
         write(&config["wechat"]["ca_file"], &self.world.ca);
-        let url = "postgres://wxapp:a-password@localhost/portraits";
-        write(&config["archive"]["postgres_url_file"], url);
+        write(&config["archive"]["postgres_url_file"], POSTGRES_URL);
         if !config["apps_files"].is_null() {
             let apps = json!([{"appid": OTHER, "secret_file": "../secrets/shop"}]);
             self.write("apps.d/x.yml", &apps.to_string());
