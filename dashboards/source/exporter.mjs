@@ -17,11 +17,11 @@ const byWindow = (name) => `max by (appid, window) (${ofApps(name)})`;
 const own = (name) => `${name}{${here}} and on (job, instance) ${metric('exporter_build_info')}`;
 
 /** Of the scrapes of an exporter: one, and one for each app where it is a target of /sd. */
-const byScrape = (aggregation, name) => `${aggregation} by (instance) (
+const byScrape = (aggregation, name) => `${aggregation} by (exporter) (
   label_replace(
     ${name}{job=~"$job", instance=~"($instance)(/.+)?"}
     and on (job, instance) (${metric('exporter_build_info')} or ${ofApps('app_info')}),
-    "instance", "$1", "instance", "([^/]+)/.+"
+    "exporter", "$1", "instance", "([^/]+)(/.+)?"
   )
 )`;
 
@@ -208,9 +208,9 @@ const cost = [
     title: ['抓取耗时', 'Duration of scrapes'],
     about: ['Prometheus 一次抓取的耗时（逐个抓取小程序时为最长的一次），含其自身写入样本的时间；scrape_timeout（默认 10 秒）只限制传输部分。', 'How long Prometheus takes for a scrape, or for the longest where apps are scraped one by one, its own work on the samples included; its time-out (10 s by default) limits the transfer only.'],
     ...small, w: 6, unit: 's',
-    series: [{ legend: '{{instance}}', expr: byScrape('max', 'scrape_duration_seconds') }],
+    series: [{ legend: '{{exporter}}', expr: byScrape('max', 'scrape_duration_seconds') }],
   }),
-  chart({ title: ['每次抓取样本数', 'Samples per scrape'], about: ['页面上的序列数，逐个抓取小程序时为总和；全部维度、一个时间窗口的小程序约 860 条。', 'Series on the page, or on those of all apps where they are scraped one by one; some 860 for an app with all dimensions and one window.'], ...small, w: 6, unit: 'short', series: [{ legend: '{{instance}}', expr: byScrape('sum', 'scrape_samples_scraped') }] }),
+  chart({ title: ['每次抓取样本数', 'Samples per scrape'], about: ['页面上的序列数，逐个抓取小程序时为总和；全部维度、一个时间窗口的小程序约 860 条。', 'Series on the page, or on those of all apps where they are scraped one by one; some 860 for an app with all dimensions and one window.'], ...small, w: 6, unit: 'short', series: [{ legend: '{{exporter}}', expr: byScrape('sum', 'scrape_samples_scraped') }] }),
 ];
 
 const variable = (name, label, query) => queryVariable({ name, label, description: `The ${name}s of exporters`, query, all: '.+' });

@@ -10,7 +10,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use serde::Serialize;
-use url::{Position, Url};
+use url::Url;
 
 use super::compressed::send_json;
 use super::state::AppState;
@@ -60,9 +60,10 @@ fn place(state: &AppState, headers: &HeaderMap) -> Option<Place> {
 fn requested(scheme: &str, headers: &HeaderMap) -> Option<Url> {
     let mut hosts = headers.get_all(header::HOST).iter();
     let host = hosts.next().filter(|_| hosts.next().is_none())?;
-    let url = Url::parse(&format!("{scheme}://{}", host.to_str().ok()?)).ok()?;
-    let around = [&url[..Position::BeforeHost], &url[Position::AfterPort..]];
-    (around == [&format!("{scheme}://"), "/"]).then_some(url)
+    let host = host.to_str().ok()?;
+    let is_of_host = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte);
+    let url = Url::parse(&format!("{scheme}://{host}")).ok()?;
+    host.bytes().all(is_of_host).then_some(url)
 }
 
 impl Place {

@@ -320,6 +320,10 @@ fn of_selector(selector: &promql::Selector, of_exporters: bool) -> Vec<String> {
         let matcher = (label.to_owned(), "=~".to_owned(), format!("${label}"));
         selector.matchers.contains(&matcher)
     };
+    // Where each app is a target, the address of its exporter, a slash and its appid.
+    let of_apps = "($instance)(/.+)?".to_owned();
+    let of_apps = ("instance".to_owned(), "=~".to_owned(), of_apps);
+    let has_instance = has("instance") || selector.matchers.contains(&of_apps);
     let counts = ["_total", "_bucket", "_count", "_sum"]
         .iter()
         .any(|end| metric.ends_with(end));
@@ -338,7 +342,7 @@ fn of_selector(selector: &promql::Selector, of_exporters: bool) -> Vec<String> {
             "target-rate-interval-rule: the range is not $__rate_interval",
         ),
         (
-            !of_exporters || metric == "ALERTS" || (has("job") && has("instance")),
+            !of_exporters || metric == "ALERTS" || (has("job") && has_instance),
             "target-job-rule, target-instance-rule: no matcher job=~\"$job\" or instance=~\"$instance\"",
         ),
     ];
