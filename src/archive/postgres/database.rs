@@ -224,11 +224,12 @@ impl fmt::Display for Database {
             if index > 0 {
                 formatter.write_str(", ")?;
             }
-            match hosts.get(index) {
-                Some(Host::Tcp(host)) if host.contains(':') => write!(formatter, "[{host}]")?,
-                Some(Host::Tcp(host)) => formatter.write_str(host)?,
-                Some(Host::Unix(path)) => write!(formatter, "{}", path.display())?,
-                None => write!(formatter, "{}", addresses[index])?,
+            match (hosts.get(index), addresses.get(index)) {
+                (Some(Host::Tcp(host)), _) if host.contains(':') => write!(formatter, "[{host}]")?,
+                (Some(Host::Tcp(host)), _) => formatter.write_str(host)?,
+                (Some(Host::Unix(path)), _) => write!(formatter, "{}", path.display())?,
+                (None, Some(address)) => write!(formatter, "{address}")?,
+                (None, None) => {}
             }
             let port = ports.get(index).or(ports.first()).unwrap_or(&5432);
             write!(formatter, ":{port}")?;

@@ -195,4 +195,4 @@ impl Exporters<'_> {
     }
 }
 
-const LEASE_SECONDS: f64 = LEASE.as_secs() as f64;
+const LEASE_SECONDS: f64 = LEASE.as_secs_f64();
