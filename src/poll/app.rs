@@ -88,7 +88,7 @@ impl Context {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
             client: Arc::new(client),
-            leases: Arc::new(Leases::new(archive.is_shared())),
+            leases: Arc::new(Leases::new(archive.sharing())),
             archive,
             registry,
             page,

@@ -13,7 +13,7 @@ use tokio_postgres::types::{ToSql, Type};
 use super::rows;
 use super::store::Store;
 use crate::archive::error::{Error, Operation};
-use crate::archive::sharing::{ChangedDay, LEASE, Lease, Round};
+use crate::archive::sharing::{ChangedDay, Lease, Round};
 use crate::portrait::AppId;
 
 /// Changes are read again for this long, as a statement may take a while to end.
@@ -38,6 +38,7 @@ impl Store {
         polled: &[AppId],
     ) -> Result<Round, Error> {
         let exporter = self.exporter.clone();
+        let lease = self.sharing.lease.as_secs_f64();
         let known_until = self.changes_known_until;
         let has_dropped = !self.held.is_subset(appids);
         let names: Vec<&str> = appids.iter().map(AppId::as_str).collect();
@@ -47,6 +48,7 @@ impl Store {
                 client,
                 id: &exporter,
                 appids: &names,
+                lease,
             };
             let now = exporters.report().await?;
             if has_dropped {
@@ -76,11 +78,13 @@ impl Store {
     /// Releases everything that this exporter holds.
     pub(in crate::archive) fn release(&mut self) -> Result<(), Error> {
         let exporter = self.exporter.clone();
+        let lease = self.sharing.lease.as_secs_f64();
         self.with(Operation::Open, async |client| {
             let exporters = Exporters {
                 client,
                 id: &exporter,
                 appids: &[],
+                lease,
             };
             exporters.release_others().await?;
             let id = [(&exporter as &(dyn ToSql + Sync), Type::TEXT)];
@@ -99,6 +103,8 @@ struct Exporters<'a> {
     id: &'a str,
     /// Its apps.
     appids: &'a [&'a str],
+    /// How long a holder may be unseen, in seconds.
+    lease: f64,
 }
 
 impl Exporters<'_> {
@@ -190,9 +196,7 @@ impl Exporters<'_> {
         [
             (&self.appids, Type::TEXT_ARRAY),
             (&self.id, Type::TEXT),
-            (&LEASE_SECONDS, Type::FLOAT8),
+            (&self.lease, Type::FLOAT8),
         ]
     }
 }
-
-const LEASE_SECONDS: f64 = LEASE.as_secs() as f64;

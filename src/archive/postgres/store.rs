@@ -22,6 +22,7 @@ use crate::archive::error::{Error, Operation, Place};
 use crate::archive::record::{
     Coverage, DayState, Key, Record, Restored, Row, Selection, UnreadDay, UnreadText,
 };
+use crate::archive::sharing::Sharing;
 use crate::archive::store::first_kept;
 use crate::portrait::{AppId, Window};
 
@@ -48,6 +49,8 @@ pub struct Store {
     used_at: Instant,
     prune: Option<Prune>,
     version: u64,
+    /// How long leases and rounds last.
+    pub(in crate::archive) sharing: Sharing,
     /// Names this exporter among those that share the archive.
     pub(super) exporter: String,
     /// The apps whose leases it holds.
@@ -87,7 +90,7 @@ impl Store {
     /// # Errors
     ///
     /// The program has no resources left.
-    pub fn new(database: Database) -> Result<Self, Error> {
+    pub fn new(database: Database, sharing: Sharing) -> Result<Self, Error> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build();
@@ -103,6 +106,7 @@ impl Store {
             used_at: Instant::now(),
             prune: None,
             version: 0,
+            sharing,
             exporter: format!("{:016x}", fastrand::u64(..)),
             held: HashSet::new(),
             changes_known_until: None,
