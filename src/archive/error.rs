@@ -18,6 +18,10 @@ string_enum! {
         Write = "write",
         /// Deleting days beyond the retention.
         Delete = "delete",
+        /// Connecting to the database.
+        Connect = "connect",
+        /// Dividing the apps between the exporters of a database.
+        Share = "share",
     }
 }
 
@@ -31,6 +35,15 @@ pub enum Place {
 }
 
 impl Place {
+    /// Returns what may be wrong with an archive that takes too long.
+    #[must_use]
+    pub fn check(&self) -> &'static str {
+        match self {
+            Self::File(_) => "check the disk",
+            Self::Database(_) => "check the database and the network",
+        }
+    }
+
     /// Returns what to do to use another archive.
     fn alternative(&self) -> &'static str {
         match self {

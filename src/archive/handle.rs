@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::error::{Error, Operation, Place};
 use super::health::Health;
 use super::record::{Coverage, DayState, Key, Record, Restored, Row, UnreadDay};
-use super::sharing::Round;
+use super::sharing::{Round, Sharing};
 use super::sqlite;
 use super::store::Store;
 use crate::portrait::{AppId, Window};
@@ -50,6 +50,7 @@ pub struct Archive {
 #[derive(Debug)]
 struct Shared {
     place: Place,
+    sharing: Option<Sharing>,
     size: AtomicU64,
     version: AtomicU64,
     health: Health,
@@ -78,6 +79,7 @@ impl Archive {
         }
         let shared = Arc::new(Shared {
             place: store.place(),
+            sharing: store.sharing(),
             size: AtomicU64::new(0),
             version: AtomicU64::new(0),
             health: Health::default(),
@@ -134,10 +136,11 @@ impl Archive {
         self.shared.version.load(Ordering::Relaxed)
     }
 
-    /// Returns `true` if other exporters may use it, so that an app may be polled under a lease only.
+    /// Returns how long leases and rounds last, if other exporters may use it: an app may be polled under
+    /// a lease only.
     #[must_use]
-    pub fn is_shared(&self) -> bool {
-        matches!(self.shared.place, Place::Database(_))
+    pub fn sharing(&self) -> Option<Sharing> {
+        self.shared.sharing
     }
 
     /// Reports this exporter to the others, claims the leases of these apps that nobody holds, and reads
@@ -146,9 +149,9 @@ impl Archive {
     ///
     /// # Errors
     ///
-    /// It failed; the leases that were held before last for [`super::LEASE`] from the last success.
+    /// It failed; the leases that were held before last for [`Sharing::lease`] from the last success.
     pub async fn share(&self, appids: HashSet<AppId>, polled: Vec<AppId>) -> Result<Round, Error> {
-        self.call(Operation::Open, move |store| store.share(&appids, &polled))
+        self.call(Operation::Share, move |store| store.share(&appids, &polled))
             .await
     }
 
@@ -159,8 +162,7 @@ impl Archive {
     /// None of them is stored in that case.
     pub async fn upsert(&self, rows: Vec<Arc<Row>>) -> Result<Vec<DayState>, Error> {
         self.call(Operation::Write, move |store| {
-            store.upsert(rows.iter().map(|row| &**row))?;
-            Ok(rows.iter().map(|row| row.state).collect())
+            store.upsert(rows.iter().map(|row| &**row))
         })
         .await
     }
@@ -402,7 +404,7 @@ impl Worker {
         {}
         if self.store.is_open() {
             // Else they expire.
-            let _ = self.run(Operation::Open, Store::release);
+            let _ = self.run(Operation::Share, Store::release);
         }
     }
 

@@ -70,8 +70,8 @@ impl Health {
     pub(super) fn succeeded(&self, operation: Operation) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut is_over = false;
-        // Every operation that succeeds has opened the file.
-        for operation in [operation, Operation::Open] {
+        // Every operation that succeeds has opened the file, or has a connection.
+        for operation in [operation, Operation::Open, Operation::Connect] {
             is_over |= state.failing[operation as usize].take().is_some();
         }
         if is_over {

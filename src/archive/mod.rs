@@ -25,6 +25,6 @@ pub use postgres::Database;
 pub use record::{
     Coverage, DayState, Key, Record, Restored, RestoredDay, Row, Selection, UnreadDay,
 };
-pub use sharing::{ChangedDay, LEASE, Lease, ROUND, Round};
+pub use sharing::{ChangedDay, Lease, Round, Sharing};
 pub use sqlite::Staging;
 pub use store::Store;

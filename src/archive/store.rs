@@ -11,7 +11,7 @@ use chrono::NaiveDate;
 use super::error::{Error, Operation, Place};
 use super::postgres::{self, Database};
 use super::record::{Coverage, DayState, Key, Record, Restored, Row, Selection, UnreadDay};
-use super::sharing::Round;
+use super::sharing::{Round, Sharing};
 use super::sqlite;
 use crate::calendar::{self, Clock};
 use crate::portrait::{AppId, Window};
@@ -54,8 +54,9 @@ impl Store {
     /// # Errors
     ///
     /// The program has no resources left.
-    pub fn of_database(database: Database) -> Result<Self, Error> {
-        Ok(Self::Postgres(Box::new(postgres::Store::new(database)?)))
+    pub fn of_database(database: Database, sharing: Sharing) -> Result<Self, Error> {
+        let store = postgres::Store::new(database, sharing)?;
+        Ok(Self::Postgres(Box::new(store)))
     }
 
     /// Returns where it is.
@@ -70,6 +71,14 @@ impl Store {
         match self {
             Self::Sqlite(store) => Some(store.path()),
             Self::Postgres(_) => None,
+        }
+    }
+
+    /// Returns how long leases and rounds last, if other exporters may use it.
+    pub(super) fn sharing(&self) -> Option<Sharing> {
+        match self {
+            Self::Sqlite(_) => None,
+            Self::Postgres(store) => Some(store.sharing),
         }
     }
 

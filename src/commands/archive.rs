@@ -4,9 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::Error;
-use crate::archive::Store;
+use crate::archive::{Sharing, Store};
 use crate::calendar::Clock;
-use crate::config::Config;
+use crate::config::{Config, Postgres};
 
 /// Names the archive of the exporter that owns it.
 ///
@@ -15,7 +15,7 @@ use crate::config::Config;
 /// There is a file at `--storage.path`.
 pub(super) fn of_owner(path: &Path, config: &Config, clock: Clock) -> Result<Store, Error> {
     if let Some(postgres) = &config.archive.postgres {
-        return Ok(Store::of_database(postgres.database.clone())?);
+        return database(postgres);
     }
     if path.exists() && !path.is_dir() {
         let path = path.display();
@@ -36,7 +36,12 @@ pub(super) fn of_guest(
     clock: &Clock,
 ) -> Result<Store, Error> {
     match config.and_then(|config| config.archive.postgres.as_ref()) {
-        Some(postgres) => Ok(Store::of_database(postgres.database.clone())?),
+        Some(postgres) => database(postgres),
         None => Ok(Store::of_guest(path, Arc::clone(clock))),
     }
+}
+
+fn database(postgres: &Postgres) -> Result<Store, Error> {
+    let database = postgres.database.clone();
+    Ok(Store::of_database(database, Sharing::default())?)
 }

@@ -218,7 +218,7 @@ impl Exporter {
             clock,
             settings.poll,
         );
-        if context.archive.is_shared() {
+        if context.archive.sharing().is_some() {
             warn_of_legacy_tokens(&config.apps);
         }
         let guard = match web.web_config_file.clone() {

@@ -88,7 +88,7 @@ impl Context {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
             client: Arc::new(client),
-            leases: Arc::new(Leases::new(archive.is_shared())),
+            leases: Arc::new(Leases::new(archive.sharing())),
             archive,
             registry,
             page,
@@ -408,7 +408,10 @@ impl AppPoller {
 
     /// Shows what other exporters have archived.
     async fn show_changed(&mut self) {
-        let changed = self.context.leases.take_changed(&self.app.appid);
+        let Some(changed) = self.context.leases.take_changed(&self.app.appid) else {
+            self.archive.is_restored = false;
+            return;
+        };
         // Otherwise all of it is about to be read.
         if changed.is_empty() || !self.archive.is_restored {
             return;
@@ -810,10 +813,14 @@ impl AppPoller {
     async fn read_archive(&mut self) {
         self.archive.version = self.context.archive.version();
         self.archive.is_restored = true;
+        // What was archived until now is read.
+        let _ = self.context.leases.take_changed(&self.app.appid);
         for index in 0..self.windows.len() {
             self.restore_window(index).await;
         }
-        self.archive.was_read = true;
+        // A file that can't be read has nothing to show, but others may have filled a database.
+        self.archive.was_read |=
+            self.archive.is_restored || self.context.archive.sharing().is_none();
     }
 
     /// Shows the newest day of a window and the days before it, unless a newer one is shown.

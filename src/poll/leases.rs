@@ -10,13 +10,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::archive::{Archive, ChangedDay, LEASE, Lease, ROUND, Round};
+use crate::archive::{Archive, ChangedDay, Lease, Round, Sharing};
 use crate::portrait::AppId;
 use crate::state::{PolledBy, Registry};
 
 /// Who polls which app.
 #[derive(Debug)]
 pub struct Leases {
+    /// How long leases and rounds last.
+    sharing: Sharing,
     /// `None` for an archive that is not shared.
     rounds: Option<Mutex<Rounds>>,
     /// Requests a round.
@@ -33,8 +35,8 @@ struct Rounds {
 /// Whether leases that were held in the last round that succeeded are still held.
 #[derive(Debug, Clone, Copy, Default)]
 struct Validity {
-    /// When that round began.
-    succeeded_at: Option<Instant>,
+    /// Until when they last without another round.
+    until: Option<Instant>,
     /// Whether a round has failed since.
     has_failed: bool,
 }
@@ -44,6 +46,8 @@ struct LeasedApp {
     lease: Option<Lease>,
     /// Days that others have archived and the poller has not processed yet.
     changed: Vec<ChangedDay>,
+    /// Whether others may have archived more.
+    has_missed: bool,
     /// Whether this exporter has polled it, and the archive does not know.
     is_unreported: bool,
     /// What the poller knows.
@@ -66,8 +70,7 @@ impl Validity {
     /// them. A lease that expired although no round failed belongs to a process that was paused: another
     /// exporter may have claimed the app.
     fn is_valid(self, now: Instant) -> bool {
-        let is_recent = |at: Instant| now.saturating_duration_since(at) < LEASE;
-        self.has_failed || self.succeeded_at.is_some_and(is_recent)
+        self.has_failed || self.until.is_some_and(|until| now < until)
     }
 }
 
@@ -96,9 +99,10 @@ impl Polling {
 impl Leases {
     /// Starts with no lease; of an archive that is not shared none is needed.
     #[must_use]
-    pub fn new(is_shared: bool) -> Self {
+    pub fn new(sharing: Option<Sharing>) -> Self {
         Self {
-            rounds: is_shared.then(Mutex::default),
+            sharing: sharing.unwrap_or_default(),
+            rounds: sharing.map(|_| Mutex::default()),
             request: Notify::new(),
         }
     }
@@ -115,15 +119,19 @@ impl Leases {
                 app.is_unreported &= !lease.is_polled;
             }
         }
-        for day in round.changed {
+        for app in rounds.apps.values_mut().filter(|_| round.changed.is_none()) {
+            app.has_missed = true;
+            app.wake.notify_one();
+        }
+        for day in round.changed.into_iter().flatten() {
             if let Some(app) = rounds.apps.get_mut(&day.key.appid) {
                 app.changed.push(day);
                 app.wake.notify_one();
             }
         }
-        let is_first = rounds.validity.succeeded_at.is_none();
+        let is_first = rounds.validity.until.is_none();
         rounds.validity = Validity {
-            succeeded_at: Some(begun_at),
+            until: Some(begun_at + self.sharing.lease),
             has_failed: false,
         };
         rounds.wake(Instant::now());
@@ -153,7 +161,7 @@ impl Leases {
                 Err(_) => self.failed(),
             }
             tokio::select! {
-                () = tokio::time::sleep_until(begun_at + ROUND) => {}
+                () = tokio::time::sleep_until(begun_at + self.sharing.round) => {}
                 () = self.request.notified() => {}
             }
         }
@@ -198,14 +206,14 @@ impl Leases {
         }
     }
 
-    /// Returns, once, the days of an app that others have archived.
-    pub(super) fn take_changed(&self, appid: &AppId) -> Vec<ChangedDay> {
-        let rounds = self.lock();
-        let app = rounds.and_then(|mut rounds| {
-            let app = rounds.apps.get_mut(appid)?;
-            Some(std::mem::take(&mut app.changed))
-        });
-        app.unwrap_or_default()
+    /// Returns, once, the days of an app that others have archived; `None` if there may be more.
+    pub(super) fn take_changed(&self, appid: &AppId) -> Option<Vec<ChangedDay>> {
+        let Some(mut rounds) = self.lock() else {
+            return Some(Vec::new());
+        };
+        let app = rounds.apps.entry(appid.clone()).or_default();
+        let changed = std::mem::take(&mut app.changed);
+        (!std::mem::take(&mut app.has_missed)).then_some(changed)
     }
 
     /// Returns the apps that were polled, which the archive does not know.
@@ -259,15 +267,21 @@ mod tests {
         is_polled: true,
     });
 
+    const LEASE: Duration = Duration::from_mins(1);
+
     /// Returns who polls an app at a time after the last round that succeeded, if any, began.
     fn polling(lease: Option<Lease>, has_failed: bool, age: Option<Duration>) -> (PolledBy, bool) {
         let start = Instant::now();
         let validity = Validity {
-            succeeded_at: age.map(|_| start),
+            until: age.map(|_| start + LEASE),
             has_failed,
         };
         let polling = Polling::new(lease, validity, start + age.unwrap_or_default());
         (polling.polled_by, polling.is_permitted)
+    }
+
+    fn shared() -> Leases {
+        Leases::new(Some(Sharing::default()))
     }
 
     fn appid() -> AppId {
@@ -277,7 +291,7 @@ mod tests {
     fn round(lease: Option<Lease>) -> Round {
         Round {
             leases: lease.map(|lease| (appid(), lease)).into_iter().collect(),
-            changed: Vec::new(),
+            changed: Some(Vec::new()),
         }
     }
 
@@ -307,7 +321,7 @@ mod tests {
 
     #[test]
     fn with_an_archive_of_its_own_an_exporter_polls_every_app() {
-        let leases = Leases::new(false);
+        let leases = Leases::new(None);
         assert_eq!(leases.polling(&appid()), Polling::ALONE);
         leases.polled(&appid());
         assert!(leases.unreported().is_empty());
@@ -315,7 +329,7 @@ mod tests {
 
     #[test]
     fn an_app_is_reported_as_polled_until_the_archive_knows_it() {
-        let leases = Leases::new(true);
+        let leases = shared();
         leases.wake_of(&appid());
         let lease = |is_polled| {
             let is_held = true;
@@ -333,7 +347,7 @@ mod tests {
 
     #[test]
     fn a_poller_is_woken_when_what_it_knows_has_changed() {
-        let leases = Leases::new(true);
+        let leases = shared();
         let wake = leases.wake_of(&appid());
         // Returns `true` if it was woken; it looks then.
         let is_woken = || {

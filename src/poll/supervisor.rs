@@ -322,7 +322,7 @@ impl Supervisor {
 
     /// Renews the leases of apps, if the archive is shared.
     fn renew_leases(&mut self) {
-        if !self.context.archive.is_shared() {
+        if self.context.archive.sharing().is_none() {
             return;
         }
         let stop = CancellationToken::new();

@@ -153,7 +153,10 @@ impl Histories {
         let archived = read.map_err(|_| Error::Failed {
             place: archive.place().clone(),
             operation: Operation::Read,
-            problem: "it takes too long; if that lasts, check the disk".to_owned(),
+            problem: format!(
+                "it takes too long; if that lasts, {}",
+                archive.place().check()
+            ),
         })??;
         let compute = move || Arc::new(archived.history(window, range, &comparison));
         // Fails only while the program ends; a panic was logged by the hook.

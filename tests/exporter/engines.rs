@@ -9,7 +9,7 @@ use std::sync::Arc;
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use tempfile::TempDir;
 use wxapp_portrait_exporter::archive::{
-    Database, DayState, Error, Key, Record, Row, Selection, Store,
+    Database, DayState, Error, Key, Record, Row, Selection, Sharing, Store,
 };
 use wxapp_portrait_exporter::portrait::{AppId, Portrait, Window};
 use wxapp_portrait_exporter::wechat::decode;
@@ -39,7 +39,7 @@ impl Engine {
             Self::Postgres(name) => {
                 let url = Postgres::shared().url(name).into();
                 let database = Database::parse(&url, Path::new(".")).unwrap();
-                Store::of_database(database).unwrap()
+                Store::of_database(database, Sharing::default()).unwrap()
             }
         }
     }

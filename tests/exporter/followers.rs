@@ -11,7 +11,9 @@ use axum::response::Response;
 use chrono::{NaiveDate, TimeDelta};
 use serde_json::{Value, json};
 use tokio::time::Instant;
-use wxapp_portrait_exporter::archive::{ChangedDay, DayState, Key, Lease, Record, Round, Row};
+use wxapp_portrait_exporter::archive::{
+    ChangedDay, DayState, Key, Lease, Record, Round, Row, Sharing,
+};
 use wxapp_portrait_exporter::poll::Leases;
 use wxapp_portrait_exporter::poll::due::QUIET_INTERVAL;
 use wxapp_portrait_exporter::portrait::Window;
@@ -31,7 +33,7 @@ async fn shared(hand: &Hand, wechat: &WeChat) -> (Inside, Arc<Leases>) {
     let intervals = [INTERVAL, QUIET_INTERVAL];
     let mut inside = Inside::with_intervals(intervals, &wechat.base_url(), &[APP], hand).await;
     inside.scan_for(wechat);
-    let leases = Arc::new(Leases::new(true));
+    let leases = Arc::new(Leases::new(Some(Sharing::default())));
     inside.share(&leases);
     (inside, leases)
 }
@@ -44,7 +46,7 @@ fn round(leases: &Leases, is_held: bool, changed: Vec<ChangedDay>) {
     };
     let round = Round {
         leases: [(appid(APP), lease)].into(),
-        changed,
+        changed: Some(changed),
     };
     leases.succeeded(round, Instant::now());
 }
@@ -221,7 +223,7 @@ async fn lose_at_first_request(
 async fn a_lease_that_is_lost_during_a_poll_ends_it_after_the_request_in_flight() {
     let hand = Hand::at(MORNING);
     let simulator = Simulator::new(apps_of(&[APP]), hand.clock());
-    let leases = Arc::new(Leases::new(true));
+    let leases = Arc::new(Leases::new(Some(Sharing::default())));
     let lose = from_fn_with_state(Arc::clone(&leases), lose_at_first_request);
     let routes = simulator::create_app(Arc::clone(&simulator)).layer(lose);
     let wechat = WeChat::behind(simulator, routes).await;
@@ -283,7 +285,7 @@ async fn an_exporter_is_ready_once_every_app_was_polled_by_any_of_them() {
     };
     let round_of_another = Round {
         leases: [(appid(APP), lease)].into(),
-        changed: Vec::new(),
+        changed: Some(Vec::new()),
     };
     leases.succeeded(round_of_another, Instant::now());
     step(&mut app).await;
@@ -330,7 +332,7 @@ async fn only_the_exporter_that_polls_an_app_reports_its_lost_days() {
         let leases_of_round = [(appid(name), lease)].into();
         let round = Round {
             leases: leases_of_round,
-            changed: Vec::new(),
+            changed: Some(Vec::new()),
         };
         leases.succeeded(round, Instant::now());
     };

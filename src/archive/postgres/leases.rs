@@ -13,11 +13,15 @@ use tokio_postgres::types::{ToSql, Type};
 use super::rows;
 use super::store::Store;
 use crate::archive::error::{Error, Operation};
-use crate::archive::sharing::{ChangedDay, LEASE, Lease, Round};
+use crate::archive::sharing::{ChangedDay, Lease, Round};
 use crate::portrait::AppId;
 
 /// Changes are read again for this long, as a statement may take a while to end.
 const OVERLAP: TimeDelta = TimeDelta::seconds(30);
+
+/// After a longer time without a round everything is read again instead, and so it is where more has changed.
+const LONGEST_GAP: TimeDelta = TimeDelta::minutes(5);
+const MOST_CHANGES: i64 = 5_000;
 
 /// Exporters that were not seen for this long are forgotten.
 const FORGOTTEN_AFTER: Duration = Duration::from_hours(24);
@@ -38,20 +42,19 @@ impl Store {
         polled: &[AppId],
     ) -> Result<Round, Error> {
         let exporter = self.exporter.clone();
+        let lease = self.sharing.lease.as_secs_f64();
         let known_until = self.changes_known_until;
-        let has_dropped = !self.held.is_subset(appids);
         let names: Vec<&str> = appids.iter().map(AppId::as_str).collect();
         let polled: Vec<&str> = polled.iter().map(AppId::as_str).collect();
-        let (now, leases, changed) = self.with(Operation::Open, async |client| {
+        let (now, leases, changed) = self.with(Operation::Share, async |client| {
             let exporters = Exporters {
                 client,
                 id: &exporter,
                 appids: &names,
+                lease,
             };
             let now = exporters.report().await?;
-            if has_dropped {
-                exporters.release_others().await?;
-            }
+            exporters.release_others().await?;
             if !polled.is_empty() {
                 exporters.note_polled(&polled).await?;
             }
@@ -60,35 +63,38 @@ impl Store {
                 exporters.claim().await?;
                 leases = exporters.leases().await?;
             }
-            let since = known_until.unwrap_or(now) - OVERLAP;
-            Ok((now, leases, exporters.changed(since).await?))
+            // The clock of another server may be behind.
+            let known_until = known_until.map(|time| time.min(now));
+            let changed = match known_until.filter(|time| now - time <= LONGEST_GAP) {
+                Some(time) => exporters.changed(time - OVERLAP).await?,
+                None => None,
+            };
+            Ok((now, leases, changed))
         })?;
         self.changes_known_until = Some(now);
         let leases: HashMap<AppId, Lease> = leases
             .into_iter()
             .filter_map(|(appid, lease, _)| Some((appid.parse().ok()?, lease)))
             .collect();
-        let held = leases.iter().filter(|(_, lease)| lease.is_held);
-        self.held = held.map(|(appid, _)| appid.clone()).collect();
         Ok(Round { leases, changed })
     }
 
     /// Releases everything that this exporter holds.
     pub(in crate::archive) fn release(&mut self) -> Result<(), Error> {
         let exporter = self.exporter.clone();
-        self.with(Operation::Open, async |client| {
+        let lease = self.sharing.lease.as_secs_f64();
+        self.with(Operation::Share, async |client| {
             let exporters = Exporters {
                 client,
                 id: &exporter,
                 appids: &[],
+                lease,
             };
             exporters.release_others().await?;
             let id = [(&exporter as &(dyn ToSql + Sync), Type::TEXT)];
             let sql = "DELETE FROM portrait_exporters WHERE id = $1";
             client.execute_typed(sql, &id).await.map(drop)
-        })?;
-        self.held.clear();
-        Ok(())
+        })
     }
 }
 
@@ -99,6 +105,8 @@ struct Exporters<'a> {
     id: &'a str,
     /// Its apps.
     appids: &'a [&'a str],
+    /// How long a holder may be unseen, in seconds.
+    lease: f64,
 }
 
 impl Exporters<'_> {
@@ -166,23 +174,29 @@ impl Exporters<'_> {
         self.client.execute_typed(sql, &unseen).await.map(drop)
     }
 
-    /// Returns the days of its apps that others have written since a time of the database.
-    async fn changed(&self, since: DateTime<Utc>) -> SqlResult<Vec<ChangedDay>> {
+    /// Returns the days of its apps that others have written since a time of the database, unless these
+    /// are too many.
+    async fn changed(&self, since: DateTime<Utc>) -> SqlResult<Option<Vec<ChangedDay>>> {
         let sql = r#"SELECT appid, "window", reference_date, first_answered_at, answered_at, settled, revisions, digest
-            FROM portraits WHERE changed_at > $3 AND recorded_by IS DISTINCT FROM $2 AND appid = ANY($1)"#;
-        let parameters: [(&(dyn ToSql + Sync), Type); 3] = [
+            FROM portraits WHERE changed_at > $3 AND recorded_by IS DISTINCT FROM $2 AND appid = ANY($1)
+            LIMIT $4"#;
+        let parameters: [(&(dyn ToSql + Sync), Type); 4] = [
             (&self.appids, Type::TEXT_ARRAY),
             (&self.id, Type::TEXT),
             (&since, Type::TIMESTAMPTZ),
+            (&MOST_CHANGES, Type::INT8),
         ];
         let found = self.client.query_typed(sql, &parameters).await?;
+        if i64::try_from(found.len()).is_ok_and(|days| days >= MOST_CHANGES) {
+            return Ok(None);
+        }
         let read = |row: &tokio_postgres::Row| {
             let state = rows::state(row, 3)?;
             let digest = row.try_get::<_, Option<i64>>(7)?.map(i64::cast_unsigned);
             Ok(rows::key(row)?.map(|key| ChangedDay { key, state, digest }))
         };
         let days: SqlResult<Vec<_>> = found.iter().map(read).collect();
-        Ok(days?.into_iter().flatten().collect())
+        Ok(Some(days?.into_iter().flatten().collect()))
     }
 
     /// Returns its apps, its own name, and how long a holder may be unseen.
@@ -190,9 +204,7 @@ impl Exporters<'_> {
         [
             (&self.appids, Type::TEXT_ARRAY),
             (&self.id, Type::TEXT),
-            (&LEASE_SECONDS, Type::FLOAT8),
+            (&self.lease, Type::FLOAT8),
         ]
     }
 }
-
-const LEASE_SECONDS: f64 = LEASE.as_secs_f64();

@@ -51,15 +51,16 @@ pub(super) enum Schema {
 
 /// Migrates the tables to [`VERSION`], if they are older.
 pub(super) async fn migrate(client: &mut Client) -> Result<Schema, tokio_postgres::Error> {
-    // Not of catalogs: what the search path finds.
     let has_table = async |client: &Client, name: &str| {
-        let row = client
-            .query_typed_one("SELECT to_regclass($1) IS NOT NULL", &[(&name, Type::TEXT)])
-            .await?;
+        // In the schema where tables would be made.
+        let sql = "SELECT to_regclass(quote_ident(current_schema()) || '.' || $1) IS NOT NULL";
+        let row = client.query_typed_one(sql, &[(&name, Type::TEXT)]).await?;
         row.try_get::<_, bool>(0)
     };
+    // In this order, as another exporter may make both meanwhile.
+    let has_portraits = has_table(client, "portraits").await?;
     if !has_table(client, "portrait_schema").await? {
-        if has_table(client, "portraits").await? {
+        if has_portraits {
             return Ok(Schema::Foreign);
         }
         client

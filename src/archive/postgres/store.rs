@@ -3,7 +3,6 @@
 //! Connects when it is first needed and again after a failure. Nothing here waits longer than
 //! [`TIMEOUT`] for the database.
 
-use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
@@ -22,6 +21,7 @@ use crate::archive::error::{Error, Operation, Place};
 use crate::archive::record::{
     Coverage, DayState, Key, Record, Restored, Row, Selection, UnreadDay, UnreadText,
 };
+use crate::archive::sharing::Sharing;
 use crate::archive::store::first_kept;
 use crate::portrait::{AppId, Window};
 
@@ -30,6 +30,9 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A connection that was not used for this long is looked at before.
 const IDLE: Duration = Duration::from_secs(1);
+
+/// After a failure to connect the next attempt is this much later.
+const PAUSE: Duration = Duration::from_secs(5);
 
 /// How often the tables are looked for, as others may make them at the same time.
 const MIGRATION_ATTEMPTS: usize = 5;
@@ -46,12 +49,14 @@ pub struct Store {
     runtime: Runtime,
     client: Option<Client>,
     used_at: Instant,
+    /// Since when the database can't be reached, and why, as last found.
+    away: Option<(Instant, String)>,
     prune: Option<Prune>,
     version: u64,
+    /// How long leases and rounds last.
+    pub(in crate::archive) sharing: Sharing,
     /// Names this exporter among those that share the archive.
     pub(super) exporter: String,
-    /// The apps whose leases it holds.
-    pub(super) held: HashSet<AppId>,
     /// Changes before this time of the database are known.
     pub(super) changes_known_until: Option<DateTime<Utc>>,
 }
@@ -87,7 +92,7 @@ impl Store {
     /// # Errors
     ///
     /// The program has no resources left.
-    pub fn new(database: Database) -> Result<Self, Error> {
+    pub fn new(database: Database, sharing: Sharing) -> Result<Self, Error> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build();
@@ -101,10 +106,11 @@ impl Store {
             runtime,
             client: None,
             used_at: Instant::now(),
+            away: None,
             prune: None,
             version: 0,
+            sharing,
             exporter: format!("{:016x}", fastrand::u64(..)),
-            held: HashSet::new(),
             changes_known_until: None,
         })
     }
@@ -152,11 +158,12 @@ impl Store {
             }
             let same = "portraits.digest IS NOT DISTINCT FROM excluded.digest";
             let newer = "excluded.answered_at > portraits.answered_at";
-            let revised = |column: &str| {
-                format!(
-                    "{column} = CASE WHEN {newer} AND NOT {same} THEN excluded.{column} ELSE portraits.{column} END"
-                )
+            let take = |column: &str, condition: &str| {
+                format!("{column} = CASE WHEN {condition} THEN excluded.{column} ELSE portraits.{column} END")
             };
+            let revised = format!("{newer} AND NOT {same}");
+            let columns_of_answer = ["digest", "figures", "answer"].map(|column| take(column, &revised));
+            let columns_of_change = ["changed_at", "recorded_by"].map(|column| take(column, newer));
             let sql = format!(
                 r#"INSERT INTO portraits (appid, "window", reference_date, first_answered_at, answered_at, settled,
                        revisions, digest, figures, answer, changed_at, recorded_by)
@@ -164,14 +171,13 @@ impl Store {
                    ON CONFLICT (appid, "window", reference_date) DO UPDATE SET
                        first_answered_at = LEAST(portraits.first_answered_at, excluded.first_answered_at),
                        answered_at = GREATEST(portraits.answered_at, excluded.answered_at),
-                       settled = CASE WHEN {newer} THEN {same} OR excluded.settled ELSE portraits.settled END,
-                       revisions = CASE WHEN {newer} AND NOT {same}
+                       settled = CASE WHEN {newer} THEN {same} ELSE portraits.settled END,
+                       revisions = CASE WHEN {revised}
                            THEN GREATEST(portraits.revisions + 1, excluded.revisions) ELSE portraits.revisions END,
-                       {}, {}, {}, changed_at = excluded.changed_at, recorded_by = excluded.recorded_by
+                       {}, {}
                    RETURNING appid, "window", reference_date, first_answered_at, answered_at, settled, revisions"#,
-                revised("digest"),
-                revised("figures"),
-                revised("answer"),
+                columns_of_answer.join(", "),
+                columns_of_change.join(", "),
                 given = Columns::GIVEN,
             );
             let mut parameters = columns.parameters();
@@ -222,7 +228,9 @@ impl Store {
             let sql = r#"UPDATE portraits SET
                     answered_at = GREATEST(answered_at, $4),
                     settled = CASE WHEN $4 > answered_at THEN $5 ELSE settled END,
-                    revisions = GREATEST(revisions, $6), changed_at = now(), recorded_by = $8
+                    revisions = GREATEST(revisions, $6),
+                    changed_at = CASE WHEN $4 > answered_at THEN now() ELSE changed_at END,
+                    recorded_by = CASE WHEN $4 > answered_at THEN $8 ELSE recorded_by END
                 WHERE appid = $1 AND "window" = $2 AND reference_date = $3 AND digest = $7"#;
             let parameters: [(&(dyn ToSql + Sync), Type); 8] = [
                 (&key.appid.as_str(), Type::TEXT),
@@ -394,7 +402,7 @@ impl Store {
         mut each: impl FnMut(Record) -> ControlFlow<B>,
     ) -> Result<ControlFlow<B>, Error> {
         let selected = Selected::new(selection);
-        self.connect_if_needed(Operation::Read)?;
+        self.connect_if_needed()?;
         let place = self.place();
         let failed = |problem| Error::Failed {
             place: place.clone(),
@@ -411,7 +419,9 @@ impl Store {
                 .isolation_level(IsolationLevel::RepeatableRead)
                 .read_only(true)
                 .start();
-            let transaction = transaction.await.map_err(|error| failed(describe(&error)))?;
+            let transaction = timeout(TIMEOUT, transaction).await;
+            let transaction = transaction.map_err(|_| failed(too_slow()))?;
+            let transaction = transaction.map_err(|error| failed(describe(&error)))?;
             let sql = format!(
                 r#"SELECT {RECORD} FROM portraits WHERE {} AND (appid, "window", reference_date) > ($6, $7, $8)
                    ORDER BY appid, "window", reference_date LIMIT $9"#,
@@ -472,26 +482,34 @@ impl Store {
         let Some(mut prune) = self.prune.take() else {
             return Ok(());
         };
+        let (planned, retention_days, today) =
+            (prune.first_kept, prune.retention_days, prune.today);
         let slice = self.with(Operation::Delete, async |client| {
-            let first_kept = match prune.first_kept {
+            let first_kept = match planned {
                 Some(first_kept) => first_kept,
                 None => match newest_day(client).await? {
-                    Some(newest) => first_kept(prune.retention_days, prune.today, newest),
-                    None => return Ok((NaiveDate::MIN, 0)),
+                    Some(newest) => first_kept(retention_days, today, newest),
+                    None => return Ok((earliest(), 0, true)),
                 },
             };
+            let first = [(&first_kept as &(dyn ToSql + Sync), Type::DATE)];
+            let [day] = first.clone();
+            // Others delete at the same time.
             let sql = r#"DELETE FROM portraits WHERE (appid, "window", reference_date) IN (
-                SELECT appid, "window", reference_date FROM portraits WHERE reference_date < $1 LIMIT $2)"#;
-            let parameters: [(&(dyn ToSql + Sync), Type); 2] =
-                [(&first_kept, Type::DATE), (&PRUNED_DAYS, Type::INT8)];
-            let deleted = client.execute_typed(sql, &parameters).await?;
-            Ok((first_kept, deleted))
+                SELECT appid, "window", reference_date FROM portraits WHERE reference_date < $1
+                LIMIT $2 FOR UPDATE SKIP LOCKED)"#;
+            let deleted = client
+                .execute_typed(sql, &[day, (&PRUNED_DAYS, Type::INT8)])
+                .await?;
+            let sql = "SELECT EXISTS (SELECT 1 FROM portraits WHERE reference_date < $1)";
+            let has_more: bool = client.query_typed_one(sql, &first).await?.try_get(0)?;
+            Ok((first_kept, deleted, !has_more))
         });
         let is_last = match &slice {
-            Ok((first_kept, deleted)) => {
+            Ok((first_kept, deleted, is_last)) => {
                 prune.first_kept = Some(*first_kept);
                 prune.deleted += deleted;
-                *deleted == 0
+                *is_last
             }
             Err(_) => false,
         };
@@ -507,58 +525,66 @@ impl Store {
         slice.map(drop)
     }
 
-    /// Runs an operation; connects if necessary.
+    /// Runs an operation; connects if necessary, and again if the connection is found broken.
     pub(super) fn with<T>(
         &mut self,
         operation: Operation,
-        action: impl AsyncFnOnce(&Client) -> SqlResult<T>,
+        action: impl AsyncFn(&Client) -> SqlResult<T>,
     ) -> Result<T, Error> {
-        self.connect_if_needed(operation)?;
-        let Some(client) = &self.client else {
-            return Err(Error::Closed);
-        };
-        let action = async { timeout(TIMEOUT, action(client)).await };
-        let result = self.runtime.block_on(action);
-        let problem = match result {
-            Ok(Ok(value)) => return Ok(value),
-            Ok(Err(error)) => {
-                // A statement that fails leaves the connection as it was.
-                if error.as_db_error().is_none() || client.is_closed() {
+        let mut is_retry = false;
+        loop {
+            self.connect_if_needed()?;
+            let Some(client) = &self.client else {
+                return Err(Error::Closed);
+            };
+            let action = async { timeout(TIMEOUT, action(client)).await };
+            match self.runtime.block_on(action) {
+                Ok(Ok(value)) => return Ok(value),
+                Ok(Err(error)) if is_lost(&error) => {
                     self.client = None;
+                    if std::mem::replace(&mut is_retry, true) {
+                        return Err(self.failed(operation, describe(&error)));
+                    }
                 }
-                describe(&error)
+                Ok(Err(error)) => return Err(self.failed(operation, describe(&error))),
+                Err(_) => return Err(self.is_away(too_slow())),
             }
-            Err(_) => {
-                self.client = None;
-                too_slow()
-            }
-        };
-        Err(self.failed(operation, problem))
+        }
     }
 
-    fn connect_if_needed(&mut self, operation: Operation) -> Result<(), Error> {
+    fn connect_if_needed(&mut self) -> Result<(), Error> {
         if self.used_at.elapsed() >= IDLE {
             // It is noticed here that the server has closed the connection meanwhile.
             let look = async { tokio::time::sleep(Duration::from_millis(1)).await };
             self.runtime.block_on(look);
         }
         self.used_at = Instant::now();
-        if self
-            .client
-            .as_ref()
-            .is_some_and(|client| !client.is_closed())
-        {
+        let is_open = |client: &Client| !client.is_closed();
+        if self.client.as_ref().is_some_and(is_open) {
             return Ok(());
         }
         self.client = None;
+        if let Some((since, problem)) = &self.away
+            && since.elapsed() < PAUSE
+        {
+            return Err(self.failed(Operation::Connect, problem.clone()));
+        }
         match self.runtime.block_on(connect(&self.database)) {
             Ok(client) => {
                 self.client = Some(client);
+                self.away = None;
                 Ok(())
             }
             Err(Failure::Unusable(error)) => Err(error),
-            Err(Failure::Problem(problem)) => Err(self.failed(operation, problem)),
+            Err(Failure::Problem(problem)) => Err(self.is_away(problem)),
         }
+    }
+
+    /// Remembers that the database can't be reached, so that those who wait need not wait for each other.
+    fn is_away(&mut self, problem: String) -> Error {
+        self.client = None;
+        self.away = Some((Instant::now(), problem.clone()));
+        self.failed(Operation::Connect, problem)
     }
 
     fn failed(&self, operation: Operation, problem: String) -> Error {
@@ -572,7 +598,9 @@ impl Store {
 
 /// Connects, and brings the tables up to date.
 async fn connect(database: &Database) -> Result<Client, Failure> {
-    let mut client = database.connect().await.map_err(Failure::Problem)?;
+    let connected = timeout(TIMEOUT, database.connect()).await;
+    let connected = connected.unwrap_or_else(|_| Err(too_slow()));
+    let mut client = connected.map_err(Failure::Problem)?;
     let mut attempts = 1..=MIGRATION_ATTEMPTS;
     loop {
         let attempt = attempts.next();
@@ -601,6 +629,14 @@ async fn connect(database: &Database) -> Result<Client, Failure> {
             Err(error) => return Err(error.into()),
         }
     }
+}
+
+/// Returns `true` if another connection may succeed: this one is broken, or its server shuts down or has become
+/// a replica.
+fn is_lost(error: &tokio_postgres::Error) -> bool {
+    error.code().is_none_or(|code| {
+        *code == SqlState::READ_ONLY_SQL_TRANSACTION || code.code().starts_with("57P")
+    })
 }
 
 /// Returns `true` if another exporter makes the tables at the same time.
