@@ -66,8 +66,8 @@ pub(super) struct Polling {
 }
 
 impl Validity {
-    /// While the database is away the apps that were held last are polled on, as nobody else can claim
-    /// them. A lease that expired although no round failed belongs to a process that was paused: another
+    /// While the database is away the apps that were held last are polled on, as probably nobody else can
+    /// claim them. A lease that expired although no round failed belongs to a process that was paused: another
     /// exporter may have claimed the app.
     fn is_valid(self, now: Instant) -> bool {
         self.has_failed || self.until.is_some_and(|until| now < until)
