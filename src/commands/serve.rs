@@ -79,7 +79,10 @@ pub async fn run(flags: &cli::Serve, context: ProcessContext) -> Result<(), Erro
 }
 
 /// Logs which apps have tokens that exporters of one archive revoke from each other.
-fn warn_of_legacy_tokens(apps: &[config::App]) {
+fn warn_of_legacy_tokens(context: &Context, apps: &[config::App]) {
+    if context.archive.sharing().is_none() {
+        return;
+    }
     for config::App { appid, name, .. } in apps.iter().filter(|app| app.access.is_legacy()) {
         tracing::warn!(
             %appid,
@@ -218,9 +221,6 @@ impl Exporter {
             clock,
             settings.poll,
         );
-        if context.archive.sharing().is_some() {
-            warn_of_legacy_tokens(&config.apps);
-        }
         let guard = match web.web_config_file.clone() {
             None => None,
             Some(path) => {
@@ -239,6 +239,7 @@ impl Exporter {
         state.set_config(&config.redacted());
         let configured = config.apps.len();
         let apps = of_shard(shard, config.apps);
+        warn_of_legacy_tokens(&context, &apps);
         let total = Some(shard.total()).filter(|total| *total > 1);
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
@@ -407,6 +408,7 @@ impl Exporter {
         let _ = self.context.registry.is_ready();
         let context = is_other.then(|| self.context.clone());
         let apps = of_shard(self.shard, config.apps);
+        warn_of_legacy_tokens(&self.context, &apps);
         let changes = supervisor.apply_config(context, apps).await;
         self.context.telemetry.reloaded((self.context.clock)());
         let Changes {

@@ -190,9 +190,10 @@ impl Postgres {
     fn program(&self, name: &str) -> Command {
         // Of Debian's package, which tests/run installs.
         let versions = fs::read_dir("/usr/lib/postgresql").unwrap();
+        let number = |path: &PathBuf| path.file_name()?.to_str()?.parse::<f64>().ok();
         let newest = versions
             .map(|version| version.unwrap().path())
-            .max()
+            .max_by(|one, other| f64::total_cmp(&number(one).unwrap(), &number(other).unwrap()))
             .unwrap();
         let mut command = unprivileged(newest.join("bin").join(name));
         command

@@ -97,7 +97,7 @@ impl ServerCertVerifier for Verifier {
             return Ok(ServerCertVerified::assertion());
         };
         // The manual of PostgreSQL has servers with a self-signed certificate, which names itself an authority: the
-        // library never accepts that of a server, but libpq does.
+        // library never accepts that of a server, but libpq does. Unlike there its expiry is not checked.
         let verified = if self.trusted.contains(end_entity) {
             let certificate = ParsedCertificate::try_from(end_entity)?;
             rustls::client::verify_server_name(&certificate, server_name)
