@@ -22,11 +22,11 @@ use crate::source;
 /// The pages for people; the page of an app that is polled.
 const PATHS: [&str; 2] = ["/", "/apps/wx0123456789abcdef"];
 
-/// Checks pages; returns the findings, one in a line.
-async fn findings(address: &str, step: &str, paths: &[&str]) -> Vec<String> {
+/// Checks pages with these options; returns the findings, one in a line.
+async fn findings(address: &str, options: &[&str], paths: &[&str]) -> Vec<String> {
     let mut node = Command::new("node");
     node.arg(root().join("tests/pages/check.mjs"));
-    node.args(["--step", step])
+    node.args(options)
         .arg(format!("http://{address}"))
         .args(paths)
         .kill_on_drop(true);
@@ -44,6 +44,17 @@ async fn findings(address: &str, step: &str, paths: &[&str]) -> Vec<String> {
 
 #[tokio::test]
 async fn people_can_use_every_page_in_any_window() {
+    assert_pages_are_usable(&["--step", "32"]).await;
+}
+
+#[tokio::test]
+#[ignore = "takes minutes; tests/run --long runs it"]
+async fn people_can_use_every_page_in_any_window_in_smaller_steps() {
+    assert_pages_are_usable(&["--step", "8"]).await;
+}
+
+/// Checks the two pages with these options.
+async fn assert_pages_are_usable(options: &[&str]) {
     let wechat = WeChat::of(&[APP, OTHER]).await;
     wechat.set_fault(OTHER, "errcode=40164");
     let mut home = Home::of(&wechat, &[APP, OTHER]);
@@ -55,13 +66,24 @@ async fn people_can_use_every_page_in_any_window() {
     let exporter = home.start().await;
     exporter.ready().await;
     let address = exporter.url.strip_prefix("http://").unwrap();
-    let findings = findings(address, "16", &PATHS).await;
+    let findings = findings(address, options, &PATHS).await;
     exporter.saw(&findings.join("\n"));
     assert!(findings.is_empty(), "{}", findings.join("\n"));
 }
 
 #[tokio::test]
 async fn pages_of_every_state_fit() {
+    assert_states_fit(&["--step", "320", "--alternate"]).await;
+}
+
+#[tokio::test]
+#[ignore = "takes minutes; tests/run --long runs it"]
+async fn pages_of_every_state_fit_in_each_language_and_in_smaller_steps() {
+    assert_states_fit(&["--step", "16"]).await;
+}
+
+/// Checks pages of apps in every state with these options.
+async fn assert_states_fit(options: &[&str]) {
     let [swinging, stale, new, odd] = ["wx-swinging", "wx-stale", "wx-new", "wx-odd"];
     let apps = [swinging, stale, new, odd];
     let event = format!("{swinging}@{}:platform=iPhone:0.2", yesterday());
@@ -98,7 +120,7 @@ async fn pages_of_every_state_fit() {
     let mut paths = vec!["/?sort=new&show=swings", "/?q=nothing", &longer];
     paths.extend(pages.iter().map(String::as_str));
     let address = exporter.url.strip_prefix("http://").unwrap();
-    let findings = findings(address, "320", &paths).await;
+    let findings = findings(address, options, &paths).await;
     exporter.saw(&findings.join("\n"));
     assert!(findings.is_empty(), "{}", findings.join("\n"));
 }
@@ -114,7 +136,7 @@ async fn a_defect_of_each_kind_is_found() {
         )
     };
     let (address, _stop) = serve(Router::new().route("/bad", get(page))).await;
-    let findings = findings(&address, "16", &["/bad"]).await;
+    let findings = findings(&address, &["--step", "16"], &["/bad"]).await;
     for language in ["zh", "en"] {
         for expected in [
             (

@@ -27,7 +27,7 @@ const APPS: [&str; 3] = [APP, OTHER, "wx2123456789abcdef"];
 
 /// How many archives there are at a time, and how often the program is killed at each.
 const ARCHIVES: u64 = 4;
-const KILLS: u64 = 250;
+const KILLS: u64 = 100;
 
 /// How many programs use an archive one after the other before a new one is started.
 const PROGRAMS: u64 = 10;
@@ -51,27 +51,27 @@ struct Tally {
 }
 
 #[tokio::test]
-async fn a_thousand_kills_lose_no_answer_that_was_on_the_page() {
-    kill_a_thousand(0).await;
+async fn four_hundred_kills_lose_no_answer_that_was_on_the_page() {
+    kill_four_hundred(0).await;
 }
 
 #[tokio::test]
 #[ignore = "takes minutes; tests/run --long runs it"]
 async fn ten_thousand_kills_lose_no_answer_that_was_on_the_page() {
-    for round in 1..=10 {
-        kill_a_thousand(round * ARCHIVES).await;
+    for round in 1..=25 {
+        kill_four_hundred(round * ARCHIVES).await;
     }
 }
 
 /// Kills programs at moments that follow from seeds, the first of which is given; messages name the
 /// seed.
-async fn kill_a_thousand(seed: u64) {
+async fn kill_four_hundred(seed: u64) {
     let archives = (seed..seed + ARCHIVES).map(Trial::run);
     let tallies = join_all(archives).await;
     let sum = |number: fn(&Tally) -> u64| tallies.iter().map(number).sum::<u64>();
     assert_eq!(sum(|tally| tally.kills), ARCHIVES * KILLS);
-    assert!(sum(|tally| tally.news) > 350, "{tallies:?}");
-    assert!(sum(|tally| tally.revisions) > 500, "{tallies:?}");
+    assert!(sum(|tally| tally.news) > 140, "{tallies:?}");
+    assert!(sum(|tally| tally.revisions) > 200, "{tallies:?}");
 }
 
 /// One home, the WeChat that it polls, and everything that was seen of it.

@@ -1,9 +1,11 @@
 // Checks pages for people in Debian's Chromium, and takes pictures of them.
 //
-// Usage: node check.mjs [--pictures DIRECTORY] [--step PIXELS] URL PATH...
+// Usage: node check.mjs [--pictures DIRECTORY] [--step PIXELS] [--alternate] URL PATH...
 //
 // Prints a line for every finding, with the path, width, scheme, language and element, and exits 1 if there is one. Does not
-// know what the pages say. Pages are measured at every width from 320 px on in steps of 16 px, or of other ones. The packages are installed by tests/run.
+// know what the pages say. Pages are measured at every width from 320 px on in steps of 16 px, or of other ones.
+// Axe audits them in each language in light and dark and at two widths; with --alternate in one of the languages each,
+// and in the other one on the next page. The packages are installed by tests/run.
 
 import { existsSync, mkdirSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -22,6 +24,7 @@ const WIDE = 1280;
 const HEIGHT = 900;
 // A4 without the margins of 1 cm that Chromium adds.
 const PAPER = 718;
+const AUDITS = [["light", NARROW], ["light", WIDE], ["dark", WIDE]];
 const PICTURES = [320, 800, 1024, 1920];
 const RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22a", "wcag22aa", "best-practice"];
 
@@ -34,14 +37,14 @@ const validator = new HtmlValidate(
 );
 
 const { values: options, positionals } = parseArgs({
-  options: { pictures: { type: "string" }, step: { type: "string", default: "16" } },
+  options: { pictures: { type: "string" }, step: { type: "string", default: "16" }, alternate: { type: "boolean" } },
   allowPositionals: true,
 });
 const [url, ...paths] = positionals;
 const step = Number(options.step);
 const WIDTHS = Array.from({ length: Math.floor((1920 - 320) / step) + 1 }, (_, index) => 320 + index * step);
 if (paths.length === 0) {
-  console.error("usage: node check.mjs [--pictures DIRECTORY] [--step PIXELS] URL PATH...");
+  console.error("usage: node check.mjs [--pictures DIRECTORY] [--step PIXELS] [--alternate] URL PATH...");
   process.exit(2);
 }
 
@@ -61,8 +64,12 @@ const browser = await chromium.launch({
   ],
 });
 try {
-  for (const path of paths) {
-    await Promise.all(Object.keys(LANGUAGES).map((language) => check(path, language)));
+  for (const [place, path] of paths.entries()) {
+    await Promise.all(
+      Object.keys(LANGUAGES).map((language, turn) =>
+        check(path, language, AUDITS.filter((_, index) => !options.alternate || (index + turn + place) % 2 === 0)),
+      ),
+    );
   }
 } finally {
   await browser.close();
@@ -74,9 +81,14 @@ for (const [finding, widths] of findings) {
 }
 process.exitCode = findings.size > 0 ? 1 : 0;
 
-/** Checks a page in a language. */
-async function check(path, language) {
+/** Checks a page in a language, with audits of these schemes and widths. */
+async function check(path, language, audits) {
   for (const scheme of SCHEMES) {
+    const widths = audits.filter(([of]) => of === scheme).map(([, width]) => width);
+    // All else is checked in light.
+    if (scheme === "dark" && widths.length === 0 && !options.pictures) {
+      continue;
+    }
     const report = (width, kind, element, message) => {
       const finding = JSON.stringify([path, scheme, language, kind, element, message]);
       findings.set(finding, new Set(findings.get(finding)).add(width));
@@ -91,7 +103,7 @@ async function check(path, language) {
         await sweep(page, report);
         await tab(page, report);
       }
-      for (const width of scheme === "light" ? [NARROW, WIDE] : [WIDE]) {
+      for (const width of widths) {
         await page.setViewportSize({ width, height: HEIGHT });
         await audit(page, (...finding) => report(width, ...finding));
       }
