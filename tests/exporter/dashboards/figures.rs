@@ -332,7 +332,7 @@ impl World {
             (filter(r"(.*)[A"), &|app: &App| app.name.contains(r"(.*)[a")),
         ] {
             let chosen: Vec<&App> = apps.iter().filter(|app| is_chosen(app)).collect();
-            #[expect(clippy::cast_precision_loss, reason = "there are 200 apps")]
+            #[expect(clippy::cast_precision_loss, reason = "there are 200 apps at most")]
             let count =
                 |is: &dyn Fn(&App) -> bool| chosen.iter().filter(|app| is(app)).count() as f64;
             // The newest day of all but two in a hundred, without those that are late by more than a day.
