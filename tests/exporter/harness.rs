@@ -33,7 +33,9 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
-use wxapp_portrait_exporter::archive::{Archive, DayState, Key, Record, Row, Store};
+use wxapp_portrait_exporter::archive::{
+    Archive, Database, DayState, Key, Record, Row, Sharing, Store,
+};
 use wxapp_portrait_exporter::calendar::{self, Clock};
 use wxapp_portrait_exporter::config;
 use wxapp_portrait_exporter::config::access::AccessMethod;
@@ -939,11 +941,61 @@ impl Hand {
     }
 }
 
+/// The time-out of requests to a WeChat that is slow in some tests.
+pub(crate) const SHORT_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Where an exporter in this process archives.
+#[derive(Clone)]
+pub(crate) enum Storage {
+    File(Arc<TempDir>),
+    /// The database with this URL, with leases and rounds of this length.
+    Database(String, Sharing),
+}
+
+impl Storage {
+    pub(crate) fn file() -> Self {
+        Self::File(Arc::new(tempfile::tempdir().unwrap()))
+    }
+
+    /// Returns the archive as an exporter opens it.
+    fn own(&self, clock: Clock) -> Store {
+        match self {
+            Self::File(directory) => Store::of_owner(directory.path(), clock),
+            Self::Database(url, sharing) => {
+                let url = SecretString::from(url.as_str());
+                let database = Database::parse(&url, Path::new("/")).unwrap();
+                Store::of_database(database, *sharing).unwrap()
+            }
+        }
+    }
+
+    /// Returns the archive as another program opens it.
+    pub(crate) fn store(&self, clock: Clock) -> Store {
+        match self {
+            Self::File(directory) => Store::of_guest(directory.path(), clock),
+            Self::Database(..) => self.own(clock),
+        }
+    }
+
+    /// Accesses the archive as another program, on a thread of its own, as that waits.
+    pub(crate) fn access<T: Send>(
+        &self,
+        clock: Clock,
+        action: impl FnOnce(&mut Store) -> T + Send,
+    ) -> T {
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(|| action(&mut self.store(clock)));
+            let result = thread.join();
+            result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+}
+
 /// The parts of an exporter in this process, with a clock of the test's own.
 pub(crate) struct Inside {
     context: Context,
     reader: Reader,
-    directory: TempDir,
+    storage: Storage,
     _stop: DropGuard,
 }
 
@@ -966,22 +1018,41 @@ impl Inside {
 
     /// The same with another interval for times in which nothing can change.
     pub(crate) async fn with_intervals(
-        [interval, quiet_interval]: [Duration; 2],
+        intervals: [Duration; 2],
         base_url: &str,
         apps: &[&str],
         hand: &Hand,
     ) -> Self {
         let clock: Clock = Arc::new(hand.clock());
+        Self::on(
+            Storage::file(),
+            intervals,
+            SHORT_TIMEOUT,
+            base_url,
+            apps,
+            clock,
+        )
+        .await
+    }
+
+    /// The same with an archive that others may use, another time-out of requests, and any clock.
+    pub(crate) async fn on(
+        storage: Storage,
+        [interval, quiet_interval]: [Duration; 2],
+        timeout: Duration,
+        base_url: &str,
+        apps: &[&str],
+        clock: Clock,
+    ) -> Self {
         remember_log();
         wechat::install_crypto_provider();
-        let directory = tempfile::tempdir().unwrap();
         let telemetry = Arc::new(Telemetry::new(Shard::default()).unwrap());
         telemetry.reloaded(clock());
         let observer = Arc::clone(&telemetry);
         let settings = wechat::Settings {
             wechat: config::WeChat {
                 base_urls: vec![format!("{base_url}/").parse().unwrap()],
-                timeout: Duration::from_millis(500),
+                timeout,
                 ..config::WeChat::default()
             },
             concurrency: 8,
@@ -990,8 +1061,9 @@ impl Inside {
         };
         let observe = move |request: &wechat::Request| observer.request(request);
         let counter = Arc::clone(&telemetry);
-        let store = Store::of_owner(directory.path(), Arc::clone(&clock));
-        let archive = Archive::open(store, move |operation| counter.archive_failure(operation));
+        let store = storage.own(Arc::clone(&clock));
+        let open = || Archive::open(store, move |operation| counter.archive_failure(operation));
+        let archive = tokio::task::spawn_blocking(open).await.unwrap();
         let context = Context::new(
             Client::new(settings, Arc::clone(&clock), observe).unwrap(),
             Arc::new(archive.unwrap()),
@@ -1022,7 +1094,7 @@ impl Inside {
         Self {
             context,
             reader: Reader::new(format!("http://{address}"), apps, None),
-            directory,
+            storage,
             _stop: stop,
         }
     }
@@ -1049,7 +1121,13 @@ impl Inside {
 
     /// Returns the archive as another program opens it.
     pub(crate) fn store(&self) -> Store {
-        Store::of_guest(self.directory.path(), Arc::clone(&self.context.clock))
+        self.storage.store(Arc::clone(&self.context.clock))
+    }
+
+    /// Accesses the archive as another program, see [`Storage::access`].
+    pub(crate) fn access<T: Send>(&self, action: impl FnOnce(&mut Store) -> T + Send) -> T {
+        let clock = Arc::clone(&self.context.clock);
+        self.storage.access(clock, action)
     }
 
     /// Reads an app's archive and polls it, as after a start.
@@ -1060,7 +1138,11 @@ impl Inside {
     pub(crate) async fn poll_windows(&self, app: &str, windows: &[Window]) -> Polling {
         // As after a start of the program, without any state.
         self.context.registry.remove(&appid(app));
-        let apps = vec![configured(app, windows)];
+        self.poll_all(vec![configured(app, windows)]).await
+    }
+
+    /// Reads the archive of apps and polls them, as after the start of the program.
+    pub(crate) async fn poll_all(&self, apps: Vec<config::App>) -> Polling {
         let supervisor = Supervisor::start(self.context.clone(), apps);
         eventually("the archive to be read", async || {
             let progress = self.context.registry.progress();

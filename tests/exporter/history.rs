@@ -3,19 +3,24 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Utc};
 use fastrand::Rng;
 use serde_json::{Value, json};
-use wxapp_portrait_exporter::archive::Selection;
+use wxapp_portrait_exporter::archive::{Record, Selection, Sharing};
 use wxapp_portrait_exporter::calendar;
-use wxapp_portrait_exporter::poll::AppPoller;
 use wxapp_portrait_exporter::poll::due::QUIET_INTERVAL;
+use wxapp_portrait_exporter::poll::{AppPoller, Leases};
 use wxapp_portrait_exporter::portrait::Window::OneDay;
 use wxapp_portrait_exporter::simulator::Settings;
 
-use crate::harness::{Hand, Inside, Labels, Series, WeChat, appid, apps_of, logged, step, users};
+use crate::harness::{
+    Hand, Inside, Labels, SHORT_TIMEOUT, Series, Storage, WeChat, appid, apps_of, logged, step,
+    users,
+};
+use crate::postgres_server::Postgres;
 
 const USERS: &str = "wxapp_portrait_users";
 const PAST_USERS: &str = "wxapp_portrait_past_users";
@@ -118,6 +123,11 @@ struct Step {
 impl Life {
     /// Starts with an app so small that its names vary.
     async fn start(app: &'static str, time: &str) -> Self {
+        Self::on(Storage::file(), app, time).await
+    }
+
+    /// The same with its archive there.
+    async fn on(storage: Storage, app: &'static str, time: &str) -> Self {
         let hand = Hand::at(time);
         let settings = Settings {
             ready_at: READY_AT,
@@ -126,9 +136,13 @@ impl Life {
         };
         let wechat = WeChat::start(settings, hand.clock()).await;
         let intervals = [Duration::from_hours(1), QUIET_INTERVAL];
+        let (url, clock) = (wechat.base_url(), Arc::new(hand.clock()));
+        let mut inside = Inside::on(storage, intervals, SHORT_TIMEOUT, &url, &[app], clock).await;
+        // It has the archive for itself.
+        inside.share(&Arc::new(Leases::new(None)));
         let mut life = Self {
             app,
-            inside: Inside::with_intervals(intervals, &wechat.base_url(), &[app], &hand).await,
+            inside,
             wechat,
             followed: None,
             next_at: hand.now(),
@@ -210,10 +224,10 @@ impl Life {
     fn expected(&mut self) -> [Series; 2] {
         let mut days = Vec::new();
         let limit = PAST_DAYS as usize + 1;
-        let restored = self
-            .inside
-            .store()
-            .restore(&appid(self.app), OneDay, limit, NaiveDate::MAX);
+        let restored = self.inside.access(|archive| {
+            let newest = calendar::yesterday(self.hand.now());
+            archive.restore(&appid(self.app), OneDay, limit, newest)
+        });
         for restored in restored.unwrap().days {
             let day = restored.reference_date;
             // The day before may still have figures of its morning after a downtime.
@@ -308,8 +322,8 @@ struct Year {
 }
 
 impl Year {
-    async fn begin(seed: u64) -> Self {
-        let life = Life::start("wx-year", EVENING).await;
+    async fn begin(seed: u64, storage: Storage) -> Self {
+        let life = Life::on(storage, "wx-year", EVENING).await;
         let start = life.hand.now();
         Self {
             life,
@@ -419,7 +433,7 @@ impl Year {
             appids: vec![appid(life.app)],
             ..Selection::default()
         };
-        let read = life.inside.store().read(&of_app, |record| {
+        let compare = |record: Record| {
             let day = record.key.reference_date;
             assert_eq!(Some(day), days.next(), "seed {seed}");
             // The fault `camel` spells it differently.
@@ -433,7 +447,8 @@ impl Year {
             );
             assert!(record.state.settled, "seed {seed}, {day}");
             ControlFlow::<()>::Continue(())
-        });
+        };
+        let read = life.inside.access(|archive| archive.read(&of_app, compare));
         assert!(read.unwrap().is_continue());
         assert_eq!(days.next(), None, "seed {seed}");
     }
@@ -480,19 +495,27 @@ impl Year {
 
 #[tokio::test]
 async fn in_a_year_of_faults_and_restarts_every_day_is_archived_with_its_final_figures() {
-    live_a_year(0).await;
+    live_a_year(0, Storage::file()).await;
 }
 
 #[tokio::test]
 #[ignore = "takes minutes; tests/run --long runs it"]
 async fn in_ten_other_years_every_day_is_archived_with_its_final_figures() {
     for seed in 1..=10 {
-        live_a_year(seed).await;
+        live_a_year(seed, Storage::file()).await;
     }
 }
 
-async fn live_a_year(seed: u64) {
-    let mut year = Year::begin(seed).await;
+#[tokio::test]
+#[ignore = "takes minutes; tests/run --long runs it"]
+async fn in_a_year_every_day_is_archived_with_its_final_figures_in_a_database_as_well() {
+    let server = Postgres::shared();
+    let url = server.url(&server.database());
+    live_a_year(0, Storage::Database(url, Sharing::default())).await;
+}
+
+async fn live_a_year(seed: u64, storage: Storage) {
+    let mut year = Year::begin(seed, storage).await;
     year.live().await;
     year.compare_archive();
     year.count_calls();

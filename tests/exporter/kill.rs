@@ -23,7 +23,7 @@ use crate::harness::{
     APP, DEADLINE, Home, OTHER, Page, Reader, Running, WeChat, appid, apps_of, now,
 };
 
-const APPS: [&str; 3] = [APP, OTHER, "wx2123456789abcdef"];
+pub(crate) const APPS: [&str; 3] = [APP, OTHER, "wx2123456789abcdef"];
 
 /// How many archives there are at a time, and how often the program is killed at each.
 const ARCHIVES: u64 = 4;
@@ -39,7 +39,7 @@ const TO_ARCHIVE: Duration = Duration::from_millis(20);
 const READING: Duration = Duration::from_millis(150);
 
 /// Active users of an app on a day, which is identified by the Unix seconds at which it began.
-type Users = BTreeMap<(String, String), f64>;
+pub(crate) type Users = BTreeMap<(String, String), f64>;
 
 /// How many programs were killed, and how many of them had shown new figures; how
 /// often figures changed in the archives.
@@ -188,7 +188,7 @@ impl Trial {
 }
 
 /// Returns routes of a WeChat that multiplies an app's users by how often they were requested.
-fn growing(simulator: &Arc<Simulator>) -> Router {
+pub(crate) fn growing(simulator: &Arc<Simulator>) -> Router {
     // No request may count while another sets factors.
     let turn = Arc::new(Mutex::new(Arc::clone(simulator)));
     let grow = move |request: Request, next: Next| {
@@ -203,14 +203,14 @@ fn growing(simulator: &Arc<Simulator>) -> Router {
 }
 
 /// Returns how often an app's users were requested.
-fn asked(simulator: &Simulator, app: &str) -> u32 {
+pub(crate) fn asked(simulator: &Simulator, app: &str) -> u32 {
     let requests = simulator.requests();
     let asked = requests.get(app).map_or(0, |requests| requests.portrait);
     asked.try_into().unwrap()
 }
 
 /// Returns the contents of the page.
-fn shown(page: &Page) -> Users {
+pub(crate) fn shown(page: &Page) -> Users {
     let newest = page.series("wxapp_portrait_reference_date_timestamp_seconds");
     let newest: BTreeMap<_, _> = newest
         .iter()
@@ -270,7 +270,7 @@ fn archived(data: &Path, simulator: &Simulator, place: &str) -> (Users, u64) {
 }
 
 /// Returns how many active users an answer has.
-fn active(answer: &Value) -> f64 {
+pub(crate) fn active(answer: &Value) -> f64 {
     let platforms = answer["visit_uv"]["platforms"].as_array().unwrap();
     let users = platforms.iter().map(|row| row["value"].as_f64().unwrap());
     users.sum()

@@ -27,7 +27,7 @@ mod dashboards;
 mod discovery;
 /// The documents: whether their instructions work, and whether what they name exists.
 mod documents;
-// The archive in either engine: the same tests for SQLite and PostgreSQL.
+/// The archive in either engine: the same tests for SQLite and PostgreSQL.
 mod engines;
 /// Whether the exporter and the rules decide alike what a swing is.
 mod expectation;
@@ -70,6 +70,8 @@ mod protection;
 mod proxy;
 /// What a new configuration changes while the exporter runs.
 mod reload;
+/// Several exporters on one archive.
+mod replicas;
 /// The rules and alerts of Prometheus, and their tests.
 mod rules;
 /// The sample answers of WeChat's documentation.
