@@ -118,12 +118,13 @@ async fn ready(State(state): State<Arc<AppState>>) -> Response {
         ready,
         unleased,
     } = state.registry.progress();
-    let text = if restored < apps {
+    let problem = state.archive.problem().filter(|_| unleased > 0);
+    let text = if let Some(problem) = problem {
+        format!("waiting for the archive: {problem}\n")
+    } else if restored < apps {
         format!("reading the archive: {restored} of {apps} apps\n")
     } else if unleased > 0 {
-        let problem = state.archive.problem();
-        let problem = problem.unwrap_or_else(|| "not connected yet".to_owned());
-        format!("waiting for the archive: {problem}\n")
+        format!("waiting for the leases of {unleased} of {apps} apps\n")
     } else {
         format!(
             "waiting for the first answer to {} of {apps} apps\n",

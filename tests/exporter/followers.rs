@@ -271,7 +271,7 @@ async fn an_exporter_is_ready_once_every_app_was_polled_by_any_of_them() {
     let (inside, leases) = shared(&hand, &wechat).await;
     let mut app = inside.restore(APP, &[OneDay]).await;
     step(&mut app).await;
-    let waiting = "waiting for the archive: not connected yet\n".to_owned();
+    let waiting = "waiting for the leases of 1 of 1 apps\n".to_owned();
     assert_eq!(inside.get("/-/ready").await, (503, waiting));
     let (_, page) = inside.get(&format!("/apps/{APP}?lang=en")).await;
     assert!(

@@ -1146,7 +1146,8 @@ impl Inside {
         let supervisor = Supervisor::start(self.context.clone(), apps);
         eventually("the archive to be read", async || {
             let progress = self.context.registry.progress();
-            (progress.restored == progress.apps).then_some(())
+            let is_away = self.context.archive.problem().is_some();
+            (is_away || progress.restored == progress.apps).then_some(())
         })
         .await;
         Polling(supervisor)

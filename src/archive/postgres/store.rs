@@ -526,6 +526,10 @@ impl Store {
     }
 
     /// Runs an operation; connects if necessary, and again if the connection is found broken.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "a closure that is written where it is passed"
+    )]
     pub(super) fn with<T>(
         &mut self,
         operation: Operation,
