@@ -262,7 +262,7 @@ in_both_engines! {
         let mut store = engine.open();
         upsert(&mut store, &[record("2026-11-20")]);
         let mut other = record("2026-11-20");
-        other.answer = "{}".to_owned();
+        "{}".clone_into(&mut other.answer);
         let rows = [Row::from(&other), Row::from(&record("2026-11-21"))];
         assert_eq!(store.insert_missing(&rows).unwrap(), 1);
         assert_eq!(
@@ -399,7 +399,7 @@ in_both_engines! {
     fn an_answer_that_cannot_be_read_is_kept_and_does_not_hide_others(engine) {
         let mut store = engine.open();
         let mut damaged = record("2026-11-21");
-        damaged.answer = "{\"a\": \"\\u0000".to_owned();
+        "{\"a\": \"\\u0000".clone_into(&mut damaged.answer);
         let records = [record("2026-11-20"), damaged];
         upsert(&mut store, &records);
         assert_eq!(all(&mut store), records);

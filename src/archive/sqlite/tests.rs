@@ -86,7 +86,7 @@ fn select(store: &mut Store, selection: &Selection) -> Vec<Record> {
         ControlFlow::<()>::Continue(())
     });
     assert_eq!(end.unwrap(), ControlFlow::Continue(()));
-    assert_eq!(store.count(selection).unwrap() as usize, found.len());
+    assert_eq!(store.count(selection).unwrap(), found.len() as u64);
     found
 }
 
