@@ -296,21 +296,19 @@ fn owner() -> Option<u32> {
 }
 
 fn unprivileged(program: PathBuf) -> Command {
-    match owner() {
-        None => Command::new(program),
-        Some(_) => {
-            let mut command = Command::new("setpriv");
-            command
-                .args([
-                    "--reuid=postgres",
-                    "--regid=postgres",
-                    "--clear-groups",
-                    "--",
-                ])
-                .arg(program);
-            command
-        }
+    if owner().is_none() {
+        return Command::new(program);
     }
+    let mut command = Command::new("setpriv");
+    command
+        .args([
+            "--reuid=postgres",
+            "--regid=postgres",
+            "--clear-groups",
+            "--",
+        ])
+        .arg(program);
+    command
 }
 
 fn succeed(command: &mut Command) -> String {
