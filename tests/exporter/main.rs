@@ -2,6 +2,7 @@
 
 #![expect(
     clippy::unwrap_used,
+    clippy::expect_used,
     reason = "the helpers of the tests panic like the tests themselves"
 )]
 
