@@ -215,10 +215,6 @@ impl Eq for Database {}
 
 impl fmt::Display for Database {
     /// Describes where the database is, without user, password and parameters.
-    #[expect(
-        clippy::needless_range_loop,
-        reason = "either list may be the longer one"
-    )]
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = self.config.get_dbname().unwrap_or_default();
         write!(formatter, "database {name} at ")?;
