@@ -2,7 +2,6 @@
 
 #![expect(
     clippy::unwrap_used,
-    clippy::expect_used,
     reason = "the helpers of the tests panic like the tests themselves"
 )]
 
