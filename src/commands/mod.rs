@@ -1,7 +1,7 @@
 //! What the program can do: a file for each command, wiring only.
 //!
-//! `run` chooses the command; `archive` is which archive they use; `context` is what commands take from the process, `output` what they
-//! write for people, `listen` where they listen, `error` why they fail.
+//! `run` chooses the command; `archive` is which archive they use, `context` what they take from the
+//! process, `output` what they write for people, `listen` where they listen, `error` why they fail.
 
 mod archive;
 mod check;
