@@ -58,7 +58,7 @@ const PARAMETERS: [&str; 18] = [
     "user",
 ];
 
-/// Other parameters that libpq knows, whose names are no secret.
+/// Other parameters that libpq knows, whose names are not secret.
 const UNSUPPORTED: [&str; 12] = [
     "client_encoding",
     "fallback_application_name",
@@ -98,7 +98,7 @@ impl Database {
         let (mut mode, mut root) = (None, None);
         let mut others = form_urlencoded::Serializer::new(String::new());
         let mut other_url = base.to_owned();
-        // As in libpq, a + is no space.
+        // As in libpq, a + does not stand for a space.
         for (name, value) in form_urlencoded::parse(query.replace('+', "%2B").as_bytes()) {
             match &*name {
                 "sslmode" => mode = Some(value.into_owned()),
