@@ -33,6 +33,8 @@ pub(crate) struct Home {
     windows: &'static [Window],
     /// As `poll.interval` in the configuration.
     pub(crate) poll_interval: &'static str,
+    /// The other keys of the configuration.
+    more: String,
 }
 
 impl Home {
@@ -50,22 +52,34 @@ impl Home {
             apps,
             windows,
             poll_interval: "30m",
+            more: String::new(),
         }
+    }
+
+    /// Lets the exporters store what they poll in a database instead of a file.
+    pub(crate) fn store_in_postgres(&mut self, url: &str) {
+        let file = self.directory.path().join("postgres-url");
+        fs::write(&file, url).unwrap();
+        self.more = String::from("archive: {postgres_url_file: postgres-url}\n");
     }
 
     /// Writes the configuration for a WeChat on this port of this host, and returns its path.
     pub(crate) fn write_config(&self, wechat: u16) -> PathBuf {
         let windows: Vec<&str> = self.windows.iter().map(|window| window.as_str()).collect();
         let mut text = format!(
-            "wechat: {{base_url: \"http://127.0.0.1:{wechat}\"}}\npoll: {{interval: {}}}\nwindows: [{}]\napps:\n",
+            "wechat: {{base_url: \"http://127.0.0.1:{wechat}\"}}\npoll: {{interval: {}}}\nwindows: [{}]\n{}apps:\n",
             self.poll_interval,
-            windows.join(", ")
+            windows.join(", "),
+            self.more
         );
         for App { appid, .. } in &self.apps {
             writeln!(text, "  - {{appid: {appid}, secret_file: secrets/{appid}}}").unwrap();
         }
         let path = self.directory.path().join("wxapp-portrait.yml");
-        fs::write(&path, text).unwrap();
+        // Another exporter may be reading it.
+        let new = path.with_extension("new");
+        fs::write(&new, text).unwrap();
+        fs::rename(&new, &path).unwrap();
         path
     }
 

@@ -5,7 +5,8 @@
 //! `cargo bench --bench load -- [APPSxWINDOWS…]` measures other rows, such as `100x1 300x3`. With
 //! `unreachable` as one of them it starts with an empty archive while WeChat cannot be reached; with
 //! `rules` it measures what the bundled rules cost a Prometheus; with `pages`, what the pages for people cost,
-//! where `1000x400` are apps and archived days.
+//! where `1000x400` are apps and archived days; with `shards`, what exporters cost that share an archive in PostgreSQL,
+//! where `10000x4` are apps and exporters.
 //! `BENCH_BINARY=/path` measures another build of the program.
 #![expect(
     clippy::print_stdout,
@@ -19,6 +20,10 @@ mod fixture;
 mod pages;
 mod program;
 mod rules;
+#[expect(dead_code, reason = "tests use more of it")]
+#[path = "../../tests/postgres/server.rs"]
+mod server;
+mod shards;
 mod table;
 
 use std::collections::HashSet;
@@ -105,7 +110,9 @@ impl FromStr for Size {
         let size = pair(text).map(|(apps, windows)| Self { apps, windows });
         size.filter(|size| size.apps > 0 && (1..=Window::ALL.len()).contains(&size.windows))
             .ok_or_else(|| {
-                format!("`{text}`: expected unreachable, rules, pages, or a size such as 300x3")
+                format!(
+                    "`{text}`: expected unreachable, rules, pages, shards, or a size such as 300x3"
+                )
             })
     }
 }
@@ -132,6 +139,11 @@ fn main() {
         && mode == "pages"
     {
         return pages::measure(sizes);
+    }
+    if let [mode, sizes @ ..] = &arguments[..]
+        && mode == "shards"
+    {
+        return shards::measure(sizes);
     }
     for argument in &arguments {
         match (argument.as_str(), argument.parse()) {

@@ -180,8 +180,22 @@ pub(crate) struct Exporter {
 impl Exporter {
     /// Starts it with a WeChat on this port of this host.
     pub(crate) fn start(home: &Home, wechat: u16) -> Self {
+        Self::start_with(home, wechat, home.log_path(), &[])
+    }
+
+    /// Starts one that polls a part of the apps.
+    pub(crate) fn start_shard(home: &Home, wechat: u16, shard: usize, total: usize) -> Self {
+        let log_path = home.log_path().with_extension(shard.to_string());
+        let flags = [
+            format!("--shard={shard}"),
+            format!("--total-shards={total}"),
+        ];
+        Self::start_with(home, wechat, log_path, &flags)
+    }
+
+    fn start_with(home: &Home, wechat: u16, log_path: PathBuf, flags: &[String]) -> Self {
         let port = free_port();
-        let log = File::create(home.log_path()).unwrap();
+        let log = File::create(&log_path).unwrap();
         let process = Running::start(
             Command::new(binary())
                 .arg("--config.file")
@@ -189,12 +203,13 @@ impl Exporter {
                 .arg("--storage.path")
                 .arg(home.storage_path())
                 .arg(format!("--web.listen-address=127.0.0.1:{port}"))
+                .args(flags)
                 .stderr(log),
         );
         Self {
             port,
             process,
-            log_path: home.log_path(),
+            log_path,
         }
     }
 
@@ -226,12 +241,7 @@ impl Exporter {
 
     /// Returns the CPU time of all its threads, including those that have ended.
     pub(crate) fn cpu(&self) -> Duration {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.id())).unwrap();
-        // The name of the program, in parentheses, may hold spaces.
-        let (_, fields) = stat.rsplit_once(") ").unwrap();
-        let fields = fields.split(' ').skip(11).take(2);
-        let ticks: u32 = fields.map(|field| field.parse::<u32>().unwrap()).sum();
-        TICK * ticks
+        cpu(self.id(), 2).unwrap()
     }
 
     /// Waits until the exporter has been idle for this long, and returns its CPU time before
@@ -283,6 +293,28 @@ impl Exporter {
     pub(crate) fn peak_resident_kib(&self) -> usize {
         status(self.id(), "VmHWM:").unwrap()
     }
+}
+
+/// Returns the CPU time of a process and its children, running or not, without that of their children.
+pub(crate) fn cpu_of_family(process: u32) -> Duration {
+    let children = fs::read_to_string(format!("/proc/{process}/task/{process}/children"));
+    let children = children.unwrap();
+    let children = children
+        .split_whitespace()
+        .filter_map(|child| cpu(child.parse().ok()?, 2));
+    // Of those that have ended, the kernel adds it to their parent's.
+    cpu(process, 4).unwrap() + children.sum::<Duration>()
+}
+
+/// Returns the CPU time of a process, if it runs: by itself and in the kernel with two fields, with four of
+/// them also that of its children that have ended.
+fn cpu(process: u32, fields: usize) -> Option<Duration> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // The name of the program, in parentheses, may hold spaces.
+    let (_, times) = stat.rsplit_once(") ").unwrap();
+    let times = times.split(' ').skip(11).take(fields);
+    let ticks: u32 = times.map(|field| field.parse::<u32>().unwrap()).sum();
+    Some(TICK * ticks)
 }
 
 /// Returns a number from the kernel's status of a process, if that runs.

@@ -40,6 +40,11 @@ impl Postgres {
 
     /// Starts one for tests that stop it; this takes a second or two.
     pub(crate) fn start() -> Self {
+        Self::start_with("")
+    }
+
+    /// Starts one with more settings, which replace those of tests.
+    pub(crate) fn start_with(settings: &str) -> Self {
         let directory = Directory::new(
             "[ -e data/postmaster.pid ] && kill -QUIT $(head -n 1 data/postmaster.pid)",
         );
@@ -59,7 +64,7 @@ impl Postgres {
         let settings = format!(
             "listen_addresses = '127.0.0.1'\nport = {}\nunix_socket_directories = '{}'\n\
              fsync = off\nfull_page_writes = off\nsynchronous_commit = off\nshared_buffers = 16MB\n\
-             ssl = on\nssl_cert_file = '../server.pem'\nssl_key_file = '../server.key'\n",
+             ssl = on\nssl_cert_file = '../server.pem'\nssl_key_file = '../server.key'\n{settings}",
             server.port,
             server.directory.0.path().display(),
         );
@@ -113,9 +118,14 @@ impl Postgres {
 
     /// Kills it.
     pub(crate) fn kill(&self) {
+        let process = self.process().to_string();
+        succeed(self.program("pg_ctl").args(["kill", "KILL", &process]));
+    }
+
+    /// Returns the process whose children serve the connections.
+    pub(crate) fn process(&self) -> u32 {
         let file = fs::read_to_string(self.path("data/postmaster.pid")).unwrap();
-        let process = file.lines().next().unwrap();
-        succeed(self.program("pg_ctl").args(["kill", "KILL", process]));
+        file.lines().next().unwrap().parse().unwrap()
     }
 
     /// Creates an empty database of [`USER`]; returns its name.
