@@ -407,7 +407,7 @@ fn swing(app: &str, name: &str, severity: &str, words: &str, words_zh: &str) -> 
             "description_zh": words_zh,
             "dashboard_url": format!("http://grafana/d/wxapp-portrait-app?var-appid={app}&var-cohort=new"),
             "page_url": format!("http://exporter/apps/{app}#{name}"),
-            "runbook_url": format!("https://example.com/wxapp-portrait-exporter/docs/runbook.md#wxappportrait{}", name.to_lowercase()),
+            "runbook_url": format!("https://git.internal/wxapp-portrait-exporter/docs/runbook.md#wxappportrait{}", name.to_lowercase()),
         },
     })
 }
@@ -455,7 +455,7 @@ fn a_message_lists_the_swings_of_an_app() {
 
 [看板](http://grafana/d/wxapp-portrait-app?var-appid=wx0123456789abcdef&var-cohort=new) \
 / [详情](http://exporter/apps/wx0123456789abcdef) \
-/ [处理方法](https://example.com/wxapp-portrait-exporter/docs/runbook.md)"
+/ [处理方法](https://git.internal/wxapp-portrait-exporter/docs/runbook.md)"
     );
     assert_eq!(
         markdown("en", &data(&alerts)),
@@ -470,7 +470,7 @@ fn a_message_lists_the_swings_of_an_app() {
 
 [dashboard](http://grafana/d/wxapp-portrait-app?var-appid=wx0123456789abcdef&var-cohort=new) \
 / [details](http://exporter/apps/wx0123456789abcdef) \
-/ [runbook](https://example.com/wxapp-portrait-exporter/docs/runbook.md)"
+/ [runbook](https://git.internal/wxapp-portrait-exporter/docs/runbook.md)"
     );
     assert_eq!(
         render("wxapp_portrait.html", "zh", &data(&alerts[1..])),
@@ -482,13 +482,13 @@ fn a_message_lists_the_swings_of_an_app() {
 <ul>
 <li>商城 新增用户 420。 <a href=\"http://grafana/d/wxapp-portrait-app?var-appid=wx0123456789abcdef&amp;var-cohort=new\">看板</a> \
 <a href=\"http://exporter/apps/wx0123456789abcdef#NewUsersSwing\">详情</a> \
-<a href=\"https://example.com/wxapp-portrait-exporter/docs/runbook.md#wxappportraitnewusersswing\">处理方法</a></li>
+<a href=\"https://git.internal/wxapp-portrait-exporter/docs/runbook.md#wxappportraitnewusersswing\">处理方法</a></li>
 </ul>
 <p><b>本次波动告警结束（1）</b></p>
 <ul>
 <li>商城 在 iPad 上没有用户。 <a href=\"http://grafana/d/wxapp-portrait-app?var-appid=wx0123456789abcdef&amp;var-cohort=new\">看板</a> \
 <a href=\"http://exporter/apps/wx0123456789abcdef#PlatformVanished\">详情</a> \
-<a href=\"https://example.com/wxapp-portrait-exporter/docs/runbook.md#wxappportraitplatformvanished\">处理方法</a></li>
+<a href=\"https://git.internal/wxapp-portrait-exporter/docs/runbook.md#wxappportraitplatformvanished\">处理方法</a></li>
 </ul>
 </body>
 </html>"
@@ -561,7 +561,7 @@ fn a_message_lists_one_alert_of_several_apps() {
 - 商城 自 2026-11-18 起没有画像。 [详情](http://exporter/apps/wx0123456789abcdef#Stale)
 - 书店 自 2026-11-18 起没有画像。 [详情](http://exporter/apps/wx1123456789abcdef#Stale)
 
-[看板](http://grafana/d/wxapp-portrait-exporter) / [处理方法](https://example.com/wxapp-portrait-exporter/docs/runbook.md#wxappportraitstale)"
+[看板](http://grafana/d/wxapp-portrait-exporter) / [处理方法](https://git.internal/wxapp-portrait-exporter/docs/runbook.md#wxappportraitstale)"
     );
     assert_eq!(
         markdown("en", &data(&alerts.map(resolved))),
@@ -571,7 +571,7 @@ fn a_message_lists_one_alert_of_several_apps() {
 - 商城 has nothing since 2026-11-18. [details](http://exporter/apps/wx0123456789abcdef#Stale)
 - 书店 has nothing since 2026-11-18. [details](http://exporter/apps/wx1123456789abcdef#Stale)
 
-[dashboard](http://grafana/d/wxapp-portrait-exporter) / [runbook](https://example.com/wxapp-portrait-exporter/docs/runbook.md#wxappportraitstale)"
+[dashboard](http://grafana/d/wxapp-portrait-exporter) / [runbook](https://git.internal/wxapp-portrait-exporter/docs/runbook.md#wxappportraitstale)"
     );
 }
 
@@ -786,7 +786,7 @@ async fn a_wecom_application_gets_all_swings_of_an_app_once() {
             "**告警 · 商城**\n\n**告警中（6）**\n{list}\n\
              [看板](http://grafana/d/wxapp-portrait-app?var-appid={APP}&var-cohort=new) / \
              [详情](http://exporter/apps/{APP}) / \
-             [处理方法](https://example.com/wxapp-portrait-exporter/docs/runbook.md)"
+             [处理方法](https://git.internal/wxapp-portrait-exporter/docs/runbook.md)"
         );
         let message = |receiver: &str, content: &str| {
             (
@@ -1003,8 +1003,8 @@ async fn e_mail_comes_with_a_subject_and_all_alerts() {
         alertmanager.send(&[alert]).await;
         let mail = eventually("mail", async || mails.lock().unwrap().first().cloned()).await;
         for part in [
-            "RCPT TO:<product@example.com>",
-            "From: alertmanager@example.com",
+            "RCPT TO:<product@DOMAIN>",
+            "From: alertmanager@DOMAIN",
             // 告警 · 商城 · NewUsersSwi
             "Subject: =?utf-8?q?=E5=91=8A=E8=AD=A6_=C2=B7_=E5=95=86=E5=9F=8E_=C2=B7_NewUsersSwi",
             // 新增用户 <420>。

@@ -522,7 +522,7 @@ impl Line {
             format!("http://localhost:3000/d/{}", self.dashboard),
             format!("http://localhost:10690/apps/{appid}{place}"),
             format!(
-                "https://example.com/wxapp-portrait-exporter/docs/runbook.md#wxappportrait{anchor}"
+                "https://git.internal/wxapp-portrait-exporter/docs/runbook.md#wxappportrait{anchor}"
             ),
         ]
     }

@@ -141,14 +141,14 @@ async fn nginx_and_caddy_serve_the_exporter_below_a_path() {
         ];
         let exporter = start(&wechat, &flags).await;
         let text = std::fs::read_to_string(root().join("deploy/proxy").join(file)).unwrap();
-        // The comments name the address, too.
+        // The comments contain the address, too.
         let text = text
             .replace("listen 80;", &format!("listen {proxy};"))
             .replace(
-                "\nmetrics.example.com {",
+                "\nportraits.internal {",
                 &format!("\n{host}localhost:{proxy} {{"),
             )
-            .replace("metrics.example.com;", "localhost;")
+            .replace("portraits.internal;", "localhost;")
             .replace("127.0.0.1:10690", &format!("127.0.0.1:{port}"));
         let directory = tempfile::tempdir().unwrap();
         let _running = run(&directory, file, &text);

@@ -295,7 +295,7 @@ fn links_of_alerts_lead_to_their_runbook_and_to_existing_dashboards() {
         let url = |key: &str| text(&rule["annotations"][key]).to_owned();
         // As a heading becomes an anchor.
         let runbook = format!(
-            "https://example.com/wxapp-portrait-exporter/docs/runbook.md#{}",
+            "https://git.internal/wxapp-portrait-exporter/docs/runbook.md#{}",
             name.to_lowercase()
         );
         assert_eq!(url("runbook_url"), runbook);

@@ -7,7 +7,7 @@ use regex::Regex;
 use url::Url;
 
 /// The prefix of links to this project that must work anywhere.
-const HERE: &str = "https://example.com/wxapp-portrait-exporter/";
+const HERE: &str = "https://git.internal/wxapp-portrait-exporter/";
 
 #[derive(Debug, Default)]
 pub(crate) struct Document {
