@@ -29,7 +29,10 @@ use markdown::{Block, Document};
 
 /// The beginnings of blocks that no program runs or reads, and what they are.
 const SAMPLES: [(&str, &str); 4] = [
-    ("                 AppSecret ──►", "a drawing of the ways in"),
+    (
+        "                 AppSecret ──►",
+        "a drawing of the methods of access",
+    ),
     (
         "Authorization: Bearer",
         "a file of headers, which the test writes itself",
@@ -45,7 +48,16 @@ const SAMPLES: [(&str, &str); 4] = [
 ];
 
 /// Flags of other programs that are mentioned without their program, and those programs.
-const FLAGS_OF_OTHERS: [(&str, &str); 1] = [("--storage.tsdb.retention.time", "Prometheus")];
+const FLAGS_OF_OTHERS: [(&str, &str); 2] = [
+    ("--max-block-duration", "promtool"),
+    ("--storage.tsdb.retention.time", "Prometheus"),
+];
+
+/// Metrics that no longer exist, which upgrade notes mention, and those that replace them.
+const FORMER_METRICS: [(&str, &str); 1] = [(
+    "wxapp_portrait_archive_days",
+    "wxapp_portrait_archived_portraits",
+)];
 
 /// Files of other projects, and those projects.
 const FILES_OF_OTHERS: [(&str, &str); 5] = [
@@ -305,7 +317,11 @@ async fn names_in_the_code_of_documents_exist() {
     let file = of(r"^([\w.-][\w./-]*\.(?:yml|yaml|json|tmpl|toml|rs|md|mjs))$");
     let mut faults = Vec::new();
     let documents = documents();
-    for (name, whose) in FLAGS_OF_OTHERS.iter().chain(&FILES_OF_OTHERS) {
+    for (former, present) in FORMER_METRICS {
+        assert!(page.has(present) && !page.has(former), "{former}");
+    }
+    let known = FLAGS_OF_OTHERS.iter().chain(&FILES_OF_OTHERS);
+    for (name, whose) in known.chain(&FORMER_METRICS) {
         let mut code = documents.iter().flat_map(|document| &document.code);
         if !code.any(|(_, code)| code.contains(name)) {
             faults.push(format!("no document names {name} of {whose}"));
@@ -328,7 +344,8 @@ async fn names_in_the_code_of_documents_exist() {
                 look(&flag, &|name| flags.contains(name));
             }
             look(&metric, &|name| {
-                page.has(name) || page.has(&format!("{name}_bucket"))
+                let is_former = FORMER_METRICS.iter().any(|(former, _)| *former == name);
+                is_former || page.has(name) || page.has(&format!("{name}_bucket"))
             });
             look(&alert, &|name| alerts.contains(name));
             look(&file, &is_file);
