@@ -354,6 +354,29 @@ async fn names_in_the_code_of_documents_exist() {
     assert_none(&faults);
 }
 
+#[test]
+fn the_faq_quotes_messages_that_the_program_has() {
+    let read = |path: &str| std::fs::read_to_string(root().join(path)).unwrap();
+    let messages = read("docs/access.md");
+    // Chinese text has its own parentheses.
+    let quoted = Regex::new(r"(?m)^### `(.+)` ?[(（](-?\d+)").unwrap();
+    for path in ["docs/faq.md", "docs/faq.zh-CN.md"] {
+        let faq = read(path);
+        let mut found = 0;
+        for heading in quoted.captures_iter(&faq) {
+            let (message, errcode) = (&heading[1], &heading[2]);
+            let row = format!(
+                r"(?m)^\| [^|]*\b{errcode}\b[^|]* \| {}",
+                regex::escape(message)
+            );
+            let row = Regex::new(&row).unwrap();
+            assert!(row.is_match(&messages), "{path}: {errcode}: {message}");
+            found += 1;
+        }
+        assert!(found > 5, "{path}: {found}");
+    }
+}
+
 /// Returns how the form of a translation differs from the original.
 fn differences(original: &Document, translation: &Document) -> Vec<String> {
     let compare = |what: &str, one: Vec<String>, other: Vec<String>| {
