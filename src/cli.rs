@@ -15,6 +15,9 @@ use crate::shard::Shard;
 use crate::simulator::{App, Event, Fault};
 use crate::web::{self, Paths};
 
+/// Where the configuration is unless a flag names another path.
+pub const DEFAULT_CONFIG: &str = "wxapp-portrait.yml";
+
 const LONG_VERSION: &str = concat!(
     env!("CARGO_PKG_VERSION"),
     " (revision ",
@@ -367,7 +370,7 @@ pub struct ConfigFile {
         id = "config_file",
         long = "config.file",
         value_name = "FILE",
-        default_value = "wxapp-portrait.yml"
+        default_value = DEFAULT_CONFIG
     )]
     pub path: PathBuf,
 }
@@ -380,7 +383,7 @@ pub struct Shards {
     #[arg(long = "shard", value_name = "[NAME-]ORDINAL", default_value = "0", value_parser = parse_ordinal)]
     pub ordinal: u32,
     /// Into how many shards the apps are divided, each for an exporter with the same configuration.
-    #[arg(long = "total-shards", value_name = "NUMBER", default_value_t = 1, value_parser = parse_total)]
+    #[arg(long = "total-shards", value_name = "NUMBER", requires = "ordinal", default_value_t = 1, value_parser = parse_total)]
     pub total: u32,
 }
 
@@ -658,6 +661,14 @@ mod tests {
         ] {
             assert!(parse_ordinal(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_number_of_shards_is_not_taken_for_that_of_the_first() {
+        let parse = |flags: &[&str]| Cli::try_parse_from(std::iter::once(&"x").chain(flags));
+        assert!(parse(&["--total-shards=3"]).is_err());
+        assert!(parse(&["--total-shards=3", "--shard=0"]).is_ok());
+        assert!(parse(&[]).is_ok());
     }
 
     #[test]

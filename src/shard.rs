@@ -50,9 +50,15 @@ impl Shard {
     /// Returns whether an app belongs to it.
     #[must_use]
     pub fn owns(self, appid: &AppId) -> bool {
+        self.owner(appid) == self.ordinal
+    }
+
+    /// Returns the ordinal of the shard to which an app belongs.
+    #[must_use]
+    pub fn owner(self, appid: &AppId) -> u32 {
         let mut hasher = FnvHasher::default();
         hasher.write(appid.as_str().as_bytes());
-        jump(hasher.finish(), self.total) == self.ordinal
+        jump(hasher.finish(), self.total)
     }
 }
 

@@ -25,6 +25,16 @@ string_enum! {
     }
 }
 
+impl Operation {
+    /// Returns what can't be done, as in sentences.
+    fn verb(self) -> &'static str {
+        match self {
+            Self::Connect => "connect to",
+            operation => operation.as_str(),
+        }
+    }
+}
+
 /// Where an archive is, as it is named in sentences.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
@@ -137,7 +147,7 @@ pub enum Error {
     #[error("the archive is closed")]
     Closed,
     /// Anything else.
-    #[error("cannot {operation} the archive {place}: {problem}")]
+    #[error("cannot {} the archive {place}: {problem}", operation.verb())]
     Failed {
         /// Where it is.
         place: Place,

@@ -71,7 +71,12 @@ impl Health {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut is_over = false;
         // Every operation that succeeds has opened the file, or has a connection.
-        for operation in [operation, Operation::Open, Operation::Connect] {
+        let mut working = vec![operation, Operation::Open, Operation::Connect];
+        if operation == Operation::Share {
+            // It reads the days of the others, while only a page that is looked at might read any.
+            working.push(Operation::Read);
+        }
+        for operation in working {
             is_over |= state.failing[operation as usize].take().is_some();
         }
         if is_over {

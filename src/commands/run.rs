@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Environment, Error, ProcessContext};
 use crate::calendar::Clock;
-use crate::cli::{Cli, Command};
+use crate::cli::{self, Cli, Command};
 use crate::config::{self, Config};
 
 /// How long requests in flight may take when the program shuts down.
@@ -43,11 +43,22 @@ pub async fn run(cli: Cli, context: ProcessContext) -> Result<(), Error> {
     }
 }
 
-/// Reads the configuration of a command that works without one, too.
+/// Reads the configuration of a command that works without one, too; warns if there is one that names another
+/// archive.
 fn optional_config(
     path: Option<&Path>,
     environment: &Environment,
 ) -> Result<Option<Config>, config::Error> {
+    if path.is_none()
+        && let Ok(config) = config::load(Path::new(cli::DEFAULT_CONFIG), environment)
+        && let Some(postgres) = config.archive.postgres
+    {
+        tracing::warn!(
+            "{} has {}, and this command uses the file in --storage.path: add --config.file={0} to use the database",
+            cli::DEFAULT_CONFIG,
+            postgres.source.key()
+        );
+    }
     path.map(|path| config::load(path, environment)).transpose()
 }
 

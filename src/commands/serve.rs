@@ -235,7 +235,7 @@ impl Exporter {
             listeners.push(listen(address).await?);
         }
         let (reload, reloads) = mpsc::unbounded_channel();
-        let state = AppState::new(&context, web.paths(), guard, reload);
+        let state = AppState::new(&context, web.paths(), shard, guard, reload);
         state.set_config(&config.redacted());
         let configured = config.apps.len();
         let apps = of_shard(shard, config.apps);

@@ -19,6 +19,7 @@ use super::status::Status;
 use super::{browser, connections, csv, guard, pages, sd};
 use crate::exposition::gzip::{Member, Piece};
 use crate::portrait::AppId;
+use crate::shard::Shard;
 use crate::state::Progress;
 
 /// The paths of everything but the page for Prometheus; of one that ends with a slash, what is below.
@@ -199,11 +200,12 @@ async fn probe(
     let Some((_, target)) = parameters.into_iter().find(|(name, _)| name == "target") else {
         return bad_request("the parameter `target` is missing: /probe?target=APPID\n");
     };
-    let member = target
-        .parse::<AppId>()
-        .ok()
-        .and_then(|appid| state.page.of(&appid));
-    member.map_or_else(no_such_app, |member| send(TEXT_FORMAT, member, &headers))
+    let appid = target.parse::<AppId>().ok();
+    let member = appid.as_ref().and_then(|appid| state.page.of(appid));
+    member.map_or_else(
+        || no_such_app(state.shard, appid.as_ref()),
+        |member| send(TEXT_FORMAT, member, &headers),
+    )
 }
 
 /// Responds with the page of an app, or with its days as a file.
@@ -216,9 +218,10 @@ async fn app(
     let appid = name.strip_suffix(".csv");
     let is_file = appid.is_some();
     let appid = appid.unwrap_or(&name).parse::<AppId>().ok();
-    let Some(app) = appid.and_then(|appid| state.registry.get(&appid)) else {
+    let app = appid.as_ref().and_then(|appid| state.registry.get(appid));
+    let Some(app) = app else {
         return if is_file {
-            no_such_app()
+            no_such_app(state.shard, appid.as_ref())
         } else {
             pages::missing(&state, name, &parameters, headers).await
         };
@@ -232,9 +235,19 @@ async fn app(
     csv::respond(archive, downloads, app, &parameters, accepts_gzip(&headers)).await
 }
 
-fn no_such_app() -> Response {
-    let text =
-        "no app with this appid is configured; see / and /api/v1/status for those that are\n";
+fn no_such_app(shard: Shard, appid: Option<&AppId>) -> Response {
+    let text = match appid.filter(|appid| !shard.owns(appid)) {
+        None => {
+            "no app with this appid is configured; see / and /api/v1/status for those that are\n"
+                .to_owned()
+        }
+        Some(appid) => format!(
+            "{appid} is an app of shard {} of {}, and this is shard {}\n",
+            shard.owner(appid),
+            shard.total(),
+            shard.ordinal()
+        ),
+    };
     (StatusCode::NOT_FOUND, text).into_response()
 }
 

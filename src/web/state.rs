@@ -15,6 +15,7 @@ use crate::exposition::gzip::{Member, Piece};
 use crate::exposition::page::Page;
 use crate::exposition::telemetry::Telemetry;
 use crate::poll::Context;
+use crate::shard::Shard;
 use crate::state::Registry;
 
 /// What is served.
@@ -36,6 +37,8 @@ pub struct AppState {
     pub clock: Clock,
     /// Where everything is.
     pub paths: Paths,
+    /// Whose apps these are.
+    pub shard: Shard,
     /// Protects everything, if there is a web configuration.
     pub guard: Option<Arc<Guard>>,
     /// Accepts requests to read the configuration again.
@@ -67,6 +70,7 @@ impl AppState {
     pub fn new(
         context: &Context,
         paths: Paths,
+        shard: Shard,
         guard: Option<Arc<Guard>>,
         reload: mpsc::UnboundedSender<Reload>,
     ) -> Self {
@@ -81,6 +85,7 @@ impl AppState {
             rendering,
             clock: Arc::clone(&context.clock),
             paths,
+            shard,
             guard,
             reload,
             config_problem: Mutex::default(),

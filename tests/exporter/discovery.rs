@@ -282,9 +282,19 @@ async fn an_exporter_polls_and_serves_the_apps_of_its_shard_also_after_a_reload(
         // It is the configuration, whatever shard an app belongs to.
         assert!(config.contains(app), "{config}");
         let is_second = app == APPS[3];
-        let (status, _) = exporters[1].get(&format!("/probe?target={app}")).await;
-        assert_eq!(status, if is_second { 200 } else { 404 }, "{app}");
+        for path in [
+            format!("/probe?target={app}"),
+            format!("/apps/{app}?lang=en"),
+        ] {
+            let (status, text) = exporters[1].get(&path).await;
+            assert_eq!(status, if is_second { 200 } else { 404 }, "{path}");
+            let reason = text.contains("is an app of shard 0 of 2")
+                || text.contains("</code> is an app of shard 0 of 2; this is shard 1.");
+            assert_eq!(reason, !is_second, "{path}: {text}");
+        }
     }
+    let (_, overview) = exporters[1].get("/?lang=en").await;
+    assert!(overview.contains("This is shard 1 of 2;"), "{overview}");
     assert_eq!(apps_of(&targets(&exporters[0], "/sd").await), APPS[..3]);
     assert_eq!(apps_of(&targets(&exporters[1], "/sd").await), APPS[3..]);
 

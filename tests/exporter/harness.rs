@@ -1086,6 +1086,7 @@ impl Inside {
                 telemetry: "/metrics".to_owned(),
                 external_url: None,
             },
+            Shard::default(),
             None,
             reload,
         );

@@ -466,7 +466,8 @@ fn has_no_rights_that_it_does_not_need(objects: &Objects) {
         assert_eq!(pod[forbidden], Value::Null, "{forbidden}");
     }
     for volume in list(&pod["volumes"]) {
-        let is_known = volume["configMap"].is_object() || volume["secret"].is_object();
+        let mut kinds = ["configMap", "secret", "emptyDir"].into_iter();
+        let is_known = kinds.any(|kind| volume[kind].is_object());
         assert!(is_known, "{volume}");
     }
     for volume in ["config", "secrets"] {

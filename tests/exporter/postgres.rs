@@ -222,3 +222,33 @@ async fn a_url_that_is_missing_ends_the_start_with_the_line_of_its_key() {
         );
     }
 }
+
+#[test]
+fn a_command_that_does_not_use_the_database_of_the_configuration_says_so() {
+    let mut home = Home::new("http://127.0.0.1:1", &[APP]);
+    home.config["archive"] = serde_json::json!({"postgres_url_file": "url"});
+    let config = home.configure();
+    let directory = config.parent().unwrap();
+    std::fs::write(directory.join("url"), "postgres://127.0.0.1:1/portraits").unwrap();
+    let export = |flags: &[&str]| {
+        let mut command = program();
+        command
+            .current_dir(directory)
+            .args(["export", "--format=csv"]);
+        let output = command.args(flags).output().unwrap();
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let text = export(&["--config.file=wxapp-portrait.yml"]);
+    assert!(!text.contains("add --config.file"), "{text}");
+    let text = export(&[]);
+    assert!(
+        text.contains(
+            "wxapp-portrait.yml has archive.postgres_url_file, and this command uses the file"
+        ),
+        "{text}"
+    );
+    assert!(
+        text.contains("add --config.file=wxapp-portrait.yml"),
+        "{text}"
+    );
+}

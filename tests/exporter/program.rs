@@ -66,7 +66,7 @@ async fn it_ends_while_wechat_hangs() {
 async fn it_ends_while_a_client_does_not_read() {
     on_one_day(async || {
         // A page larger than all buffers on the way.
-        let row = |number| json!({"name": format!("{number:064}"), "value": number});
+        let row = |number| json!({"name": format!("{number:0256}"), "value": number});
         let rows: Vec<Value> = (0..2_000).map(row).collect();
         let half = json!({
             "province": rows, "city": rows, "genders": rows,
@@ -79,8 +79,9 @@ async fn it_ends_while_a_client_does_not_read() {
         });
         let (base_url, _stop) = fake_wechat(yesterday(), answer.to_string()).await;
         let mut exporter = Home::new(&base_url, &[APP]).start().await;
-        eventually("readiness", async || {
-            (exporter.get("/-/ready").await.0 == 200).then_some(())
+        eventually("the portrait on the page", async || {
+            let (_, page) = exporter.get("/metrics").await;
+            page.contains("wxapp_portrait_users{").then_some(())
         })
         .await;
         let socket = TcpSocket::new_v4().unwrap();

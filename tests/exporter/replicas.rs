@@ -21,9 +21,12 @@ use axum::extract::Request;
 use axum::middleware::{Next, from_fn};
 use chrono::{DateTime, TimeDelta, Utc};
 use fastrand::Rng;
+use secrecy::SecretString;
 use serde_json::{Value, json};
 use tokio_util::sync::DropGuard;
-use wxapp_portrait_exporter::archive::{DayState, Key, Record, Row, Selection, Sharing, Store};
+use wxapp_portrait_exporter::archive::{
+    Database, DayState, Key, Record, Row, Selection, Sharing, Store,
+};
 use wxapp_portrait_exporter::calendar;
 use wxapp_portrait_exporter::config::App;
 use wxapp_portrait_exporter::poll::due::QUIET_INTERVAL;
@@ -352,6 +355,47 @@ async fn an_exporter_that_dies_is_replaced_after_its_lease_and_comes_back_as_a_s
         !first.metrics().await.users(None).is_empty(),
         "it still serves"
     );
+}
+
+#[test]
+fn after_an_outage_of_the_database_every_exporter_keeps_its_apps() {
+    let server = Postgres::start();
+    let url = server.url(&database(&server));
+    let sharing = Sharing {
+        lease: Duration::from_secs(1),
+        ..Sharing::default()
+    };
+    let open = || {
+        let database = Database::parse(&SecretString::from(url.as_str()), Path::new("/")).unwrap();
+        Store::of_database(database, sharing).unwrap()
+    };
+    let apps = APPS.map(appid).into_iter().collect();
+    let mut exporters = [open(), open()];
+    let held = |exporter: &mut Store| {
+        let round = exporter.share(&apps, &[]).ok()?;
+        Some(round.leases.values().filter(|lease| lease.is_held).count())
+    };
+    let both = |exporters: &mut [Store; 2]| exporters.each_mut().map(held);
+    assert_eq!(both(&mut exporters), [Some(3), Some(0)]);
+    server.stop();
+    assert_eq!(both(&mut exporters), [None, None]);
+    // Longer than a lease, in which nobody can be seen.
+    std::thread::sleep(sharing.lease);
+    server.start_again();
+    // The one that holds nothing comes back first.
+    exporters.reverse();
+    let start = Instant::now();
+    let mut found = [None, None];
+    while found.contains(&None) {
+        assert!(
+            start.elapsed() < DEADLINE,
+            "they do not come back: {found:?}"
+        );
+        for (exporter, found) in exporters.iter_mut().zip(&mut found) {
+            *found = found.or_else(|| held(exporter));
+        }
+    }
+    assert_eq!(found, [Some(0), Some(3)]);
 }
 
 #[tokio::test]

@@ -69,6 +69,9 @@ fn of_server(error: &DbError) -> String {
         SqlState::T_R_SERIALIZATION_FAILURE | SqlState::T_R_DEADLOCK_DETECTED => {
             "another program wrote the same rows at the same time"
         }
+        SqlState::UNDEFINED_TABLE => {
+            "a table of the archive is missing: restore a backup, or restart the exporter, which creates an empty one"
+        }
         SqlState::LOCK_NOT_AVAILABLE => {
             "another program holds it locked; if that lasts, end that program"
         }

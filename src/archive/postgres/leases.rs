@@ -4,7 +4,7 @@
 //! so that of two that claim it at the same time one finds it claimed.
 
 use std::collections::{HashMap, HashSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio_postgres::Client;
@@ -26,6 +26,13 @@ const MOST_CHANGES: i64 = 5_000;
 /// Exporters that were not seen for this long are forgotten.
 const FORGOTTEN_AFTER: Duration = Duration::from_hours(24);
 
+/// After a round that failed, the others get this many rounds to report themselves: while the database was away,
+/// nobody was seen.
+const PATIENCE: u32 = 2;
+
+/// Longer than any exporter is away.
+const EVER: Duration = Duration::from_hours(24 * 365);
+
 type SqlResult<T> = Result<T, tokio_postgres::Error>;
 
 /// The condition that nobody holds a lease; `$3` is how long a holder may be unseen, in seconds.
@@ -42,7 +49,16 @@ impl Store {
         polled: &[AppId],
     ) -> Result<Round, Error> {
         let exporter = self.exporter.clone();
-        let lease = self.sharing.lease.as_secs_f64();
+        let patience = PATIENCE * self.sharing.round;
+        // A round that fails forgets it.
+        let takes_over_from = self.takes_over_from.take();
+        let takes_over_from = takes_over_from.unwrap_or_else(|| Instant::now() + patience);
+        let lease = if takes_over_from <= Instant::now() {
+            self.sharing.lease
+        } else {
+            EVER
+        };
+        let lease = lease.as_secs_f64();
         let known_until = self.changes_known_until;
         let names: Vec<&str> = appids.iter().map(AppId::as_str).collect();
         let polled: Vec<&str> = polled.iter().map(AppId::as_str).collect();
@@ -72,6 +88,7 @@ impl Store {
             Ok((now, leases, changed))
         })?;
         self.changes_known_until = Some(now);
+        self.takes_over_from = Some(takes_over_from);
         let leases: HashMap<AppId, Lease> = leases
             .into_iter()
             .filter_map(|(appid, lease, _)| Some((appid.parse().ok()?, lease)))

@@ -59,6 +59,8 @@ pub struct Store {
     pub(super) exporter: String,
     /// Changes before this time of the database are known.
     pub(super) changes_known_until: Option<DateTime<Utc>>,
+    /// From when on leases of exporters that are gone are claimed; unknown since a round failed.
+    pub(super) takes_over_from: Option<Instant>,
 }
 
 /// Days that are to be deleted.
@@ -112,6 +114,7 @@ impl Store {
             sharing,
             exporter: format!("{:016x}", fastrand::u64(..)),
             changes_known_until: None,
+            takes_over_from: Some(Instant::now()),
         })
     }
 

@@ -1,4 +1,4 @@
-//! The page of an app that is not configured.
+//! The page of an app that is not configured, or is one of another shard.
 
 use askama::Template;
 use axum::http::{HeaderMap, StatusCode};
@@ -6,6 +6,7 @@ use axum::response::{IntoResponse as _, Response};
 
 use super::frame::{self, Choice, Frame};
 use crate::language::Language;
+use crate::shard::Shard;
 use crate::web::state::AppState;
 
 #[derive(Debug, Template)]
@@ -13,9 +14,11 @@ use crate::web::state::AppState;
 struct Missing {
     frame: Frame,
     name: String,
+    /// The shard of the app, and this one, if that is another.
+    shards: Option<(u32, Shard)>,
 }
 
-/// Returns the page of an app that is not configured, with status 404.
+/// Returns the page of an app that is not configured or is one of another shard, with status 404.
 pub(in crate::web) async fn missing(
     state: &AppState,
     name: String,
@@ -24,9 +27,14 @@ pub(in crate::web) async fn missing(
 ) -> Response {
     let frame = Frame::new(state, parameters, &headers, "../");
     let language = frame.language;
+    let shard = state.shard;
+    let appid = name.parse().ok();
+    let owner = appid.map(|appid| shard.owner(&appid));
+    let owner = owner.filter(|owner| *owner != shard.ordinal());
     let response = frame::respond(&state.rendering, language, headers, move || Missing {
         frame,
         name,
+        shards: owner.map(|owner| (owner, shard)),
     })
     .await;
     (StatusCode::NOT_FOUND, response).into_response()

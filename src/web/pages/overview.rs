@@ -18,7 +18,8 @@ use crate::chart::Sparkline;
 use crate::expectation::float;
 use crate::language::{self, Language};
 use crate::portrait::{Cohort, Window, string_enum};
-use crate::state::{AppSnapshot, Arrival};
+use crate::shard::Shard;
+use crate::state::{AppSnapshot, Arrival, PolledBy};
 use crate::web::state::AppState;
 
 /// How many apps are on a page.
@@ -75,6 +76,9 @@ struct Overview {
     counts: [usize; Filter::ALL.len()],
     /// Whether the archive is still being read, or an app has not been polled yet.
     is_starting: bool,
+    shard: Shard,
+    /// How many apps another exporter polls.
+    polled_elsewhere: usize,
     found: usize,
     pages: usize,
     rows: Vec<Row>,
@@ -207,6 +211,7 @@ fn sort_by(apps: &mut [Facts<'_>], value: impl Fn(&Facts<'_>) -> Option<f64>) {
 impl Overview {
     fn new(state: &AppState, frame: Frame, mut selection: Selection) -> Self {
         let apps = state.registry.all();
+        let polled_elsewhere = apps.iter().filter(|app| app.polled_by == PolledBy::Other);
         let mut found: Vec<_> = apps.iter().map(|app| Facts::new(app, frame.now)).collect();
         let totals = Totals::new(&found, frame.language);
         selection.search(&mut found);
@@ -221,6 +226,8 @@ impl Overview {
             counts,
             totals,
             is_starting: !state.registry.is_ready(),
+            shard: state.shard,
+            polled_elsewhere: polled_elsewhere.count(),
             found: found.len(),
             pages,
             rows: rows.map(|facts| Row::new(facts, &frame)).collect(),
