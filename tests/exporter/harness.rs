@@ -22,6 +22,7 @@ use axum::serve::Listener;
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use futures_util::FutureExt as _;
 use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, IsCa, Issuer, KeyPair};
+use rustix::process::Pid;
 use secrecy::SecretString;
 use serde_json::{Value, json};
 use tempfile::{NamedTempFile, TempDir};
@@ -705,6 +706,16 @@ impl Running {
         let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
         let kib = peak.unwrap().trim().strip_suffix(" kB").unwrap();
         kib.parse::<u64>().unwrap() >> 10
+    }
+
+    /// Returns how many threads it has.
+    pub(crate) fn threads(&self) -> usize {
+        let tasks = format!("/proc/{}/task", self.child.id());
+        std::fs::read_dir(tasks).unwrap().count()
+    }
+
+    pub(crate) fn id(&self) -> Pid {
+        Pid::from_child(&self.child)
     }
 
     pub(crate) fn signal(&self, signal: &str) {

@@ -84,6 +84,8 @@ mod simulator;
 mod source;
 /// What programs read: the status with its schema, and the configuration in use.
 mod status;
+/// The system under the exporter: clocks, time zones, limits, signals.
+mod system;
 /// The unit for systemd, and its sample configuration.
 mod systemd;
 /// History that goes out of the archive and into it.

@@ -132,7 +132,7 @@ async fn prometheus_accepts_any_name_that_wechat_may_send() {
 }
 
 /// Lets promtool check a page, of the oldest and the newest Prometheus.
-fn check(page: &str) {
+pub(crate) fn check(page: &str) {
     check_by(&PathBuf::from("promtool"), page);
     check_by(&newer("promtool"), page);
 }
