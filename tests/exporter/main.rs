@@ -84,6 +84,8 @@ mod simulator;
 mod source;
 /// What programs read: the status with its schema, and the configuration in use.
 mod status;
+/// The disk under the archive, and what happens to the file on it.
+mod storage;
 /// The system under the exporter: clocks, time zones, limits, signals.
 mod system;
 /// The unit for systemd, and its sample configuration.
