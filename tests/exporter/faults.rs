@@ -14,8 +14,8 @@ use wxapp_portrait_exporter::simulator::Settings;
 use wxapp_portrait_exporter::wechat::errcodes::{APP_SECRET_REFUSED, RULES};
 
 use crate::harness::{
-    APP, Hand, Home, Inside, OTHER, Page, Reader, Series, WeChat, appid, apps_of, configured,
-    eventually, on_one_day, serve, step, yesterday,
+    APP, Hand, Home, Inside, OTHER, Page, Reader, Series, Storage, WeChat, appid, apps_of,
+    configured, eventually, on_one_day, serve, step, yesterday,
 };
 
 /// A morning in Beijing: yesterday is available, and is requested repeatedly.
@@ -125,7 +125,7 @@ const OTHERS: &[Case] = &[
     ("http=429", "rate_limited", "raise poll.interval"),
     ("delay=1h", "transport", "did not answer in time"),
     ("cut", "transport", "the answer broke off"),
-    ("reset", "transport", "no connection to WeChat"),
+    ("reset", "transport", "no valid HTTP answer from WeChat"),
     ("garbage", "decode", "bytes that are not JSON"),
     ("huge", "decode", "larger than 8 MiB"),
     ("wrong-date", "decode", "its ref_date is "),
@@ -163,7 +163,11 @@ const OTHERS: &[Case] = &[
     ("token:delay=1h", "transport", "did not answer in time"),
     ("token:garbage", "decode", "bytes that are not JSON"),
     ("token:cut", "transport", "the answer broke off"),
-    ("token:reset", "transport", "no connection to WeChat"),
+    (
+        "token:reset",
+        "transport",
+        "no valid HTTP answer from WeChat",
+    ),
 ];
 
 fn cases() -> Vec<(String, &'static str, &'static str)> {
@@ -298,7 +302,11 @@ async fn one_app_with_every_fault_in_turn_keeps_its_portrait_and_does_not_affect
     let hand = Hand::at(MORNING);
     let apps = [APP, OTHER, "wx2123456789abcdef"];
     let wechat = WeChat::start(apps_of(&apps), hand.clock()).await;
-    let mut inside = Inside::start(&wechat.base_url(), &apps, &hand).await;
+    let intervals = [Duration::from_millis(50), Duration::ZERO];
+    // Long enough for 8 MiB on a busy machine.
+    let timeout = Duration::from_secs(2);
+    let (url, clock) = (wechat.base_url(), Arc::new(hand.clock()));
+    let mut inside = Inside::on(Storage::file(), intervals, timeout, &url, &apps, clock).await;
     inside.scan_for(&wechat);
     let _others = [
         inside.poll(OTHER, Window::OneDay).await,

@@ -653,8 +653,8 @@ const OPERATION: Rows = &[
         &["system::without_threads_it_ends_at_once_and_names_the_reason"],
     ),
     (
-        "300 apps in three windows without WeChat, 40 with it",
-        "less than 128 MiB and 32 threads",
+        "150 apps in three windows without WeChat, 20 with it",
+        "less than 96 MiB and 32 threads",
         &["system::hundreds_of_apps_in_all_windows_cost_little_memory_and_few_threads"],
     ),
 ];

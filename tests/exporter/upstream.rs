@@ -405,7 +405,7 @@ impl Scene {
         fs::write(home.path("ca.pem"), &authority.pem).unwrap();
         home.config["wechat"]["ca_file"] = "ca.pem".into();
         home.config["wechat"]["timeout"] = TIMEOUT.into();
-        home.config["poll"]["interval"] = "15s".into();
+        home.config["poll"]["interval"] = "30s".into();
         home.config["dimensions"] = json!(["platform"]);
 
         let mut at_wechat = BTreeMap::new();
@@ -531,8 +531,9 @@ impl Scene {
             ];
             let is_counted = failures[&labels(&key)] > 0.0;
             let problem = &problems[app];
-            if !is_counted || !problem.contains(words) {
-                missing.push(format!("{what}: {reason}, {words}\n    {problem}"));
+            let mut words = words.split(" … ");
+            if !is_counted || !words.all(|words| problem.contains(words)) {
+                missing.push(format!("{what}: {reason}, {problem}"));
             }
             assert!(!problem.contains('\n'), "{problem}");
         }
@@ -590,7 +591,7 @@ async fn until_none(what: &str, mut left: impl AsyncFnMut() -> Vec<String>) {
             return;
         }
         assert!(start.elapsed() < PATIENCE, "{what}:\n{}", left.join("\n"));
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }
 

@@ -39,7 +39,7 @@ pub(crate) struct Fault {
     pub(crate) what: &'static str,
     /// The reason under which it is counted.
     pub(crate) reason: &'static str,
-    /// A part of the sentence that operators read.
+    /// Parts of the sentence that operators read, with `…` in between.
     pub(crate) words: &'static str,
     pub(super) cause: Cause,
 }
@@ -181,11 +181,13 @@ const HEAD: &str = "HTTP/1.1 200 OK\r\n\r\n";
 const CHUNKED: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
 
 /// Words of the sentences.
-const NO_CONNECTION: &str = "no connection to WeChat; check network, DNS, proxy";
 const BROKE_OFF: &str = "the answer broke off; check what is between here and WeChat";
 const TOO_SLOW: &str = "WeChat did not answer in time; check the network, or raise wechat.timeout";
 const NOT_JSON: &str = "bytes that are not JSON";
-const OWN_URL: &str = "no connection to portrait_url (127.0.0.1)";
+const OWN_URL: &str = "no connection to portrait_url (127.0.0.1); check network, DNS, proxy";
+const CLOSED: &str =
+    "no valid HTTP answer from WeChat … connection closed before message completed";
+const RESET: &str = "no valid HTTP answer from WeChat … Connection reset by peer";
 
 /// Returns every fault.
 pub(crate) fn faults() -> Vec<Fault> {
@@ -218,16 +220,20 @@ fn connections() -> Rows {
             Name,
             "portrait_url (no-such-host.invalid)",
         ),
-        ("the connection is refused", Of(Server::Refuses), OWN_URL),
+        (
+            "the connection is refused",
+            Of(Server::Refuses),
+            "no connection to portrait_url (127.0.0.1) … Connection refused",
+        ),
         (
             "the connection is reset as soon as it is accepted",
             Of(Server::Resets),
-            OWN_URL,
+            "no … portrait_url (127.0.0.1); check network … Connection reset by peer",
         ),
         (
             "the connection is closed as soon as it is accepted",
             Of(Server::Closes),
-            OWN_URL,
+            "no … portrait_url (127.0.0.1); check network",
         ),
         (
             "the connection is accepted, and nothing is ever sent",
@@ -237,29 +243,29 @@ fn connections() -> Rows {
         (
             "the connection is closed after the request",
             Portrait(bytes("")),
-            NO_CONNECTION,
+            CLOSED,
         ),
         (
             "the connection is reset after the request",
             Portrait(Wire::Reset(Vec::new())),
-            NO_CONNECTION,
+            RESET,
         ),
         (
             "the connection is reset in the head of the answer",
             Portrait(Wire::Reset(b"HTTP/1.1 200 OK\r\nContent-".to_vec())),
-            NO_CONNECTION,
+            RESET,
         ),
         (
             "the connection is reset in the body of the answer",
             Portrait(Wire::Reset(
                 b"HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n{\"ref_date\"".to_vec(),
             )),
-            "WeChat",
+            "WeChat … Connection reset by peer",
         ),
         (
             "the connection is closed in the head of the answer",
             Portrait(bytes("HTTP/1.1 200 OK\r\nContent-")),
-            NO_CONNECTION,
+            CLOSED,
         ),
         (
             "the connection is closed in the body of the answer",
@@ -271,32 +277,32 @@ fn connections() -> Rows {
         (
             "TLS: the certificate is for another name",
             Of(Server::Tls(Certificate::WrongName)),
-            "certificate not valid for name",
+            "no connection to portrait_url (127.0.0.1) … certificate not valid for name",
         ),
         (
             "TLS: the certificate has expired",
             Of(Server::Tls(Certificate::Expired)),
-            "certificate expired",
+            "no connection to portrait_url (127.0.0.1) … certificate expired",
         ),
         (
             "TLS: the certificate is not valid yet",
             Of(Server::Tls(Certificate::NotYetValid)),
-            "certificate not valid yet",
+            "no connection to portrait_url (127.0.0.1) … certificate not valid yet",
         ),
         (
             "TLS: the certificate is self-signed",
             Of(Server::Tls(Certificate::SelfSigned)),
-            "UnknownIssuer",
+            "no connection to portrait_url (127.0.0.1) … UnknownIssuer",
         ),
         (
             "TLS: plain HTTP is spoken behind `https`",
             Of(Server::PlainInsteadOfTls),
-            OWN_URL,
+            "no connection to portrait_url (127.0.0.1) … corrupt message",
         ),
         (
             "TLS is spoken behind `http`",
             Of(Server::TlsInsteadOfPlain),
-            OWN_URL,
+            "no valid HTTP answer from portrait_url (127.0.0.1) … invalid HTTP version",
         ),
         (
             "TLS: the connection is closed during the handshake",
@@ -343,7 +349,7 @@ fn answers() -> Rows {
             "the head has lines without end",
             Portrait(endless("HTTP/1.1 200 OK\r\n", LONG_HEADER, 0)),
             "transport",
-            NO_CONNECTION,
+            "no valid HTTP answer from WeChat … message head is too large",
         ),
         (
             "the body has no end",
@@ -403,34 +409,45 @@ fn answers() -> Rows {
             (
                 "`Content-Length` is negative",
                 "HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n{}",
+                "no valid HTTP answer from WeChat … invalid content-length",
             ),
             (
                 "`Content-Length` is beyond any number",
                 "HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999\r\n\r\n{}",
+                "no valid HTTP answer from WeChat … invalid content-length",
             ),
             (
                 "`Content-Length` is there twice, with two values",
                 "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}",
+                "no valid HTTP answer from WeChat … invalid content-length",
             ),
-            ("the answer is HTTP/0.9, a body alone", "{}"),
+            (
+                "the answer is HTTP/0.9, a body alone",
+                "{}",
+                "no valid HTTP answer from WeChat … invalid HTTP version",
+            ),
             (
                 "the answer is HTTP/2",
                 "\0\0\x12\x04\0\0\0\0\0\0\x03\0\0\0\x64\0\x04\0\x10\0\0\0\x06\0\x01\0\0",
+                "no valid HTTP answer from WeChat … invalid HTTP version",
             ),
             (
                 "another service answers",
                 "SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n",
+                "no valid HTTP answer from WeChat … invalid HTTP version",
             ),
             (
                 "the status is not a number",
                 "HTTP/1.1 OK 200\r\nContent-Length: 2\r\n\r\n{}",
+                "no valid HTTP answer from WeChat … invalid HTTP status-code",
             ),
             (
                 "a header has a NUL",
                 "HTTP/1.1 200 OK\r\nX: \0\r\nContent-Length: 2\r\n\r\n{}",
+                "no valid HTTP answer from WeChat … invalid HTTP header",
             ),
         ]
-        .map(|(what, text)| (what, Portrait(bytes(text)), "transport", NO_CONNECTION)),
+        .map(|(what, text, words)| (what, Portrait(bytes(text)), "transport", words)),
     );
     rows.extend(
         [
@@ -591,12 +608,12 @@ fn tokens() -> Rows {
         (
             "the connection is closed after the request for a token",
             bytes(""),
-            NO_CONNECTION,
+            CLOSED,
         ),
         (
             "the connection is reset after the request for a token",
             Wire::Reset(Vec::new()),
-            NO_CONNECTION,
+            RESET,
         ),
         (
             "nothing is sent after the request for a token",
