@@ -211,6 +211,7 @@ pub(crate) fn faults() -> Vec<Fault> {
 
 type Rows = Vec<(&'static str, Cause, &'static str, &'static str)>;
 
+#[expect(clippy::too_many_lines, reason = "it is a list")]
 fn connections() -> Rows {
     use Cause::{Name, Portrait, Server as Of};
     let transport = |(what, cause, words)| (what, cause, "transport", words);
