@@ -620,7 +620,7 @@ async fn a_misbehaving_upstream_affects_its_app_alone_which_recovers_by_itself()
         .await;
 
         let page = exporter.metrics().await;
-        prometheus::check(&page.0);
+        prometheus::check_by("promtool".as_ref(), &page.0);
         for failures in page
             .series("wxapp_portrait_api_request_failures_total")
             .keys()
@@ -648,7 +648,7 @@ async fn a_misbehaving_upstream_affects_its_app_alone_which_recovers_by_itself()
         scene.repair().await;
         until_none("not recovered", async || scene.unrecovered().await).await;
         let exporter = &scene.exporter;
-        prometheus::check(&exporter.metrics().await.0);
+        prometheus::check_by("promtool".as_ref(), &exporter.metrics().await.0);
         assert!(!scene.upstream.is_stolen.load(Ordering::Relaxed));
         let log = exporter.running.output();
         assert!(!log.contains("panicked"), "{log}");
