@@ -344,7 +344,11 @@ async fn every_app_recovers_from_its_errcode_without_a_restart() {
     let small: Vec<&str> = small.iter().map(String::as_str).collect();
     let names: Vec<&str> = apps.iter().map(String::as_str).collect();
     let wechat = WeChat::start(apps_of(&small), hand.clock()).await;
-    let mut inside = Inside::start(&wechat.base_url(), &names, &hand).await;
+    let intervals = [Duration::from_millis(50), Duration::ZERO];
+    // Nothing is slow here but a busy machine.
+    let timeout = Duration::from_secs(30);
+    let (url, clock) = (wechat.base_url(), Arc::new(hand.clock()));
+    let mut inside = Inside::on(Storage::file(), intervals, timeout, &url, &names, clock).await;
     inside.scan_for(&wechat);
     let configured = names.iter().map(|app| configured(app, &[Window::OneDay]));
     let _polling = inside.poll_all(configured.collect()).await;
