@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::TimeDelta;
@@ -15,8 +16,8 @@ use wxapp_portrait_exporter::archive::{Key, Record, Selection, Store};
 use wxapp_portrait_exporter::portrait::Window;
 
 use crate::harness::{
-    APP, Exporter, Hand, Home, Inside, OTHER, Page, Running, WeChat, appid, apps_of, client,
-    eventually, free_port, logged, on_one_day, quoted, step, yesterday,
+    APP, Exporter, Hand, Home, Inside, OTHER, Page, Running, Storage, WeChat, appid, apps_of,
+    client, eventually, free_port, logged, on_one_day, quoted, step, yesterday,
 };
 use crate::prometheus;
 use crate::reload::calm;
@@ -42,7 +43,10 @@ async fn a_clock_that_jumps_changes_no_archived_day_and_the_page_is_right_again_
     let wechat = WeChat::start(apps_of(&[app_name]), of_wechat.clock()).await;
     for days in [1, 2, -2, -20, 731, -3_653, 36_525] {
         let hand = Hand::at(MORNING);
-        let mut inside = Inside::start(&wechat.base_url(), &[app_name], &hand).await;
+        let intervals = [Duration::from_millis(50), Duration::ZERO];
+        let (url, clock) = (wechat.base_url(), Arc::new(hand.clock()));
+        let (storage, timeout) = (Storage::file(), Duration::from_secs(30));
+        let mut inside = Inside::on(storage, intervals, timeout, &url, &[app_name], clock).await;
         inside.scan_for(&wechat);
         let mut app = inside.restore(app_name, &[Window::OneDay]).await;
         step(&mut app).await;
