@@ -157,8 +157,8 @@ struct Plan {
     planned_at: DateTime<Utc>,
     /// When the last poll began, if any since the start.
     polled_at: Option<DateTime<Utc>>,
-    /// Whether a portrait arrived since the start: WeChat has one for these days only.
-    is_answered: bool,
+    /// The newest day whose portrait arrived since the start.
+    answered_day: Option<NaiveDate>,
     hold: Option<Hold>,
 }
 
@@ -213,7 +213,7 @@ impl AppPoller {
                 next_poll_at: now,
                 planned_at: now,
                 polled_at: None,
-                is_answered: false,
+                answered_day: None,
                 hold: None,
             },
             wake: context.leases.wake_of(&app.appid),
@@ -604,7 +604,7 @@ impl AppPoller {
         let (change, state) = window.days.record(day, digest, now);
         window.snapshot.last_success_at = Some(now);
         window.remember(day, change.into(), now);
-        self.plan.is_answered = true;
+        self.plan.answered_day = self.plan.answered_day.max(Some(day));
         let key = Key {
             appid: self.app.appid.clone(),
             window: window.window(),
@@ -918,8 +918,8 @@ impl AppPoller {
         }
     }
 
-    /// Reports, once, the days that WeChat deleted before they were archived; not before WeChat has
-    /// answered, as the clock may be wrong.
+    /// Reports, once, the days that WeChat deleted before they were archived; not before it has returned a
+    /// later day, as the clock may be wrong.
     fn report_lost_days(&mut self) {
         // The archived days are not known; another exporter may have some that are not archived yet.
         if !self.archive.is_restored
@@ -938,7 +938,7 @@ impl AppPoller {
         let windows = self.windows.iter();
         let lost = windows.flat_map(|window| window.lost_days(begin, end));
         self.archive.lost_days.extend(lost);
-        if self.plan.is_answered && !self.archive.lost_days.is_empty() {
+        if self.plan.answered_day >= Some(end) && !self.archive.lost_days.is_empty() {
             let App { appid, name, .. } = &*self.app;
             let days = std::mem::take(&mut self.archive.lost_days).join(", ");
             tracing::error!(

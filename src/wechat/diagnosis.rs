@@ -165,8 +165,11 @@ fn scope(endpoint: Endpoint, retry: Retry) -> Scope {
 impl Failure {
     fn advice(self, peer: &str, key: &str) -> String {
         match self {
-            Self::Unreachable | Self::Disconnected => {
+            Self::Unreachable => {
                 format!("no connection to {peer}; check network, DNS, proxy and {key}")
+            }
+            Self::Disconnected => {
+                format!("no valid HTTP answer from {peer}; check network, proxy and {key}")
             }
             Self::Timeout | Self::ConnectTimeout => {
                 format!("{peer} did not answer in time; check the network, or raise wechat.timeout")
@@ -500,6 +503,7 @@ mod tests {
         vec![
             ("", DecodeError::Empty.into()),
             ("", failed(PORTRAIT, Failure::Unreachable)),
+            ("", failed(PORTRAIT, Failure::Disconnected)),
             ("", failed(PORTRAIT, Failure::Timeout)),
             ("", failed(PORTRAIT, Failure::Body)),
             ("", failed(PORTRAIT, Failure::Status(502))),

@@ -64,7 +64,7 @@ pub enum Failure {
     /// No connection could be made in time; another host may be tried as well.
     #[error("timeout")]
     ConnectTimeout,
-    /// The connection ended before the first byte of an answer.
+    /// The connection ended before an answer, or what came was not HTTP.
     #[error("connect")]
     Disconnected,
     /// The whole request took too long.

@@ -11,11 +11,11 @@ use chrono::TimeDelta;
 use serde_json::{Value, json};
 use wxapp_portrait_exporter::portrait::Window;
 use wxapp_portrait_exporter::simulator::Settings;
-use wxapp_portrait_exporter::wechat::errcodes::RULES;
+use wxapp_portrait_exporter::wechat::errcodes::{APP_SECRET_REFUSED, RULES};
 
 use crate::harness::{
-    APP, Hand, Home, Inside, OTHER, Page, Reader, Series, WeChat, apps_of, eventually, on_one_day,
-    serve, step, yesterday,
+    APP, Hand, Home, Inside, OTHER, Page, Reader, Series, Storage, WeChat, appid, apps_of,
+    configured, eventually, on_one_day, serve, step, yesterday,
 };
 
 /// A morning in Beijing: yesterday is available, and is requested repeatedly.
@@ -125,7 +125,7 @@ const OTHERS: &[Case] = &[
     ("http=429", "rate_limited", "raise poll.interval"),
     ("delay=1h", "transport", "did not answer in time"),
     ("cut", "transport", "the answer broke off"),
-    ("reset", "transport", "no connection to WeChat"),
+    ("reset", "transport", "no valid HTTP answer from WeChat"),
     ("garbage", "decode", "bytes that are not JSON"),
     ("huge", "decode", "larger than 8 MiB"),
     ("wrong-date", "decode", "its ref_date is "),
@@ -163,7 +163,11 @@ const OTHERS: &[Case] = &[
     ("token:delay=1h", "transport", "did not answer in time"),
     ("token:garbage", "decode", "bytes that are not JSON"),
     ("token:cut", "transport", "the answer broke off"),
-    ("token:reset", "transport", "no connection to WeChat"),
+    (
+        "token:reset",
+        "transport",
+        "no valid HTTP answer from WeChat",
+    ),
 ];
 
 fn cases() -> Vec<(String, &'static str, &'static str)> {
@@ -298,7 +302,11 @@ async fn one_app_with_every_fault_in_turn_keeps_its_portrait_and_does_not_affect
     let hand = Hand::at(MORNING);
     let apps = [APP, OTHER, "wx2123456789abcdef"];
     let wechat = WeChat::start(apps_of(&apps), hand.clock()).await;
-    let mut inside = Inside::start(&wechat.base_url(), &apps, &hand).await;
+    let intervals = [Duration::from_millis(50), Duration::ZERO];
+    // Long enough for 8 MiB on a busy machine.
+    let timeout = Duration::from_secs(2);
+    let (url, clock) = (wechat.base_url(), Arc::new(hand.clock()));
+    let mut inside = Inside::on(Storage::file(), intervals, timeout, &url, &apps, clock).await;
     inside.scan_for(&wechat);
     let _others = [
         inside.poll(OTHER, Window::OneDay).await,
@@ -317,6 +325,68 @@ async fn one_app_with_every_fault_in_turn_keeps_its_portrait_and_does_not_affect
         let page = inside.metrics().await;
         assert_eq!(page.users(None).join("\n"), before, "{}", case.0);
         polling.end().await;
+    }
+}
+
+#[tokio::test]
+async fn every_app_recovers_from_its_errcode_without_a_restart() {
+    let hand = Hand::at(MORNING);
+    let refused = APP_SECRET_REFUSED.errcodes.iter();
+    let of_secret = refused.map(|errcode| (format!("token:errcode={errcode}"), "credentials"));
+    let rules = RULES.iter().flat_map(|rule| {
+        let errcodes = rule.errcodes.iter();
+        errcodes.map(|errcode| (format!("errcode={errcode}"), rule.reason.as_str()))
+    });
+    let faults: Vec<_> = rules.chain(of_secret).collect();
+    let name = |index| format!("wxfa{index:014x}");
+    let apps: Vec<String> = (0..faults.len()).map(name).collect();
+    let small: Vec<String> = apps.iter().map(|app| format!("{app}=300")).collect();
+    let small: Vec<&str> = small.iter().map(String::as_str).collect();
+    let names: Vec<&str> = apps.iter().map(String::as_str).collect();
+    let wechat = WeChat::start(apps_of(&small), hand.clock()).await;
+    let intervals = [Duration::from_millis(50), Duration::ZERO];
+    // Nothing is slow here but a busy machine.
+    let timeout = Duration::from_secs(30);
+    let (url, clock) = (wechat.base_url(), Arc::new(hand.clock()));
+    let mut inside = Inside::on(Storage::file(), intervals, timeout, &url, &names, clock).await;
+    inside.scan_for(&wechat);
+    let configured = names.iter().map(|app| configured(app, &[Window::OneDay]));
+    let _polling = inside.poll_all(configured.collect()).await;
+    let before = inside.ready().await;
+    for (app, (fault, _)) in apps.iter().zip(&faults) {
+        assert!(!before.users(Some(app)).is_empty(), "{fault}");
+        wechat.set_fault(app, fault);
+    }
+    // New tokens are requested then.
+    hand.forward(TimeDelta::minutes(121));
+    let page = inside
+        .metrics_with("all failures", |page| {
+            let mut cases = apps.iter().zip(&faults);
+            let are_counted = cases.all(|(app, (_, reason))| reasons(page, app) == [*reason]);
+            are_counted.then(|| Page(page.0.clone()))
+        })
+        .await;
+    assert_eq!(page.users(None), before.users(None));
+
+    for app in &apps {
+        wechat.simulator.clear_faults(&appid(app));
+    }
+    // Longer than any pause.
+    hand.forward(TimeDelta::hours(25));
+    let day = "2026-11-22".parse().unwrap();
+    let mut expected = Series::new();
+    for app in &apps {
+        expected.extend(wechat.users(app, Window::OneDay, day));
+    }
+    inside
+        .metrics_with("the next day of all apps", |page| {
+            let mut users = page.series("wxapp_portrait_users");
+            users.retain(|_, users| *users > 0.0);
+            (users == expected).then_some(())
+        })
+        .await;
+    for app in &apps {
+        assert_eq!(inside.window_status(app).await["problem"], Value::Null);
     }
 }
 

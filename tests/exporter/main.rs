@@ -68,6 +68,8 @@ mod promql;
 mod protection;
 /// Browsers, and the real proxies between them and the exporter.
 mod proxy;
+/// The faults of `docs/reliability.md` and their tests.
+mod reliability;
 /// What a new configuration changes while the exporter runs.
 mod reload;
 /// Several exporters on one archive.
@@ -84,10 +86,16 @@ mod simulator;
 mod source;
 /// What programs read: the status with its schema, and the configuration in use.
 mod status;
+/// The disk under the archive, and what happens to the file on it.
+mod storage;
+/// The system under the exporter: clocks, time zones, limits, signals.
+mod system;
 /// The unit for systemd, and its sample configuration.
 mod systemd;
 /// History that goes out of the archive and into it.
 mod transfer;
+/// Upstreams that misbehave, byte by byte.
+mod upstream;
 /// What is served, path by path.
 mod web;
 /// The web configuration: TLS, authentication, limits, as promtool reads it.

@@ -132,12 +132,13 @@ async fn prometheus_accepts_any_name_that_wechat_may_send() {
 }
 
 /// Lets promtool check a page, of the oldest and the newest Prometheus.
-fn check(page: &str) {
+pub(crate) fn check(page: &str) {
     check_by(&PathBuf::from("promtool"), page);
     check_by(&newer("promtool"), page);
 }
 
-fn check_by(promtool: &Path, page: &str) {
+/// Lets one promtool check a page; the newest one takes long for many series.
+pub(crate) fn check_by(promtool: &Path, page: &str) {
     let mut promtool = Command::new(promtool)
         .args(["check", "metrics"])
         .stdin(Stdio::piped())

@@ -138,6 +138,80 @@ async fn hostile_connections_cost_little() {
     );
 }
 
+/// Requests that no client sends by mistake, and the statuses that are possible; nothing of them may be repeated.
+const MALFORMED: [(&[u8], &[u16]); 22] = [
+    (b"GET /metrics HTTP/1.1\r\n\r\n", &[200, 400]),
+    (b"GET /metrics HTTP/1.0\r\n\r\n", &[200, 400]),
+    (b"GET /metrics\r\n", &[400]),
+    (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &[400, 505]),
+    (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03<evil>", &[400]),
+    (b"\r\n\r\n\0\0\0<evil>", &[400]),
+    (b"GET / HTTP/1.1\r\nHost: a\r\nX: \0<evil>\r\n\r\n", &[400]),
+    (b"GET / HTTP/1.1\r\nHost: a\r\nX: a\r\n <evil>\r\n\r\n", &[400]),
+    (b"GET / HTTP/1.1\r\nHost: a\r\n<evil>\r\n\r\n", &[400]),
+    (b"GET /<evil> HTTP/1.1\r\nHost: a\r\n\r\n", &[400, 404]),
+    (b"GET /?q=<evil>&lang=<evil> HTTP/1.1\r\nHost: a\r\n\r\n", &[200, 400]),
+    (b"GET /%3Cevil%3E HTTP/1.1\r\nHost: a\r\n\r\n", &[404]),
+    (b"GET /../../etc/passwd HTTP/1.1\r\nHost: a\r\n\r\n", &[400, 404]),
+    (b"GET /assets/..%2f..%2fetc/passwd HTTP/1.1\r\nHost: a\r\n\r\n", &[400, 404]),
+    (b"GET /apps/..%2f%00<evil> HTTP/1.1\r\nHost: a\r\n\r\n", &[400, 404]),
+    (b"GET /probe?target=<evil>%0d%0aX:y HTTP/1.1\r\nHost: a\r\n\r\n", &[400, 404]),
+    (b"TRACE / HTTP/1.1\r\nHost: a\r\nX: <evil>\r\n\r\n", &[405]),
+    (b"CONNECT evil:80 HTTP/1.1\r\nHost: a\r\n\r\n", &[400, 404, 405]),
+    (b"GET http://evil/metrics HTTP/1.1\r\nHost: evil\r\n\r\n", &[200, 400, 404]),
+    (
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+        &[400],
+    ),
+    (
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /<evil>",
+        &[400, 405],
+    ),
+    (
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: <evil>\r\n\r\n",
+        &[400, 405, 501],
+    ),
+];
+
+#[tokio::test]
+async fn malformed_requests_are_refused_and_nothing_of_them_is_repeated() {
+    let wechat = WeChat::of(&[APP]).await;
+    let exporter = Home::of(&wechat, &[APP]).start().await;
+    exporter.ready().await;
+    let headers = b"GET / HTTP/1.1\r\nHost: a\r\n".to_vec();
+    let many = [headers, b"X: <evil>\r\n".repeat(5_000), b"\r\n".to_vec()].concat();
+    let endless = [
+        b"GET /".as_slice(),
+        &vec![b'a'; 1 << 20],
+        b" HTTP/1.1\r\nHost: a\r\n\r\n",
+    ]
+    .concat();
+    let large: [(&[u8], &[u16]); 2] = [(&many, &[400, 431]), (&endless, &[400, 414, 431])];
+    for (sent, statuses) in MALFORMED.into_iter().chain(large) {
+        let mut stream = connect(&exporter, sent).await;
+        // The end of what a client has to say.
+        let _ = stream.shutdown().await;
+        let answer = closed(stream).await;
+        let start = String::from_utf8_lossy(&sent[..sent.len().min(100)]).into_owned();
+        // A connection may be reset before the answer is read.
+        if !answer.is_empty() {
+            let status = answer
+                .split(' ')
+                .nth(1)
+                .and_then(|status| status.parse().ok());
+            assert!(
+                statuses.contains(&status.unwrap_or_default()),
+                "{start}: {answer}"
+            );
+        }
+        assert!(!answer.contains("<evil>"), "{start}: {answer}");
+        assert!(!answer.contains("root:"), "{start}: {answer}");
+    }
+    assert!(exporter.metrics().await.0.contains(APP));
+    let log = exporter.running.output();
+    assert!(!log.contains("panicked") && !log.contains("evil"), "{log}");
+}
+
 #[tokio::test]
 async fn pages_are_all_answered_when_hundreds_are_loaded_at_once_and_scrapes_meanwhile() {
     let apps: Vec<_> = (100..200)

@@ -5,6 +5,8 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use rusqlite::Connection;
 use serde_json::{Value, json};
 use wxapp_portrait_exporter::calendar;
@@ -694,6 +696,82 @@ async fn invalid_files_change_nothing() {
         assert!(message.contains("are for a single file"), "{message}");
     })
     .await;
+}
+
+#[tokio::test]
+async fn hostile_lines_are_refused_and_nothing_is_imported() {
+    let wechat = WeChat::of(&[&format!("{APP}=50")]).await;
+    let home = Home::of(&wechat, &[]);
+    home.archive(&wechat, &[APP], 3);
+    let before = exported(&home, &["--format", "jsonl"]);
+    let good: Value = serde_json::from_str(before.lines().next().unwrap()).unwrap();
+    let with = |key: &str, value: Value| {
+        let mut row = good.clone();
+        row[key] = value;
+        row.to_string().into_bytes()
+    };
+    let text = |key: &str, value: &str| {
+        let row = with(key, json!("<value>"));
+        String::from_utf8(row)
+            .unwrap()
+            .replace("\"<value>\"", value)
+            .into_bytes()
+    };
+    let keys: Vec<&str> = good
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(String::as_str)
+        .collect();
+    let mut bomb = GzEncoder::new(Vec::new(), Compression::fast());
+    for _ in 0..4096 {
+        bomb.write_all(&[b'['; 16 << 10]).unwrap();
+    }
+    let mut lines = vec![
+        b"\0".repeat(1_000),
+        b"\xff\xfe{\0}\0".to_vec(),
+        b"[".repeat(1 << 20),
+        b"{\"a\":".repeat(1 << 16),
+        b"null".to_vec(),
+        b"[]".to_vec(),
+        bomb.finish().unwrap(),
+        text("users", "-1"),
+        text("users", "0.5"),
+        text("users", "1e400"),
+        text("users", "18446744073709551616"),
+        with("users", json!("many")),
+        with("window", json!("2d")),
+        with("cohort", json!("all")),
+        with("dimension", json!("../..")),
+        with("reference_date", json!("0000-00-00")),
+        with("reference_date", json!("2026-02-30")),
+        with("reference_date", json!("99999999999-01-01")),
+        with("appid", json!("../../etc/passwd")),
+        with("appid", json!("a\0b")),
+        with("appid", json!("'; DROP TABLE portraits; --")),
+    ];
+    lines.extend(keys.iter().map(|key| with(key, json!({"a": [{}]}))));
+    for (index, line) in lines.into_iter().enumerate() {
+        // After a good one, of which nothing must be left.
+        let file = home.path(&format!("{index}.jsonl"));
+        let is_packed = line.starts_with(&[0x1f, 0x8b]);
+        let start = if is_packed {
+            Vec::new()
+        } else {
+            format!("{good}\n").into_bytes()
+        };
+        fs::write(&file, [start, line.clone()].concat()).unwrap();
+        let output = import(&home, &[], &file);
+        let line = String::from_utf8_lossy(&line[..line.len().min(200)]).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{line}: {output:?}");
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            message.contains("nothing was imported"),
+            "{line}: {message}"
+        );
+        assert!(message.len() < 4_000, "{line}: {message}");
+        assert!(exported(&home, &["--format", "jsonl"]) == before, "{line}");
+    }
 }
 
 #[tokio::test]
