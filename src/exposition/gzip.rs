@@ -22,7 +22,7 @@ const TRAILER_LEN: usize = 8;
 const FRAME: usize = 256 << 10;
 
 /// A text, compressed so that it can be anywhere in a gzip member. Cheap to clone.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Piece {
     deflated: Bytes,
     checksum: Hasher,
@@ -37,6 +37,18 @@ impl Piece {
         checksum.update(text.as_bytes());
         Self {
             deflated: Vec::from(deflate::piece(text.as_bytes())).into(),
+            checksum,
+            len: text.len(),
+        }
+    }
+
+    /// Takes a text as it is: one that changes with every scrape is not worth compressing.
+    #[must_use]
+    pub fn uncompressed(text: &str) -> Self {
+        let mut checksum = Hasher::new();
+        checksum.update(text.as_bytes());
+        Self {
+            deflated: Vec::from(deflate::uncompressed(text.as_bytes())).into(),
             checksum,
             len: text.len(),
         }
@@ -65,10 +77,34 @@ impl Piece {
         pieces.collect()
     }
 
+    /// Joins pieces, which become parts of the result, so that nothing is held twice.
+    #[must_use]
+    pub fn join(mut pieces: Vec<&mut Self>) -> Self {
+        let deflated: Vec<_> = pieces.iter().map(|piece| &*piece.deflated).collect();
+        let mut whole = Self {
+            deflated: deflated.concat().into(),
+            ..Self::default()
+        };
+        let mut rest = whole.deflated.clone();
+        for piece in &mut pieces {
+            piece.deflated = rest.split_to(piece.deflated.len());
+            whole.checksum.combine(&piece.checksum);
+            whole.len += piece.len;
+        }
+        whole
+    }
+
     /// Returns `true` if it holds no text.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0
+    }
+}
+
+impl PartialEq for Piece {
+    /// Compares the compressed texts.
+    fn eq(&self, other: &Self) -> bool {
+        self.deflated == other.deflated
     }
 }
 
@@ -167,10 +203,21 @@ mod tests {
 
     use super::*;
 
+    /// Makes a member of pieces of all kinds.
     fn member(texts: &[String]) -> Member {
         let mut member = Member::default();
-        for text in texts {
-            member.push(Piece::new(text));
+        for (number, texts) in texts.chunks(3).enumerate() {
+            let mut pieces: Vec<_> = texts.iter().map(|text| Piece::new(text)).collect();
+            if let Some(piece) = pieces.first_mut().filter(|_| number % 2 == 1) {
+                *piece = Piece::uncompressed(&texts[0]);
+            }
+            if number % 3 == 2 {
+                member.push(Piece::join(pieces.iter_mut().collect()));
+            } else {
+                for piece in pieces {
+                    member.push(piece);
+                }
+            }
         }
         member
     }
