@@ -70,6 +70,14 @@ pub fn piece(input: &[u8]) -> Box<[u8]> {
     }
 }
 
+/// Returns raw deflate like [`piece`], without compressing anything.
+#[must_use]
+pub fn uncompressed(input: &[u8]) -> Box<[u8]> {
+    let blocks = input.chunks(u16::MAX.into());
+    let blocks = blocks.filter_map(|block| Some(stored(u16::try_from(block.len()).ok()?, block)));
+    blocks.collect::<Vec<_>>().concat().into()
+}
+
 /// Returns a block that is not compressed and not the last one.
 fn stored(len: u16, input: &[u8]) -> Box<[u8]> {
     let [low, high] = len.to_le_bytes();

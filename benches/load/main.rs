@@ -2,11 +2,17 @@
 //! simulated WeChat, over real sockets. Prints a table with a row for every number of apps and of
 //! windows, and whether every figure reaches its goal.
 //!
-//! `cargo bench --bench load -- [APPSxWINDOWS…]` measures other rows, such as `100x1 300x3`. With
-//! `unreachable` as one of them it starts with an empty archive while WeChat cannot be reached; with
-//! `rules` it measures what the bundled rules cost a Prometheus; with `pages`, what the pages for people cost,
-//! where `1000x400` are apps and archived days; with `shards`, what exporters cost that share an archive in PostgreSQL,
-//! where `10000x4` are apps and exporters.
+//! `cargo bench --bench load -- [APPSxWINDOWS…]` measures other rows, such as `100x1 300x3`. The first argument may be
+//! the name of something else to measure:
+//!
+//! - `unreachable`: a start with an empty archive while WeChat cannot be reached.
+//! - `restart`: a start with a full archive while WeChat cannot be reached; numbers of apps may follow.
+//! - `poll`: the first cycle of polls, beside a bare loop of the same requests; numbers of apps.
+//! - `rules`: what the bundled rules cost a Prometheus.
+//! - `capacity`: what a number of apps costs the exporter and a Prometheus; numbers of apps.
+//! - `pages`: what the pages for people cost; `1000x400` are apps and archived days.
+//! - `shards`: what exporters cost that share an archive in PostgreSQL; `10000x4` are apps and exporters.
+//!
 //! `BENCH_BINARY=/path` measures another build of the program.
 #![expect(
     clippy::print_stdout,
@@ -16,15 +22,17 @@
     reason = "a benchmark prints, stops on errors, and its figures are small"
 )]
 
-mod fixture;
+mod capacity;
+#[expect(dead_code, reason = "other benchmarks use more of it")]
+#[path = "../harness/mod.rs"]
+mod harness;
 mod pages;
-mod program;
+mod poll;
 mod rules;
 #[expect(dead_code, reason = "tests use more of it")]
 #[path = "../../tests/postgres/server.rs"]
 mod server;
 mod shards;
-mod table;
 
 use std::collections::HashSet;
 use std::fmt;
@@ -36,18 +44,21 @@ use std::time::{Duration, Instant};
 use flate2::read::MultiGzDecoder;
 use wxapp_portrait_exporter::portrait::Window;
 
-use fixture::{DAYS, History, Home};
-use program::{DEADLINE, Exporter, HealthWatch, ThreadWatch, WeChat, binary, free_port};
+use harness::fixture::{DAYS, History, Home};
+use harness::program::{
+    DEADLINE, Exporter, HealthWatch, QUIET, ThreadWatch, WeChat, binary, free_port,
+};
+use harness::table::{Figure, Table};
+use harness::{mib, millis};
 use rules::Costs;
-use table::{Figure, Table};
 
 /// The rows of a run without arguments: apps, and of 1d, 7d and 30d the first ones.
 const SIZES: [(usize, usize); 6] = [(100, 1), (300, 1), (1000, 1), (100, 3), (300, 3), (1000, 3)];
 
-/// How long an exporter must have done nothing until it counts as idle.
-const QUIET: Duration = Duration::from_secs(2);
+/// Numbers of apps of a run of `restart` without arguments.
+const RESTARTS: [usize; 3] = [100, 1000, 10_000];
 
-/// How long to wait after that: idle threads of tokio's pool end after ten seconds.
+/// How long to wait once an exporter is quiet: idle threads of tokio's pool end after ten seconds.
 const SETTLING: Duration = Duration::from_secs(12);
 
 /// The goal for threads.
@@ -111,7 +122,7 @@ impl FromStr for Size {
         size.filter(|size| size.apps > 0 && (1..=Window::ALL.len()).contains(&size.windows))
             .ok_or_else(|| {
                 format!(
-                    "`{text}`: expected unreachable, rules, pages, shards, or a size such as 300x3"
+                    "`{text}`: expected unreachable, restart, poll, rules, capacity, pages, shards, or a size such as 300x3"
                 )
             })
     }
@@ -135,15 +146,15 @@ fn main() {
     // Cargo adds `--bench`.
     let arguments = std::env::args().skip(1).filter(|it| it != "--bench");
     let arguments: Vec<String> = arguments.collect();
-    if let [mode, sizes @ ..] = &arguments[..]
-        && mode == "pages"
-    {
-        return pages::measure(sizes);
-    }
-    if let [mode, sizes @ ..] = &arguments[..]
-        && mode == "shards"
-    {
-        return shards::measure(sizes);
+    if let [mode, sizes @ ..] = &arguments[..] {
+        match mode.as_str() {
+            "restart" => return restart(sizes),
+            "poll" => return poll::measure(sizes),
+            "capacity" => return capacity::measure(sizes),
+            "pages" => return pages::measure(sizes),
+            "shards" => return shards::measure(sizes),
+            _ => {}
+        }
     }
     for argument in &arguments {
         match (argument.as_str(), argument.parse()) {
@@ -215,6 +226,45 @@ fn unreachable(sizes: &[Size]) -> Table {
     table
 }
 
+/// Measures starts with a full archive and without WeChat, for more apps than an import could fill it for.
+fn restart(sizes: &[String]) {
+    let sizes: Vec<usize> = sizes.iter().map(|size| size.parse().unwrap()).collect();
+    let sizes = if sizes.is_empty() {
+        &RESTARTS[..]
+    } else {
+        &sizes
+    };
+    let mut table = Table::new(vec![
+        "apps",
+        "answers",
+        "archive MiB",
+        "restart CPU s",
+        "restart s",
+        "MiB, peak",
+        "gzip page MiB",
+    ]);
+    for apps in sizes {
+        let size = Size {
+            apps: *apps,
+            windows: 1,
+        };
+        let home = size.home();
+        home.fill(DAYS);
+        let restart = Restart::measure(&home, size);
+        let figures = vec![
+            Figure::new((apps * DAYS) as f64, 0),
+            Figure::new(home.archive_bytes() as f64 / f64::from(1 << 20), 0),
+            Figure::new(restart.cpu.as_secs_f64(), 2).at_most(size.restart()),
+            Figure::new(restart.wall.as_secs_f64(), 2),
+            Figure::new(mib(restart.peak_kib), 1).at_most(1.5 * size.resident()),
+            Figure::new(mib(restart.page_bytes / 1024), 1),
+        ];
+        table.add(apps.to_string(), figures);
+        eprintln!("{apps} apps: measured");
+    }
+    println!("{}\n\n{table}", binary().display());
+}
+
 /// Measures what the bundled rules cost the oldest and the newest Prometheus.
 fn rules(sizes: &[Size]) -> Table {
     let columns = [
@@ -253,6 +303,8 @@ fn rules(sizes: &[Size]) -> Table {
 struct Restart {
     cpu: Duration,
     wall: Duration,
+    peak_kib: usize,
+    page_bytes: usize,
 }
 
 impl Restart {
@@ -264,7 +316,12 @@ impl Restart {
             let page = exporter.page();
             let (cpu, wall) = (exporter.cpu(), start.elapsed());
             if shown_portraits(&page) == size.portraits() {
-                return Self { cpu, wall };
+                return Self {
+                    cpu,
+                    wall,
+                    peak_kib: exporter.peak_resident_kib(),
+                    page_bytes: page.len(),
+                };
             }
             assert!(wall < DEADLINE, "some apps are not on the page");
             // Every page costs the exporter CPU time, too.
@@ -305,7 +362,7 @@ impl Run {
         let exporter = Exporter::start(home, wechat.port);
         let (mut cpu, mut polled) = (Duration::ZERO, 0);
         let resources = Resources::measure(&exporter, || {
-            (cpu, polled) = wait_until_polled(&exporter, &wechat, size.apps);
+            (cpu, polled) = exporter.wait_until_polled(&wechat, size.apps);
         });
         Self {
             resources,
@@ -313,20 +370,6 @@ impl Run {
             polled,
             page_bytes: exporter.page().len(),
         }
-    }
-}
-
-/// Waits until every app has been polled, so that none is due for minutes. Returns the CPU time until then, and
-/// how many portraits were requested.
-fn wait_until_polled(exporter: &Exporter, wechat: &WeChat, apps: usize) -> (Duration, u64) {
-    let start = Instant::now();
-    loop {
-        let cpu = exporter.wait_until_quiet(QUIET);
-        let requests = wechat.portrait_requests();
-        if requests.len() == apps {
-            return (cpu, requests.iter().sum());
-        }
-        assert!(start.elapsed() < DEADLINE, "some apps were not polled");
     }
 }
 
@@ -375,12 +418,4 @@ impl Resources {
             Figure::new(self.ready.as_secs_f64(), 2),
         ]
     }
-}
-
-fn mib(kib: usize) -> f64 {
-    kib as f64 / 1024.0
-}
-
-fn millis(duration: Duration) -> f64 {
-    duration.as_secs_f64() * 1000.0
 }

@@ -13,10 +13,11 @@ use std::time::{Duration, Instant};
 use rustix::fs::{Advice, fadvise, fsync};
 use wxapp_portrait_exporter::portrait::Window;
 
-use crate::fixture::Home;
-use crate::program::{CpuWatch, Exporter, Timed, WeChat, binary, get_timed};
-use crate::table::{Figure, Table};
-use crate::{mib, millis, pair, wait_until_polled};
+use crate::harness::fixture::Home;
+use crate::harness::program::{CpuWatch, Exporter, Timed, WeChat, binary, get_timed};
+use crate::harness::table::{Figure, Table};
+use crate::harness::{Times, mib, millis};
+use crate::pair;
 
 /// Apps and archived days of a run without arguments.
 const SIZE: &str = "1000x400";
@@ -62,7 +63,7 @@ pub(crate) fn measure(sizes: &[String]) {
         let wechat = WeChat::start(&home);
         let exporter = Exporter::start(&home, wechat.port);
         exporter.wait_until_ready();
-        wait_until_polled(&exporter, &wechat, apps);
+        exporter.wait_until_polled(&wechat, apps);
         let bench = Bench {
             started_kib: [exporter.peak_resident_kib(), exporter.resident_kib()],
             exporter,
@@ -175,7 +176,7 @@ impl Bench {
             ("one app each, 400 days", apps(400)),
         ] {
             let costs = self.reload(paths);
-            let processors = if costs.pages.0.is_empty() {
+            let processors = if costs.pages.is_empty() {
                 alone = costs.processors;
                 Figure::new(alone, 3)
             } else {
@@ -272,27 +273,4 @@ struct Reloads {
     scrapes: Times,
     /// Of the archive's thread, with what is around them.
     jobs: Times,
-}
-
-/// Times in milliseconds, sorted.
-struct Times(Vec<f64>);
-
-impl Times {
-    fn new(times: impl Iterator<Item = Duration>) -> Self {
-        let mut times: Vec<_> = times.map(millis).collect();
-        times.sort_by(f64::total_cmp);
-        Self(times)
-    }
-
-    /// Returns the time that this part of them does not exceed; not a number if there are none.
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "it is the place in a short list"
-    )]
-    fn quantile(&self, part: f64) -> f64 {
-        let place = (part * self.0.len() as f64).ceil() as usize;
-        let time = self.0.get(place.saturating_sub(1));
-        time.copied().unwrap_or(f64::NAN)
-    }
 }

@@ -10,8 +10,9 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
-use crate::program::{DEADLINE, Exporter, Running, free_port, get_encoded};
+use crate::harness::program::{DEADLINE, Exporter, Running, free_port, get_encoded, resident_kib};
 
 /// How often the rules are evaluated. The exporter is scraped once a minute.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -55,32 +56,10 @@ impl Costs {
     /// Lets a Prometheus scrape an exporter and evaluate the rules once the figures of this many apps are
     /// settled.
     pub(crate) fn measure(program: &str, exporter: &Exporter, apps: usize) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let rules = Path::new(env!("CARGO_MANIFEST_DIR")).join("alerts/wxapp-portrait.rules.yml");
-        let interval = format!("{}s", INTERVAL.as_secs());
-        let config = json!({
-            "global": {
-                "scrape_interval": "1m",
-                "scrape_timeout": "1m",
-                "evaluation_interval": interval,
-            },
-            "rule_files": [rules],
-            "scrape_configs": [{"job_name": "wxapp-portrait", "static_configs": [
-                {"targets": [format!("127.0.0.1:{}", exporter.port)]},
-            ]}],
-        });
-        let file = directory.path().join("prometheus.yml");
-        fs::write(&file, config.to_string()).unwrap();
-        let port = free_port();
-        let _process = Running::start(
-            Command::new(program)
-                .arg("--config.file")
-                .arg(&file)
-                .arg("--storage.tsdb.path")
-                .arg(directory.path().join("data"))
-                .arg(format!("--web.listen-address=127.0.0.1:{port}"))
-                .stderr(Stdio::null()),
-        );
+        let target = format!("127.0.0.1:{}", exporter.port);
+        let job = json!({"static_configs": [{"targets": [target]}]});
+        let prometheus = Prometheus::start(program, job, INTERVAL);
+        let port = prometheus.port;
         let start = Instant::now();
         let mut evaluations: Vec<(String, Duration)> = Vec::new();
         // Those before figures are settled are not measured.
@@ -111,10 +90,58 @@ impl Costs {
     }
 }
 
-const RECORDED: &str = "count({__name__=~\"instance.*:wxapp_portrait_.*\"})";
+/// A Prometheus with the bundled rules.
+pub(crate) struct Prometheus {
+    pub(crate) port: u16,
+    /// Ends before its data are removed.
+    process: Running,
+    _directory: TempDir,
+}
+
+impl Prometheus {
+    /// Starts it; `job` says what is scraped once a minute, and `interval` how often the rules are evaluated.
+    pub(crate) fn start(program: &str, mut job: Value, interval: Duration) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let rules = Path::new(env!("CARGO_MANIFEST_DIR")).join("alerts/wxapp-portrait.rules.yml");
+        job["job_name"] = json!("wxapp-portrait");
+        let config = json!({
+            "global": {
+                "scrape_interval": "1m",
+                "scrape_timeout": "1m",
+                "evaluation_interval": format!("{}s", interval.as_secs()),
+            },
+            "rule_files": [rules],
+            "scrape_configs": [job],
+        });
+        let file = directory.path().join("prometheus.yml");
+        fs::write(&file, config.to_string()).unwrap();
+        let port = free_port();
+        let process = Running::start(
+            Command::new(program)
+                .arg("--config.file")
+                .arg(&file)
+                .arg("--storage.tsdb.path")
+                .arg(directory.path().join("data"))
+                .arg(format!("--web.listen-address=127.0.0.1:{port}"))
+                .stderr(Stdio::null()),
+        );
+        Self {
+            port,
+            process,
+            _directory: directory,
+        }
+    }
+
+    /// Returns its resident size.
+    pub(crate) fn resident_kib(&self) -> usize {
+        resident_kib(self.process.id())
+    }
+}
+
+pub(crate) const RECORDED: &str = "count({__name__=~\"instance.*:wxapp_portrait_.*\"})";
 
 /// Returns when the last group was evaluated, and how long all of them took.
-fn evaluation(port: u16) -> io::Result<Option<(String, Duration)>> {
+pub(crate) fn evaluation(port: u16) -> io::Result<Option<(String, Duration)>> {
     let answer = api(port, "/api/v1/rules")?;
     let groups = answer["data"]["groups"].as_array();
     Ok(groups.and_then(|groups| {
@@ -127,7 +154,7 @@ fn evaluation(port: u16) -> io::Result<Option<(String, Duration)>> {
 }
 
 /// Returns the result of a query for one number.
-fn number(port: u16, query: &str) -> io::Result<Option<f64>> {
+pub(crate) fn number(port: u16, query: &str) -> io::Result<Option<f64>> {
     let query: String = url::form_urlencoded::byte_serialize(query.as_bytes()).collect();
     let answer = api(port, &format!("/api/v1/query?query={query}"))?;
     let value = answer["data"]["result"][0]["value"][1].as_str();

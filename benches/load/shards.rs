@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 
 use wxapp_portrait_exporter::portrait::Window;
 
-use crate::fixture::Home;
-use crate::program::{self, Exporter, WeChat};
+use crate::harness::fixture::Home;
+use crate::harness::program::{self, Exporter, QUIET, WeChat};
+use crate::harness::table::{Figure, Table};
+use crate::harness::{mib, millis};
 use crate::server::Postgres;
-use crate::table::{Figure, Table};
-use crate::{QUIET, SETTLING, mib, millis, pair};
+use crate::{SETTLING, pair};
 
 /// Apps and shards of a run without arguments.
 const SIZE: (usize, usize) = (10_000, 4);

@@ -3,9 +3,9 @@
 //! Every piece is raw deflate ended by a full flush, so pieces may follow each other in any
 //! order, and the checksum of the whole follows from theirs. Does not depend on metrics.
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
 use crc32fast::Hasher;
-use flate2::{Decompress, FlushDecompress, Status};
+use flate2::{Decompress, FlushDecompress};
 
 use crate::deflate;
 
@@ -22,7 +22,7 @@ const TRAILER_LEN: usize = 8;
 const FRAME: usize = 256 << 10;
 
 /// A text, compressed so that it can be anywhere in a gzip member. Cheap to clone.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Piece {
     deflated: Bytes,
     checksum: Hasher,
@@ -37,6 +37,18 @@ impl Piece {
         checksum.update(text.as_bytes());
         Self {
             deflated: Vec::from(deflate::piece(text.as_bytes())).into(),
+            checksum,
+            len: text.len(),
+        }
+    }
+
+    /// Takes a text as it is: one that changes with every scrape is not worth compressing.
+    #[must_use]
+    pub fn uncompressed(text: &str) -> Self {
+        let mut checksum = Hasher::new();
+        checksum.update(text.as_bytes());
+        Self {
+            deflated: Vec::from(deflate::uncompressed(text.as_bytes())).into(),
             checksum,
             len: text.len(),
         }
@@ -65,10 +77,34 @@ impl Piece {
         pieces.collect()
     }
 
+    /// Joins pieces, which become parts of the result, so that nothing is held twice.
+    #[must_use]
+    pub fn join(mut pieces: Vec<&mut Self>) -> Self {
+        let deflated: Vec<_> = pieces.iter().map(|piece| &*piece.deflated).collect();
+        let mut whole = Self {
+            deflated: deflated.concat().into(),
+            ..Self::default()
+        };
+        let mut rest = whole.deflated.clone();
+        for piece in &mut pieces {
+            piece.deflated = rest.split_to(piece.deflated.len());
+            whole.checksum.combine(&piece.checksum);
+            whole.len += piece.len;
+        }
+        whole
+    }
+
     /// Returns `true` if it holds no text.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0
+    }
+}
+
+impl PartialEq for Piece {
+    /// Compares the compressed texts.
+    fn eq(&self, other: &Self) -> bool {
+        self.deflated == other.deflated
     }
 }
 
@@ -114,46 +150,61 @@ impl Member {
         let mut end = BytesMut::from(&FINAL_BLOCK[..]);
         end.extend_from_slice(&checksum.finalize().to_le_bytes());
         end.extend_from_slice(&len.to_le_bytes());
+        let gzip_len = self.gzip_len();
         let parts = self.0.into_iter().map(|piece| piece.deflated);
-        frames(
-            std::iter::once(Bytes::from_static(&HEADER))
-                .chain(parts)
-                .chain([end.freeze()]),
-        )
+        let parts = std::iter::once(Bytes::from_static(&HEADER))
+            .chain(parts)
+            .chain([end.freeze()]);
+        frames(parts, gzip_len)
     }
 
-    /// Yields the text in frames, inflated piece by piece.
+    /// Yields the text in frames, each inflated when it is taken.
     pub fn plain(self) -> impl Iterator<Item = Bytes> + Send + 'static {
-        frames(self.0.into_iter().map(|piece| inflate(&piece)))
+        let mut left = self.len();
+        let mut pieces = self.0.into_iter().map(|piece| piece.deflated);
+        let mut input = Bytes::new();
+        // Pieces follow each other as one stream.
+        let mut inflate = Decompress::new(false);
+        std::iter::from_fn(move || {
+            let mut frame = Vec::with_capacity(left.min(FRAME));
+            while frame.len() < frame.capacity() {
+                if input.is_empty() {
+                    input = pieces.next().unwrap_or_default();
+                }
+                let before = (inflate.total_in(), frame.len());
+                let flush = FlushDecompress::None;
+                let status = inflate.decompress_vec(&input, &mut frame, flush);
+                let read = usize::try_from(inflate.total_in() - before.0).unwrap_or_default();
+                input.advance(read);
+                if read == 0 && frame.len() == before.1 {
+                    debug_assert!(false, "pieces of our own making: {status:?}");
+                    break;
+                }
+            }
+            left -= frame.len();
+            (!frame.is_empty()).then(|| frame.into())
+        })
     }
 }
 
-fn inflate(piece: &Piece) -> Bytes {
-    let mut output = Vec::with_capacity(piece.len + 1);
-    let status =
-        Decompress::new(false).decompress_vec(&piece.deflated, &mut output, FlushDecompress::Sync);
-    debug_assert!(
-        matches!(status, Ok(Status::Ok)) && output.len() == piece.len,
-        "a piece of our own making"
-    );
-    output.into()
-}
-
-/// Gathers small parts into frames, and passes large ones on as they are.
+/// Gathers small parts into frames, and passes large ones on as they are; `len` is the length of all.
 fn frames(
     parts: impl Iterator<Item = Bytes> + Send + 'static,
+    mut len: usize,
 ) -> impl Iterator<Item = Bytes> + Send + 'static {
     let mut parts = parts.peekable();
     std::iter::from_fn(move || {
         let first = parts.next()?;
         if first.len() >= FRAME || parts.peek().is_none() {
+            len -= first.len();
             return Some(first);
         }
-        let mut frame = BytesMut::with_capacity(FRAME);
+        let mut frame = BytesMut::with_capacity(FRAME.min(len));
         frame.extend_from_slice(&first);
         while let Some(part) = parts.next_if(|part| frame.len() + part.len() <= FRAME) {
             frame.extend_from_slice(&part);
         }
+        len -= frame.len();
         Some(frame.freeze())
     })
 }
@@ -167,10 +218,21 @@ mod tests {
 
     use super::*;
 
+    /// Makes a member of pieces of all kinds.
     fn member(texts: &[String]) -> Member {
         let mut member = Member::default();
-        for text in texts {
-            member.push(Piece::new(text));
+        for (number, texts) in texts.chunks(3).enumerate() {
+            let mut pieces: Vec<_> = texts.iter().map(|text| Piece::new(text)).collect();
+            if let Some(piece) = pieces.first_mut().filter(|_| number % 2 == 1) {
+                *piece = Piece::uncompressed(&texts[0]);
+            }
+            if number % 3 == 2 {
+                member.push(Piece::join(pieces.iter_mut().collect()));
+            } else {
+                for piece in pieces {
+                    member.push(piece);
+                }
+            }
         }
         member
     }
@@ -214,7 +276,9 @@ mod tests {
         let member = member(&texts);
         assert!(member.clone().gzip().count() < 8, "frames, not pieces");
         assert_eq!(gunzip(&collect(member.clone().gzip())), texts.concat());
-        assert_eq!(collect(member.plain()), texts.concat().into_bytes());
+        let frames: Vec<_> = member.plain().collect();
+        assert!(frames.iter().all(|frame| frame.len() <= FRAME));
+        assert_eq!(frames.concat(), texts.concat().into_bytes());
     }
 
     #[test]

@@ -2,13 +2,14 @@
 //!
 //! A portrait changes once a day and is scraped thousands of times, so all work happens when
 //! something changes: the lines of one app and family are rendered and compressed once, and
-//! replaced as a whole. A scrape only joins them.
+//! replaced as a whole. A scrape only joins them, and only those that have changed since the last one.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::sync::{Arc, LazyLock, PoisonError, RwLock};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
+use super::blocks::{App, Blocks};
 use super::gzip::{Member, Piece};
 use super::summary::GAUGES;
 use crate::calendar;
@@ -415,106 +416,118 @@ pub fn summary(appid: &AppId, window: Window, summary: &Summary) -> Vec<Piece> {
     Piece::of_all(&texts)
 }
 
-/// One app on the page: the pieces of its lines, by family.
-#[derive(Debug)]
-struct RenderedApp {
-    pieces: Vec<Vec<Piece>>,
-}
-
-impl RenderedApp {
-    fn new(app: &AppSnapshot, lines: &[WindowLines]) -> Self {
-        let mut texts = Vec::new();
-        for family in FAMILIES {
-            let mut lines = Lines::new(family.name, &app.appid);
-            if let Rendered(render) = family.content {
-                render(app, &mut lines);
-            }
-            texts.push(lines.text);
-        }
-        // The small ones share one allocation.
-        let small = Piece::of_all(&texts);
-        let pieces = FAMILIES
-            .iter()
-            .zip(small)
-            .map(|(family, small)| match family.content {
-                Precomputed(piece) => lines.iter().filter_map(piece).cloned().collect(),
-                Rendered(_) => vec![small],
-            });
-        Self {
-            pieces: pieces.collect(),
-        }
-    }
-}
-
 /// Everything that is published, shared by the pollers and the web server.
 #[derive(Debug, Default)]
 pub struct Page {
-    apps: RwLock<BTreeMap<AppId, Arc<RenderedApp>>>,
+    apps: Mutex<Blocks>,
 }
 
 impl Page {
-    /// Puts an app on the page, replacing what was published about it before; `lines` are those of its
-    /// windows. For an app whose archive was not read yet nothing is published about windows: without
-    /// their reference dates alerts would consider it an app that never had a portrait.
-    pub fn publish(&self, app: &AppSnapshot, lines: &[WindowLines]) {
-        let rendered = if app.is_restored {
-            RenderedApp::new(app, lines)
+    /// Puts an app on the page, replacing what was published about it before. `lines` are those of its
+    /// windows; of a window without them, those published before stay. For an app whose archive was not read
+    /// yet nothing is published about windows, and `lines` are ignored: without their reference dates alerts would
+    /// consider it an app that never had a portrait.
+    pub fn publish(&self, app: &AppSnapshot, lines: &[Option<WindowLines>]) {
+        if app.is_restored {
+            self.publish_windows(app, lines);
         } else {
             let windows = Vec::new();
-            RenderedApp::new(
-                &AppSnapshot {
-                    windows,
-                    ..app.clone()
-                },
-                &[],
-            )
+            let app = AppSnapshot {
+                windows,
+                ..app.clone()
+            };
+            self.publish_windows(&app, &[]);
+        }
+    }
+
+    fn publish_windows(&self, app: &AppSnapshot, lines: &[Option<WindowLines>]) {
+        let rendered = render(app);
+        let mut apps = self.apps();
+        let before = apps.get(&app.appid);
+        let families = FAMILIES.iter().zip(rendered).enumerate();
+        let families = families.map(|(family, (Family { content, .. }, rendered))| {
+            let Precomputed(piece) = content else {
+                return vec![rendered];
+            };
+            let of_window = |(place, window): (usize, &WindowSnapshot)| {
+                let of_lines = |lines: &WindowLines| piece(lines).cloned();
+                match lines.get(place) {
+                    Some(Some(lines)) => of_lines(lines).unwrap_or_default(),
+                    _ => kept(before, family, window.window),
+                }
+            };
+            app.windows.iter().enumerate().map(of_window).collect()
+        });
+        let lines = App {
+            families: families.collect(),
+            windows: app.windows.iter().map(|window| window.window).collect(),
         };
-        let rendered = Arc::new(rendered);
-        let mut apps = self.apps.write().unwrap_or_else(PoisonError::into_inner);
-        apps.insert(app.appid.clone(), rendered);
+        apps.set(app.appid.clone(), lines);
     }
 
     /// Removes an app from the page.
     pub fn remove(&self, appid: &AppId) {
-        let mut apps = self.apps.write().unwrap_or_else(PoisonError::into_inner);
-        apps.remove(appid);
+        self.apps().remove(appid);
     }
 
     /// Returns the lines of all apps.
     #[must_use]
     pub fn all(&self) -> Member {
-        let apps = self.apps.read().unwrap_or_else(PoisonError::into_inner);
-        let all: Vec<_> = apps.values().cloned().collect();
-        drop(apps);
-        join(&all)
+        let mut apps = self.apps();
+        let mut member = Member::default();
+        for (family, header) in HEADERS.iter().enumerate() {
+            add(&mut member, header, apps.join(family));
+        }
+        member
     }
 
     /// Returns the lines of one app, if it is on the page.
     #[must_use]
     pub fn of(&self, appid: &AppId) -> Option<Member> {
-        let apps = self.apps.read().unwrap_or_else(PoisonError::into_inner);
-        let app = apps.get(appid).cloned();
-        drop(apps);
-        app.map(|app| join(&[app]))
+        let apps = self.apps();
+        let app = apps.get(appid)?;
+        let mut member = Member::default();
+        for (header, pieces) in HEADERS.iter().zip(&app.families) {
+            add(&mut member, header, pieces.iter().cloned());
+        }
+        Some(member)
+    }
+
+    fn apps(&self) -> MutexGuard<'_, Blocks> {
+        self.apps.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn join(apps: &[Arc<RenderedApp>]) -> Member {
-    let mut member = Member::default();
-    for (family, header) in HEADERS.iter().enumerate() {
-        let mut pieces = apps
-            .iter()
-            .flat_map(|app| &app.pieces[family])
-            .filter(|piece| !piece.is_empty())
-            .peekable();
-        if pieces.peek().is_some() {
-            member.push(header.clone());
+/// Renders the lines of an app that do not depend on a portrait, by family; the others are empty.
+fn render(app: &AppSnapshot) -> Vec<Piece> {
+    let texts = FAMILIES.iter().map(|family| {
+        let mut lines = Lines::new(family.name, &app.appid);
+        if let Rendered(render) = family.content {
+            render(app, &mut lines);
         }
-        for piece in pieces {
-            member.push(piece.clone());
-        }
+        lines.text
+    });
+    // They share one allocation.
+    Piece::of_all(&texts.collect::<Vec<_>>())
+}
+
+/// Returns the lines of a family and window of an app as they were published before, if they were.
+fn kept(before: Option<&App>, family: usize, window: Window) -> Piece {
+    let kept = before.and_then(|app| {
+        let mut windows = app.windows.iter();
+        let place = windows.position(|other| *other == window)?;
+        app.families.get(family)?.get(place)
+    });
+    kept.cloned().unwrap_or_default()
+}
+
+/// Adds the lines of a family, if there are any.
+fn add(member: &mut Member, header: &Piece, pieces: impl Iterator<Item = Piece>) {
+    let mut pieces = pieces.filter(|piece| !piece.is_empty()).peekable();
+    if pieces.peek().is_some() {
+        member.push(header.clone());
     }
-    member
+    pieces.for_each(|piece| member.push(piece));
 }
 
 #[cfg(test)]
@@ -641,7 +654,7 @@ mod tests {
             ..WindowLines::default()
         };
         let page = Page::default();
-        page.publish(&app, &[lines]);
+        page.publish(&app, &[Some(lines)]);
         let shown: BTreeMap<Vec<String>, String> = parse(&text_of(page.all()))
             .into_iter()
             .filter(|((family, _), _)| family == Series::USERS.name)
@@ -883,7 +896,7 @@ mod tests {
             past_users: Some(past_lines),
             summary: super::summary(&app.appid, Window::OneDay, &filled_summary()),
         };
-        page.publish(&app, &[lines, WindowLines::default()]);
+        page.publish(&app, &[Some(lines), None]);
         let text = text_of(page.all());
         parse(&text);
         insta::assert_snapshot!(text);
@@ -950,11 +963,39 @@ mod tests {
     }
 
     #[test]
+    fn the_lines_of_a_window_stay_until_there_are_others() {
+        let page = Page::default();
+        let lines = |text: &str| {
+            Some(WindowLines {
+                users: Some(Piece::new(text)),
+                ..WindowLines::default()
+            })
+        };
+        let shown = || {
+            let text = text_of(page.all());
+            let lines = text.lines().filter(|line| line.len() == 1);
+            lines.collect::<String>()
+        };
+        let (day, week) = (Window::OneDay, Window::SevenDays);
+        for (windows, lines, expected) in [
+            (&[day, week][..], &[lines("d\n"), lines("w\n")][..], "dw"),
+            (&[day, week], &[None, lines("x\n")], "dx"),
+            (&[week, day], &[None, None], "xd"),
+            (&[day], &[None], "d"),
+            (&[day, week], &[None, None], "d"),
+            (&[day], &[Some(WindowLines::default())], ""),
+        ] {
+            page.publish(&snapshot(windows), lines);
+            assert_eq!(shown(), expected);
+        }
+    }
+
+    #[test]
     fn before_the_archive_was_read_nothing_is_published_about_windows() {
         let page = Page::default();
         let mut app = snapshot(&[Window::OneDay]);
         app.is_restored = false;
-        page.publish(&app, &[WindowLines::default()]);
+        page.publish(&app, &[Some(WindowLines::default())]);
         let text = text_of(page.all());
         assert!(text.contains("wxapp_portrait_app_info{"), "{text}");
         assert!(!text.contains("window="), "{text}");

@@ -20,7 +20,7 @@ use super::window::WindowPoller;
 use crate::archive::{Archive, Coverage, DayState, Key, Row};
 use crate::calendar::{self, Clock};
 use crate::config::App;
-use crate::exposition::page::{Page, WindowLines};
+use crate::exposition::page::Page;
 use crate::exposition::telemetry::Telemetry;
 use crate::past::{self, FULL_DAYS, PastDays};
 use crate::portrait::{Portrait, Repair, Repairs};
@@ -978,11 +978,10 @@ impl AppPoller {
             return;
         }
         self.is_rendered = false;
-        let lines: Vec<WindowLines> = self
-            .windows
-            .iter()
-            .map(|window| window.lines.clone())
-            .collect();
+        // The page keeps them from now on.
+        let windows = self.windows.iter_mut();
+        let lines = windows.map(|window| window.lines.take_if(|_| snapshot.is_restored));
+        let lines: Vec<_> = lines.collect();
         self.context.page.publish(&snapshot, &lines);
         self.context.registry.set(Arc::clone(&snapshot));
         self.published = Some(snapshot);

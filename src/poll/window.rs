@@ -28,8 +28,8 @@ pub(super) struct WindowPoller {
     pub(super) days: OpenDays,
     /// The days that an answer is compared with.
     pub(super) past: PastDays,
-    /// Its rendered lines.
-    pub(super) lines: WindowLines,
+    /// Its rendered lines, until they are published.
+    pub(super) lines: Option<WindowLines>,
     /// What was logged about failures.
     pub(super) failure_log: FailureLog,
 }
@@ -41,7 +41,7 @@ impl WindowPoller {
             snapshot: WindowSnapshot::new(window),
             days: OpenDays::default(),
             past: PastDays::new(window, past_dimensions(window, app)),
-            lines: WindowLines::default(),
+            lines: Some(WindowLines::default()),
             failure_log: FailureLog::default(),
         }
     }
@@ -166,11 +166,11 @@ impl WindowPoller {
         let users = page::users(&app.appid, &portrait, &dimensions);
         dimensions.retain(|dimension| app.past.dimensions.contains(dimension));
         let summary = Summary::new(&portrait, &self.past, &app.into(), &app.dimensions);
-        self.lines = WindowLines {
+        self.lines = Some(WindowLines {
             users: Some(users),
             past_users: is_daily.then(|| page::past_users(&app.appid, &past, &dimensions)),
             summary: page::summary(&app.appid, portrait.window, &summary),
-        };
+        });
         self.snapshot.summary = Some(Arc::new(summary));
         self.snapshot.reference_date = Some(reference_date);
         self.snapshot.is_shown = true;
@@ -179,7 +179,7 @@ impl WindowPoller {
 
     /// Removes the lines; returns `true` if there were any.
     pub(super) fn hide(&mut self) -> bool {
-        self.lines = WindowLines::default();
+        self.lines = Some(WindowLines::default());
         self.snapshot.summary = None;
         std::mem::take(&mut self.snapshot.is_shown)
     }

@@ -17,7 +17,7 @@ use super::compressed::{accepts_gzip, send, send_json};
 use super::state::{AppState, Paths};
 use super::status::Status;
 use super::{browser, connections, csv, guard, pages, sd};
-use crate::exposition::gzip::{Member, Piece};
+use crate::exposition::gzip::Member;
 use crate::portrait::AppId;
 use crate::shard::Shard;
 use crate::state::Progress;
@@ -184,8 +184,8 @@ async fn metrics(
         if let Some(size) = state.archive.size() {
             state.telemetry.archive_size(size);
         }
-        match state.telemetry.encode() {
-            Ok(text) => member.push(Piece::new(&text)),
+        match state.telemetry.pieces() {
+            Ok(pieces) => pieces.into_iter().for_each(|piece| member.push(piece)),
             Err(error) => tracing::error!(%error, "cannot render the exporter's own metrics"),
         }
     }

@@ -193,6 +193,7 @@ async fn mistakes_in_a_document_are_reported() {
         ("false | true", "exit status: 1"),
         ("cargo run --release -- demonstrate", "demonstrate"),
         ("cargo bench --bench backtset -- 10", "no bench backtset"),
+        ("cargo bench --bench load -- capacities", "no capacities"),
         (
             "sqlite3 data/portraits.db \"SELECT appid, answer -> '$.visit' FROM answers\"",
             "exit status: 0",

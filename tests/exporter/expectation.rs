@@ -38,7 +38,7 @@ fn the_rules_and_the_exporter_decide_alike() {
         let apps = Page::default();
         for number in 0..APPS_OF_PAGE {
             let app = App::draw(page * APPS_OF_PAGE + number, &mut random);
-            apps.publish(&app.snapshot, &[app.lines]);
+            apps.publish(&app.snapshot, &[Some(app.lines)]);
             decided.extend(app.decided);
         }
         let page: Vec<_> = apps.all().plain().flatten().collect();

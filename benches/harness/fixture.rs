@@ -17,7 +17,7 @@ use wxapp_portrait_exporter::calendar::{self, Clock};
 use wxapp_portrait_exporter::portrait::Window;
 use wxapp_portrait_exporter::simulator::{App, Settings, Simulator, secret_of};
 
-use crate::program;
+use super::program;
 
 /// How many days of every app and window are archived.
 pub(crate) const DAYS: usize = 35;
@@ -61,6 +61,11 @@ impl Home {
         let file = self.directory.path().join("postgres-url");
         fs::write(&file, url).unwrap();
         self.more = String::from("archive: {postgres_url_file: postgres-url}\n");
+    }
+
+    /// Leaves the dimension out that has most of the names.
+    pub(crate) fn leave_out_cities(&mut self) {
+        self.more = String::from("dimensions: [province, gender, platform, device, age]\n");
     }
 
     /// Writes the configuration for a WeChat on this port of this host, and returns its path.
@@ -234,6 +239,6 @@ fn now() -> DateTime<Utc> {
     Utc::now()
 }
 
-fn yesterday() -> NaiveDate {
+pub(crate) fn yesterday() -> NaiveDate {
     calendar::yesterday(now())
 }

@@ -18,13 +18,16 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
 
-use crate::fixture::Home;
+use super::fixture::Home;
 
 /// The kernel's unit of CPU time.
 const TICK: Duration = Duration::from_millis(10);
 
 /// Nothing that succeeds takes as long.
 pub(crate) const DEADLINE: Duration = Duration::from_mins(5);
+
+/// How long an exporter must have done nothing until it counts as idle.
+pub(crate) const QUIET: Duration = Duration::from_secs(2);
 
 /// How often the exporter is sampled. Answering that often takes less than 1% of its time.
 const PERIOD: Duration = Duration::from_millis(20);
@@ -121,12 +124,26 @@ impl Running {
     pub(crate) fn start(command: &mut Command) -> Self {
         Self(command.stdin(Stdio::null()).spawn().unwrap())
     }
+
+    /// Returns the number of the process.
+    pub(crate) fn id(&self) -> u32 {
+        self.0.id()
+    }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
         let _ = kill_process(Pid::from_child(&self.0), Signal::TERM);
         let _ = self.0.wait();
+    }
+}
+
+/// Waits until something listens on a port.
+pub(crate) fn wait_until_listening(port: u16) {
+    let start = Instant::now();
+    while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
+        assert!(start.elapsed() < DEADLINE, "nothing listens on port {port}");
+        std::thread::sleep(PERIOD);
     }
 }
 
@@ -138,19 +155,20 @@ pub(crate) struct WeChat {
 
 impl WeChat {
     pub(crate) fn start(home: &Home) -> Self {
+        Self::start_with(home, &[])
+    }
+
+    /// Starts one with more flags.
+    pub(crate) fn start_with(home: &Home, flags: &[String]) -> Self {
         let port = free_port();
         let mut command = Command::new(env!("CARGO_BIN_EXE_wxapp-portrait-exporter"));
-        command.arg("simulate").arg("--log.level=warn");
+        command.arg("simulate").arg("--log.level=warn").args(flags);
         command.arg(format!("--web.listen-address=127.0.0.1:{port}"));
         for app in &home.apps {
             command.arg(format!("--app={}={}", app.appid, app.users));
         }
         let process = Running::start(&mut command);
-        let start = Instant::now();
-        while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
-            assert!(start.elapsed() < DEADLINE, "nothing listens as WeChat");
-            std::thread::sleep(PERIOD);
-        }
+        wait_until_listening(port);
         Self {
             port,
             _process: process,
@@ -214,7 +232,7 @@ impl Exporter {
     }
 
     pub(crate) fn id(&self) -> u32 {
-        self.process.0.id()
+        self.process.id()
     }
 
     /// Waits until the exporter is ready.
@@ -264,17 +282,18 @@ impl Exporter {
         busy.0
     }
 
-    /// Returns the CPU time of every thread that runs, in nanoseconds.
-    pub(crate) fn cpu_of_threads(&self) -> BTreeMap<OsString, u64> {
-        let threads = fs::read_dir(format!("/proc/{}/task", self.id())).unwrap();
-        let threads = threads.filter_map(|thread| {
-            let thread = thread.ok()?;
-            // A thread may just have ended.
-            let times = fs::read_to_string(thread.path().join("schedstat")).ok()?;
-            let cpu = times.split(' ').next()?.parse().ok()?;
-            Some((thread.file_name(), cpu))
-        });
-        threads.collect()
+    /// Waits until every app has been polled, so that none is due for minutes. Returns the CPU time until
+    /// then, and how many portraits were requested.
+    pub(crate) fn wait_until_polled(&self, wechat: &WeChat, apps: usize) -> (Duration, u64) {
+        let start = Instant::now();
+        loop {
+            let cpu = self.wait_until_quiet(QUIET);
+            let requests = wechat.portrait_requests();
+            if requests.len() == apps {
+                return (cpu, requests.iter().sum());
+            }
+            assert!(start.elapsed() < DEADLINE, "some apps were not polled");
+        }
     }
 
     /// Lets [`Self::peak_resident_kib`] begin anew.
@@ -287,7 +306,7 @@ impl Exporter {
     }
 
     pub(crate) fn resident_kib(&self) -> usize {
-        status(self.id(), "VmRSS:").unwrap()
+        resident_kib(self.id())
     }
 
     pub(crate) fn peak_resident_kib(&self) -> usize {
@@ -297,18 +316,28 @@ impl Exporter {
 
 /// Returns the CPU time of a process and its children, running or not, without that of their children.
 pub(crate) fn cpu_of_family(process: u32) -> Duration {
-    let children = fs::read_to_string(format!("/proc/{process}/task/{process}/children"));
-    let children = children.unwrap();
-    let children = children
-        .split_whitespace()
-        .filter_map(|child| cpu(child.parse().ok()?, 2));
+    let children = children(process).into_iter();
+    let children = children.filter_map(|child| cpu(child, 2));
     // Of those that have ended, the kernel adds it to their parent's.
     cpu(process, 4).unwrap() + children.sum::<Duration>()
 }
 
+/// Returns the processes that a process has started itself and that run.
+pub(crate) fn children(process: u32) -> Vec<u32> {
+    let children = fs::read_to_string(format!("/proc/{process}/task/{process}/children"));
+    let children = children.unwrap();
+    let children = children.split_whitespace();
+    children.map(|child| child.parse().unwrap()).collect()
+}
+
+/// Returns the resident size of a process.
+pub(crate) fn resident_kib(process: u32) -> usize {
+    status(process, "VmRSS:").unwrap()
+}
+
 /// Returns the CPU time of a process, if it runs: by itself and in the kernel with two fields, with four of
 /// them also that of its children that have ended.
-fn cpu(process: u32, fields: usize) -> Option<Duration> {
+pub(crate) fn cpu(process: u32, fields: usize) -> Option<Duration> {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
     // The name of the program, in parentheses, may hold spaces.
     let (_, times) = stat.rsplit_once(") ").unwrap();
@@ -324,30 +353,51 @@ fn status(process: u32, key: &str) -> Option<usize> {
     value.split_whitespace().next()?.parse().ok()
 }
 
-/// Measures the CPU time of an exporter between two moments, more precisely than the kernel's ticks.
-pub(crate) struct CpuWatch<'a> {
-    exporter: &'a Exporter,
+/// Measures the CPU time of processes between two moments, more precisely than the kernel's ticks.
+pub(crate) struct CpuWatch {
+    processes: Vec<u32>,
     before: BTreeMap<OsString, u64>,
 }
 
-impl<'a> CpuWatch<'a> {
-    pub(crate) fn start(exporter: &'a Exporter) -> Self {
+impl CpuWatch {
+    /// Watches an exporter.
+    pub(crate) fn start(exporter: &Exporter) -> Self {
+        Self::of(vec![exporter.id()])
+    }
+
+    /// Watches processes.
+    pub(crate) fn of(processes: Vec<u32>) -> Self {
         Self {
-            exporter,
-            before: exporter.cpu_of_threads(),
+            before: cpu_of_threads(&processes),
+            processes,
         }
     }
 
     /// Returns the CPU time since the start, without that of threads that have ended: those that have had
     /// nothing to do for ten seconds.
     pub(crate) fn stop(self) -> Duration {
-        let now = self.exporter.cpu_of_threads().into_iter();
+        let now = cpu_of_threads(&self.processes).into_iter();
         let nanoseconds = now.map(|(thread, cpu)| {
             let before = self.before.get(&thread).copied();
             cpu.saturating_sub(before.unwrap_or_default())
         });
         Duration::from_nanos(nanoseconds.sum())
     }
+}
+
+/// Returns the CPU time of every thread of processes that runs, in nanoseconds.
+fn cpu_of_threads(processes: &[u32]) -> BTreeMap<OsString, u64> {
+    let threads = processes
+        .iter()
+        .flat_map(|process| fs::read_dir(format!("/proc/{process}/task")).unwrap());
+    let threads = threads.filter_map(|thread| {
+        let thread = thread.ok()?;
+        // A thread may just have ended.
+        let times = fs::read_to_string(thread.path().join("schedstat")).ok()?;
+        let cpu = times.split(' ').next()?.parse().ok()?;
+        Some((thread.file_name(), cpu))
+    });
+    threads.collect()
 }
 
 /// A thread that samples the exporter until it is stopped.

@@ -4,11 +4,18 @@
 
 use std::fmt;
 
-/// A figure, and its limit.
+/// A figure, and its goal.
 pub(crate) struct Figure {
     value: f64,
     places: usize,
-    goal: Option<f64>,
+    goal: Option<Goal>,
+}
+
+/// What a figure should be.
+#[derive(Clone, Copy)]
+enum Goal {
+    AtMost(f64),
+    AtLeast(f64),
 }
 
 impl Figure {
@@ -24,13 +31,25 @@ impl Figure {
     /// Sets the goal.
     pub(crate) fn at_most(self, goal: f64) -> Self {
         Self {
-            goal: Some(goal),
+            goal: Some(Goal::AtMost(goal)),
+            ..self
+        }
+    }
+
+    /// Sets the goal.
+    pub(crate) fn at_least(self, goal: f64) -> Self {
+        Self {
+            goal: Some(Goal::AtLeast(goal)),
             ..self
         }
     }
 
     fn is_missed(&self) -> bool {
-        self.goal.is_some_and(|goal| self.value > goal)
+        match self.goal {
+            Some(Goal::AtMost(goal)) => self.value > goal,
+            Some(Goal::AtLeast(goal)) => self.value < goal,
+            None => false,
+        }
     }
 }
 
@@ -46,11 +65,16 @@ impl fmt::Display for Figure {
         }
         write!(f, "{value:.places$}")?;
         match goal {
-            Some(goal) if value > goal => write!(f, " > {}", (goal * 100.0).round() / 100.0),
+            Some(Goal::AtMost(goal)) if self.is_missed() => write!(f, " > {}", round(*goal)),
+            Some(Goal::AtLeast(goal)) if self.is_missed() => write!(f, " < {}", round(*goal)),
             Some(_) => write!(f, " ok"),
             None => Ok(()),
         }
     }
+}
+
+fn round(goal: f64) -> f64 {
+    (goal * 100.0).round() / 100.0
 }
 
 /// Rows of figures under common headings.
