@@ -22,13 +22,13 @@ const MAX_BYTES: usize = 16 << 10;
 
 /// The secrets that an answer might repeat.
 #[derive(Default)]
-pub(super) struct Redactor {
+pub struct Redactor {
     known: Vec<SecretString>,
 }
 
 impl Redactor {
     /// Adds a secret, which is also recognized as it would be in a URL.
-    pub(super) fn add(&mut self, secret: &str) {
+    pub fn add(&mut self, secret: &str) {
         if secret.is_empty() {
             return;
         }
@@ -45,7 +45,8 @@ impl Redactor {
 
     /// Returns a text fit for a log: short, on one line, without known secrets, and without
     /// words long enough to be other secrets.
-    pub(super) fn redact(&self, text: &str) -> String {
+    #[must_use]
+    pub fn redact(&self, text: &str) -> String {
         let mut text = self.beginning(text).to_owned();
         for known in &self.known {
             let known = known.expose_secret();
