@@ -19,6 +19,9 @@ const KNOWN: &str = "correct:horse";
 /// A word of the exporter's own sentences that is as long as a secret.
 const OTHER_API: &str = "getweanalysisappiddailyretaininfo";
 
+/// What replaces a secret.
+const REDACTED: &str = "[redacted]";
+
 /// A word as long as this could be a secret.
 const SUSPICIOUS: usize = 30;
 
@@ -173,8 +176,14 @@ pub fn errmsg(data: &[u8]) {
     let redacted = redactor.redact(&foreign);
     assert!(redacted.chars().count() <= 300, "{redacted}");
     assert_fit_for_a_log(&redacted);
-    // What replaces secrets may have letters of a short one.
-    let rest = redacted.replace("[redacted]", "\u{0}");
+    // What replaces secrets may have letters of a short one, and may be cut off itself.
+    let mut rest = redacted.replace(REDACTED, "\u{0}");
+    if let Some(last) = rest
+        .rfind('[')
+        .filter(|last| REDACTED.starts_with(&rest[*last..]))
+    {
+        rest.truncate(last);
+    }
     if !secret.is_empty() {
         assert!(!rest.contains(&secret), "{rest}");
     }
