@@ -58,6 +58,8 @@ mod postgres;
 /// A PostgreSQL server for tests.
 #[path = "../postgres/server.rs"]
 mod postgres_server;
+/// The archive after a power loss.
+mod power_loss;
 /// How the program starts and ends.
 mod program;
 /// The page, as Prometheus and promtool read it.
