@@ -82,6 +82,8 @@ mod samples;
 mod server;
 /// The simulated WeChat, as a client sees it.
 mod simulator;
+/// A month of an exporter with many apps: memory, descriptors and threads.
+mod soak;
 /// The comments in the source of this project.
 mod source;
 /// What programs read: the status with its schema, and the configuration in use.
