@@ -278,6 +278,8 @@ fn check_reference_date(
         .filter(|character| digits.is_some() || character.is_ascii_alphanumeric())
         .take(40)
         .collect();
+    // Without what was between them, two words may be a secret.
+    let date = redactor.redact(&date);
     Err(unreadable(&format!(
         "asked for {requested}, its ref_date is {date}"
     )))
@@ -986,6 +988,10 @@ mod tests {
                 );
             }
         }
+        let divided = format!("{}\u{fffd}{}", &long[..20], &long[20..]);
+        let body = cities(r#"{"name":"a","value":1}"#).replace("20261121", &divided);
+        let error = response(body.as_bytes(), Endpoint::Portrait, wanted, &redactor);
+        assert!(!error.unwrap_err().to_string().contains(long));
     }
 
     proptest! {

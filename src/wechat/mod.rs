@@ -28,7 +28,7 @@ mod figures;
 mod redact;
 mod requests;
 mod sanitise;
-mod tokens;
+pub mod tokens;
 mod transport;
 
 pub use access::Access;
@@ -37,5 +37,6 @@ pub use decode::Answer;
 pub use diagnosis::{Diagnosis, Scope};
 pub use encode::encode;
 pub use error::{DecodeError, Failure, Refusal, RequestFailure};
+pub use redact::Redactor;
 pub use requests::Endpoint;
 pub use transport::{BACKOFF, BuildError, Request, Settings, install_crypto_provider};

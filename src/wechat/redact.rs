@@ -22,12 +22,13 @@ const MAX_BYTES: usize = 16 << 10;
 
 /// The secrets that an answer might repeat.
 #[derive(Default)]
-pub(super) struct Redactor {
+pub struct Redactor {
     known: Vec<SecretString>,
 }
 
 impl Redactor {
-    pub(super) fn add(&mut self, secret: &str) {
+    /// Adds a secret, which is also recognized as it would be in a URL.
+    pub fn add(&mut self, secret: &str) {
         if secret.is_empty() {
             return;
         }
@@ -44,17 +45,15 @@ impl Redactor {
 
     /// Returns a text fit for a log: short, on one line, without known secrets, and without
     /// words long enough to be other secrets.
-    pub(super) fn redact(&self, text: &str) -> String {
-        let mut text = beginning(text).to_owned();
+    #[must_use]
+    pub fn redact(&self, text: &str) -> String {
+        let mut text = self.beginning(text).to_owned();
         for known in &self.known {
             let known = known.expose_secret();
             if text.contains(known) {
                 text = text.replace(known, &MARK.to_string());
             }
         }
-        let is_of_word = |character: char| {
-            character.is_ascii_alphanumeric() || character == MARK || "_-+/=.~%".contains(character)
-        };
         let mut redacted = String::new();
         let mut word = String::new();
         for character in text.chars().chain([' ']) {
@@ -76,15 +75,29 @@ impl Redactor {
         }
         redacted.trim().chars().take(MAX_LENGTH).collect()
     }
+
+    /// Returns the part of a text that is processed, in whole words and without the beginning of a known
+    /// secret at its end: half a secret would not be recognized.
+    fn beginning<'a>(&self, text: &'a str) -> &'a str {
+        if text.len() <= MAX_BYTES {
+            return text;
+        }
+        let mut kept = &text[..text.floor_char_boundary(MAX_BYTES)];
+        for known in &self.known {
+            let known = known.expose_secret();
+            let mut beginnings = known.char_indices().rev().map(|(end, _)| &known[..end]);
+            if let Some(rest) = beginnings.find_map(|beginning| kept.strip_suffix(beginning)) {
+                kept = rest;
+            }
+        }
+        let words = kept.trim_end_matches(is_of_word);
+        // All of it is one word, which is redacted for its length.
+        if words.is_empty() { kept } else { words }
+    }
 }
 
-/// Returns the part of a text that is processed, in whole words: half a secret would not be recognized.
-fn beginning(text: &str) -> &str {
-    if text.len() <= MAX_BYTES {
-        return text;
-    }
-    let text = &text[..text.floor_char_boundary(MAX_BYTES)];
-    text.rsplit_once(' ').map_or(text, |(words, _)| words)
+fn is_of_word(character: char) -> bool {
+    character.is_ascii_alphanumeric() || character == MARK || "_-+/=.~%".contains(character)
 }
 
 /// Returns `true` if a word contains a known secret, or could be another secret. Names of APIs, such as
@@ -132,6 +145,22 @@ mod tests {
             assert_eq!(redact(&errmsg), expected);
         }
         assert_eq!(redact(&"ab ".repeat(1000)).len(), 300);
+    }
+
+    #[test]
+    fn a_secret_that_is_cut_off_is_not_shown() {
+        let secret = "0123456789abcdef0123456789abcdef";
+        let mut redactor = Redactor::default();
+        redactor.add("ab:cd:ef");
+        // Long words, so that little is left of the text before the secret.
+        let words = format!("{},", "x".repeat(1000)).repeat(16);
+        for (secret, kept) in [(secret, 20), ("ab:cd:ef", 5)] {
+            let filler = "x".repeat(MAX_BYTES - kept - words.len() - 1);
+            let redacted = redactor.redact(&format!("{words}{filler},{secret}"));
+            assert!(!redacted.contains(&secret[..kept]), "{redacted}");
+        }
+        let redacted = redactor.redact(&"x".repeat(2 * MAX_BYTES));
+        assert_eq!(redacted, REDACTED);
     }
 
     #[test]

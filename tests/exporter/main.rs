@@ -58,6 +58,8 @@ mod postgres;
 /// A PostgreSQL server for tests.
 #[path = "../postgres/server.rs"]
 mod postgres_server;
+/// The archive after a power loss.
+mod power_loss;
 /// How the program starts and ends.
 mod program;
 /// The page, as Prometheus and promtool read it.
@@ -82,6 +84,8 @@ mod samples;
 mod server;
 /// The simulated WeChat, as a client sees it.
 mod simulator;
+/// A month of an exporter with many apps: memory, descriptors and threads.
+mod soak;
 /// The comments in the source of this project.
 mod source;
 /// What programs read: the status with its schema, and the configuration in use.

@@ -7,6 +7,6 @@ mod command;
 mod read;
 mod source;
 
-pub(super) use read::Token;
+pub use read::{Token, given, issued};
 #[cfg(test)]
-pub(super) use {read::given, source::by_command, source::given_by, source::missing_file};
+pub(super) use source::{by_command, given_by, missing_file};

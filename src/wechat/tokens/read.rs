@@ -12,15 +12,20 @@ use crate::wechat::requests::Endpoint;
 const MAX_TOKEN_BYTES: usize = 16 << 10;
 
 /// A token as WeChat issues it, or another source in its place.
-pub(in crate::wechat) struct Token {
-    pub(in crate::wechat) value: String,
+pub struct Token {
+    /// What is sent with requests: letters, digits and other visible characters of ASCII.
+    pub value: String,
     /// Seconds, if they are known.
-    pub(in crate::wechat) expires_in: Option<u64>,
+    pub expires_in: Option<u64>,
 }
 
 /// Reads the output of a source of tokens: the answer of a token endpoint, perhaps without a lifetime, or
-/// nothing but the token.
-pub(in crate::wechat) fn given(output: &[u8], redactor: &Redactor) -> Result<Token, DecodeError> {
+/// nothing but the token. Errors do not repeat the secrets of the redactor.
+///
+/// # Errors
+///
+/// It is an error of WeChat, or has no token that can be sent.
+pub fn given(output: &[u8], redactor: &Redactor) -> Result<Token, DecodeError> {
     let body = output.trim_ascii();
     if body.starts_with(b"{") {
         return object(body, redactor);
@@ -38,8 +43,12 @@ pub(in crate::wechat) fn given(output: &[u8], redactor: &Redactor) -> Result<Tok
     }
 }
 
-/// Reads the answer of a token endpoint of WeChat.
-pub(super) fn issued(body: &[u8], redactor: &Redactor) -> Result<Token, DecodeError> {
+/// Reads the answer of a token endpoint of WeChat, which has a lifetime. Errors do not repeat the secrets of the redactor.
+///
+/// # Errors
+///
+/// It is an error of WeChat, or has no token that can be sent.
+pub fn issued(body: &[u8], redactor: &Redactor) -> Result<Token, DecodeError> {
     let token = object(body, redactor)?;
     if token.expires_in.is_none() {
         return Err(unreadable("expires_in is missing"));

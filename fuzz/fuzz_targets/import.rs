@@ -1,0 +1,5 @@
+//! A file that is imported.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| targets::import(data));
