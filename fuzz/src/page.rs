@@ -67,7 +67,7 @@ fn publish(page: &Page, app: &App, expected: &mut BTreeMap<Labels, String>) {
         past_users: Some(page::past_users(appid, &of_past, &Dimension::ALL)),
         summary: page::summary(appid, newest.window, &summary),
     };
-    page.publish(snapshot, &[lines]);
+    page.publish(snapshot, &[Some(lines)]);
     for (cohort, dimension, name, users) in newest.rows(&Dimension::ALL) {
         let labels = [
             ("appid", appid.as_str()),

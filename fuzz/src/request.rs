@@ -223,7 +223,7 @@ impl World {
                     external_url: url.map(|url| url.parse().unwrap()),
                 };
                 let (reload, reloads) = mpsc::unbounded_channel();
-                let state = AppState::new(&context, paths, None, reload);
+                let state = AppState::new(&context, paths, Shard::default(), None, reload);
                 state.set_config("apps: []\n");
                 (web::create_app(Arc::new(state)), reloads)
             });

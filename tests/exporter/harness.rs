@@ -703,14 +703,9 @@ impl Running {
         .await
     }
 
-    /// Returns the number of its process.
-    pub(crate) fn id(&self) -> u32 {
-        self.child.id()
-    }
-
     /// Returns its peak resident memory, in MiB.
     pub(crate) fn peak_memory(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
         let kib = peak.unwrap().trim().strip_suffix(" kB").unwrap();
         kib.parse::<u64>().unwrap() >> 10
@@ -722,6 +717,7 @@ impl Running {
         std::fs::read_dir(tasks).unwrap().count()
     }
 
+    /// Returns its process.
     pub(crate) fn id(&self) -> Pid {
         Pid::from_child(&self.child)
     }

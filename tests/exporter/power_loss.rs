@@ -198,7 +198,7 @@ impl Writer {
 
     async fn stop(&self) {
         self.running.signal("STOP");
-        let status = format!("/proc/{}/status", self.running.id());
+        let status = format!("/proc/{}/status", self.running.id().as_raw_nonzero());
         eventually("the writer to stop", async || {
             let status = fs::read_to_string(&status).unwrap();
             status.contains("State:\tT").then_some(())

@@ -404,7 +404,7 @@ impl Soak {
     }
 
     fn sample(&mut self) {
-        let process = format!("/proc/{}", self.running.id());
+        let process = format!("/proc/{}", self.running.id().as_raw_nonzero());
         let status = fs::read_to_string(format!("{process}/status")).unwrap();
         let value = |name: &str| -> f64 {
             let line = status.lines().find_map(|line| line.strip_prefix(name));
