@@ -486,6 +486,10 @@ impl Store {
         match found {
             // A file that is locked or inaccessible is reported by the operations that use it.
             Err(source) if is_damage(&source) && checked == identity::inode(&self.path) => {
+                // It may have replaced the file in use, whose log then does not belong to it.
+                if let Some(loss) = self.open.as_mut().and_then(|open| open.identity.loss()) {
+                    return Err(self.lost(loss));
+                }
                 self.open = None;
                 Err(self.failed(Operation::Open, &source))
             }

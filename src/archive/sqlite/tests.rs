@@ -312,6 +312,21 @@ fn a_file_that_is_replaced_while_it_is_in_use_is_used_and_gets_the_days_it_lacks
 }
 
 #[test]
+fn a_file_that_replaced_the_one_in_use_is_not_damaged_because_the_log_belongs_to_that() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = store(directory.path());
+    upsert(&mut store, &[record("2026-11-20")]).unwrap();
+    let path = file(directory.path());
+    fs::copy(&path, with_suffix(&path, ".new")).unwrap();
+    fs::rename(with_suffix(&path, ".new"), &path).unwrap();
+    let corrupt = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
+    let found = Err(rusqlite::Error::SqliteFailure(corrupt, None));
+    let error = store.checked(super::inode(&path), found).unwrap_err();
+    let error = error.to_string();
+    assert!(error.contains("replaced by another file"), "{error}");
+}
+
+#[test]
 fn a_file_that_is_truncated_while_it_is_in_use_is_started_again() {
     for length in [0, 8192] {
         let directory = tempfile::tempdir().unwrap();
