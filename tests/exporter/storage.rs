@@ -365,7 +365,7 @@ async fn restarted(home: &mut Home, mut exporter: Exporter) -> Page {
 }
 
 async fn survives((act, words): Act) {
-    let (_wechat, mut home, mut exporter, users) = with_history().await;
+    let (_wechat, mut home, exporter, users) = with_history().await;
     let file = home.archive_file();
     act(&file);
     let words = eventually("a message about the file", async || {
