@@ -7,7 +7,6 @@
     reason = "a benchmark prints, and stops on errors"
 )]
 
-use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,9 +17,9 @@ use wxapp_portrait_exporter::archive::{Archive, DayState, Key, Record, Row, Stor
 use wxapp_portrait_exporter::calendar::{self, Clock};
 use wxapp_portrait_exporter::expectation::HISTORY_DAYS;
 use wxapp_portrait_exporter::past::PAST_DAYS;
-use wxapp_portrait_exporter::portrait::{AppId, Repairs, Window};
+use wxapp_portrait_exporter::portrait::{AppId, Window};
 use wxapp_portrait_exporter::simulator::{Settings, Simulator};
-use wxapp_portrait_exporter::state::{AppSnapshot, Comparison, PolledBy, WindowSnapshot};
+use wxapp_portrait_exporter::state::{AppSnapshot, WindowSnapshot};
 use wxapp_portrait_exporter::web::Histories;
 use wxapp_portrait_exporter::wechat::decode;
 
@@ -85,17 +84,8 @@ async fn pages(appid: &AppId) {
         ..WindowSnapshot::new(Window::OneDay)
     };
     let app = AppSnapshot {
-        appid: appid.clone(),
-        name: appid.to_string(),
-        labels: BTreeMap::new(),
-        comparison: Comparison::default(),
-        windows: Vec::new(),
-        repairs: Repairs::default(),
-        polled_by: PolledBy::This,
-        is_polled: false,
         next_poll_at: Some(DateTime::UNIX_EPOCH),
-        unstored: 0,
-        is_restored: true,
+        ..AppSnapshot::new(appid.clone(), Vec::new())
     };
     let runtime = Handle::current();
     println!("the history of an app that is not cached, and the part of the archive in it");

@@ -50,15 +50,16 @@ impl Shard {
     /// Returns whether an app belongs to it.
     #[must_use]
     pub fn owns(self, appid: &AppId) -> bool {
-        self.owner(appid) == self.ordinal
+        self.other_owner(appid).is_none()
     }
 
-    /// Returns the ordinal of the shard to which an app belongs.
+    /// Returns the ordinal of the shard to which an app belongs, if that is another one.
     #[must_use]
-    pub fn owner(self, appid: &AppId) -> u32 {
+    pub fn other_owner(self, appid: &AppId) -> Option<u32> {
         let mut hasher = FnvHasher::default();
         hasher.write(appid.as_str().as_bytes());
-        jump(hasher.finish(), self.total)
+        let owner = jump(hasher.finish(), self.total);
+        (owner != self.ordinal).then_some(owner)
     }
 }
 

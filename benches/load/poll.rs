@@ -18,9 +18,9 @@ use wxapp_portrait_exporter::archive::{DayState, Key, Row, Store};
 use wxapp_portrait_exporter::calendar;
 use wxapp_portrait_exporter::exposition::page::{self, Page, WindowLines};
 use wxapp_portrait_exporter::past::{PAST_DAYS, PastDays};
-use wxapp_portrait_exporter::portrait::{AppId, Dimension, Portrait, Repairs, Window};
+use wxapp_portrait_exporter::portrait::{AppId, Dimension, Portrait, Window};
 use wxapp_portrait_exporter::simulator::{App, Settings, Simulator, secret_of};
-use wxapp_portrait_exporter::state::{AppSnapshot, Comparison, PolledBy, Summary, WindowSnapshot};
+use wxapp_portrait_exporter::state::{AppSnapshot, Comparison, Summary, WindowSnapshot};
 use wxapp_portrait_exporter::wechat::{decode, install_crypto_provider};
 
 use crate::harness::fixture::{DAYS, Home, yesterday};
@@ -290,17 +290,8 @@ fn publish(page: &Page, appid: &AppId, mut portrait: Portrait, past: &PastDays) 
         ..WindowSnapshot::new(portrait.window)
     };
     let snapshot = AppSnapshot {
-        appid: appid.clone(),
-        name: appid.to_string(),
-        labels: BTreeMap::new(),
-        comparison: Comparison::default(),
-        windows: vec![window],
-        repairs: Repairs::default(),
-        polled_by: PolledBy::This,
-        is_polled: false,
         next_poll_at: Some(DateTime::UNIX_EPOCH),
-        unstored: 0,
-        is_restored: true,
+        ..AppSnapshot::new(appid.clone(), vec![window])
     };
     page.publish(&snapshot, &[Some(lines)]);
 }

@@ -3,7 +3,6 @@
 //!
 //! Does not depend on HTTP.
 
-use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
@@ -11,9 +10,9 @@ use bytes::Bytes;
 use chrono::{DateTime, NaiveDate};
 use flate2::{Compress, Compression, FlushCompress};
 use wxapp_portrait_exporter::exposition::page::{self, Page, WindowLines};
-use wxapp_portrait_exporter::portrait::{AppId, Dimension, Portrait, Repairs, Window};
+use wxapp_portrait_exporter::portrait::{AppId, Dimension, Portrait, Window};
 use wxapp_portrait_exporter::simulator::{App, Settings, Simulator};
-use wxapp_portrait_exporter::state::{AppSnapshot, Comparison, PolledBy, WindowSnapshot};
+use wxapp_portrait_exporter::state::{AppSnapshot, WindowSnapshot};
 use wxapp_portrait_exporter::wechat::decode;
 
 use crate::harness::table::{Figure, Table};
@@ -36,17 +35,8 @@ pub(crate) fn measure(apps: usize) -> Table {
             ..WindowSnapshot::new(Window::OneDay)
         };
         let snapshot = AppSnapshot {
-            appid: appid.clone(),
-            name: appid.to_string(),
-            labels: BTreeMap::new(),
-            comparison: Comparison::default(),
-            windows: vec![window],
-            repairs: Repairs::default(),
-            polled_by: PolledBy::This,
-            is_polled: false,
             next_poll_at: Some(DateTime::UNIX_EPOCH),
-            unstored: 0,
-            is_restored: true,
+            ..AppSnapshot::new(appid.clone(), vec![window])
         };
         let lines = WindowLines {
             users: Some(page::users(appid, portrait, &Dimension::ALL)),

@@ -9,10 +9,8 @@ use wxapp_portrait_exporter::calendar;
 use wxapp_portrait_exporter::exposition::gzip::Member;
 use wxapp_portrait_exporter::exposition::page::{self, Page, WindowLines};
 use wxapp_portrait_exporter::past::PastDays;
-use wxapp_portrait_exporter::portrait::{
-    AppId, Cohort, Dimension, Portrait, Repairs, UNKNOWN_NAME, Window,
-};
-use wxapp_portrait_exporter::state::{AppSnapshot, Comparison, PolledBy, Summary, WindowSnapshot};
+use wxapp_portrait_exporter::portrait::{AppId, Cohort, Dimension, Portrait, UNKNOWN_NAME, Window};
+use wxapp_portrait_exporter::state::{AppSnapshot, Comparison, Summary, WindowSnapshot};
 
 use super::exposition::{self, Labels};
 
@@ -121,17 +119,9 @@ impl App {
         let appid: AppId = format!("wx{number}").parse().unwrap();
         let mut app = Self {
             snapshot: AppSnapshot {
-                appid,
                 name: String::from_utf8_lossy(name).into_owned(),
-                labels: BTreeMap::new(),
-                comparison: Comparison::default(),
-                windows: vec![WindowSnapshot::new(window)],
-                repairs: Repairs::default(),
-                polled_by: PolledBy::This,
                 is_polled: true,
-                next_poll_at: None,
-                unstored: 0,
-                is_restored: true,
+                ..AppSnapshot::new(appid, vec![WindowSnapshot::new(window)])
             },
             days: Vec::new(),
         };

@@ -71,12 +71,10 @@ impl Health {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut is_over = false;
         // Every operation that succeeds has opened the file, or has a connection.
-        let mut working = vec![operation, Operation::Open, Operation::Connect];
-        if operation == Operation::Share {
-            // It reads the days of the others, while only a page that is looked at might read any.
-            working.push(Operation::Read);
-        }
-        for operation in working {
+        let working = [operation, Operation::Open, Operation::Connect];
+        // Sharing reads the days of the others, while only a page that is looked at might read any.
+        let read = (operation == Operation::Share).then_some(Operation::Read);
+        for operation in working.into_iter().chain(read) {
             is_over |= state.failing[operation as usize].take().is_some();
         }
         if is_over {

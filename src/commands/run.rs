@@ -49,8 +49,10 @@ fn optional_config(
     path: Option<&Path>,
     environment: &Environment,
 ) -> Result<Option<Config>, config::Error> {
-    if path.is_none()
-        && let Ok(config) = config::load(Path::new(cli::DEFAULT_CONFIG), environment)
+    if let Some(path) = path {
+        return config::load(path, environment).map(Some);
+    }
+    if let Ok(config) = config::load(Path::new(cli::DEFAULT_CONFIG), environment)
         && let Some(postgres) = config.archive.postgres
     {
         tracing::warn!(
@@ -59,7 +61,7 @@ fn optional_config(
             postgres.source.key()
         );
     }
-    path.map(|path| config::load(path, environment)).transpose()
+    Ok(None)
 }
 
 /// Runs what may wait for a disk or a share, so that signals are handled meanwhile.

@@ -541,8 +541,7 @@ mod tests {
     use super::*;
     use crate::calendar::DayKind;
     use crate::expectation::{Bounds, CohortExpectation, Drift, PlatformExpectation};
-    use crate::portrait::Repairs;
-    use crate::state::{CohortSummary, Comparison, Failure, PolledBy};
+    use crate::state::{CohortSummary, Failure};
     use crate::wechat::{DecodeError, decode};
 
     fn day() -> NaiveDate {
@@ -558,18 +557,11 @@ mod tests {
     }
 
     fn snapshot(windows: &[Window]) -> AppSnapshot {
+        let windows = windows.iter().copied().map(WindowSnapshot::new);
         AppSnapshot {
-            appid: appid("wx0123456789abcdef"),
             name: "商城".to_owned(),
-            labels: BTreeMap::new(),
-            comparison: Comparison::default(),
-            windows: windows.iter().copied().map(WindowSnapshot::new).collect(),
-            repairs: Repairs::default(),
-            polled_by: PolledBy::This,
-            is_polled: false,
             next_poll_at: Some(at(8)),
-            unstored: 0,
-            is_restored: true,
+            ..AppSnapshot::new(appid("wx0123456789abcdef"), windows.collect())
         }
     }
 

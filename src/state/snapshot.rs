@@ -215,6 +215,26 @@ impl AppSnapshot {
     }
 }
 
+impl AppSnapshot {
+    /// Returns that of an app without name and labels, which this exporter polls and whose archived days were read.
+    #[must_use]
+    pub fn new(appid: AppId, windows: Vec<WindowSnapshot>) -> Self {
+        Self {
+            name: appid.to_string(),
+            appid,
+            labels: BTreeMap::new(),
+            comparison: Comparison::default(),
+            windows,
+            repairs: Repairs::default(),
+            polled_by: PolledBy::This,
+            is_polled: false,
+            next_poll_at: None,
+            unstored: 0,
+            is_restored: true,
+        }
+    }
+}
+
 impl WindowSnapshot {
     /// Starts with a window of which nothing is known.
     #[must_use]

@@ -236,14 +236,14 @@ async fn app(
 }
 
 fn no_such_app(shard: Shard, appid: Option<&AppId>) -> Response {
-    let text = match appid.filter(|appid| !shard.owns(appid)) {
+    let other = appid.and_then(|appid| Some((appid, shard.other_owner(appid)?)));
+    let text = match other {
         None => {
             "no app with this appid is configured; see / and /api/v1/status for those that are\n"
                 .to_owned()
         }
-        Some(appid) => format!(
-            "{appid} is an app of shard {} of {}, and this is shard {}\n",
-            shard.owner(appid),
+        Some((appid, owner)) => format!(
+            "{appid} is an app of shard {owner} of {}, and this is shard {}\n",
             shard.total(),
             shard.ordinal()
         ),

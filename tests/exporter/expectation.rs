@@ -15,8 +15,8 @@ use wxapp_portrait_exporter::calendar::{self, DayKind, Holidays};
 use wxapp_portrait_exporter::config::Swing;
 use wxapp_portrait_exporter::exposition::page::{self, Page, WindowLines};
 use wxapp_portrait_exporter::past::PastDays;
-use wxapp_portrait_exporter::portrait::{Cohort, Dimension, Portrait, Repairs, Window};
-use wxapp_portrait_exporter::state::{AppSnapshot, Comparison, PolledBy, Summary, WindowSnapshot};
+use wxapp_portrait_exporter::portrait::{Cohort, Dimension, Portrait, Window};
+use wxapp_portrait_exporter::state::{AppSnapshot, Comparison, Summary, WindowSnapshot};
 
 use crate::harness::{appid, newer, root};
 
@@ -99,30 +99,24 @@ impl App {
                 decided.extend(settled.then_some((appid, cohort, alert, platform)));
             }
         }
+        let lines = WindowLines {
+            users: Some(page::users(&appid, &shown, &[Dimension::Platform])),
+            summary: page::summary(&appid, Window::OneDay, &summary),
+            ..WindowLines::default()
+        };
+        let window = WindowSnapshot {
+            reference_date: Some(day),
+            is_shown: true,
+            summary: Some(Arc::new(summary)),
+            settled,
+            ..WindowSnapshot::new(Window::OneDay)
+        };
         Self {
-            lines: WindowLines {
-                users: Some(page::users(&appid, &shown, &[Dimension::Platform])),
-                summary: page::summary(&appid, Window::OneDay, &summary),
-                ..WindowLines::default()
-            },
+            lines,
             snapshot: AppSnapshot {
-                name: appid.to_string(),
-                labels: BTreeMap::new(),
-                appid,
                 comparison,
-                windows: vec![WindowSnapshot {
-                    reference_date: Some(day),
-                    is_shown: true,
-                    summary: Some(Arc::new(summary)),
-                    settled,
-                    ..WindowSnapshot::new(Window::OneDay)
-                }],
-                repairs: Repairs::default(),
-                polled_by: PolledBy::This,
-                is_polled: false,
                 next_poll_at: Some(calendar::midnight(day)),
-                unstored: 0,
-                is_restored: true,
+                ..AppSnapshot::new(appid, vec![window])
             },
             decided,
         }

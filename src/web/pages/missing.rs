@@ -29,8 +29,7 @@ pub(in crate::web) async fn missing(
     let language = frame.language;
     let shard = state.shard;
     let appid = name.parse().ok();
-    let owner = appid.map(|appid| shard.owner(&appid));
-    let owner = owner.filter(|owner| *owner != shard.ordinal());
+    let owner = appid.and_then(|appid| shard.other_owner(&appid));
     let response = frame::respond(&state.rendering, language, headers, move || Missing {
         frame,
         name,
