@@ -440,7 +440,7 @@ mod tests {
         let (_, other) = problem(answer("20261101").to_string(), &given);
         assert_eq!(
             other,
-            "unreadable answer: asked for 20261115-20261121, its ref_date is 20261101"
+            "unreadable answer: requested 20261115-20261121, its ref_date is 20261101"
         );
     }
 

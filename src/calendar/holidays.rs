@@ -20,7 +20,7 @@ string_enum! {
         Weekend = "weekend",
         /// A public holiday.
         Holiday = "holiday",
-        /// A Saturday or Sunday on which people work, as they do not on a holiday near it.
+        /// A Saturday or Sunday that is a workday, in exchange for a day off near it.
         MakeupWorkday = "makeup_workday",
         /// A day of a year whose holidays are not known.
         Unknown = "unknown",

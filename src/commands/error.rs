@@ -100,6 +100,6 @@ pub enum Error {
     #[error("cannot listen to signals")]
     Signals(#[source] io::Error),
     /// Serving ended with an error.
-    #[error("serving broke off")]
+    #[error("serving failed")]
     Web(#[source] io::Error),
 }

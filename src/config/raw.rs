@@ -116,8 +116,8 @@ mappings! {
 
     #[derive(Default)]
     pub(super) struct RawSwing {
-        /// The smallest change that is a swing: by which share users fall, or rise so that such a fall would
-        /// undo it. What is noise for an app is learned from its archive.
+        /// The smallest fall that can be a swing, as a share of the users; for a rise, the fall that would
+        /// reverse it. What is noise for an app is learned from its archive.
         pub(super) threshold_ratio: Option<Text>,
         /// How many users the app or platform must have, usually or on the day.
         pub(super) min_users: Option<Text>,

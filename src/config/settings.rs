@@ -239,8 +239,8 @@ impl Default for Past {
 /// With the defaults false alarms were measured to be rare.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Swing {
-    /// By which share users must fall at least, from 0.01 to 0.99; or rise, so that such a fall would
-    /// undo it.
+    /// The smallest fall that can be a swing, as a share of the users, from 0.01 to 0.99; for a rise, the
+    /// fall that would reverse it.
     pub threshold_ratio: f64,
     /// How many users there must be, usually or on the day.
     pub min_users: u64,

@@ -624,7 +624,7 @@ impl Check<'_> {
 
     fn appid(&mut self, key: &str, text: &Text) -> Option<AppId> {
         let line = text.line;
-        if is_secret(&text.value) {
+        if has_secret(&text.value) {
             let problem = "this is not an appid, but looks like an AppSecret: \
                            write it into a file of its own and name that as `secret_file`";
             self.problem(line, key, problem);
@@ -713,6 +713,12 @@ pub(super) fn is_secret(text: &str) -> bool {
     let is_of_token = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
     text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
         || text.len() >= 64 && text.bytes().all(is_of_token)
+}
+
+/// Returns `true` if a part of the text looks like that. The name of a file may have such a part.
+fn has_secret(text: &str) -> bool {
+    let mut parts = text.split(|c: char| !c.is_ascii_alphanumeric());
+    is_secret(text) || parts.any(is_secret)
 }
 
 /// Returns a path that is relative to the directory of the file that contains it.
@@ -990,6 +996,13 @@ wxapp-portrait.yml:5: apps[0].appid: wx0123456789ABCDEF does not look like an ap
         ] {
             let text = format!("apps:\n- appid: {appid}\n  secret_env: A");
             assert_problems(&[(&text, &format!("2: apps[0].appid: {shown} {expected}"))]);
+        }
+        let secret = "0123456789abcdef0123456789abcdef";
+        for appid in [secret, &format!("AppSecret:{secret}")] {
+            let text = format!("apps:\n- appid: {appid}\n  secret_env: A");
+            let problem = "2: apps[0].appid: this is not an appid, but looks like an AppSecret: \
+                           write it into a file of its own and name that as `secret_file`";
+            assert_problems(&[(&text, problem)]);
         }
         // A word that YAML may take for a number stays as it is written.
         let config = load_text("apps: [{appid: 012e3, secret_env: A}]").unwrap();

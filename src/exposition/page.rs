@@ -139,7 +139,7 @@ const FAMILIES: &[Family] = &[
     Family {
         name: "wxapp_portrait_last_poll_success",
         kind: "gauge",
-        help: "Whether the last poll went as it should: it brought a portrait, or WeChat has not computed the day yet; \
+        help: "Whether the last poll brought a portrait, or WeChat has not computed the day yet; \
                only from the exporter that polls the app.",
         content: Rendered(|app, lines| {
             lines.of_windows(app, |window| window.last_poll_success.map(u8::from));
@@ -158,7 +158,7 @@ const FAMILIES: &[Family] = &[
     Family {
         name: "wxapp_portrait_next_poll_timestamp_seconds",
         kind: "gauge",
-        help: "When WeChat will be asked again; only from the exporter that polls the app.",
+        help: "When the next poll is due; only from the exporter that polls the app.",
         content: Rendered(|app, lines| {
             if let Some(at) = app.next_poll_at {
                 lines.add(&[], at.timestamp());
@@ -174,7 +174,7 @@ const FAMILIES: &[Family] = &[
     Family {
         name: "wxapp_portrait_swing_threshold_ratio",
         kind: "gauge",
-        help: "The share by which users must fall at least for that to be a swing, or rise so that such a fall would undo it.",
+        help: "The smallest fall of users that can be a swing, as a share; for a rise, the fall that would reverse it.",
         content: Rendered(|app, lines| lines.add(&[], app.comparison.swing.threshold_ratio)),
     },
     Family {
@@ -186,13 +186,13 @@ const FAMILIES: &[Family] = &[
     Family {
         name: "wxapp_portrait_polls_total",
         kind: "counter",
-        help: "Portraits asked for.",
+        help: "Requested portraits.",
         content: Rendered(|app, lines| lines.of_windows(app, |window| Some(window.polls))),
     },
     Family {
         name: "wxapp_portrait_poll_failures_total",
         kind: "counter",
-        help: "Portraits asked for that did not come, by reason; not_ready and empty are normal in the morning.",
+        help: "Requested portraits that did not arrive, by reason; not_ready and empty are normal in the morning.",
         content: Rendered(|app, lines| {
             for window in &app.windows {
                 for reason in Reason::ALL {

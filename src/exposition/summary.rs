@@ -48,7 +48,7 @@ const COHORT_USERS: SummaryGauge = SummaryGauge {
 /// What is expected of all users of a cohort.
 const EXPECTED_COHORT_USERS: SummaryGauge = SummaryGauge {
     name: "wxapp_portrait_expected_cohort_users",
-    help: "What comparable days in the archive let expect of wxapp_portrait_cohort_users (window 1d): the usual figure, \
+    help: "The value of wxapp_portrait_cohort_users to expect from comparable days in the archive (window 1d): the usual figure, \
            and the bounds beyond which a figure is a swing; absent while there is nothing to compare with, and on public holidays.",
     series: |_, summary, sink| {
         for (cohort, expected) in expectations(summary) {
@@ -60,7 +60,7 @@ const EXPECTED_COHORT_USERS: SummaryGauge = SummaryGauge {
 /// What is expected of the users on every platform.
 const EXPECTED_PLATFORM_USERS: SummaryGauge = SummaryGauge {
     name: "wxapp_portrait_expected_platform_users",
-    help: "What comparable days let expect of the users of each platform (window 1d), as for cohorts; \
+    help: "The users of each platform to expect from comparable days (window 1d), as for cohorts; \
            usual is 0 for a platform that comparable days lack.",
     series: |_, summary, sink| add_platforms(summary, |platform| platform.users, sink),
 };
@@ -68,7 +68,7 @@ const EXPECTED_PLATFORM_USERS: SummaryGauge = SummaryGauge {
 /// What is expected of the share of every platform.
 const EXPECTED_PLATFORM_SHARE: SummaryGauge = SummaryGauge {
     name: "wxapp_portrait_expected_platform_share_ratio",
-    help: "What comparable days let expect of the share of each platform in the users of its cohort (window 1d), from 0 to 1.",
+    help: "The share of each platform in the users of its cohort to expect from comparable days (window 1d), from 0 to 1.",
     series: |_, summary, sink| add_platforms(summary, |platform| platform.share, sink),
 };
 

@@ -1003,7 +1003,7 @@ fn problem(diagnosis: &Diagnosis, hold: Option<Hold>) -> String {
     match hold.and_then(|hold| hold.until) {
         Some(until) => {
             let next = calendar::in_beijing(until).format("%Y-%m-%d %H:%M");
-            format!("{message}; not asked again before {next} Beijing time")
+            format!("{message}; no retry before {next} Beijing time")
         }
         None => message.clone(),
     }

@@ -281,7 +281,7 @@ fn check_reference_date(
     // Without what was between them, two words may be a secret.
     let date = redactor.redact(&date);
     Err(unreadable(&format!(
-        "asked for {requested}, its ref_date is {date}"
+        "requested {requested}, its ref_date is {date}"
     )))
 }
 
@@ -745,7 +745,7 @@ mod tests {
             ] {
                 assert_eq!(
                     message(portrait(text(ref_date).as_bytes(), window, day())),
-                    format!("unreadable answer: asked for {asked}, its ref_date is {shown}")
+                    format!("unreadable answer: requested {asked}, its ref_date is {shown}")
                 );
             }
         }

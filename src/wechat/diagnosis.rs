@@ -74,12 +74,12 @@ impl Error {
             },
             Self::Decode(DecodeError::Unreadable(endpoint, problem)) => {
                 let wanted = match endpoint {
-                    Endpoint::Portrait | Endpoint::Function => "portrait of the day asked for",
+                    Endpoint::Portrait | Endpoint::Function => "portrait of the requested day",
                     Endpoint::Token => "token",
                 };
                 let (peer, _) = caller.peer(*endpoint);
                 let check = if peer == WECHAT {
-                    "check what is between here and WeChat".to_owned()
+                    "check the proxies and gateways on the way to WeChat".to_owned()
                 } else {
                     format!("check what {peer} answers, and its log")
                 };
@@ -175,10 +175,12 @@ impl Failure {
                 format!("{peer} did not answer in time; check the network, or raise wechat.timeout")
             }
             Self::Body => {
-                format!("the answer broke off; check what is between here and {peer}")
+                format!(
+                    "the answer ended early; check the proxies and gateways on the way to {peer}"
+                )
             }
             Self::Status(429) => format!(
-                "too many requests, says a gateway in between or {peer} itself; raise poll.interval"
+                "too many requests, says {peer} or a gateway on the way; raise poll.interval"
             ),
             Self::Status(status) if peer == WECHAT => format!(
                 "HTTP status {status}, which WeChat itself never sends; check proxy and {key}, or wait if it passes"
@@ -434,11 +436,11 @@ mod tests {
         );
         assert_eq!(
             status(429),
-            "too many requests, says a gateway in between or WeChat itself; raise poll.interval"
+            "too many requests, says WeChat or a gateway on the way; raise poll.interval"
         );
         assert_eq!(
             diagnose(&unreadable("it is JSON, but not an object")).message,
-            "the answer is not a portrait of the day asked for: it is JSON, but not an object; check what is between here and WeChat"
+            "the answer is not a portrait of the requested day: it is JSON, but not an object; check the proxies and gateways on the way to WeChat"
         );
     }
 
@@ -547,12 +549,14 @@ mod tests {
 
     /// Writes the messages about failures as the table of docs/access.md.
     async fn troubleshooting() -> String {
-        let mut table = "| errcode | the exporter says | reason | asked again | where |\n|---|---|---|---|---|\n".to_owned();
+        let mut table =
+            "| errcode | the exporter says | reason | retry | where |\n|---|---|---|---|---|\n"
+                .to_owned();
         let retry = |retry| match retry {
             Retry::NextPoll => "at the next poll".to_owned(),
             Retry::Soon => "in a moment, three times".to_owned(),
             Retry::NewToken => "once with a new token".to_owned(),
-            Retry::OtherDay => "not for that day".to_owned(),
+            Retry::OtherDay => "never for that day".to_owned(),
             Retry::After(pause) => format!("after {}", humantime::format_duration(pause)),
             Retry::Tomorrow => "after midnight in Beijing".to_owned(),
         };

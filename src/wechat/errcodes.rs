@@ -189,7 +189,7 @@ pub const RULES: &[Rule] = &[
         &[-1, 61504],
         Reason::Busy,
         Retry::Soon,
-        "WeChat is busy; nothing to do, it is asked again",
+        "WeChat is busy; nothing to do, the exporter retries",
     ),
     Rule::new(
         &[61503],
@@ -207,7 +207,7 @@ pub const RULES: &[Rule] = &[
         &[61500, 43002, 44002, 47001, 40002],
         Reason::Other,
         HOUR,
-        "WeChat could not read the request: a bug in this exporter, or a proxy in between changes requests",
+        "WeChat could not read the request: a bug in this exporter, or a proxy changes requests",
     ),
     Rule::new(
         &[61502],
@@ -225,7 +225,7 @@ pub const RULES: &[Rule] = &[
         &[41001],
         Reason::Token,
         Retry::NextPoll,
-        "no token reached WeChat: a proxy in between may cut the query off",
+        "no token reached WeChat: a proxy may cut the query off",
     ),
     Rule::new(
         &[40013],
@@ -270,19 +270,19 @@ pub const RULES: &[Rule] = &[
         &[89506],
         Reason::IpNotAllowed,
         DAY,
-        "the administrator of the app refused this address twice; it is asked again in 24 hours",
+        "the administrator of the app refused this address twice; the exporter retries in 24 hours",
     ),
     Rule::new(
         &[89507],
         Reason::IpNotAllowed,
         HOUR,
-        "the administrator of the app refused this address; it is asked again in an hour",
+        "the administrator of the app refused this address; the exporter retries in an hour",
     ),
     Rule::new(
         &[45009],
         Reason::Quota,
         Retry::Tomorrow,
-        "the daily quota of WeChat is used up; find out who else polls this app, it is asked again after midnight Beijing time",
+        "the daily quota of WeChat is used up; find out who else polls this app, the exporter retries after midnight Beijing time",
     ),
     Rule::new(
         &[45011],
@@ -322,7 +322,7 @@ pub const RULES: &[Rule] = &[
         &[-604_102, -604_103],
         Reason::Busy,
         Retry::Soon,
-        "the cloud function ran out of time or is busy; it is asked again",
+        "the cloud function ran out of time or is busy; the exporter retries",
     ),
     Rule::new(
         &[-604_100, -604_104],
@@ -349,14 +349,14 @@ pub const EXCEPTIONS: &[Exception] = &[
         credential: Credential::GivenToken,
         errcodes: TOKEN_REFUSED,
         advice: Advice::new(
-            "WeChat refuses the token, also after it was asked for again: its source must give the current one of this very app, and token_parameter suit its kind",
+            "WeChat refuses the token, also after it was requested again: its source must give the current one of this very app, and token_parameter suit its kind",
         ),
     },
     Exception {
         credential: Credential::GivenToken,
         errcodes: &[41001],
         advice: Advice::new(
-            "no token reached WeChat: check token_parameter; a proxy in between may cut the query off",
+            "no token reached WeChat: check token_parameter; a proxy may cut the query off",
         ),
     },
     Exception {

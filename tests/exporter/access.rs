@@ -458,7 +458,7 @@ const OWN: &str =
 
 /// What it means if it came from another source.
 const GIVEN: &str =
-    "also after it was asked for again: its source must give the current one of this very app";
+    "also after it was requested again: its source must give the current one of this very app";
 
 /// Answers that WeChat's own endpoints would never return.
 const WRONG_TOKENS: &[WrongAnswer] = &[
@@ -466,7 +466,7 @@ const WRONG_TOKENS: &[WrongAnswer] = &[
         200,
         "<html>",
         "decode",
-        "the answer is not a token: 6 bytes that are not JSON, from line 1 column 1; check what is between here and WeChat",
+        "the answer is not a token: 6 bytes that are not JSON, from line 1 column 1; check the proxies and gateways on the way to WeChat",
     ),
     (
         200,
@@ -1003,7 +1003,7 @@ async fn a_portrait_url_with_invalid_answers_is_named() {
             ("garbage", "decode", "bytes that are not JSON"),
             ("wrong-date", "decode", "its ref_date is 20261114"),
             ("retain", "decode", "getweanalysisappiddailyretaininfo"),
-            ("cut", "transport", "check what is between here and portrait_url (127.0.0.1)"),
+            ("cut", "transport", "check the proxies and gateways on the way to portrait_url (127.0.0.1)"),
             (
                 "http=502",
                 "transport",
@@ -1024,7 +1024,7 @@ async fn a_portrait_url_with_invalid_answers_is_named() {
         ("[]", "it is JSON, but not an object"),
     ] {
         scene.gate.answer(FUNCTION, 200, answer);
-        let words = format!("the answer is not a portrait of the day asked for: {problem}{check}");
+        let words = format!("the answer is not a portrait of the requested day: {problem}{check}");
         scene.fails(1, "decode", &words).await;
     }
     scene.repair();

@@ -124,7 +124,7 @@ const OTHERS: &[Case] = &[
     ("http=403", "transport", "HTTP status 403"),
     ("http=429", "rate_limited", "raise poll.interval"),
     ("delay=1h", "transport", "did not answer in time"),
-    ("cut", "transport", "the answer broke off"),
+    ("cut", "transport", "the answer ended early"),
     ("reset", "transport", "no valid HTTP answer from WeChat"),
     ("garbage", "decode", "bytes that are not JSON"),
     ("huge", "decode", "larger than 8 MiB"),
@@ -162,7 +162,7 @@ const OTHERS: &[Case] = &[
     ("token:http=502", "transport", "HTTP status 502"),
     ("token:delay=1h", "transport", "did not answer in time"),
     ("token:garbage", "decode", "bytes that are not JSON"),
-    ("token:cut", "transport", "the answer broke off"),
+    ("token:cut", "transport", "the answer ended early"),
     (
         "token:reset",
         "transport",

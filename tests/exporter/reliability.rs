@@ -843,6 +843,7 @@ fn table(rows: &[Row]) -> String {
     } in rows
     {
         let tests: Vec<String> = tests.iter().map(|test| format!("`{test}`")).collect();
+        let holds = holds.replace('<', "&lt;");
         writeln!(table, "| {fault} | {holds} | {} |", tests.join(", ")).unwrap();
     }
     table

@@ -644,7 +644,7 @@ async fn what_an_operator_must_resolve_is_not_polled_again_by_reloads_but_with_a
         calm(&exporter).await;
         let status = exporter.window_status(OTHER).await;
         let problem = status["problem"].as_str().unwrap();
-        assert!(problem.contains("; not asked again before "), "{problem}");
+        assert!(problem.contains("; no retry before "), "{problem}");
         let before = requests(&wechat, OTHER);
         wechat.simulator.clear_faults(&appid(OTHER));
         for interval in ["12h", "11h", "12h"] {

@@ -181,7 +181,8 @@ const HEAD: &str = "HTTP/1.1 200 OK\r\n\r\n";
 const CHUNKED: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
 
 /// Words of the sentences.
-const BROKE_OFF: &str = "the answer broke off; check what is between here and WeChat";
+const ENDED_EARLY: &str =
+    "the answer ended early; check the proxies and gateways on the way to WeChat";
 const TOO_SLOW: &str = "WeChat did not answer in time; check the network, or raise wechat.timeout";
 const NOT_JSON: &str = "bytes that are not JSON";
 const OWN_URL: &str = "no connection to portrait_url (127.0.0.1); check network, DNS, proxy";
@@ -273,7 +274,7 @@ fn connections() -> Rows {
             Portrait(bytes(
                 "HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n{\"ref_date\"",
             )),
-            BROKE_OFF,
+            ENDED_EARLY,
         ),
         (
             "TLS: the certificate is for another name",
@@ -374,7 +375,7 @@ fn answers() -> Rows {
             "the size of a chunk is not a number",
             Portrait(Wire::Bytes([CHUNKED, "zz\r\n{}\r\n"].concat().into())),
             "transport",
-            BROKE_OFF,
+            ENDED_EARLY,
         ),
         (
             "the size of a chunk is beyond any number",
@@ -382,19 +383,19 @@ fn answers() -> Rows {
                 [CHUNKED, "ffffffffffffffffff\r\n{}\r\n"].concat().into(),
             )),
             "transport",
-            BROKE_OFF,
+            ENDED_EARLY,
         ),
         (
             "the extension of a chunk has no end",
             Portrait(endless(&[CHUNKED, "1;"].concat(), SPACES, 0)),
             "transport",
-            BROKE_OFF,
+            ENDED_EARLY,
         ),
         (
             "`Content-Length` is larger than the body",
             Portrait(bytes("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}")),
             "transport",
-            BROKE_OFF,
+            ENDED_EARLY,
         ),
         (
             "`Content-Length` is smaller than the body",
@@ -624,7 +625,7 @@ fn tokens() -> Rows {
         (
             "the answer with the token breaks off",
             bytes("HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{\"access"),
-            BROKE_OFF,
+            ENDED_EARLY,
         ),
         (
             "a redirect instead of a token",
