@@ -490,8 +490,16 @@ fn a_translation_that_differs_is_reported_with_the_difference() {
         ("a: 1", "a: 2", "blocks: "),
         ("|1|\n", "|1|\n|2|\n", "rows of tables: "),
         ("`c`", "`d`", "code, sorted: "),
-        ("a.zh", "b.zh", "links, sorted: Some(\"a.md, heading Some(0)\")"),
-        ("#乙", "#丙", "links, sorted: Some(\"a.md, heading Some(0)\")"),
+        (
+            "a.zh",
+            "b.zh",
+            "links, sorted: Some(\"a.md, heading Some(0)\")",
+        ),
+        (
+            "#乙",
+            "#丙",
+            "links, sorted: Some(\"a.md, heading Some(0)\")",
+        ),
         ("(#二)", "(#一)", "links, sorted: "),
     ] {
         let found = differing(from, to);

@@ -30,7 +30,9 @@ pub(crate) fn original_of(path: &str) -> Option<String> {
     match path.strip_prefix("docs/zh-CN/") {
         Some(rest) if rest.starts_with("deploy/") => Some(rest.to_owned()),
         Some(rest) => Some(format!("docs/{rest}")),
-        None => path.contains(".zh-CN.").then(|| path.replace(".zh-CN.", ".")),
+        None => path
+            .contains(".zh-CN.")
+            .then(|| path.replace(".zh-CN.", ".")),
     }
 }
 
