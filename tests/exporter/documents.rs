@@ -382,6 +382,23 @@ fn the_faq_quotes_messages_that_the_program_has() {
     }
 }
 
+#[test]
+fn translations_quote_the_messages_of_the_program_as_they_are() {
+    let read = |path: &str| std::fs::read_to_string(root().join(path)).unwrap();
+    let message_of_row = r"(?m)^\| [-0-9, ]+ \| ([^|]+) \|";
+    for (name, pattern) in [("access", message_of_row), ("reliability", "“([^”]{20,})”")] {
+        let translation = read(&format!("docs/zh-CN/{name}.md"));
+        let original = read(&format!("docs/{name}.md"));
+        let messages = Regex::new(pattern).unwrap();
+        let mut count = 0;
+        for message in messages.captures_iter(&original) {
+            assert!(translation.contains(&message[1]), "{name}: {}", &message[1]);
+            count += 1;
+        }
+        assert!(count > 20, "{name}: {count}");
+    }
+}
+
 /// Returns the anchors of the headings of all documents, by path.
 fn anchors(documents: &[Document]) -> BTreeMap<String, Vec<String>> {
     documents
