@@ -408,6 +408,7 @@ fn swing(app: &str, name: &str, severity: &str, words: &str, words_zh: &str) -> 
             "dashboard_url": format!("http://grafana/d/wxapp-portrait-app?var-appid={app}&var-cohort=new"),
             "page_url": format!("http://exporter/apps/{app}#{name}"),
             "runbook_url": format!("https://git.internal/wxapp-portrait-exporter/docs/runbook.md#wxappportrait{}", name.to_lowercase()),
+            "runbook_url_zh": format!("https://git.internal/wxapp-portrait-exporter/docs/zh-CN/runbook.md#wxappportrait{}", name.to_lowercase()),
         },
     })
 }
@@ -455,7 +456,7 @@ fn a_message_lists_the_swings_of_an_app() {
 
 [看板](http://grafana/d/wxapp-portrait-app?var-appid=wx0123456789abcdef&var-cohort=new) \
 / [详情](http://exporter/apps/wx0123456789abcdef) \
-/ [处理方法](https://git.internal/wxapp-portrait-exporter/docs/runbook.md)"
+/ [处理方法](https://git.internal/wxapp-portrait-exporter/docs/zh-CN/runbook.md)"
     );
     assert_eq!(
         markdown("en", &data(&alerts)),
@@ -482,13 +483,13 @@ fn a_message_lists_the_swings_of_an_app() {
 <ul>
 <li>商城 新增用户 420。 <a href=\"http://grafana/d/wxapp-portrait-app?var-appid=wx0123456789abcdef&amp;var-cohort=new\">看板</a> \
 <a href=\"http://exporter/apps/wx0123456789abcdef#NewUsersSwing\">详情</a> \
-<a href=\"https://git.internal/wxapp-portrait-exporter/docs/runbook.md#wxappportraitnewusersswing\">处理方法</a></li>
+<a href=\"https://git.internal/wxapp-portrait-exporter/docs/zh-CN/runbook.md#wxappportraitnewusersswing\">处理方法</a></li>
 </ul>
 <p><b>本次波动告警结束（1）</b></p>
 <ul>
 <li>商城 在 iPad 上没有用户。 <a href=\"http://grafana/d/wxapp-portrait-app?var-appid=wx0123456789abcdef&amp;var-cohort=new\">看板</a> \
 <a href=\"http://exporter/apps/wx0123456789abcdef#PlatformVanished\">详情</a> \
-<a href=\"https://git.internal/wxapp-portrait-exporter/docs/runbook.md#wxappportraitplatformvanished\">处理方法</a></li>
+<a href=\"https://git.internal/wxapp-portrait-exporter/docs/zh-CN/runbook.md#wxappportraitplatformvanished\">处理方法</a></li>
 </ul>
 </body>
 </html>"
@@ -561,7 +562,7 @@ fn a_message_lists_one_alert_of_several_apps() {
 - 商城 自 2026-11-18 起没有画像。 [详情](http://exporter/apps/wx0123456789abcdef#Stale)
 - 书店 自 2026-11-18 起没有画像。 [详情](http://exporter/apps/wx1123456789abcdef#Stale)
 
-[看板](http://grafana/d/wxapp-portrait-exporter) / [处理方法](https://git.internal/wxapp-portrait-exporter/docs/runbook.md#wxappportraitstale)"
+[看板](http://grafana/d/wxapp-portrait-exporter) / [处理方法](https://git.internal/wxapp-portrait-exporter/docs/zh-CN/runbook.md#wxappportraitstale)"
     );
     assert_eq!(
         markdown("en", &data(&alerts.map(resolved))),
@@ -607,8 +608,9 @@ fn a_message_has_at_most_2048_bytes_and_shows_how_many_more_alerts_there_are() {
                         alert["annotations"]["app"] = json!(words);
                         alert["annotations"]["summary"] = json!(words);
                         alert["annotations"]["summary_zh"] = json!(words);
-                        alert["annotations"]["runbook_url"] =
-                            json!(format!("http://docs/{number}"));
+                        for key in ["runbook_url", "runbook_url_zh"] {
+                            alert["annotations"][key] = json!(format!("http://docs/{number}"));
+                        }
                         if number % 3 == 2 {
                             resolved(alert)
                         } else {
@@ -678,7 +680,7 @@ async fn robots_get_messages_in_the_form_of_each() {
         let links = [
             link("看板", "dashboard_url"),
             link("详情", "page_url"),
-            link("处理方法", "runbook_url"),
+            link("处理方法", "runbook_url_zh"),
         ];
         let list = format!("**{section}（1）**\n- {line}\n\n{}", links.join(" / "));
         let text = format!("**{title}**\n\n{list}");
@@ -786,7 +788,7 @@ async fn a_wecom_application_gets_all_swings_of_an_app_once() {
             "**告警 · 商城**\n\n**告警中（6）**\n{list}\n\
              [看板](http://grafana/d/wxapp-portrait-app?var-appid={APP}&var-cohort=new) / \
              [详情](http://exporter/apps/{APP}) / \
-             [处理方法](https://git.internal/wxapp-portrait-exporter/docs/runbook.md)"
+             [处理方法](https://git.internal/wxapp-portrait-exporter/docs/zh-CN/runbook.md)"
         );
         let message = |receiver: &str, content: &str| {
             (

@@ -25,7 +25,7 @@ pub(crate) mod markdown;
 mod yaml;
 
 use host::Host;
-use markdown::{Block, Document};
+use markdown::{Block, Document, original_of};
 
 /// The beginnings of blocks that no program runs or reads, and what they are.
 const SAMPLES: [(&str, &str); 4] = [
@@ -90,6 +90,13 @@ fn documents() -> Vec<Document> {
     documents
 }
 
+/// Returns the documents that are no translations, which have the same blocks.
+fn originals() -> Vec<Document> {
+    let mut documents = documents();
+    documents.retain(|document| original_of(&document.path).is_none());
+    documents
+}
+
 fn blocks(documents: &[Document]) -> impl Iterator<Item = (&Document, &Block)> {
     documents
         .iter()
@@ -105,7 +112,7 @@ fn assert_none(faults: &[String]) {
 #[tokio::test]
 async fn the_instructions_of_the_documents_work() {
     on_one_day(async || {
-        let documents = documents();
+        let documents = originals();
         let world = host::World::start().await;
         let mut faults = Vec::new();
         let mut samples = BTreeSet::new();
@@ -225,7 +232,7 @@ async fn every_query_of_the_documents_finds_something() {
         let mut queries = 0;
         for prometheus in [old, new] {
             prometheus.query("min(wxapp_portrait_settled) == 1").await;
-            for (document, block) in blocks(&documents()) {
+            for (document, block) in blocks(&originals()) {
                 let query = match block.language.as_str() {
                     "promql" => block.text.clone(),
                     // The value of a sample is another one every day.
@@ -260,10 +267,7 @@ async fn every_query_of_the_documents_finds_something() {
 #[test]
 fn links_lead_to_existing_files_and_headings() {
     let documents = documents();
-    let anchors: BTreeMap<_, _> = documents
-        .iter()
-        .map(|document| (document.path.as_str(), document.anchors()))
-        .collect();
+    let anchors = anchors(&documents);
     let mut faults = Vec::new();
     for document in &documents {
         for (line, target) in &document.links {
@@ -274,7 +278,7 @@ fn links_lead_to_existing_files_and_headings() {
                 _ if !root().join(&path).exists() => false,
                 None => true,
                 Some(anchor) => anchors
-                    .get(path.as_str())
+                    .get(&path)
                     .is_some_and(|anchors| anchors.contains(&anchor)),
             };
             if !known {
@@ -361,7 +365,7 @@ fn the_faq_quotes_messages_that_the_program_has() {
     let messages = read("docs/access.md");
     // Chinese text has its own parentheses.
     let quoted = Regex::new(r"(?m)^### `(.+)` ?[(（](-?\d+)").unwrap();
-    for path in ["docs/faq.md", "docs/faq.zh-CN.md"] {
+    for path in ["docs/faq.md", "docs/zh-CN/faq.md"] {
         let faq = read(path);
         let mut found = 0;
         for heading in quoted.captures_iter(&faq) {
@@ -378,8 +382,37 @@ fn the_faq_quotes_messages_that_the_program_has() {
     }
 }
 
+#[test]
+fn translations_quote_the_messages_of_the_program_as_they_are() {
+    let read = |path: &str| std::fs::read_to_string(root().join(path)).unwrap();
+    let message_of_row = r"(?m)^\| [-0-9, ]+ \| ([^|]+) \|";
+    for (name, pattern) in [("access", message_of_row), ("reliability", "“([^”]{20,})”")] {
+        let translation = read(&format!("docs/zh-CN/{name}.md"));
+        let original = read(&format!("docs/{name}.md"));
+        let messages = Regex::new(pattern).unwrap();
+        let mut count = 0;
+        for message in messages.captures_iter(&original) {
+            assert!(translation.contains(&message[1]), "{name}: {}", &message[1]);
+            count += 1;
+        }
+        assert!(count > 20, "{name}: {count}");
+    }
+}
+
+/// Returns the anchors of the headings of all documents, by path.
+fn anchors(documents: &[Document]) -> BTreeMap<String, Vec<String>> {
+    documents
+        .iter()
+        .map(|document| (document.path.clone(), document.anchors()))
+        .collect()
+}
+
 /// Returns how the form of a translation differs from the original.
-fn differences(original: &Document, translation: &Document) -> Vec<String> {
+fn differences(
+    original: &Document,
+    translation: &Document,
+    anchors: &BTreeMap<String, Vec<String>>,
+) -> Vec<String> {
     let compare = |what: &str, one: Vec<String>, other: Vec<String>| {
         let at = (0..one.len().max(other.len())).find(|at| one.get(*at) != other.get(*at))?;
         let (one, other) = (one.get(at), other.get(at));
@@ -388,23 +421,24 @@ fn differences(original: &Document, translation: &Document) -> Vec<String> {
         ))
     };
     let levels = |document: &Document| {
-        document
-            .headings
-            .iter()
-            .map(|(level, _)| level.to_string())
-            .collect()
+        let levels = document.headings.iter();
+        levels.map(|(level, _)| level.to_string()).collect()
     };
+    let blocks = |document: &Document| {
+        let blocks = document.blocks.iter();
+        blocks.map(Block::without_comments).collect()
+    };
+    let rows = |document: &Document| document.tables.iter().map(usize::to_string).collect();
     let code = |document: &Document| {
-        document
-            .blocks
-            .iter()
-            .map(Block::without_comments)
-            .collect()
+        let code: BTreeSet<_> = document.code.iter().map(|(_, code)| code.clone()).collect();
+        code.into_iter().collect()
     };
-    let links = |document: &Document| document.links_in_any_language();
+    let links = |document: &Document| document.links_in_any_language(anchors);
     let found = [
         compare("levels of headings", levels(original), levels(translation)),
-        compare("blocks", code(original), code(translation)),
+        compare("blocks", blocks(original), blocks(translation)),
+        compare("rows of tables", rows(original), rows(translation)),
+        compare("code, sorted", code(original), code(translation)),
         compare("links, sorted", links(original), links(translation)),
     ];
     let found = found.into_iter().flatten();
@@ -414,19 +448,31 @@ fn differences(original: &Document, translation: &Document) -> Vec<String> {
 }
 
 #[test]
-fn a_translation_has_the_headings_the_blocks_and_the_links_of_the_original() {
+fn a_translation_has_the_form_of_the_original() {
     let documents = documents();
+    let anchors = anchors(&documents);
     let mut faults = Vec::new();
     for translation in &documents {
-        let Some((name, _)) = translation.path.split_once(".zh-CN.") else {
+        let Some(original) = original_of(&translation.path) else {
             continue;
         };
-        let original = documents
-            .iter()
-            .find(|document| document.path == format!("{name}.md"));
-        match original {
-            Some(original) => faults.extend(differences(original, translation)),
+        match documents.iter().find(|document| document.path == original) {
+            Some(original) => faults.extend(differences(original, translation, &anchors)),
             None => faults.push(format!("{} has no original", translation.path)),
+        }
+        for (line, target) in &translation.links {
+            let Some((path, _)) = translation.path_of(target) else {
+                continue;
+            };
+            let is_translated = anchors
+                .keys()
+                .any(|known| original_of(known).as_ref() == Some(&path));
+            if is_translated && path != original {
+                faults.push(format!(
+                    "{}:{line}: {target} has a translation",
+                    translation.path
+                ));
+            }
         }
     }
     assert_none(&faults);
@@ -435,12 +481,20 @@ fn a_translation_has_the_headings_the_blocks_and_the_links_of_the_original() {
 #[test]
 fn a_translation_that_differs_is_reported_with_the_difference() {
     let read = |path: &str, text: &str| Document::read(path, text);
-    let english = "# One\n[中文](x.zh-CN.md) [two](#two) [a](a.md#b)\n## Two\n```yaml\na: 1  # one\n# two\n```\n";
-    let chinese = "# 一\n[English](x.md) [一](a.zh-CN.md#乙) [二](#二)\n## 二\n```yaml\na: 1  # 一\n# 二\n```\n";
+    let english = "# One\n[中文](x.zh-CN.md) [two](#two) [a](a.md#b)\n## Two\n```yaml\na: 1  # one\n# two\n```\n\
+        |`c`|\n|-|\n|1|\n";
+    let chinese = "# 一\n[English](x.md) [一](a.zh-CN.md#乙) [二](#二)\n## 二\n```yaml\na: 1  # 一\n# 二\n```\n\
+        |`c`|\n|-|\n|1|\n";
     let differing = |from: &str, to: &str| {
         assert!(chinese.contains(from));
         let changed = chinese.replace(from, to);
-        differences(&read("x.md", english), &read("x.zh-CN.md", &changed))
+        let documents = [
+            read("x.md", english),
+            read("x.zh-CN.md", &changed),
+            read("a.md", "# B"),
+            read("a.zh-CN.md", "# 乙\n# 丙"),
+        ];
+        differences(&documents[0], &documents[1], &anchors(&documents))
     };
     assert_none(&differing("一", "壹"));
     for (from, to, what) in [
@@ -451,7 +505,18 @@ fn a_translation_that_differs_is_reported_with_the_difference() {
             "levels of headings: Some(\"2\") in the original, None",
         ),
         ("a: 1", "a: 2", "blocks: "),
-        ("a.zh", "b.zh", "links, sorted: Some(\"a.md#\")"),
+        ("|1|\n", "|1|\n|2|\n", "rows of tables: "),
+        ("`c`", "`d`", "code, sorted: "),
+        (
+            "a.zh",
+            "b.zh",
+            "links, sorted: Some(\"a.md, heading Some(0)\")",
+        ),
+        (
+            "#乙",
+            "#丙",
+            "links, sorted: Some(\"a.md, heading Some(0)\")",
+        ),
         ("(#二)", "(#一)", "links, sorted: "),
     ] {
         let found = differing(from, to);

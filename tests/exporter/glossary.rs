@@ -26,7 +26,7 @@ const PLACES: [(&str, &[&str]); 5] = [
 const OTHERS: [&str; 3] = [
     "alerts/alertmanager/*.yml",
     "README.zh-CN.md",
-    "docs/*.zh-CN.md",
+    "docs/zh-CN/**/*.md",
 ];
 
 /// Names of others that have such a word in them.

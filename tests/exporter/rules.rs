@@ -164,6 +164,7 @@ fn alerts_have_everything_that_people_need() {
         "description",
         "description_zh",
         "runbook_url",
+        "runbook_url_zh",
         "dashboard_url",
     ];
     // What is down has no page, and shards have several.
@@ -266,15 +267,17 @@ fn groups_and_records_have_the_usual_names() {
 
 #[test]
 fn the_runbook_has_a_section_for_every_alert() {
-    let runbook = std::fs::read_to_string(root().join("docs/runbook.md")).unwrap();
-    let headings = runbook.lines().filter_map(|line| line.strip_prefix("## "));
-    let sections: Vec<_> = headings
-        .filter(|heading| heading.starts_with("WxappPortrait"))
-        .collect();
-    let (mut found, mut expected) = (sections.clone(), ALERTS.to_vec());
-    found.sort_unstable();
+    let mut expected = ALERTS.to_vec();
     expected.sort_unstable();
-    assert_eq!(found, expected);
+    for path in ["docs/runbook.md", "docs/zh-CN/runbook.md"] {
+        let runbook = std::fs::read_to_string(root().join(path)).unwrap();
+        let headings = runbook.lines().filter_map(|line| line.strip_prefix("## "));
+        let mut sections: Vec<_> = headings
+            .filter(|heading| heading.starts_with("WxappPortrait"))
+            .collect();
+        sections.sort_unstable();
+        assert_eq!(sections, expected, "{path}");
+    }
 }
 
 #[test]
@@ -294,11 +297,13 @@ fn links_of_alerts_lead_to_their_runbook_and_to_existing_dashboards() {
     {
         let url = |key: &str| text(&rule["annotations"][key]).to_owned();
         // As a heading becomes an anchor.
-        let runbook = format!(
-            "https://git.internal/wxapp-portrait-exporter/docs/runbook.md#{}",
-            name.to_lowercase()
-        );
-        assert_eq!(url("runbook_url"), runbook);
+        for (key, page) in [
+            ("runbook_url", "runbook.md"),
+            ("runbook_url_zh", "zh-CN/runbook.md"),
+        ] {
+            let docs = "https://git.internal/wxapp-portrait-exporter/docs";
+            assert_eq!(url(key), format!("{docs}/{page}#{}", name.to_lowercase()));
+        }
 
         let dashboard = url("dashboard_url");
         let rest = dashboard.strip_prefix("http://localhost:3000/d/").unwrap();

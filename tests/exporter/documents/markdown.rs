@@ -2,6 +2,8 @@
 //!
 //! Knows Markdown and the anchors of headings as GitHub generates them; does not depend on the purpose of a block.
 
+use std::collections::BTreeMap;
+
 use pulldown_cmark::{CodeBlockKind, Event, Options, Parser, Tag, TagEnd};
 use regex::Regex;
 use url::Url;
@@ -19,6 +21,19 @@ pub(crate) struct Document {
     pub(crate) links: Vec<(usize, String)>,
     /// Inline code.
     pub(crate) code: Vec<(usize, String)>,
+    /// The numbers of rows of the tables.
+    pub(crate) tables: Vec<usize>,
+}
+
+/// Returns the path of the document that one is a translation of, if it is one.
+pub(crate) fn original_of(path: &str) -> Option<String> {
+    match path.strip_prefix("docs/zh-CN/") {
+        Some(rest) if rest.starts_with("deploy/") => Some(rest.to_owned()),
+        Some(rest) => Some(format!("docs/{rest}")),
+        None => path
+            .contains(".zh-CN.")
+            .then(|| path.replace(".zh-CN.", ".")),
+    }
 }
 
 #[derive(Debug)]
@@ -65,6 +80,8 @@ impl Document {
                     });
                 }
                 Event::End(TagEnd::CodeBlock) => in_block = false,
+                Event::Start(Tag::Table(_)) => document.tables.push(0),
+                Event::Start(Tag::TableRow) => *document.tables.last_mut().unwrap() += 1,
                 Event::Start(Tag::Link { dest_url, .. } | Tag::Image { dest_url, .. }) => {
                     document.links.push((line, dest_url.to_string()));
                 }
@@ -112,22 +129,31 @@ impl Document {
         Some((path, anchor))
     }
 
-    /// Returns the targets of all links, sorted, in a form that is the same in all translations.
-    pub(crate) fn links_in_any_language(&self) -> Vec<String> {
-        let any = |target: &str| target.replace(".zh-CN.", ".");
-        let anchors = self.anchors();
-        let links = self
-            .links
-            .iter()
-            .map(|(_, target)| match target.split_once('#') {
-                Some(("", anchor)) => {
-                    let heading = anchors.iter().position(|known| known == anchor);
-                    format!("heading {heading:?}")
+    /// Returns the targets of all links, sorted, in a form that is the same in all translations: with originals for
+    /// translations, and places for the anchors of headings.
+    pub(crate) fn links_in_any_language(
+        &self,
+        anchors: &BTreeMap<String, Vec<String>>,
+    ) -> Vec<String> {
+        let original = |path: &str| original_of(path).unwrap_or_else(|| path.to_owned());
+        let links = self.links.iter().map(|(_, target)| {
+            let Some((path, anchor)) = self.path_of(target) else {
+                return target.clone();
+            };
+            let target = original(&path);
+            if path != self.path && target == original(&self.path) {
+                return "another language".to_owned();
+            }
+            match anchor {
+                None => target,
+                Some(anchor) => {
+                    let of_page = anchors.get(&path);
+                    let heading =
+                        of_page.and_then(|known| known.iter().position(|known| *known == anchor));
+                    format!("{target}, heading {heading:?}")
                 }
-                Some((page, _)) => any(page) + "#",
-                None if any(target) == any(&self.path) => "another language".to_owned(),
-                None => any(target),
-            });
+            }
+        });
         let mut links: Vec<_> = links.collect();
         links.sort();
         links
