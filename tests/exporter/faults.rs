@@ -40,7 +40,7 @@ const ERRCODES: &[(&[i64], &str, &str)] = &[
     (
         &[61500, 43002, 44002, 47001, 40002],
         "other",
-        "a bug in this exporter, or a proxy in between",
+        "a bug in this exporter, or a proxy changes requests",
     ),
     (&[61502], "permission", "refuses mini games"),
     (
