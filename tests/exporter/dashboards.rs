@@ -8,10 +8,12 @@ use serde_json::json;
 use wxapp_portrait_exporter::calendar;
 use wxapp_portrait_exporter::portrait::Window;
 
+use crate::alertmanager::Version;
 use crate::harness::{
     Exporter, Home, Prometheus, WeChat, appid, apps_of, backfill, newer, now, on_one_day, root,
     scraping,
 };
+use crate::victoriametrics;
 
 /// Whether every way to the same days gives the same bars.
 mod day_axis;
@@ -21,6 +23,8 @@ mod figures;
 mod form;
 /// Grafana's queries.
 mod grafana;
+/// What other databases answer.
+mod other_database;
 /// The samples of weeks.
 mod past;
 /// The types of what panels have, in several versions of Grafana.
@@ -86,6 +90,21 @@ async fn the_dashboards_show_the_figures_of_wechat() {
         faults.extend(world.walk_all(&dashboards).await);
         faults.extend(world.wrong_figures(&dashboards).await);
         assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_dashboards_show_the_same_from_victoriametrics() {
+    on_one_day(async || {
+        let dashboards = grafana::all();
+        let world = World::start(Setup::few(), &dashboards).await;
+        for version in [Version::Old, Version::New] {
+            println!("=== {version:?}");
+            let database = victoriametrics::copy(version, &world.one).await;
+            let found = world.differences(&dashboards, &database).await;
+            println!("{} differ", found.len());
+        }
     })
     .await;
 }

@@ -100,6 +100,8 @@ mod systemd;
 mod transfer;
 /// Upstreams that misbehave, byte by byte.
 mod upstream;
+/// VictoriaMetrics, vmagent and vmalert in place of Prometheus.
+mod victoriametrics;
 /// What is served, path by path.
 mod web;
 /// The web configuration: TLS, authentication, limits, as promtool reads it.
