@@ -804,7 +804,7 @@ impl Drop for Exporter {
 pub(crate) struct Prometheus {
     pub(crate) url: String,
     client: reqwest::Client,
-    running: Running,
+    _running: Running,
     directory: TempDir,
 }
 
@@ -845,14 +845,9 @@ impl Prometheus {
         Self {
             url: format!("http://{address}"),
             client: client(),
-            running: Running::start(command),
+            _running: Running::start(command),
             directory,
         }
-    }
-
-    /// Returns its output so far.
-    pub(crate) fn output(&self) -> String {
-        self.running.output()
     }
 
     /// Ends it, and returns its directory for another one.

@@ -9,6 +9,8 @@
 mod access;
 /// How people are notified of alerts.
 mod alertmanager;
+/// The comparison with other programs in the README.
+mod alternatives;
 /// What survives the process, and failures of the archive.
 mod archive;
 /// The pages for people, in a browser.
