@@ -10,12 +10,14 @@ use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use wxapp_portrait_exporter::calendar;
+use wxapp_portrait_exporter::portrait::Window;
 
 use crate::alertmanager::Version::{self, New, Old};
 use crate::alertmanager::{Alertmanager, Service, webhook};
 use crate::harness::{
-    DEADLINE, Home, Prometheus, Running, WeChat, apps_of, client, eventually, free_port, newer,
-    now, on_one_day, root, yesterday,
+    APP, DEADLINE, Home, Prometheus, Running, Series, WeChat, apps_of, client, eventually,
+    free_port, newer, now, on_one_day, root, yesterday,
 };
 
 /// Appid, users a day, name, and what happens to it yesterday.
@@ -83,22 +85,22 @@ pub(crate) async fn copy(version: Version, prometheus: &Prometheus) -> Prometheu
             writeln!(samples, "{name}{{{labels}}} {value} {:.0}", time * 1000.0).unwrap();
         }
     }
+    import(&database, &samples).await;
+    database
+}
+
+/// Imports samples in the text format, with times in milliseconds.
+async fn import(database: &Prometheus, samples: &str) {
     let url = format!("{}/api/v1/import/prometheus", database.url);
     eventually("the import", async || {
-        let request = client().post(&url).body(samples.clone());
-        let answer = request.send().await.ok()?;
+        let answer = client().post(&url).body(samples.to_owned()).send().await;
+        let answer = answer.ok()?;
         assert!(answer.status().is_success(), "{answer:?}");
         Some(())
     })
     .await;
-    get(&format!("{}/internal/force_flush", database.url)).await;
-    database
-}
-
-async fn get(url: &str) -> String {
-    let answer = client().get(url).send().await.unwrap();
-    assert!(answer.status().is_success(), "{answer:?}");
-    answer.text().await.unwrap()
+    let flush = client().get(format!("{}/internal/force_flush", database.url));
+    assert!(flush.send().await.unwrap().status().is_success());
 }
 
 /// Lets vmalert check rules; returns what is wrong.
@@ -112,12 +114,12 @@ fn check(version: Version, rules: &Path) -> Result<(), String> {
 
 /// Returns the firing alerts of Prometheus or vmalert: labels and annotations.
 async fn firing(url: &str) -> BTreeSet<(String, String)> {
-    let text = eventually("alerts", async || {
+    let answer: Value = eventually("alerts", async || {
         let answer = client().get(format!("{url}/api/v1/alerts")).send().await;
-        answer.ok()?.text().await.ok()
+        // Plain text while it starts.
+        serde_json::from_slice(&answer.ok()?.bytes().await.ok()?).ok()
     })
     .await;
-    let answer: Value = serde_json::from_str(&text).unwrap();
     let alerts = answer["data"]["alerts"].as_array().into_iter().flatten();
     let firing = alerts.filter(|alert| alert["state"] == "firing");
     firing.map(parts).collect()
@@ -266,4 +268,35 @@ fn vmalert_accepts_the_rules_from_the_version_with_keep_firing_for_on() {
     );
     let directory = tempfile::tempdir().unwrap();
     check(Old, &rules(Old, directory.path())).unwrap();
+}
+
+#[tokio::test]
+async fn an_export_is_imported_with_the_exact_figures() {
+    on_one_day(async || {
+        let wechat = WeChat::of(&[APP]).await;
+        let home = Home::of(&wechat, &[]);
+        home.archive(&wechat, &[APP], 30);
+        let mut export = home.command_of("export");
+        export.args(["--format", "openmetrics"]);
+        let output = export.output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        // As docs/neighbours.md says.
+        let lines = String::from_utf8(output.stdout).unwrap();
+        let lines = lines.lines().filter(|line| !line.starts_with('#'));
+        let samples: String = lines.map(|line| format!("{line}000\n")).collect();
+        let day = calendar::days_before(yesterday(), 20);
+        // Noon of the next day in Beijing.
+        let time = calendar::midnight(day).timestamp() + 36 * 3600;
+        let mut expected = Series::new();
+        for window in Window::ALL {
+            expected.extend(wechat.users(APP, window, day));
+        }
+        for version in [Old, New] {
+            let database = database(version);
+            import(&database, &samples).await;
+            let query = format!("wxapp_portrait_users @ {time} > 0");
+            assert_eq!(database.query(&query).await, expected, "{version:?}");
+        }
+    })
+    .await;
 }
