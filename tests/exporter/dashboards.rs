@@ -95,7 +95,7 @@ async fn the_dashboards_show_the_figures_of_wechat() {
 }
 
 #[tokio::test]
-async fn victoriametrics_answers_all_queries_but_those_for_rates_like_prometheus() {
+async fn the_dashboards_show_the_same_from_victoriametrics_but_for_rates() {
     on_one_day(async || {
         let dashboards = grafana::all();
         let mut world = World::start(Setup::few(), &dashboards).await;
