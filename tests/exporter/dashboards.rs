@@ -8,10 +8,12 @@ use serde_json::json;
 use wxapp_portrait_exporter::calendar;
 use wxapp_portrait_exporter::portrait::Window;
 
+use crate::alertmanager::Version;
 use crate::harness::{
     Exporter, Home, Prometheus, WeChat, appid, apps_of, backfill, newer, now, on_one_day, root,
     scraping,
 };
+use crate::victoriametrics::copy;
 
 /// Whether every way to the same days gives the same bars.
 mod day_axis;
@@ -25,6 +27,8 @@ mod grafana;
 mod past;
 /// The types of what panels have, in several versions of Grafana.
 mod types;
+/// What VictoriaMetrics answers.
+mod victoriametrics;
 /// Whether everything that is queried and named exists.
 mod walk;
 
@@ -86,6 +90,28 @@ async fn the_dashboards_show_the_figures_of_wechat() {
         faults.extend(world.walk_all(&dashboards).await);
         faults.extend(world.wrong_figures(&dashboards).await);
         assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_dashboards_show_the_same_from_victoriametrics_but_for_rates() {
+    on_one_day(async || {
+        let dashboards = grafana::all();
+        let mut world = World::start(Setup::few(), &dashboards).await;
+        // Without scrapes, so that it has the same samples from now on.
+        world.one = Prometheus::over(world.one.stop(), &json!({}));
+        world.one.query("count(wxapp_portrait_users)").await;
+        for version in [Version::Old, Version::New] {
+            let database = copy(version, &world.one).await;
+            let found = world.differences(&dashboards, &database).await;
+            let (rates, others): (Vec<_>, Vec<_>) = found
+                .into_iter()
+                .partition(|(query, _)| query.contains("rate(") || query.contains("increase("));
+            assert!(others.is_empty(), "{version:?}: {others:#?}");
+            // As docs/neighbours.md says.
+            assert!(!rates.is_empty(), "{version:?}");
+        }
     })
     .await;
 }

@@ -28,7 +28,7 @@ use host::Host;
 use markdown::{Block, Document, original_of};
 
 /// The beginnings of blocks that no program runs or reads, and what they are.
-const SAMPLES: [(&str, &str); 4] = [
+const SAMPLES: [(&str, &str); 6] = [
     (
         "                 AppSecret ──►",
         "a drawing of the methods of access",
@@ -40,6 +40,14 @@ const SAMPLES: [(&str, &str); 4] = [
     (
         "discovery.http",
         "a configuration of Grafana Alloy, which is not available here",
+    ),
+    (
+        "[[instances]]",
+        "a configuration of categraf, which is not available here",
+    ),
+    (
+        "template {",
+        "a configuration of Vault Agent, which is not available here",
     ),
     (
         "wxapp-portrait-app: panel",

@@ -800,7 +800,7 @@ impl Drop for Exporter {
     }
 }
 
-/// A real Prometheus with data of its own.
+/// A real Prometheus with data of its own, or another server with its API.
 pub(crate) struct Prometheus {
     pub(crate) url: String,
     client: reqwest::Client,
@@ -837,6 +837,11 @@ impl Prometheus {
             // Sends what has ended once, and not for 15 minutes, in which days may pass here.
             .arg("--rules.alert.resend-delay=1h")
             .arg(format!("--web.listen-address={address}"));
+        Self::serving(&address, command, directory)
+    }
+
+    /// Starts a server by a command that says at which address.
+    pub(crate) fn serving(address: &str, command: Command, directory: TempDir) -> Self {
         Self {
             url: format!("http://{address}"),
             client: client(),

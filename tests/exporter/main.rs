@@ -9,6 +9,8 @@
 mod access;
 /// How people are notified of alerts.
 mod alertmanager;
+/// The comparison with other programs in the README.
+mod alternatives;
 /// What survives the process, and failures of the archive.
 mod archive;
 /// The pages for people, in a browser.
@@ -100,6 +102,8 @@ mod systemd;
 mod transfer;
 /// Upstreams that misbehave, byte by byte.
 mod upstream;
+/// VictoriaMetrics, vmagent and vmalert in place of Prometheus.
+mod victoriametrics;
 /// What is served, path by path.
 mod web;
 /// The web configuration: TLS, authentication, limits, as promtool reads it.

@@ -1,12 +1,16 @@
 //! Browsers and the real proxies between them and the program.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
 use reqwest::redirect::Policy;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::harness::{APP, Exporter, Home, Running, WeChat, client, eventually, free_port, root};
+use crate::harness::{
+    APP, Exporter, Home, Prometheus, Running, WeChat, client, eventually, free_port, root,
+};
 
 /// Starts an exporter with flags of the web server.
 async fn start(wechat: &WeChat, flags: &[String]) -> Exporter {
@@ -140,16 +144,7 @@ async fn nginx_and_caddy_serve_the_exporter_below_a_path() {
             format!("--web.listen-address=127.0.0.1:{port}"),
         ];
         let exporter = start(&wechat, &flags).await;
-        let text = std::fs::read_to_string(root().join("deploy/proxy").join(file)).unwrap();
-        // The comments contain the address, too.
-        let text = text
-            .replace("listen 80;", &format!("listen {proxy};"))
-            .replace(
-                "\nportraits.internal {",
-                &format!("\n{host}localhost:{proxy} {{"),
-            )
-            .replace("portraits.internal;", "localhost;")
-            .replace("127.0.0.1:10690", &format!("127.0.0.1:{port}"));
+        let text = configuration(file, &format!("{host}localhost"), &proxy, &port);
         let directory = tempfile::tempdir().unwrap();
         let _running = run(&directory, file, &text);
         eventually(file, async || {
@@ -175,6 +170,109 @@ async fn nginx_and_caddy_serve_the_exporter_below_a_path() {
     }
 }
 
+/// Returns a file of this project for another name and other ports.
+fn configuration(file: &str, name: &str, proxy: &str, port: &str) -> String {
+    let text = std::fs::read_to_string(root().join("deploy/proxy").join(file)).unwrap();
+    // The comments contain the address, too.
+    text.replace("listen 80;", &format!("listen {proxy};"))
+        .replace("listen 443 ssl;", &format!("listen {proxy} ssl;"))
+        .replace("\nportraits.internal {", &format!("\n{name}:{proxy} {{"))
+        .replace("portraits.internal;", "localhost;")
+        .replace("127.0.0.1:10690", &format!("127.0.0.1:{port}"))
+}
+
+#[tokio::test]
+async fn prometheus_scrapes_through_nginx_and_caddy_with_tls_and_a_password() {
+    let wechat = WeChat::of(&[APP]).await;
+    for file in ["nginx.conf", "Caddyfile"] {
+        let [proxy, port] = [free_port(), free_port()].map(|port| port.to_string());
+        let site = format!("https://localhost:{proxy}/wx");
+        let flags = [
+            format!("--web.external-url={site}/"),
+            format!("--web.listen-address=127.0.0.1:{port}"),
+        ];
+        let exporter = start(&wechat, &flags).await;
+        let directory = tempfile::tempdir().unwrap();
+        // For the processes of nginx, which belong to another user.
+        std::fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();
+        let path = |name: &str| directory.path().join(name).display().to_string();
+        let write = |name: &str, text: &str| std::fs::write(path(name), text).unwrap();
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        write("portraits.crt", &made.cert.pem());
+        write("portraits.key", &made.signing_key.serialize_pem());
+        let hash = bcrypt::hash_with_salt("correct horse", 4, [7; 16]).unwrap();
+        write("portraits.htpasswd", &format!("prometheus:{hash}\n"));
+        let settings = regex::Regex::new(
+            r"(?m)^(\s+)# (listen|ssl_certificate|auth_basic|tls /|basicauth|prometheus HASH|\})",
+        );
+        let text = configuration(file, "localhost", &proxy, &port)
+            .replace(&format!("listen {proxy}; # without TLS only"), "");
+        let text = settings.unwrap().replace_all(&text, "$1$2");
+        let text = text
+            .replace("/etc/nginx", &directory.path().display().to_string())
+            .replace("/etc/caddy", &directory.path().display().to_string())
+            .replace("HASH", &hash.to_string());
+        let _running = run(&directory, file, &text);
+        let curl = |url: &str, arguments: &[&str]| {
+            let mut curl = Command::new("curl");
+            curl.args([
+                "--silent",
+                "--noproxy",
+                "*",
+                "--cacert",
+                &path("portraits.crt"),
+            ]);
+            curl.args(["--header", "Accept-Encoding: gzip"])
+                .args(arguments)
+                .arg(url);
+            curl.output().unwrap().stdout
+        };
+        let status = |user: &str| {
+            let arguments = [
+                "--user",
+                user,
+                "--output",
+                "/dev/null",
+                "--write-out",
+                "%{http_code}",
+            ];
+            let status = curl(&format!("{site}/sd"), &arguments);
+            String::from_utf8(status).unwrap()
+        };
+        let user = "prometheus:correct horse";
+        eventually(file, async || (status(user) == "200").then_some(())).await;
+        assert_eq!(status("prometheus:wrong"), "401", "{file}");
+        assert_eq!(status(":"), "401", "{file}");
+        // What the exporter has compressed arrives as it is.
+        let compressed = curl(&format!("{}/wx/sd", exporter.url), &[]);
+        assert!(compressed.starts_with(b"\x1f\x8b"), "{file}");
+        let arrived = curl(&format!("{site}/sd"), &["--user", user]);
+        assert_eq!(arrived, compressed, "{file}");
+
+        let access = |mut config: Value| {
+            config["tls_config"] = json!({"ca_file": path("portraits.crt")});
+            config["basic_auth"] = json!({"username": "prometheus", "password": "correct horse"});
+            config
+        };
+        let job = access(json!({
+            "job_name": "wxapp",
+            "scheme": "https",
+            "metrics_path": "/wx/metrics",
+            "params": {"collect[]": ["exporter"]},
+            "http_sd_configs": [access(json!({"url": format!("{site}/sd")}))],
+            "static_configs": [{"targets": [format!("localhost:{proxy}")]}],
+        }));
+        let config = json!({
+            "global": {"scrape_interval": "1s", "scrape_timeout": "1s"},
+            "scrape_configs": [job],
+        });
+        let prometheus = Prometheus::over(tempfile::tempdir().unwrap(), &config);
+        prometheus.query("count(up == 1) == 2").await;
+        let app = format!("wxapp_portrait_app_info{{appid=\"{APP}\"}}");
+        prometheus.query(&app).await;
+    }
+}
+
 /// Runs a proxy with a file of this project.
 fn run(directory: &TempDir, file: &str, text: &str) -> Running {
     let path = directory.path().join(file);
@@ -182,7 +280,11 @@ fn run(directory: &TempDir, file: &str, text: &str) -> Running {
     let place = directory.path().display();
     let mut command;
     if file == "Caddyfile" {
-        std::fs::write(&path, format!("{{\n\tadmin off\n}}\n{text}")).unwrap();
+        std::fs::write(
+            &path,
+            format!("{{\n\tadmin off\n\tauto_https disable_redirects\n}}\n{text}"),
+        )
+        .unwrap();
         command = Command::new("caddy");
         command
             .args(["run", "--adapter", "caddyfile", "--config"])

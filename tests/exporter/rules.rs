@@ -229,6 +229,11 @@ fn groups_and_records_have_the_usual_names() {
     let mut groups: Vec<_> = rules.iter().map(|(group, _)| group.as_str()).collect();
     groups.dedup();
     assert_eq!(groups, GROUPS);
+    for group in GROUPS {
+        let rules = rules.iter().filter(|(its, _)| its == group);
+        // As many as Mimir accepts by default.
+        assert!(rules.count() <= 20, "{group}");
+    }
     let everything = std::fs::read_to_string(rules_file()).unwrap();
     let mut seen = BTreeSet::new();
     for (group, rule) in &rules {

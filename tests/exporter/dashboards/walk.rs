@@ -183,7 +183,7 @@ impl World {
 
     /// Returns the defaults of all variables, then each other option of each, one at a time. Of many apps only
     /// some are opened, and the choices that depend on no app are left to the few.
-    async fn every_choice(
+    pub(super) async fn every_choice(
         &self,
         viewer: &Viewer<'_>,
         dashboard: &Dashboard,
@@ -262,7 +262,7 @@ fn expressions(dashboard: &Dashboard) -> Vec<(String, String)> {
 
 /// Whether two answers have the same series and points, but for the last digits.
 /// Of equal figures `topk` takes any.
-fn alike(one: &Answer, other: &Answer, asked: &str) -> bool {
+pub(super) fn alike(one: &Answer, other: &Answer, asked: &str) -> bool {
     let is_cut = asked.contains("topk(");
     let other: BTreeMap<_, _> = other
         .iter()

@@ -33,7 +33,7 @@ use crate::harness::{
 
 /// The programs of the system that commands may use.
 const PROGRAMS: &str = "amtool awk bash cat chmod chown cp curl cut date dirname grep install journalctl ln mkdir \
-    mktemp mv node prometheus promtool rm sed sleep sqlite3 systemd-analyze tail wc";
+    mktemp mv node prometheus promtool rm sed sleep sqlite3 systemd-analyze tail vmalert wc";
 
 /// Working directories of documents other than that of the project.
 const DIRECTORIES: [(&str, &str); 1] = [("deploy/compose/README.md", "deploy/compose")];

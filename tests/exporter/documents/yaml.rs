@@ -24,7 +24,13 @@ const EXPORTER: [&str; 12] = [
     "wechat",
     "windows",
 ];
-const PROMETHEUS: [&str; 4] = ["alerting", "global", "rule_files", "scrape_configs"];
+const PROMETHEUS: [&str; 5] = [
+    "alerting",
+    "global",
+    "remote_write",
+    "rule_files",
+    "scrape_configs",
+];
 const ALERTMANAGER: [&str; 5] = ["global", "inhibit_rules", "receivers", "route", "templates"];
 const WEB: [&str; 4] = [
     "basic_auth_users",
