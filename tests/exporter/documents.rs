@@ -174,6 +174,8 @@ async fn mistakes_in_a_document_are_reported() {
             "providers: [{name: x, type: folder, options: {path: /x}}]\napiVersion: 1",
             Some("Grafana"),
         ),
+        ("shards: 3", None),
+        ("shards: three", Some("want integer")),
         ("rate_limit: {interval: 1s}", None),
         ("rate_limit: {interval: 1d}", Some("time.Duration")),
         ("a: 1", Some("unknown")),

@@ -39,6 +39,8 @@ mod followers;
 mod glossary;
 /// What the others share.
 mod harness;
+/// The chart for Helm, compared with the objects of `deploy/kubernetes`.
+mod helm;
 /// The contents of the archive and the page as days pass.
 mod history;
 /// What is left after a kill at any time.

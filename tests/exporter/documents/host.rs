@@ -363,6 +363,10 @@ impl<'a> Host<'a> {
             .env("BUILT", env!("CARGO_BIN_EXE_wxapp-portrait-exporter"))
             .env("CARGO", env!("CARGO"))
             .env("NEWER", newer(""))
+            .env(
+                "PYTHON",
+                super::root().join("target/tools/python/bin/python"),
+            )
             .env("EXPORTER_PORT", exporter)
             .env("SIMULATOR_PORT", simulator)
             .env("ROOT", self.root.path())
