@@ -106,3 +106,5 @@ mod upstream;
 mod web;
 /// The web configuration: TLS, authentication, limits, as promtool reads it.
 mod web_config;
+/// The workflows that test and release the project at GitHub.
+mod workflows;
