@@ -60,11 +60,12 @@ const FORMER_METRICS: [(&str, &str); 1] = [(
 )];
 
 /// Files of other projects, and those projects.
-const FILES_OF_OTHERS: [(&str, &str); 5] = [
+const FILES_OF_OTHERS: [(&str, &str); 6] = [
     ("2027.json", "holiday-cn"),
     ("alertmanager.yml", "a reader's Alertmanager"),
     ("apps.d/x.yml", "a reader's exporter"),
     ("project.config.json", "WeChat's developer tools"),
+    ("web.yml", "a reader's exporter"),
     ("wxapp-portrait.yml", "a reader's exporter"),
 ];
 
@@ -202,6 +203,10 @@ async fn mistakes_in_a_document_are_reported() {
         ),
         ("curl http://localhost:9093/no-such-path", "exit status: 22"),
         ("docker compose up --detache", "unknown flag"),
+        (
+            "docker build --file Dockerfile --target binary --tag x deploy",
+            "deploy has no ca-certificates.crt",
+        ),
         ("kubectl rollout status --watched", "unknown flag"),
         ("systemctl start wxapp-portrait-exporter", "there is no "),
     ] {

@@ -231,6 +231,7 @@ impl<'a> Host<'a> {
         }
         host.link_programs();
         host.write("/ca.pem", &world.ca);
+        host.write("/etc/ssl/certs/ca-certificates.crt", &world.ca);
         // Otherwise it accepts any status.
         host.write(".curlrc", "fail");
 
