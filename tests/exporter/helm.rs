@@ -174,6 +174,8 @@ fn the_objects_of_the_chart_refer_to_each_other_and_the_program_accepts_them() {
         kubernetes::has_no_rights_that_it_does_not_need(&objects);
         kubernetes::are_accepted_by_the_program(&objects);
     }
+    let all = everything(&json!({"shards": 2, "extraFiles": {}}));
+    kubernetes::are_accepted_by_the_program(&objects(all));
 }
 
 #[test]

@@ -29,6 +29,9 @@ const COMPONENTS: [&str; 2] = ["shards", "replicas"];
 /// Where the pod finds the URL of the database, if there is one.
 const POSTGRES_URL: &str = "postgres-url";
 
+/// Where the pod of the chart finds a web configuration.
+const WEB: &str = "/run/secrets/web";
+
 fn base() -> PathBuf {
     root().join("deploy/kubernetes")
 }
@@ -439,10 +442,12 @@ pub(crate) fn are_accepted_by_the_program(objects: &Objects) {
         let content = text(content).replace(secrets, here);
         std::fs::write(directory.path().join(file), content).unwrap();
     }
+    std::fs::write(directory.path().join("web.yml"), "{}").unwrap();
     let pod = format!("{}-0", name(objects.workload()));
     let arguments = list(&objects.container()["args"]).iter();
     let arguments = arguments.map(|argument| {
         let argument = text(argument).replace(config, here);
+        let argument = argument.replace(WEB, here);
         argument.replace("$(POD_NAME)", &pod)
     });
     let said = printed(program().args(arguments).arg("--config.check"));
