@@ -10,9 +10,13 @@ use std::process::{Command, Output};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use wxapp_portrait_exporter::calendar;
 
 use crate::alertmanager::{Version, check, run};
-use crate::harness::{Exporter, Running, client, eventually, newer, program, root};
+use crate::dashboards::days_of_charts;
+use crate::harness::{
+    Exporter, Prometheus, Running, client, eventually, newer, on_one_day, program, root, yesterday,
+};
 
 /// The files of a project, of which later ones add to the first.
 type Files = &'static [&'static str];
@@ -25,7 +29,15 @@ const SHARED: Files = &[
 ];
 
 fn compose(files: &[PathBuf]) -> Output {
+    compose_with(files, [])
+}
+
+fn compose_with<'a>(
+    files: &[PathBuf],
+    variables: impl IntoIterator<Item = (&'a str, &'a str)>,
+) -> Output {
     let mut compose = Command::new(newer("docker-compose"));
+    compose.envs(variables);
     for file in files {
         compose.arg("--file").arg(file);
     }
@@ -89,6 +101,12 @@ impl Container {
         Self::below(self.root.path(), path)
     }
 
+    /// Makes a volume that of another container.
+    fn share(&self, path: &str, other: &Self) {
+        fs::remove_dir(self.path(path)).unwrap();
+        symlink(other.path(path), self.path(path)).unwrap();
+    }
+
     /// Changes a configuration, which is read from the project.
     fn edit(&self, path: &str, change: impl FnOnce(&mut Value)) {
         let path = self.path(path);
@@ -102,9 +120,11 @@ impl Container {
 
     /// Returns the program with the arguments of the service, with paths inside the directory.
     fn command(&self, mut program: Command) -> Command {
-        let here = format!("={}/", self.root.path().display());
+        let root = self.root.path().display();
         for argument in self.service["command"].as_array().unwrap() {
-            program.arg(argument.as_str().unwrap().replace("=/", &here));
+            let argument = argument.as_str().unwrap();
+            let argument = argument.replace("=/", &format!("={root}/"));
+            program.arg(argument.replace(" /", &format!(" {root}/")));
         }
         program
     }
@@ -117,7 +137,7 @@ impl Container {
 #[test]
 fn docker_compose_accepts_all_files_and_no_others() {
     for (files, more) in [
-        (DEMO, &[][..]),
+        (DEMO, &["blocks", "history"][..]),
         (REAL, &[]),
         (SHARED, &["exporter-2", "postgres"]),
     ] {
@@ -166,8 +186,18 @@ fn the_image_is_built_from_everything_that_cargo_needs() {
     let directory = tempfile::tempdir().unwrap();
     let ignored = fs::read_to_string(root().join(".dockerignore")).unwrap();
     let dockerfile = fs::read_to_string(root().join("Dockerfile")).unwrap();
-    for entry in ignored.lines().filter_map(|line| line.strip_prefix('!')) {
-        assert!(dockerfile.contains(&format!(" {entry} ")), "{entry}");
+    let (_, build) = dockerfile.split_once(" AS build\n").unwrap();
+    let (build, _) = build.split_once("\nFROM ").unwrap();
+    let copies = build.lines().filter_map(|line| line.strip_prefix("COPY "));
+    let mut copied: Vec<_> = copies
+        .flat_map(|line| line.rsplit_once(' ').unwrap().0.split(' '))
+        .collect();
+    let entries = ignored.lines().filter_map(|line| line.strip_prefix('!'));
+    let mut entries: Vec<_> = entries.collect();
+    copied.sort_unstable();
+    entries.sort_unstable();
+    assert_eq!(copied, entries);
+    for entry in entries {
         let mut copy = Command::new("cp");
         copy.arg("-r").arg(root().join(entry)).arg(directory.path());
         assert!(copy.status().unwrap().success(), "{entry}");
@@ -182,6 +212,56 @@ fn the_image_is_built_from_everything_that_cargo_needs() {
     ]);
     let output = metadata.current_dir(directory.path()).output().unwrap();
     assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
+fn the_dockerfile_is_linted_without_findings() {
+    let hadolint = root().join("target/tools/python/bin/hadolint");
+    let mut hadolint = Command::new(hadolint);
+    let output = hadolint.arg(root().join("Dockerfile")).output();
+    let output = output.unwrap_or_else(|error| panic!("hadolint: {error}: run tests/run"));
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
+fn every_mirror_is_described_and_can_be_set_for_compose() {
+    let dockerfile = fs::read_to_string(root().join("Dockerfile")).unwrap();
+    let arguments = dockerfile.lines().filter_map(|line| {
+        let (name, default) = line.strip_prefix("ARG ")?.split_once('=')?;
+        (name != "REVISION").then_some((name, default))
+    });
+    let arguments: Vec<_> = arguments.collect();
+    assert_eq!(arguments.len(), 5, "{arguments:?}");
+    let readme = fs::read_to_string(root().join("deploy/compose/README.md")).unwrap();
+    for (name, default) in arguments.iter().chain(&[("DOCKER_IO", "docker.io")]) {
+        let default = match *default {
+            "" => String::new(),
+            default => format!("`{default}` "),
+        };
+        let row = format!("\n| `{name}` | {default}| ");
+        assert!(readme.contains(&row), "{row}");
+    }
+
+    for files in [DEMO, SHARED] {
+        let defaults = read(files);
+        let variables = arguments.iter().map(|(name, _)| (*name, "x"));
+        let variables = variables.chain([("DOCKER_IO", "mirror.internal/docker.io")]);
+        let files: Vec<_> = files.iter().map(|file| root().join(file)).collect();
+        let output = compose_with(&files, variables);
+        let project: Value = serde_json::from_slice(&output.stdout).unwrap();
+        for (name, service) in project["services"].as_object().unwrap() {
+            let default = &defaults["services"][name];
+            for (argument, _) in &arguments {
+                if !service["build"].is_null() {
+                    assert_eq!(service["build"]["args"][argument], "x", "{name}");
+                    assert_eq!(default["build"]["args"][argument], Value::Null, "{name}");
+                }
+            }
+            let image = default["image"].as_str().unwrap();
+            let mirrored = image.replace("docker.io/", "mirror.internal/docker.io/");
+            assert_eq!(service["image"], mirrored);
+        }
+    }
 }
 
 #[test]
@@ -283,12 +363,35 @@ fn grafana_finds_its_data_source_and_every_dashboard() {
     assert_eq!(grafana.env("GF_PLUGINS_PREINSTALL_DISABLED"), "true");
 }
 
+/// Starts the exporter of the demo.
+async fn start_exporter(container: &Container) -> Exporter {
+    let mut command = container.command(program());
+    command.arg("--web.listen-address=127.0.0.1:0");
+    Exporter::start(command, Vec::new(), None).await
+}
+
+/// Makes the Prometheus of the demo scrape it every second.
+fn scrape(prometheus: &Container, exporter: &Exporter, alertmanager: Option<&str>) {
+    prometheus.edit("/etc/prometheus/prometheus.yml", |config| {
+        let targets = |config: &mut Value, name: &str, address: &str| {
+            let targets = &mut config["static_configs"][0]["targets"];
+            assert_eq!(*targets, json!([name]));
+            *targets = json!([address]);
+        };
+        let address = exporter.url.strip_prefix("http://").unwrap();
+        targets(&mut config["scrape_configs"][0], "exporter:10690", address);
+        let alertmanagers = &mut config["alerting"]["alertmanagers"][0];
+        let address = alertmanager.unwrap_or("127.0.0.1:1");
+        targets(alertmanagers, "alertmanager:9093", address);
+        for interval in ["scrape_interval", "evaluation_interval"] {
+            config["global"][interval] = json!("1s");
+        }
+    });
+}
+
 #[tokio::test]
 async fn the_demo_brings_an_alert_from_wechat_to_alertmanager() {
-    let exporter = Container::of(DEMO, "exporter");
-    let mut command = exporter.command(program());
-    command.arg("--web.listen-address=127.0.0.1:0");
-    let exporter = Exporter::start(command, Vec::new(), None).await;
+    let exporter = start_exporter(&Container::of(DEMO, "exporter")).await;
 
     let alertmanager = Container::of(DEMO, "alertmanager");
     let mut command = alertmanager.command(Command::new("prometheus-alertmanager"));
@@ -300,20 +403,7 @@ async fn the_demo_brings_an_alert_from_wechat_to_alertmanager() {
     let alertmanager_address = running.said("\"Listening on\" address=").await;
 
     let prometheus = Container::of(DEMO, "prometheus");
-    prometheus.edit("/etc/prometheus/prometheus.yml", |config| {
-        let targets = |config: &mut Value, name: &str, address: &str| {
-            let targets = &mut config["static_configs"][0]["targets"];
-            assert_eq!(*targets, json!([name]));
-            *targets = json!([address]);
-        };
-        let address = exporter.url.strip_prefix("http://").unwrap();
-        targets(&mut config["scrape_configs"][0], "exporter:10690", address);
-        let alertmanagers = &mut config["alerting"]["alertmanagers"][0];
-        targets(alertmanagers, "alertmanager:9093", &alertmanager_address);
-        for interval in ["scrape_interval", "evaluation_interval"] {
-            config["global"][interval] = json!("1s");
-        }
-    });
+    scrape(&prometheus, &exporter, Some(&alertmanager_address));
     let mut command = prometheus.command(Command::new("prometheus"));
     command.arg("--web.listen-address=127.0.0.1:0");
     let _prometheus = Running::start(command);
@@ -330,4 +420,93 @@ async fn the_demo_brings_an_alert_from_wechat_to_alertmanager() {
             .then_some(())
     })
     .await;
+}
+
+/// Runs a command that must succeed, with the promtool of the version that the image has.
+fn runs(mut command: Command) {
+    let path = format!("{}:/usr/bin:/bin", newer("").display());
+    let output = command.env("PATH", path).output().unwrap();
+    assert!(output.status.success(), "{command:?}: {output:?}");
+}
+
+#[tokio::test]
+async fn the_charts_of_the_demo_have_the_days_before_its_first_start() {
+    let services = read(DEMO)["services"].clone();
+    for (service, other, condition) in [
+        ("history", "exporter", "service_healthy"),
+        ("blocks", "history", "service_completed_successfully"),
+        ("prometheus", "blocks", "service_completed_successfully"),
+    ] {
+        let needed = &services[service]["depends_on"][other]["condition"];
+        assert_eq!(*needed, condition, "{service}");
+    }
+    // Of another archive.
+    assert_eq!(
+        read(REAL)["services"]["prometheus"]["depends_on"],
+        Value::Null
+    );
+
+    on_one_day(async || {
+        let [exporter, history, blocks, prometheus] =
+            ["exporter", "history", "blocks", "prometheus"].map(|name| Container::of(DEMO, name));
+        history.share("/data", &exporter);
+        blocks.share("/data", &exporter);
+        blocks.share("/prometheus", &prometheus);
+        let demo = start_exporter(&exporter).await;
+        runs(history.command(program()));
+        let entrypoint = blocks.service["entrypoint"].as_array().unwrap();
+        let shell = || {
+            let mut shell = Command::new(entrypoint[0].as_str().unwrap());
+            shell.arg(entrypoint[1].as_str().unwrap());
+            blocks.command(shell)
+        };
+        runs(shell());
+        let samples = || {
+            glob::glob(prometheus.path("/prometheus/*/chunks").to_str().unwrap())
+                .unwrap()
+                .count()
+        };
+        let before = samples();
+        assert!(before > 0);
+
+        scrape(&prometheus, &demo, None);
+        let command = prometheus.command(Command::new(newer("prometheus")));
+        let running = Prometheus::of(command, tempfile::tempdir().unwrap());
+        running.query("up == 1").await;
+        let charts = days_of_charts(&running, "wxapp-portrait-overview").await;
+        assert!(charts.len() > 2, "{charts:?}");
+        let day_before = calendar::days_before(yesterday(), 1);
+        for (title, days) in charts {
+            for ago in 0..25 {
+                let day = calendar::days_before(day_before, ago);
+                assert!(days.contains(&day), "{title} lacks {day}: {days:?}");
+            }
+        }
+        // When it is started again, Prometheus has its own samples of these days.
+        runs(shell());
+        assert_eq!(samples(), before);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_history_of_the_demo_has_the_configuration_of_the_demo() {
+    let apps = |config: &str| {
+        let config: Value = serde_saphyr::from_str(config).unwrap();
+        let apps = config["apps"].as_array().unwrap().iter();
+        let facts = ["appid", "name", "labels", "windows", "holidays", "swing"];
+        let apps = apps.map(|app| facts.map(|fact| app[fact].clone()));
+        apps.collect::<Vec<_>>()
+    };
+    let demo = start_exporter(&Container::of(DEMO, "exporter")).await;
+    let (_, demo) = demo.get("/config").await;
+    let history = Container::of(DEMO, "history");
+    let mut command = program();
+    command
+        .arg("--config.file")
+        .arg(history.path("/etc/wxapp-portrait/demo.yml"));
+    command.arg("--storage.path").arg(history.path("/data"));
+    command.arg("--web.listen-address=127.0.0.1:0");
+    let exporter = Exporter::start(command, Vec::new(), None).await;
+    assert_eq!(apps(&exporter.get("/config").await.1), apps(&demo));
 }

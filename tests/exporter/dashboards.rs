@@ -1,5 +1,6 @@
 //! The dashboards: their form, their queries, and whether they show the figures of WeChat.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -32,7 +33,7 @@ mod victoriametrics;
 /// Whether everything that is queried and named exists.
 mod walk;
 
-use grafana::{Dashboard, Viewer};
+use grafana::{Choices, Dashboard, Viewer};
 use past::{Pages, Target};
 
 /// Appid, name and users a day.
@@ -138,6 +139,37 @@ async fn assert_shows(apps: usize) {
         assert!(faults.is_empty(), "\n{}", faults.join("\n"));
     })
     .await;
+}
+
+/// Returns the days that each chart over days of a dashboard has when it is opened, by its title.
+pub(crate) async fn days_of_charts(
+    prometheus: &Prometheus,
+    name: &str,
+) -> BTreeMap<String, BTreeSet<NaiveDate>> {
+    let dashboards = grafana::all();
+    let viewer = Viewer::new(prometheus, now());
+    let mut charts: BTreeMap<String, BTreeSet<NaiveDate>> = BTreeMap::new();
+    for (dashboard, panel, target) in grafana::day_charts(&dashboards) {
+        if dashboard.name != name {
+            continue;
+        }
+        let options = viewer.options(dashboard, &Choices::new()).await.unwrap();
+        let defaults = options
+            .into_iter()
+            .map(|(name, all)| (name, all[0].clone()));
+        let choices = defaults.collect();
+        let series = viewer
+            .ask(dashboard, panel, target, &choices)
+            .await
+            .unwrap();
+        let times = series.iter().flat_map(|(_, points)| points.keys());
+        let title = grafana::text(&panel["title"]).to_owned();
+        charts
+            .entry(title)
+            .or_default()
+            .extend(times.map(|time| grafana::day_of(*time)));
+    }
+    charts
 }
 
 /// Two exporters for the same apps, one Prometheus that scrapes one of them and one of another version that scrapes

@@ -68,11 +68,12 @@ const FORMER_METRICS: [(&str, &str); 1] = [(
 )];
 
 /// Files of other projects, and those projects.
-const FILES_OF_OTHERS: [(&str, &str); 5] = [
+const FILES_OF_OTHERS: [(&str, &str); 6] = [
     ("2027.json", "holiday-cn"),
     ("alertmanager.yml", "a reader's Alertmanager"),
     ("apps.d/x.yml", "a reader's exporter"),
     ("project.config.json", "WeChat's developer tools"),
+    ("web.yml", "a reader's exporter"),
     ("wxapp-portrait.yml", "a reader's exporter"),
 ];
 
@@ -189,6 +190,8 @@ async fn mistakes_in_a_document_are_reported() {
             "providers: [{name: x, type: folder, options: {path: /x}}]\napiVersion: 1",
             Some("Grafana"),
         ),
+        ("shards: 3", None),
+        ("shards: three", Some("want integer")),
         ("rate_limit: {interval: 1s}", None),
         ("rate_limit: {interval: 1d}", Some("time.Duration")),
         ("a: 1", Some("unknown")),
@@ -215,6 +218,10 @@ async fn mistakes_in_a_document_are_reported() {
         ),
         ("curl http://localhost:9093/no-such-path", "exit status: 22"),
         ("docker compose up --detache", "unknown flag"),
+        (
+            "docker build --file Dockerfile --target binary --tag x deploy",
+            "deploy has no ca-certificates.crt",
+        ),
         ("kubectl rollout status --watched", "unknown flag"),
         ("systemctl start wxapp-portrait-exporter", "there is no "),
     ] {

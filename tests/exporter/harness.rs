@@ -824,8 +824,6 @@ impl Prometheus {
     pub(crate) fn run(program: &str, directory: TempDir, config: &Value) -> Self {
         let file = directory.path().join("prometheus.yml");
         std::fs::write(&file, config.to_string()).unwrap();
-        // It does not report which port it got.
-        let address = format!("127.0.0.1:{}", free_port());
         let mut command = Command::new(program);
         command
             .arg(format!("--config.file={}", file.display()))
@@ -835,12 +833,19 @@ impl Prometheus {
             ))
             .arg("--storage.tsdb.retention.time=100y")
             // Sends what has ended once, and not for 15 minutes, in which days may pass here.
-            .arg("--rules.alert.resend-delay=1h")
-            .arg(format!("--web.listen-address={address}"));
+            .arg("--rules.alert.resend-delay=1h");
+        Self::of(command, directory)
+    }
+
+    /// Starts a command, and keeps the directory as long as it runs.
+    pub(crate) fn of(mut command: Command, directory: TempDir) -> Self {
+        // It does not report which port it got.
+        let address = format!("127.0.0.1:{}", free_port());
+        command.arg(format!("--web.listen-address={address}"));
         Self::serving(&address, command, directory)
     }
 
-    /// Starts a server by a command that says at which address.
+    /// Starts a server by a command that says at which address, and keeps the directory as long as it runs.
     pub(crate) fn serving(address: &str, command: Command, directory: TempDir) -> Self {
         Self {
             url: format!("http://{address}"),

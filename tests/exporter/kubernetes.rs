@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use crate::documents::markdown::Document;
 use crate::harness::{APP, Home, Prometheus, WeChat, assert_fresh, newer, program, root, scraping};
@@ -28,6 +28,9 @@ const COMPONENTS: [&str; 2] = ["shards", "replicas"];
 
 /// Where the pod finds the URL of the database, if there is one.
 const POSTGRES_URL: &str = "postgres-url";
+
+/// Where the pod of the chart finds a web configuration.
+const WEB: &str = "/run/secrets/web";
 
 fn base() -> PathBuf {
     root().join("deploy/kubernetes")
@@ -55,7 +58,7 @@ fn read(file: &str) -> String {
     std::fs::read_to_string(root().join(file)).unwrap()
 }
 
-fn read_yaml(text: &str) -> Value {
+pub(crate) fn read_yaml(text: &str) -> Value {
     serde_saphyr::from_str(text).unwrap()
 }
 
@@ -67,7 +70,7 @@ fn printed(command: &mut Command) -> String {
 }
 
 /// All objects that would be applied.
-struct Objects(Vec<Value>);
+pub(crate) struct Objects(pub(crate) Vec<Value>);
 
 impl Objects {
     fn of(directory: &Path) -> Self {
@@ -92,13 +95,13 @@ impl Objects {
     }
 
     /// Returns those of the base alone, and with each of its components.
-    fn variants() -> [Self; 3] {
+    pub(crate) fn variants() -> [Self; 3] {
         let [shards, replicas] = COMPONENTS.map(Self::with);
         [Self::of(&base()), shards, replicas]
     }
 
     /// Returns the one object of a kind.
-    fn the(&self, kind: &str) -> &Value {
+    pub(crate) fn the(&self, kind: &str) -> &Value {
         let mut found = self.0.iter().filter(|object| object["kind"] == kind);
         let object = found.next().unwrap_or_else(|| panic!("no {kind}"));
         assert_eq!(found.next(), None, "another {kind}");
@@ -123,7 +126,7 @@ impl Objects {
         &self.workload()["spec"]["template"]
     }
 
-    fn container(&self) -> &Value {
+    pub(crate) fn container(&self) -> &Value {
         let containers = list(&self.pod()["spec"]["containers"]);
         assert_eq!(containers.len(), 1);
         &containers[0]
@@ -142,34 +145,40 @@ impl Objects {
     }
 }
 
-fn list(value: &Value) -> &[Value] {
+pub(crate) fn list(value: &Value) -> &[Value] {
     value.as_array().unwrap()
 }
 
-fn text(value: &Value) -> &str {
+pub(crate) fn text(value: &Value) -> &str {
     value.as_str().unwrap()
 }
 
-fn name(object: &Value) -> &str {
+pub(crate) fn name(object: &Value) -> &str {
     text(&object["metadata"]["name"])
 }
 
-/// Returns the errors of the schemas, one per line.
-fn faults(objects: &[Value]) -> Vec<String> {
+/// Runs a program of `tests/kubernetes` that reads JSON.
+pub(crate) fn python(arguments: &[&str], input: &Value) -> Output {
     let python = root().join("target/tools/python/bin/python");
-    let mut validate = Command::new(&python)
-        .arg(root().join("tests/kubernetes/validate.py"))
+    let (script, arguments) = arguments.split_first().unwrap();
+    let mut running = Command::new(&python)
+        .arg(root().join("tests/kubernetes").join(script))
+        .args(arguments)
+        .current_dir(root())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap_or_else(|error| panic!("{}: {error}: run tests/run", python.display()));
-    let mut input = validate.stdin.take().unwrap();
-    input
-        .write_all(Value::from(objects).to_string().as_bytes())
-        .unwrap();
-    drop(input);
-    let output = validate.wait_with_output().unwrap();
+    let mut stdin = running.stdin.take().unwrap();
+    stdin.write_all(input.to_string().as_bytes()).unwrap();
+    drop(stdin);
+    running.wait_with_output().unwrap()
+}
+
+/// Returns the errors of the schemas, one per line.
+pub(crate) fn faults(objects: &[Value]) -> Vec<String> {
+    let output = python(&["validate.py"], &objects.into());
     assert!(output.status.success(), "{output:?}");
     let said = String::from_utf8(output.stdout).unwrap();
     said.lines().map(str::to_owned).collect()
@@ -284,7 +293,7 @@ fn all_objects_refer_to_each_other() {
     }
 }
 
-fn refer_to_each_other(objects: &Objects) {
+pub(crate) fn refer_to_each_other(objects: &Objects) {
     let (workload, service) = (objects.workload(), objects.the("Service"));
     let (policy, monitor) = (objects.the("NetworkPolicy"), objects.the("ServiceMonitor"));
     let pod = &objects.pod()["metadata"];
@@ -406,37 +415,43 @@ fn every_shard_is_discovered() {
 #[test]
 fn the_program_accepts_its_arguments_and_the_configuration() {
     for objects in Objects::variants() {
-        let directory = tempfile::tempdir().unwrap();
-        let here = directory.path().to_str().unwrap();
-        let (config, secrets) = (objects.mount("config"), objects.mount("secrets"));
-        let write = |path: &Value, content: &str| {
-            let secret = text(path).strip_prefix(secrets).unwrap();
-            let secret = secret.strip_prefix('/').unwrap();
-            std::fs::write(directory.path().join(secret), content).unwrap();
-        };
-
-        for (file, content) in objects.the("ConfigMap")["data"].as_object().unwrap() {
-            let values = read_yaml(text(content));
-            for app in list(&values["apps"]) {
-                write(&app["secret_file"], "a-secret");
-            }
-            let url = &values["archive"]["postgres_url_file"];
-            if !url.is_null() {
-                assert!(text(url).ends_with(POSTGRES_URL));
-                write(url, "postgres://portraits:a-password@db.internal/portraits");
-            }
-            let content = text(content).replace(secrets, here);
-            std::fs::write(directory.path().join(file), content).unwrap();
-        }
-        let pod = format!("{}-0", name(objects.workload()));
-        let arguments = list(&objects.container()["args"]).iter();
-        let arguments = arguments.map(|argument| {
-            let argument = text(argument).replace(config, here);
-            argument.replace("$(POD_NAME)", &pod)
-        });
-        let said = printed(program().args(arguments).arg("--config.check"));
-        assert!(said.contains("valid, apps: "), "{said}");
+        are_accepted_by_the_program(&objects);
     }
+}
+
+pub(crate) fn are_accepted_by_the_program(objects: &Objects) {
+    let directory = tempfile::tempdir().unwrap();
+    let here = directory.path().to_str().unwrap();
+    let (config, secrets) = (objects.mount("config"), objects.mount("secrets"));
+    let write = |path: &Value, content: &str| {
+        let secret = text(path).strip_prefix(secrets).unwrap();
+        let secret = secret.strip_prefix('/').unwrap();
+        std::fs::write(directory.path().join(secret), content).unwrap();
+    };
+
+    for (file, content) in objects.the("ConfigMap")["data"].as_object().unwrap() {
+        let values = read_yaml(text(content));
+        for app in list(&values["apps"]) {
+            write(&app["secret_file"], "a-secret");
+        }
+        let url = &values["archive"]["postgres_url_file"];
+        if !url.is_null() {
+            assert!(text(url).ends_with(POSTGRES_URL));
+            write(url, "postgres://portraits:a-password@db.internal/portraits");
+        }
+        let content = text(content).replace(secrets, here);
+        std::fs::write(directory.path().join(file), content).unwrap();
+    }
+    std::fs::write(directory.path().join("web.yml"), "{}").unwrap();
+    let pod = format!("{}-0", name(objects.workload()));
+    let arguments = list(&objects.container()["args"]).iter();
+    let arguments = arguments.map(|argument| {
+        let argument = text(argument).replace(config, here);
+        let argument = argument.replace(WEB, here);
+        argument.replace("$(POD_NAME)", &pod)
+    });
+    let said = printed(program().args(arguments).arg("--config.check"));
+    assert!(said.contains("valid, apps: "), "{said}");
 }
 
 /// Requires what the Pod Security Standard *restricted* requires, and more.
@@ -447,7 +462,7 @@ fn the_pod_has_no_rights_that_it_does_not_need() {
     }
 }
 
-fn has_no_rights_that_it_does_not_need(objects: &Objects) {
+pub(crate) fn has_no_rights_that_it_does_not_need(objects: &Objects) {
     let (pod, container) = (&objects.pod()["spec"], objects.container());
     assert_eq!(pod["automountServiceAccountToken"], false);
     assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
@@ -466,7 +481,7 @@ fn has_no_rights_that_it_does_not_need(objects: &Objects) {
         assert_eq!(pod[forbidden], Value::Null, "{forbidden}");
     }
     for volume in list(&pod["volumes"]) {
-        let mut kinds = ["configMap", "secret", "emptyDir"].into_iter();
+        let mut kinds = ["configMap", "secret", "projected", "emptyDir"].into_iter();
         let is_known = kinds.any(|kind| volume[kind].is_object());
         assert!(is_known, "{volume}");
     }

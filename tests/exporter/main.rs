@@ -41,6 +41,8 @@ mod followers;
 mod glossary;
 /// What the others share.
 mod harness;
+/// The chart for Helm, compared with the objects of `deploy/kubernetes`.
+mod helm;
 /// The contents of the archive and the page as days pass.
 mod history;
 /// What is left after a kill at any time.
@@ -108,3 +110,5 @@ mod victoriametrics;
 mod web;
 /// The web configuration: TLS, authentication, limits, as promtool reads it.
 mod web_config;
+/// The workflows that test and release the project at GitHub.
+mod workflows;

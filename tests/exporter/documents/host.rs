@@ -231,6 +231,7 @@ impl<'a> Host<'a> {
         }
         host.link_programs();
         host.write("/ca.pem", &world.ca);
+        host.write("/etc/ssl/certs/ca-certificates.crt", &world.ca);
         // Otherwise it accepts any status.
         host.write(".curlrc", "fail");
 
@@ -363,6 +364,10 @@ impl<'a> Host<'a> {
             .env("BUILT", env!("CARGO_BIN_EXE_wxapp-portrait-exporter"))
             .env("CARGO", env!("CARGO"))
             .env("NEWER", newer(""))
+            .env(
+                "PYTHON",
+                super::root().join("target/tools/python/bin/python"),
+            )
             .env("EXPORTER_PORT", exporter)
             .env("SIMULATOR_PORT", simulator)
             .env("ROOT", self.root.path())

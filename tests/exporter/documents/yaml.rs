@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::host::Host;
 use crate::harness::APP;
+use crate::helm;
 
 const EXPORTER: [&str; 12] = [
     "apps",
@@ -63,10 +64,13 @@ struct ProviderOptions {
 
 /// Checks a YAML block with its program, or returns why that is not possible.
 pub(crate) async fn check(host: &Host<'_>, text: &str) -> Result<(), String> {
-    let value: Value = serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
-    let keys = value.as_object().into_iter().flatten();
+    let mut value: Value = serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
+    let keys = value.clone();
+    let keys = keys.as_object().into_iter().flatten();
     let keys: BTreeSet<&str> = keys.map(|(key, _)| key.as_str()).collect();
     let all_of = |known: &[&str]| !keys.is_empty() && keys.iter().all(|key| known.contains(key));
+    let of_chart = helm::values();
+    let is_of_chart = |key: &&str| of_chart.get(key).is_some();
     let checks = if value[0]["appid"].is_string() {
         return exporter(host, &format!("apps:\n{text}"), false).await;
     } else if all_of(&EXPORTER) {
@@ -97,6 +101,18 @@ pub(crate) async fn check(host: &Host<'_>, text: &str) -> Result<(), String> {
     } else if keys.contains("services") {
         host.write("part.yml", text);
         "\"$NEWER/docker-compose\" --file part.yml config --quiet"
+    } else if keys.iter().all(is_of_chart) {
+        // Kept for later commands if it is complete.
+        let file = if keys.contains("config") {
+            "values.yaml"
+        } else {
+            value["config"] = json!({"apps": [{"appid": APP, "secret_file": "/run/secrets/shop"}]});
+            "part.yaml"
+        };
+        host.write(file, &value.to_string());
+        let chart = "deploy/helm/wxapp-portrait-exporter";
+        let command = format!("helm upgrade --install portraits {chart} --values {file}");
+        return host.run(&command).await.map(drop);
     } else if keys.contains("apiVersion") && keys.contains("kind") {
         let name = match value["kind"].as_str() {
             Some("Kustomization") => "kustomization",
