@@ -14,11 +14,6 @@ use wxapp_portrait_exporter::cli::{self, Command};
 use wxapp_portrait_exporter::commands::{self, Error, ProcessContext};
 use wxapp_portrait_exporter::wechat;
 
-/// With musl's own allocator, a poll takes almost twice the CPU time.
-#[cfg(target_env = "musl")]
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// How long blocking tasks may take at shutdown.
 const GRACE: Duration = Duration::from_secs(1);
 
