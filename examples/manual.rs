@@ -23,5 +23,10 @@ pub(crate) fn write(directory: &Path) -> std::io::Result<()> {
         let name = env!("CARGO_PKG_NAME");
         clap_complete::generate_to(shell, &mut Cli::command(), name, &completions)?;
     }
-    Ok(())
+    // The script spells a name with hyphens in two ways, so no flag of a command would be completed:
+    // https://github.com/clap-rs/clap/issues/6421
+    let bash = completions.join(concat!(env!("CARGO_PKG_NAME"), ".bash"));
+    let script = std::fs::read_to_string(&bash)?;
+    let [wrong, right] = ["__subcmd__", "__"].map(|by| env!("CARGO_PKG_NAME").replace('-', by));
+    std::fs::write(bash, script.replace(&wrong, &right))
 }

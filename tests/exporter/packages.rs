@@ -94,8 +94,8 @@ fn every_asset_of_the_packages_exists() {
     manual::write(directory.path()).unwrap();
     let mut files = files_below(directory.path());
     files.extend(tracked("*"));
-    let build = std::fs::read_to_string(root().join("dist/build")).unwrap();
-    let build = build.replace("$name", NAME);
+    let script = std::fs::read_to_string(root().join("dist/build")).unwrap();
+    let script = script.replace("$name", NAME);
     for kind in ["deb", "generate-rpm"] {
         for (source, _) in assets(kind) {
             let exists = match source.strip_prefix("target/") {
@@ -108,7 +108,7 @@ fn every_asset_of_the_packages_exists() {
                             files.iter().any(|file| pattern.matches(file))
                         }
                         ("packaged", name) => {
-                            build.contains(&format!("\"$packaged/{}", name.trim_end_matches('*')))
+                            script.contains(&format!("\"$packaged/{}", name.trim_end_matches('*')))
                         }
                         _ => false,
                     },
@@ -538,6 +538,10 @@ async fn packages_install_on_a_bare_debian_and_keep_the_archive() {
 }
 
 /// Follows the instructions for a new user.
+#[expect(
+    clippy::print_stdout,
+    reason = "the times are for the reader of the long tests"
+)]
 async fn install_deb(debian: &Debian, deb: &Path, upstream: &Upstream) {
     std::fs::copy(deb, debian.path("/root/exporter.deb")).unwrap();
     let start = Instant::now();
