@@ -78,7 +78,7 @@ const FILES_OF_OTHERS: [(&str, &str); 6] = [
 ];
 
 /// Returns the paths of the files that git tracks.
-fn tracked(pattern: &str) -> Vec<String> {
+pub(crate) fn tracked(pattern: &str) -> Vec<String> {
     let mut git = Command::new("git");
     git.args(["ls-files", "-z", pattern]).current_dir(root());
     let output = git.output().unwrap();

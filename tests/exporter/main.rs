@@ -53,6 +53,8 @@ mod kubernetes;
 mod metrics;
 /// The notifications of several days, from WeChat's figures to people's phones.
 mod notifications;
+/// The packages for Debian and rpm, and the tarball.
+mod packages;
 /// What people see of the apps in a browser.
 mod pages;
 /// The history of an app, for its page and as a file.

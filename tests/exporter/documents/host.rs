@@ -33,7 +33,7 @@ use crate::harness::{
 
 /// The programs of the system that commands may use.
 const PROGRAMS: &str = "amtool awk bash cat chmod chown cp curl cut date dirname grep install journalctl ln mkdir \
-    mktemp mv node prometheus promtool rm sed sleep sqlite3 systemd-analyze tail vmalert wc";
+    gzip mktemp mv node prometheus promtool rm sed sha256sum sleep sqlite3 systemd-analyze tail tar vmalert wc";
 
 /// Working directories of documents other than that of the project.
 const DIRECTORIES: [(&str, &str); 1] = [("deploy/compose/README.md", "deploy/compose")];
@@ -104,6 +104,8 @@ impl World {
         let instead = vec![
             // It would run this test.
             ("bash tests/run", "bash -n tests/run".to_owned()),
+            // It takes minutes; a long test runs it.
+            ("dist/build", "bash -n dist/build".to_owned()),
             ("10690", ports[0].clone()),
             ("10691", ports[1].clone()),
             ("http://localhost:9093", alertmanager.url.clone()),
@@ -250,6 +252,9 @@ impl<'a> Host<'a> {
             let answer = simulator.answer(&appid(APP), Window::OneDay, day).unwrap();
             host.write(&format!("saved-answers/{day}.json"), &answer.to_string());
         }
+        if document == "docs/packages.md" {
+            host.write_packages();
+        }
         for (file, copy) in [
             ("webhook.yml", "alertmanager.yml"),
             ("wxapp-portrait.zh.tmpl", "wxapp-portrait.zh.tmpl"),
@@ -259,6 +264,29 @@ impl<'a> Host<'a> {
             std::fs::copy(file, host.path(copy)).unwrap();
         }
         host
+    }
+
+    /// Writes what the reader has downloaded: packages, of which only the tarball is one, and their checksums.
+    fn write_packages(&self) {
+        let version = env!("CARGO_PKG_VERSION");
+        let name = concat!("wxapp-portrait-exporter-", env!("CARGO_PKG_VERSION"));
+        self.write(
+            &format!("wxapp-portrait-exporter_{version}-1_amd64.deb"),
+            "deb",
+        );
+        self.write(&format!("{name}-1.x86_64.rpm"), "rpm");
+        let directory = format!("{name}.linux-amd64");
+        self.write(&format!("{directory}/wxapp-portrait-exporter"), "program");
+        let unit = "deploy/systemd/wxapp-portrait-exporter.service";
+        let mut command = std::process::Command::new("bash");
+        command.current_dir(&self.directory).args([
+            "-euc",
+            "cp --parents $1 $2; tar -czf $2.tar.gz $2; rm -r $2; sha256sum wxapp*.* >sha256sums.txt",
+            "bash",
+            unit,
+            &directory,
+        ]);
+        assert!(command.status().unwrap().success());
     }
 
     /// Fills the only directory of `PATH`.
