@@ -58,7 +58,7 @@ ARG REVISION=unknown
 LABEL org.opencontainers.image.title="wxapp-portrait-exporter" \
       org.opencontainers.image.description="Prometheus exporter for the user portraits of WeChat mini programs" \
       org.opencontainers.image.licenses="Apache-2.0" \
-      org.opencontainers.image.version="0.1.0" \
+      org.opencontainers.image.version="0.2.0" \
       org.opencontainers.image.revision="$REVISION"
 # wxapp-portrait.yml is looked for here.
 WORKDIR /etc/wxapp-portrait
