@@ -54,8 +54,8 @@ struct Measured {
 /// A program that is measured.
 enum Program {
     Exporter {
-        inside: Inside,
-        app: Option<AppPoller>,
+        inside: Box<Inside>,
+        app: Box<Option<AppPoller>>,
         next: DateTime<Utc>,
     },
     /// `tests/alternatives/cron.sh`.
@@ -99,8 +99,10 @@ impl World {
             let (url, clock) = (wechat.base_url(), Arc::new(hand.clock()));
             let storage = Storage::file();
             Program::Exporter {
-                inside: Inside::on(storage, intervals, SHORT_TIMEOUT, &url, &[APP], clock).await,
-                app: None,
+                inside: Box::new(
+                    Inside::on(storage, intervals, SHORT_TIMEOUT, &url, &[APP], clock).await,
+                ),
+                app: Box::default(),
                 next: hand.now(),
             }
         };
@@ -117,12 +119,12 @@ impl World {
         match &mut self.program {
             Program::Exporter { inside, app, next } => {
                 if app.is_none() {
-                    *app = Some(inside.restore(APP, &[OneDay]).await);
+                    **app = Some(inside.restore(APP, &[OneDay]).await);
                     *next = self.hand.now();
                 }
                 while *next < end {
                     self.hand.move_to(*next);
-                    *next = step(app.as_mut().unwrap()).await;
+                    *next = step(Option::as_mut(app).unwrap()).await;
                 }
             }
             Program::Cron {
@@ -159,7 +161,7 @@ impl World {
     fn stop(&mut self, time: TimeDelta) {
         self.hand.forward(time);
         match &mut self.program {
-            Program::Exporter { app, .. } => *app = None,
+            Program::Exporter { app, .. } => **app = None,
             Program::Cron { next, every, .. } => {
                 while *next < self.hand.now() {
                     *next += *every;
