@@ -188,8 +188,8 @@ fn the_image_is_built_from_everything_that_cargo_needs() {
     let dockerfile = fs::read_to_string(root().join("Dockerfile")).unwrap();
     let (_, build) = dockerfile.split_once(" AS build\n").unwrap();
     let (build, _) = build.split_once("\nFROM ").unwrap();
-    let copies = build.lines().filter_map(|line| line.strip_prefix("COPY "));
-    let mut copied: Vec<_> = copies
+    let lines = build.lines().filter_map(|line| line.strip_prefix("COPY "));
+    let mut copied: Vec<_> = lines
         .flat_map(|line| line.rsplit_once(' ').unwrap().0.split(' '))
         .collect();
     let entries = ignored.lines().filter_map(|line| line.strip_prefix('!'));

@@ -2,6 +2,7 @@
 //!
 //! Has no cluster: Helm itself, as a library, renders the objects. `kubernetes` knows what they must be.
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
@@ -174,7 +175,9 @@ fn the_objects_of_the_chart_refer_to_each_other_and_the_program_accepts_them() {
         kubernetes::has_no_rights_that_it_does_not_need(&objects);
         kubernetes::are_accepted_by_the_program(&objects);
     }
-    let all = everything(&json!({"shards": 2, "extraFiles": {}}));
+    // With one ConfigMap, which has the configuration alone.
+    let all = json!({"shards": 2, "extraFiles": {}, "dashboards": {}});
+    let all = everything(&all);
     kubernetes::are_accepted_by_the_program(&objects(all));
 }
 
@@ -430,7 +433,7 @@ fn table() -> String {
         }
         let default = values().pointer(&place).unwrap().to_string();
         let place = place[1..].replace('/', ".");
-        rows += &format!("| `{place}` | `{default}` | {comment} |\n");
+        writeln!(rows, "| `{place}` | `{default}` | {comment} |").unwrap();
         comment.clear();
     }
     rows
