@@ -54,8 +54,8 @@ struct Measured {
 /// A program that is measured.
 enum Program {
     Exporter {
-        inside: Inside,
-        app: Option<AppPoller>,
+        inside: Box<Inside>,
+        app: Option<Box<AppPoller>>,
         next: DateTime<Utc>,
     },
     /// `tests/alternatives/cron.sh`.
@@ -98,8 +98,9 @@ impl World {
             let intervals = [Poll::default().interval, QUIET_INTERVAL];
             let (url, clock) = (wechat.base_url(), Arc::new(hand.clock()));
             let storage = Storage::file();
+            let inside = Inside::on(storage, intervals, SHORT_TIMEOUT, &url, &[APP], clock);
             Program::Exporter {
-                inside: Inside::on(storage, intervals, SHORT_TIMEOUT, &url, &[APP], clock).await,
+                inside: Box::new(inside.await),
                 app: None,
                 next: hand.now(),
             }
@@ -117,7 +118,7 @@ impl World {
         match &mut self.program {
             Program::Exporter { inside, app, next } => {
                 if app.is_none() {
-                    *app = Some(inside.restore(APP, &[OneDay]).await);
+                    *app = Some(Box::new(inside.restore(APP, &[OneDay]).await));
                     *next = self.hand.now();
                 }
                 while *next < end {

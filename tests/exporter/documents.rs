@@ -68,10 +68,11 @@ const FORMER_METRICS: [(&str, &str); 1] = [(
 )];
 
 /// Files of other projects, and those projects.
-const FILES_OF_OTHERS: [(&str, &str); 5] = [
+const FILES_OF_OTHERS: [(&str, &str); 6] = [
     ("2027.json", "holiday-cn"),
     ("alertmanager.yml", "a reader's Alertmanager"),
     ("apps.d/x.yml", "a reader's exporter"),
+    ("conf/input.prometheus/prometheus.toml", "categraf"),
     ("project.config.json", "WeChat's developer tools"),
     ("wxapp-portrait.yml", "a reader's exporter"),
 ];

@@ -184,6 +184,10 @@ fn configuration(file: &str, name: &str, proxy: &str, port: &str) -> String {
 #[tokio::test]
 async fn prometheus_scrapes_through_nginx_and_caddy_with_tls_and_a_password() {
     let wechat = WeChat::of(&[APP]).await;
+    let settings = regex::Regex::new(
+        r"(?m)^(\s+)# (listen|ssl_certificate|auth_basic|tls /|basicauth|prometheus HASH|\})",
+    )
+    .unwrap();
     for file in ["nginx.conf", "Caddyfile"] {
         let [proxy, port] = [free_port(), free_port()].map(|port| port.to_string());
         let site = format!("https://localhost:{proxy}/wx");
@@ -202,12 +206,9 @@ async fn prometheus_scrapes_through_nginx_and_caddy_with_tls_and_a_password() {
         write("portraits.key", &made.signing_key.serialize_pem());
         let hash = bcrypt::hash_with_salt("correct horse", 4, [7; 16]).unwrap();
         write("portraits.htpasswd", &format!("prometheus:{hash}\n"));
-        let settings = regex::Regex::new(
-            r"(?m)^(\s+)# (listen|ssl_certificate|auth_basic|tls /|basicauth|prometheus HASH|\})",
-        );
         let text = configuration(file, "localhost", &proxy, &port)
             .replace(&format!("listen {proxy}; # without TLS only"), "");
-        let text = settings.unwrap().replace_all(&text, "$1$2");
+        let text = settings.replace_all(&text, "$1$2");
         let text = text
             .replace("/etc/nginx", &directory.path().display().to_string())
             .replace("/etc/caddy", &directory.path().display().to_string())
