@@ -55,7 +55,7 @@ struct Measured {
 enum Program {
     Exporter {
         inside: Box<Inside>,
-        app: Box<Option<AppPoller>>,
+        app: Option<Box<AppPoller>>,
         next: DateTime<Utc>,
     },
     /// `tests/alternatives/cron.sh`.
@@ -98,11 +98,10 @@ impl World {
             let intervals = [Poll::default().interval, QUIET_INTERVAL];
             let (url, clock) = (wechat.base_url(), Arc::new(hand.clock()));
             let storage = Storage::file();
+            let inside = Inside::on(storage, intervals, SHORT_TIMEOUT, &url, &[APP], clock);
             Program::Exporter {
-                inside: Box::new(
-                    Inside::on(storage, intervals, SHORT_TIMEOUT, &url, &[APP], clock).await,
-                ),
-                app: Box::default(),
+                inside: Box::new(inside.await),
+                app: None,
                 next: hand.now(),
             }
         };
@@ -119,12 +118,12 @@ impl World {
         match &mut self.program {
             Program::Exporter { inside, app, next } => {
                 if app.is_none() {
-                    **app = Some(inside.restore(APP, &[OneDay]).await);
+                    *app = Some(Box::new(inside.restore(APP, &[OneDay]).await));
                     *next = self.hand.now();
                 }
                 while *next < end {
                     self.hand.move_to(*next);
-                    *next = step(Option::as_mut(app).unwrap()).await;
+                    *next = step(app.as_mut().unwrap()).await;
                 }
             }
             Program::Cron {
@@ -161,7 +160,7 @@ impl World {
     fn stop(&mut self, time: TimeDelta) {
         self.hand.forward(time);
         match &mut self.program {
-            Program::Exporter { app, .. } => **app = None,
+            Program::Exporter { app, .. } => *app = None,
             Program::Cron { next, every, .. } => {
                 while *next < self.hand.now() {
                     *next += *every;

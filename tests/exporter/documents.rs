@@ -72,6 +72,7 @@ const FILES_OF_OTHERS: [(&str, &str); 6] = [
     ("2027.json", "holiday-cn"),
     ("alertmanager.yml", "a reader's Alertmanager"),
     ("apps.d/x.yml", "a reader's exporter"),
+    ("conf/input.prometheus/prometheus.toml", "categraf"),
     ("project.config.json", "WeChat's developer tools"),
     ("web.yml", "a reader's exporter"),
     ("wxapp-portrait.yml", "a reader's exporter"),

@@ -42,7 +42,7 @@ fn rules_file() -> PathBuf {
     root().join("alerts/wxapp-portrait.rules.yml")
 }
 
-/// One of the programs of `VictoriaMetrics`.
+/// Returns the command that runs a program of this version.
 fn program(version: Version, name: &str) -> Command {
     Command::new(match version {
         Old => PathBuf::from(name),
@@ -283,8 +283,10 @@ async fn an_export_is_imported_with_the_exact_figures() {
         // As docs/neighbours.md says.
         let lines = String::from_utf8(output.stdout).unwrap();
         let lines = lines.lines().filter(|line| !line.starts_with('#'));
-        let samples: Vec<_> = lines.map(|line| format!("{line}000")).collect();
-        let samples = samples.join("\n") + "\n";
+        let mut samples = String::new();
+        for line in lines {
+            writeln!(samples, "{line}000").unwrap();
+        }
         let day = calendar::days_before(yesterday(), 20);
         // Noon of the next day in Beijing.
         let time = calendar::midnight(day).timestamp() + 36 * 3600;
