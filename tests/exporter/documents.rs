@@ -68,7 +68,7 @@ const FORMER_METRICS: [(&str, &str); 1] = [(
 )];
 
 /// Files of other projects, and those projects.
-const FILES_OF_OTHERS: [(&str, &str); 6] = [
+const FILES_OF_OTHERS: [(&str, &str); 7] = [
     ("2027.json", "holiday-cn"),
     ("alertmanager.yml", "a reader's Alertmanager"),
     ("apps.d/x.yml", "a reader's exporter"),
