@@ -21,7 +21,10 @@ pub(super) struct Identity {
     /// Stays open as long as the database is: closing any handle of a file drops all locks that this
     /// process holds on it, including SQLite's.
     handle: Option<File>,
-    /// Since when the file has been shorter than its header says, and by which numbers.
+    /// The greatest length of the file that was seen. A file that was never longer is not truncated: on a full disk, the
+    /// header may run ahead of the length for any time, and the rest is in the log.
+    longest: u64,
+    /// Since when the file has been shorter than that and than its header says, and by which numbers.
     truncation: Option<(Instant, Truncation)>,
 }
 
@@ -67,12 +70,14 @@ impl Loss {
 impl Identity {
     /// Remembers the file at a path, its log and the index of that.
     pub(super) fn of(path: &Path, log: PathBuf, index: PathBuf) -> Self {
+        let handle = File::open(path).ok();
         Self {
             path: path.to_owned(),
             file: inode(path),
             of_log: inode(&log),
             of_index: inode(&index),
-            handle: File::open(path).ok(),
+            longest: handle.as_ref().map_or(0, length),
+            handle,
             truncation: None,
             log,
             index,
@@ -102,7 +107,10 @@ impl Identity {
         }
         self.of_log = of_log;
         self.of_index = inode(&self.index);
-        let truncation = self.handle.as_ref().and_then(truncation);
+        let longest = self.longest;
+        self.longest = longest.max(self.handle.as_ref().map_or(0, length));
+        let file = self.handle.as_ref();
+        let truncation = file.and_then(|file| truncation(file, longest));
         match (truncation, self.truncation) {
             (Some(found), Some((since, known))) if found == known => {
                 (since.elapsed() >= CHECKPOINT).then_some(Loss::Truncated)
@@ -121,10 +129,18 @@ pub(in crate::archive) fn inode(path: &Path) -> Option<Inode> {
     Some((metadata.dev(), metadata.ino()))
 }
 
-/// Returns length and pages of a file that is shorter than its header says
+/// Returns the length of a file, 0 if it is unknown.
+fn length(file: &File) -> u64 {
+    file.metadata().map_or(0, |metadata| metadata.len())
+}
+
+/// Returns length and pages of a file that is shorter than it was and than its header says
 /// (<https://www.sqlite.org/fileformat2.html>).
-fn truncation(file: &File) -> Option<Truncation> {
-    let length = file.metadata().ok()?.len();
+fn truncation(file: &File, longest: u64) -> Option<Truncation> {
+    let length = length(file);
+    if length >= longest {
+        return None;
+    }
     let mut header = [0; 32];
     if file.read_exact_at(&mut header, 0).is_err() {
         return Some((length, 0));
