@@ -231,7 +231,7 @@ impl Packages {
         let (_, rules) = build("DOCUMENTATION_URL=https://wiki.internal/portraits");
         let url = "https://wiki.internal/portraits/docs/runbook.md#";
         assert!(
-            rules.contains(url) && !rules.contains("git.internal"),
+            rules.contains(url) && !rules.contains("https://git.internal/wxapp"),
             "{rules}"
         );
         let built = build("");
