@@ -349,7 +349,7 @@ fn heads(language: Language) -> [&'static str; 9] {
     language.pick(
         [
             "APPID",
-            "接入方式",
+            "认证方式",
             "令牌",
             "结果",
             "原因",

@@ -190,7 +190,7 @@ pub struct MissingHolidays {
 impl MissingHolidays {
     /// What an operator can do about it.
     pub const HINT: &str =
-        "add the file of that year to `holidays.files` once the State Council has decreed it";
+        "add the file of that year to `holidays.files` once the State Council has announced it";
 
     /// Returns the first year that any of these apps lacks on `today`.
     pub fn of<'a>(apps: impl IntoIterator<Item = &'a App>, today: NaiveDate) -> Option<Self> {
@@ -287,7 +287,7 @@ mod tests {
         assert_eq!(
             found.to_string(),
             "holidays: those of 2099 are not known (apps: 2): add the file of that year to \
-             `holidays.files` once the State Council has decreed it"
+             `holidays.files` once the State Council has announced it"
         );
         let found = missing(&apps[..2], "2099-12-01").unwrap();
         assert_eq!((found.year, found.apps), (2100, 1));

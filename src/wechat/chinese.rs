@@ -26,9 +26,29 @@ pub fn reason(reason: Reason) -> &'static str {
     }
 }
 
-/// Returns what happened and what to do; `problem` is the English sentence, which may name an address.
+/// Returns what happened and what to do; `problem` is the English sentence, which may name an error code and an
+/// address.
 #[must_use]
 pub fn advice(reason: Reason, problem: &str) -> String {
+    let text = match errcode(problem) {
+        Some(40013) => Some("没有这个 AppID，请检查大小写和空格。"),
+        Some(40234 | 40235) => Some("小程序开启了 API 加密，请为此接口关闭，或改用云函数。"),
+        Some(40243) => Some("AppSecret 已冻结，请解冻，或改用其他认证方式。"),
+        Some(61502) => Some("微信没有这个小程序的画像；小游戏没有画像。"),
+        Some(89501 | 89503) => Some("出口 IP 须由小程序管理员在微信中确认。"),
+        Some(89506 | 89507) => Some("小程序管理员拒绝了出口 IP，请先联系管理员；到时自动重试。"),
+        _ => None,
+    };
+    text.map_or_else(|| advice_on(reason, problem), str::to_owned)
+}
+
+/// Returns the error code that a sentence ends with.
+fn errcode(problem: &str) -> Option<i32> {
+    let (_, rest) = problem.rsplit_once("errcode ")?;
+    rest.split([',', ')']).next()?.parse().ok()
+}
+
+fn advice_on(reason: Reason, problem: &str) -> String {
     let text = match reason {
         Reason::NotReady | Reason::Empty => "昨日数据尚未生成，稍后自动重试。",
         Reason::Busy => "微信系统繁忙，稍后自动重试，一般无需处理。",
@@ -45,7 +65,7 @@ pub fn advice(reason: Reason, problem: &str) -> String {
         Reason::IpNotAllowed => {
             let mut words = problem.split([' ', ',', ';']);
             let address = words.find_map(|word| word.parse::<IpAddr>().ok());
-            let address = address.map_or(String::new(), |address| format!(" {address} "));
+            let address = address.map_or(" ".to_owned(), |address| format!(" {address} "));
             return format!(
                 "出口 IP{address}不在白名单，请到微信公众平台「开发管理 › 开发设置」添加。"
             );
@@ -60,4 +80,26 @@ pub fn advice(reason: Reason, problem: &str) -> String {
         Reason::Other => "微信返回了未收录的错误码，请查看详情。",
     };
     text.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn advice_follows_the_error_code_where_the_reason_is_too_general() {
+        let confirm =
+            "the administrator of the app must confirm 203.0.113.7 (errcode 89503, rid 1)";
+        let refused = "the administrator of the app refused this address (errcode 89507)";
+        let list = "add 203.0.113.7 to the IP allow-list of the app (errcode 40164)";
+        for (problem, words) in [
+            (confirm, "管理员在微信中确认"),
+            (refused, "管理员拒绝了"),
+            (list, "出口 IP 203.0.113.7 不在白名单"),
+            ("no code", "出口 IP 不在白名单"),
+        ] {
+            let advice = advice(Reason::IpNotAllowed, problem);
+            assert!(advice.contains(words), "{problem}: {advice}");
+        }
+    }
 }

@@ -392,7 +392,7 @@ async fn a_chinese_terminal_gets_a_chinese_table_in_columns_and_english_json() {
         let (head, row) = (lines[0], lines[1]);
         for (title, cell) in [
             ("APPID", APP),
-            ("接入方式", "stable_token"),
+            ("认证方式", "stable_token"),
             ("令牌", "已获取"),
             ("结果", "有数据"),
             ("数据日期", &day.to_string()),

@@ -76,8 +76,8 @@ const ERRCODES: &[(&[i64], &str, &str)] = &[
         "ip_not_allowed",
         "must confirm the address of this exporter",
     ),
-    (&[89506], "ip_not_allowed", "asked again in 24 hours"),
-    (&[89507], "ip_not_allowed", "asked again in an hour"),
+    (&[89506], "ip_not_allowed", "retries in 24 hours"),
+    (&[89507], "ip_not_allowed", "retries in an hour"),
     (&[45009], "quota", "find out who else polls this app"),
     (&[45011], "rate_limited", "raise poll.interval"),
     (

@@ -516,13 +516,17 @@ struct Line {
 
 impl Line {
     /// Returns the addresses of its dashboard, its page and its section of the runbook.
-    fn links(&self, app: &App) -> [String; 3] {
+    fn links(&self, app: &App, version: Version) -> [String; 3] {
         let (appid, place, anchor) = (app.appid, self.place, self.alert.to_lowercase());
+        let language = match version {
+            Old => "zh-CN/",
+            New => "",
+        };
         [
             format!("http://localhost:3000/d/{}", self.dashboard),
             format!("http://localhost:10690/apps/{appid}{place}"),
             format!(
-                "https://git.internal/wxapp-portrait-exporter/docs/runbook.md#wxappportrait{anchor}"
+                "https://git.internal/wxapp-portrait-exporter/docs/{language}runbook.md#wxappportrait{anchor}"
             ),
         ]
     }
@@ -569,7 +573,7 @@ fn message(version: Version, state: State, app: &App, lines: &[Line]) -> String 
         ),
     };
     // Alerts about several things lead to no certain place.
-    let urls = lines.iter().map(|line| line.links(app));
+    let urls = lines.iter().map(|line| line.links(app, version));
     let urls = urls.reduce(|one, other| {
         std::array::from_fn(|at| {
             let start = |link: &str| link.split(['#', '&']).next().unwrap().to_owned();
