@@ -1,5 +1,5 @@
 //! Writes the manual pages of the program, and its completions for bash, zsh and fish, into a directory.
-//! `dist/build` runs it for packages; it is no part of the program.
+//! `dist/build` runs it for packages; it is not part of the program.
 
 use std::fs::create_dir_all;
 use std::path::Path;

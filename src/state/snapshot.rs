@@ -213,9 +213,7 @@ impl AppSnapshot {
         let is_known = self.is_restored && self.unstored == 0;
         is_known.then(|| window.coverage.gaps(calendar::oldest_queryable(now)))
     }
-}
 
-impl AppSnapshot {
     /// Returns that of an app without name and labels, which this exporter polls and whose archived days were read.
     #[must_use]
     pub fn new(appid: AppId, windows: Vec<WindowSnapshot>) -> Self {

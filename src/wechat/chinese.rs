@@ -42,9 +42,9 @@ pub fn advice(reason: Reason, problem: &str) -> String {
     text.map_or_else(|| advice_on(reason, problem), str::to_owned)
 }
 
-/// Returns the error code that a sentence ends with.
+/// Returns the error code in a sentence; what WeChat says, which may have any, comes after it.
 fn errcode(problem: &str) -> Option<i32> {
-    let (_, rest) = problem.rsplit_once("errcode ")?;
+    let (_, rest) = problem.split_once("errcode ")?;
     rest.split([',', ')']).next()?.parse().ok()
 }
 
@@ -96,6 +96,10 @@ mod tests {
             (confirm, "管理员在微信中确认"),
             (refused, "管理员拒绝了"),
             (list, "出口 IP 203.0.113.7 不在白名单"),
+            (
+                "refused (errcode 61004, it says: errcode 89507)",
+                "不在白名单",
+            ),
             ("no code", "出口 IP 不在白名单"),
         ] {
             let advice = advice(Reason::IpNotAllowed, problem);

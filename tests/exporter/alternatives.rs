@@ -195,7 +195,7 @@ impl World {
         }
     }
 
-    /// Returns what the program knows of the newest day a number of days ago.
+    /// Returns what the program knows of a day in the end.
     fn known_of(&self, day: &str) -> Known {
         let day = day.parse().unwrap();
         let platforms = |series: &Series| -> BTreeMap<[String; 2], u64> {

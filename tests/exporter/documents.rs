@@ -100,7 +100,7 @@ fn documents() -> Vec<Document> {
     documents
 }
 
-/// Returns the documents that are no translations, which have the same blocks.
+/// Returns the documents that are not translations, which have the same blocks.
 fn originals() -> Vec<Document> {
     let mut documents = documents();
     documents.retain(|document| original_of(&document.path).is_none());

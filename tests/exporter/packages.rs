@@ -32,7 +32,7 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// A user that systemd could choose.
 const DYNAMIC_USER: &str = "61184";
 
-/// What lintian reports of packages that are no part of Debian.
+/// What lintian reports of packages that are not part of Debian.
 const EXCUSED: &str = "bogus-mail-host,no-changelog,wrong-name-for-upstream-changelog";
 
 /// Runs a command that must succeed; returns its output.

@@ -90,12 +90,7 @@ fn the_workflows_run_scripts_of_the_project_and_no_actions_of_others() {
                 continue;
             }
             if let Some(image) = job["container"].as_str() {
-                let rust = concat!(
-                    "docker.io/library/rust:",
-                    env!("CARGO_PKG_RUST_VERSION"),
-                    "-"
-                );
-                assert!(image.starts_with(rust), "{image}");
+                assert!(image.starts_with(&version), "{image}");
             }
             for step in job["steps"].as_array().unwrap() {
                 assert_eq!(step["uses"], Value::Null, "{step}");

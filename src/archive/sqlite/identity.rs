@@ -107,10 +107,10 @@ impl Identity {
         }
         self.of_log = of_log;
         self.of_index = inode(&self.index);
-        let longest = self.longest;
-        self.longest = longest.max(self.handle.as_ref().map_or(0, length));
-        let file = self.handle.as_ref();
-        let truncation = file.and_then(|file| truncation(file, longest));
+        let length = self.handle.as_ref().map_or(0, length);
+        self.longest = self.longest.max(length);
+        let shorter = self.handle.as_ref().filter(|_| length < self.longest);
+        let truncation = shorter.and_then(|file| truncation(file, length));
         match (truncation, self.truncation) {
             (Some(found), Some((since, known))) if found == known => {
                 (since.elapsed() >= CHECKPOINT).then_some(Loss::Truncated)
@@ -134,13 +134,9 @@ fn length(file: &File) -> u64 {
     file.metadata().map_or(0, |metadata| metadata.len())
 }
 
-/// Returns length and pages of a file that is shorter than it was and than its header says
+/// Returns length and pages of a file that is shorter than its header says
 /// (<https://www.sqlite.org/fileformat2.html>).
-fn truncation(file: &File, longest: u64) -> Option<Truncation> {
-    let length = length(file);
-    if length >= longest {
-        return None;
-    }
+fn truncation(file: &File, length: u64) -> Option<Truncation> {
     let mut header = [0; 32];
     if file.read_exact_at(&mut header, 0).is_err() {
         return Some((length, 0));

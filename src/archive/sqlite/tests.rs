@@ -9,6 +9,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 use rusqlite::Connection;
 
 use super::Store;
+use super::identity::{Identity, Loss};
 use crate::archive::error::{Error, Operation};
 use crate::archive::record::{DayState, Key, Record, Row, Selection};
 use crate::archive::sqlite::schema;
@@ -353,6 +354,29 @@ fn a_file_that_is_truncated_while_it_is_in_use_is_started_again() {
         assert!(records.contains(&record("2026-11-21")), "{length}");
         schema::check(&path).unwrap();
     }
+}
+
+#[test]
+fn a_file_is_truncated_only_if_it_was_longer() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = file(directory.path());
+    // As after a checkpoint without room on the disk: a header of ten pages, of which one was written.
+    let mut page = vec![0; 4096];
+    page[16..18].copy_from_slice(&4096_u16.to_be_bytes());
+    page[28..32].copy_from_slice(&10_u32.to_be_bytes());
+    fs::write(&path, &page).unwrap();
+    let [log, index] = ["-wal", "-shm"].map(|suffix| with_suffix(&path, suffix));
+    let mut identity = Identity::of(&path, log, index);
+    let mut after = |length| {
+        let file = fs::File::options().write(true).open(&path).unwrap();
+        file.set_len(length).unwrap();
+        assert_eq!(identity.loss(), None);
+        std::thread::sleep(std::time::Duration::from_millis(1100));
+        identity.loss()
+    };
+    assert_eq!(after(4096), None);
+    assert_eq!(after(8192), None);
+    assert_eq!(after(4096), Some(Loss::Truncated));
 }
 
 #[test]
