@@ -2,8 +2,11 @@
 //!
 //! Does not decide when rows are read or written.
 
+use std::thread;
+use std::time::{Duration, Instant};
+
 use rusqlite::functions::FunctionFlags;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 use crate::archive::record;
 
@@ -49,27 +52,60 @@ pub(super) enum Owner {
     Another,
 }
 
+/// For how long another program may initialize the file, which takes it milliseconds.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// Inspects a file that was just opened, and initializes a new one.
 pub(super) fn prepare(connection: &mut Connection) -> rusqlite::Result<Owner> {
-    let number = |query| connection.query_row(query, [], |row| row.get::<_, i64>(0));
-    let version = number("PRAGMA user_version")?;
-    if version != 0 || number("SELECT count(*) FROM sqlite_schema")? != 0 {
-        return Ok(match number("PRAGMA application_id")? {
-            APPLICATION_ID => Owner::Us(version),
-            _ => Owner::Another,
-        });
+    let start = Instant::now();
+    loop {
+        match try_prepare(connection) {
+            // SQLite does not wait for others to change the journal mode.
+            Err(error)
+                if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
+                    && start.elapsed() < PATIENCE =>
+            {
+                thread::sleep(Duration::from_millis(5));
+            }
+            result => return result,
+        }
     }
+}
+
+fn try_prepare(connection: &mut Connection) -> rusqlite::Result<Owner> {
+    // One view of the file, as another program may be initializing it.
+    let transaction = connection.transaction()?;
+    if let Some(owner) = owner(&transaction)? {
+        return Ok(owner);
+    }
+    drop(transaction);
     // All must be set before the first table. For answers of some 6 KB, small pages waste least.
     connection.execute_batch(
         "PRAGMA page_size = 1024; PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL;",
     )?;
-    let transaction = connection.transaction()?;
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    if let Some(owner) = owner(&transaction)? {
+        return Ok(owner);
+    }
     transaction.execute_batch(TABLE)?;
     transaction.execute_batch(VIEW)?;
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
     transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
     transaction.commit()?;
     Ok(Owner::Us(SCHEMA_VERSION))
+}
+
+/// Returns whose file it is; `None` if it is new.
+fn owner(connection: &Connection) -> rusqlite::Result<Option<Owner>> {
+    let number = |query| connection.query_row(query, [], |row| row.get::<_, i64>(0));
+    let version = number("PRAGMA user_version")?;
+    if version == 0 && number("SELECT count(*) FROM sqlite_schema")? == 0 {
+        return Ok(None);
+    }
+    Ok(Some(match number("PRAGMA application_id")? {
+        APPLICATION_ID => Owner::Us(version),
+        _ => Owner::Another,
+    }))
 }
 
 /// Begins to convert a file of schema 1, which stored answers as text: its rows stay in place until

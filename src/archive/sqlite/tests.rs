@@ -3,7 +3,8 @@
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Barrier};
+use std::thread;
 
 use chrono::{DateTime, NaiveDate, Utc};
 use rusqlite::Connection;
@@ -470,6 +471,27 @@ fn days_are_imported_before_the_exporter_has_seen_an_older_archive() {
     store.open().unwrap();
     finish(&mut store);
     assert_eq!(all(&mut store), records);
+}
+
+#[test]
+fn several_programs_may_create_the_archive_at_the_same_time() {
+    for _ in 0..10 {
+        let directory = tempfile::tempdir().unwrap();
+        let days = ["2026-11-17", "2026-11-18", "2026-11-19", "2026-11-20"];
+        let start = Barrier::new(days.len());
+        thread::scope(|scope| {
+            for day in days {
+                let (start, directory) = (&start, directory.path());
+                scope.spawn(move || {
+                    let mut guest = Store::of_guest(directory, Arc::new(now));
+                    let record = record(day);
+                    start.wait();
+                    assert_eq!(guest.insert_missing(&[Row::from(&record)]).unwrap(), 1);
+                });
+            }
+        });
+        assert_eq!(all(&mut store(directory.path())), days.map(record));
+    }
 }
 
 #[test]
