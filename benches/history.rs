@@ -56,12 +56,12 @@ fn main() {
     });
 
     println!(
-        "{} days of one app, {bytes} bytes of answers",
+        "{} days of one app, {bytes} bytes of responses",
         records.len()
     );
-    println!("figures and the newest answer: {figures:>10.1?}     1.0");
+    println!("figures and the newest response: {figures:>10.1?}     1.0");
     println!(
-        "all of every answer:           {whole:>10.1?} {:>7.1}",
+        "all of every response:           {whole:>10.1?} {:>7.1}",
         ratio(whole, figures)
     );
     let runtime = tokio::runtime::Runtime::new().unwrap();

@@ -180,7 +180,7 @@ fn reachable(sizes: &[Size]) -> Table {
         "CPU ms/portrait",
         "restart CPU s",
         "restart s",
-        "KiB/answer",
+        "KiB/response",
         "gzip page MiB",
     ];
     let mut table = Table::new([&HEADERS[..], &costs].concat());
@@ -192,7 +192,7 @@ fn reachable(sizes: &[Size]) -> Table {
         let answers = size.portraits() * DAYS;
         let bytes_per_answer = home.archive_bytes() as f64 / answers as f64;
         eprintln!(
-            "{size}: {answers} answers archived in {:.0?}",
+            "{size}: {answers} responses archived in {:.0?}",
             start.elapsed()
         );
         let restart = Restart::measure(&home, *size);
@@ -236,7 +236,7 @@ fn restart(sizes: &[String]) {
     };
     let mut table = Table::new(vec![
         "apps",
-        "answers",
+        "responses",
         "archive MiB",
         "restart CPU s",
         "restart s",
