@@ -60,6 +60,7 @@ fn database(version: Version) -> Prometheus {
         format!("-storageDataPath={}", directory.path().display()),
         "-retentionPeriod=100y".to_owned(),
         "-search.maxStalenessInterval=5m".to_owned(),
+        "-search.minStalenessInterval=5m".to_owned(),
         "-search.latencyOffset=0s".to_owned(),
     ]);
     Prometheus::serving(&address, command, directory)
