@@ -13,13 +13,17 @@ use std::time::Instant;
 
 use clap::CommandFactory as _;
 use glob::Pattern;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use wxapp_portrait_exporter::cli::Cli;
-use wxapp_portrait_exporter::simulator::{self, secret_of};
+use wxapp_portrait_exporter::simulator::{self, Settings, secret_of};
 
+use crate::dashboards::days_of_charts;
 use crate::documents::tracked;
-use crate::harness::{APP, Exporter, WeChat, appid, free_port, root, serve_over_tls};
+use crate::harness::{
+    APP, Exporter, Home, Prometheus, Running, WeChat, appid, apps_of, client, eventually,
+    free_port, now, on_one_day, root, scraping, serve_over_tls, yesterday,
+};
 
 /// What writes the manual pages and the completions.
 #[expect(dead_code, reason = "its main is not run here")]
@@ -254,7 +258,8 @@ fn base() -> String {
     format!("{NAME}-{VERSION}.linux-{}", arch.trim())
 }
 
-/// A WeChat with a name and a certificate, which a bare system must know.
+/// A WeChat with a name and a certificate, which a bare system must know. Its app lost most users of iPhones
+/// yesterday.
 struct Upstream {
     wechat: WeChat,
     port: String,
@@ -265,7 +270,12 @@ impl Upstream {
     const HOST: &str = "wechat.internal";
 
     async fn start() -> Self {
-        let wechat = WeChat::of(&[APP]).await;
+        let loss = format!("{}:platform=iPhone:0.2", yesterday());
+        let settings = Settings {
+            events: vec![loss.parse().unwrap()],
+            ..apps_of(&[APP])
+        };
+        let wechat = WeChat::start(settings, now).await;
         let app = simulator::create_app(Arc::clone(&wechat.simulator));
         let (address, ca) = serve_over_tls(app, &[Self::HOST]).await;
         let (_, port) = address.rsplit_once(':').unwrap();
@@ -351,8 +361,16 @@ impl Debian {
         found.unwrap_or_else(|| panic!("{key}")).1.to_owned()
     }
 
-    /// Starts the exporter as the unit would, on a free port.
-    async fn start(&self, upstream: &Upstream) -> Exporter {
+    /// Returns a command that the dynamic user runs.
+    fn command_of_user(&self) -> Command {
+        let mut command = self.command();
+        command.args(["setpriv", "--no-new-privs", "--clear-groups"]);
+        command.args(["--reuid", DYNAMIC_USER, "--regid", DYNAMIC_USER]);
+        command
+    }
+
+    /// Creates the directories and credentials that systemd would.
+    fn create_state(&self) {
         let state = self.setting("StateDirectory");
         let private = format!("/var/lib/private/{state}");
         self.run(&format!(
@@ -371,11 +389,14 @@ impl Debian {
         ));
         // The directory above is for root only, so systemd mounts the one below it.
         self.run("chmod 755 /var/lib/private");
-        let mut command = self.command();
-        command.args(["setpriv", "--no-new-privs", "--clear-groups"]);
-        command.args(["--reuid", DYNAMIC_USER, "--regid", DYNAMIC_USER]);
+    }
+
+    /// Starts the exporter as the unit would, on a free port.
+    async fn start(&self, upstream: &Upstream) -> Exporter {
+        self.create_state();
+        let mut command = self.command_of_user();
         let start = self.setting("ExecStart");
-        let state = format!("/var/lib/{state}");
+        let state = format!("/var/lib/{}", self.setting("StateDirectory"));
         let words = start.split_whitespace();
         command.args(words.map(|word| word.replace("${STATE_DIRECTORY}", &state)));
         command.arg(format!("--web.listen-address=127.0.0.1:{}", free_port()));
@@ -396,10 +417,31 @@ impl Debian {
         self.run(&format!(
             "echo {secret} | install -m 600 /dev/stdin /etc/wxapp-portrait/secrets/shop; \
              sed -i 's/^  # /  /; s/wx0123456789abcdef/{APP}/' {config}; \
-             echo 'wechat: {{base_url: \"https://{}:{}\"}}' >>{config}",
+             echo 'wechat: {{base_url: \"https://{}:{}\"}}' >>{config}; \
+             echo 'holidays: {{calendar: none}}' >>{config}",
             Upstream::HOST,
             upstream.port,
         ));
+    }
+
+    /// Imports the days that another exporter has archived.
+    fn import(&self, upstream: &Upstream) {
+        let home = Home::of(&upstream.wechat, &[APP]);
+        home.archive(&upstream.wechat, &[APP], 40);
+        let mut export = home.command_of("export");
+        let days = run(export.args(["--format", "jsonl"]));
+        // The figures of yesterday are final as well.
+        let days = days.replace("\"settled\":false", "\"settled\":true");
+        std::fs::write(self.path("/tmp/days.jsonl"), days).unwrap();
+        self.create_state();
+        let state = format!("/var/lib/{}", self.setting("StateDirectory"));
+        run(self.command_of_user().args([
+            NAME,
+            "import",
+            "--storage.path",
+            &state,
+            "/tmp/days.jsonl",
+        ]));
     }
 
     /// Makes it know the name and the certificate of WeChat.
@@ -530,12 +572,15 @@ fn assert_contents_of_packages(packages: &Packages) {
 async fn packages_install_on_a_bare_debian_and_keep_the_archive() {
     let packages = Packages::build();
     assert_contents_of_packages(&packages);
-    let debian = Debian::install();
-    let upstream = Upstream::start().await;
-    install_deb(&debian, &packages.deb, &upstream).await;
-    upgrade_deb(&debian, &packages.deb, &upstream).await;
-    use_rpm(&debian, &packages.rpm, &upstream).await;
-    use_tarball(&debian, &packages.tarball);
+    on_one_day(async || {
+        let debian = Debian::install();
+        let upstream = Upstream::start().await;
+        install_deb(&debian, &packages.deb, &upstream).await;
+        upgrade_deb(&debian, &packages.deb, &upstream).await;
+        use_rpm(&debian, &packages.rpm, &upstream).await;
+        use_tarball(&debian, &packages.tarball);
+    })
+    .await;
 }
 
 /// Follows the instructions for a new user.
@@ -583,6 +628,8 @@ async fn install_deb(debian: &Debian, deb: &Path, upstream: &Upstream) {
     debian.connect(upstream);
     debian.configure(upstream);
     step("configured");
+    debian.import(upstream);
+    step("40 days imported");
     let exporter = debian.start(upstream).await;
     step("started");
     exporter.ready().await;
@@ -596,11 +643,94 @@ async fn install_deb(debian: &Debian, deb: &Path, upstream: &Upstream) {
         "{NAME} check --config.file=/etc/wxapp-portrait/wxapp-portrait.yml"
     ));
     assert!(checked.contains("商城"), "{checked}");
+    step("checked");
+    debian.run("apt-get install --yes --no-install-recommends prometheus prometheus-alertmanager");
+    step("Prometheus and Alertmanager of Debian installed");
+    let alertmanager = Alertmanager::start(debian).await;
+    let prometheus = monitor(debian, &exporter, &alertmanager);
+    let alert = alertmanager.alert("WxappPortraitPlatformUsersSwing").await;
+    step("the alert is in Alertmanager");
+    let charts = days_of_charts(&prometheus, "wxapp-portrait-overview").await;
+    let is_yesterday = |days: &BTreeSet<_>| days.contains(&yesterday());
+    assert!(
+        charts.len() > 2 && charts.values().all(is_yesterday),
+        "{charts:?}"
+    );
+    step("every chart by day of the overview has yesterday");
     println!("A bare Debian, from nothing to the page:");
     for (what, time) in steps {
         println!("{:6.1} s  {what}", time.as_secs_f64());
     }
+    println!("{checked}{alert}");
     stop(exporter).await;
+}
+
+/// The Alertmanager of Debian, with a configuration of the package.
+struct Alertmanager {
+    address: String,
+    _running: Running,
+}
+
+impl Alertmanager {
+    async fn start(debian: &Debian) -> Self {
+        let mut command = debian.command();
+        command.arg("prometheus-alertmanager").args([
+            &format!("--config.file=/usr/share/{NAME}/alerts/alertmanager/nobody.yml"),
+            "--storage.path=/tmp/alertmanager",
+            "--web.listen-address=127.0.0.1:0",
+            "--cluster.listen-address=",
+        ]);
+        let mut running = Running::start(command);
+        Self {
+            address: running.said("\"Listening on\" address=").await,
+            _running: running,
+        }
+    }
+
+    /// Waits for an alert; returns its Chinese sentence.
+    async fn alert(&self, name: &str) -> String {
+        let url = format!("http://{}/api/v2/alerts", self.address);
+        eventually(name, async || {
+            let alerts = client().get(&url).send().await.ok()?.bytes().await.ok()?;
+            let alerts: Vec<Value> = serde_json::from_slice(&alerts).ok()?;
+            let mut alerts = alerts.iter();
+            let alert = alerts.find(|alert| alert["labels"]["alertname"] == name)?;
+            Some(
+                alert["annotations"]["description_zh"]
+                    .as_str()
+                    .unwrap()
+                    .to_owned(),
+            )
+        })
+        .await
+    }
+}
+
+/// Starts the Prometheus of Debian with the rules of the package, as docs/alerting.md describes.
+fn monitor(debian: &Debian, exporter: &Exporter, alertmanager: &Alertmanager) -> Prometheus {
+    debian.run(&format!(
+        "cp /usr/share/{NAME}/alerts/wxapp-portrait.rules.yml /etc/prometheus/; \
+         promtool check rules /etc/prometheus/wxapp-portrait.rules.yml"
+    ));
+    let mut config = scraping(&[exporter]);
+    config["global"]["evaluation_interval"] = json!("1s");
+    config["rule_files"] = json!(["wxapp-portrait.rules.yml"]);
+    let targets = json!([{"targets": [alertmanager.address]}]);
+    config["alerting"] = json!({"alertmanagers": [{"static_configs": targets}]});
+    let file = "/etc/prometheus/prometheus.yml";
+    std::fs::write(debian.path(file), config.to_string()).unwrap();
+    let mut command = debian.command();
+    command.args(["prometheus", "--storage.tsdb.path=/tmp/prometheus"]);
+    command.arg(format!("--config.file={file}"));
+    for name in ["overview", "app", "exporter"] {
+        let file = format!("dashboards/wxapp-portrait-{name}.json");
+        let packaged = std::fs::read(debian.path(&format!("/usr/share/{NAME}/{file}"))).unwrap();
+        assert!(
+            packaged == std::fs::read(root().join(&file)).unwrap(),
+            "{file}"
+        );
+    }
+    Prometheus::of(command, tempfile::tempdir().unwrap())
 }
 
 async fn stop(mut exporter: Exporter) {
