@@ -440,7 +440,7 @@ mod tests {
         let (_, other) = problem(answer("20261101").to_string(), &given);
         assert_eq!(
             other,
-            "unreadable answer: requested 20261115-20261121, its ref_date is 20261101"
+            "unreadable response: requested 20261115-20261121, its ref_date is 20261101"
         );
     }
 
@@ -454,9 +454,9 @@ mod tests {
         assert_eq!(
             sentences,
             [
-                none("WeChat answered errcode 61503"),
-                none("WeChat answered an empty portrait"),
-                none("WeChat answered an empty portrait"),
+                none("WeChat returned errcode 61503"),
+                none("WeChat returned an empty portrait"),
+                none("WeChat returned an empty portrait"),
             ]
         );
     }

@@ -45,7 +45,7 @@ const firsts = [
   stat({ title: ['小程序', 'Apps'], about: ['配置中的小程序数。', 'Apps in the configuration.'], expr: `count(count by (appid) (${ofApps('app_info')}))` }),
   stat({
     title: ['拉取正常', 'Poll success'],
-    about: ['最近一次拉取取得画像或“数据尚未生成”的小程序与时间窗口的比例。', 'How many apps and windows got a portrait from their last poll, or the answer that it is not ready yet.'],
+    about: ['最近一次拉取取得画像或“数据尚未生成”的小程序与时间窗口的比例。', 'How many apps and windows got a portrait from their last poll, or the response that it is not ready yet.'],
     unit: 'percentunit',
     steps: [[null, 'red'], [0.9, 'orange'], [1, 'green']],
     expr: `avg(${byWindow('last_poll_success')})`,
@@ -130,7 +130,7 @@ const polls = [
   }),
   bars({
     title: ['修复', 'Repairs'],
-    about: ['时间范围内，对微信返回内容的修复（重名、空名、无法识别的值）。', 'What had to be repaired in answers with new figures, within the time range.'],
+    about: ['时间范围内，对微信返回内容的修复（重名、空名、无法识别的值）。', 'What had to be repaired in responses with new figures, within the time range.'],
     ...small, w: 12, unit: 'short', decimals: 0,
     expr: `sort_desc(sum by (repair) (${increase(ofApps('repairs_total'))}))`,
     legend: '{{repair}}',
@@ -155,7 +155,7 @@ const api = [
   }),
   chart({
     title: ['请求耗时', 'Duration of requests'],
-    about: ['从发出请求到收完响应的中位数与 99 分位。', 'Median and 99th percentile of the time from sending a request to the last byte of its answer; 0 without requests.'],
+    about: ['从发出请求到收完响应的中位数与 99 分位。', 'Median and 99th percentile of the time from sending a request to the last byte of its response; 0 without requests.'],
     ...small, unit: 's', interval: '1m',
     series: [{ legend: '{{endpoint}} p50', expr: quantile(0.5) }, { legend: '{{endpoint}} p99', expr: quantile(0.99) }],
   }),
@@ -176,7 +176,7 @@ const freshness = [
   }),
   chart({
     title: ['待确认', 'Apps with preliminary figures'],
-    about: ['已有昨日数据但尚未确认（两次返回不一致）的小程序数，下午应降至 0。拉取失败的不计入。', 'Apps that have the figures of yesterday, of which two answers do not agree yet; falls to 0 in the afternoon, Beijing time. Those that fail are not counted.'],
+    about: ['已有昨日数据但尚未确认（两次返回不一致）的小程序数，下午应降至 0。拉取失败的不计入。', 'Apps that have the figures of yesterday, of which two responses do not agree yet; falls to 0 in the afternoon, Beijing time. Those that fail are not counted.'],
     ...small, unit: 'short',
     series: [{ legend: '{{window}}', expr: `count by (window) (${byWindow('settled')} == 0 and on (appid, window) ${date} >= ${yesterday})\nor 0 * count by (window) (${windows})` }],
   }),

@@ -30,7 +30,7 @@ export const reasons = {
   permission: '没有接口权限，请在接口设置开通 · no permission for the API: enable it',
   date_range: '日期不被接受，请检查服务器时间 · date not accepted: check the clock',
   transport: '网络请求失败，请检查网络与代理 · request failed: check network and proxy',
-  decode: '返回内容无法识别 · unreadable answer: check proxies and sources',
+  decode: '返回内容无法识别 · unreadable response: check proxies and sources',
   configuration: '配置或密钥文件不可用 · configuration or secret file unusable: see the log',
   other: '其他错误，详见小程序页面 · another error: see the app’s page',
 };

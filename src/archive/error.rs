@@ -12,9 +12,9 @@ string_enum! {
     Operation, "operation" {
         /// Opening the file, and checking it.
         Open = "open",
-        /// Reading answers.
+        /// Reading responses.
         Read = "read",
-        /// Writing an answer.
+        /// Writing a response.
         Write = "write",
         /// Deleting days beyond the retention.
         Delete = "delete",

@@ -42,7 +42,7 @@ pub(super) async fn run(flags: &cli::Check, context: ProcessContext) -> Result<(
     log_warnings(&config);
     let now = (context.clock)();
     if let Some(missing) = MissingHolidays::of(&config.apps, calendar::today(now)) {
-        tracing::warn!(problem = %missing, "questionable configuration");
+        missing.log();
     }
     for appid in &flags.appid {
         if !config.apps.iter().any(|app| app.appid == *appid) {
@@ -277,7 +277,7 @@ impl Report {
         if let Some(problem) = &finding.problem {
             let chinese = finding
                 .reason
-                .map(|reason| chinese::advice(reason, problem));
+                .map(|reason| chinese::advice(reason, finding.errcode, problem));
             match chinese.filter(|_| self.language == Language::Chinese) {
                 Some(chinese) => {
                     let _ = writeln!(row, "  {chinese}\n  {problem}");

@@ -66,7 +66,7 @@ pub enum Error {
     )]
     NoOutput,
     /// Archived answers can't be read; each was logged.
-    #[error("{0} archived answers cannot be read and were left out")]
+    #[error("{0} archived responses cannot be read and were left out")]
     Unreadable(usize),
     /// Files to import are invalid; each was logged.
     #[error("nothing was imported: fix these files, or leave them out")]
@@ -80,7 +80,7 @@ pub enum Error {
     /// The command was to check apps, and failed for some; each was printed.
     #[error("apps failed")]
     Check,
-    /// No exporter that is alive answers there.
+    /// No exporter that is alive responds there.
     #[error(
         "no healthy exporter on {address}, start it or name its --web.listen-address: {problem}"
     )]

@@ -232,7 +232,7 @@ impl Export<'_> {
             match portrait {
             Ok(portrait) => writer.add(record, portrait, &dimensions),
             Err(error) => {
-                tracing::error!(appid = %record.key.appid, %window, %day, %error, "skipped an archived answer");
+                tracing::error!(appid = %record.key.appid, %window, %day, %error, "skipped an archived response");
                 unreadable += 1;
                 writer.pass_over(record, None)
             }

@@ -189,7 +189,7 @@ pub struct MissingHolidays {
 
 impl MissingHolidays {
     /// What an operator can do about it.
-    pub const HINT: &str =
+    const HINT: &str =
         "add the file of that year to `holidays.files` once the State Council has announced it";
 
     /// Returns the first year that any of these apps lacks on `today`.
@@ -203,6 +203,13 @@ impl MissingHolidays {
         let (year, apps) = years.pop_first()?;
         Some(Self { year, apps })
     }
+
+    /// Logs it.
+    pub fn log(self) {
+        let Self { year, apps } = self;
+        let hint = Self::HINT;
+        tracing::warn!(year, apps, hint, "holidays are not known");
+    }
 }
 
 impl fmt::Display for MissingHolidays {
@@ -211,7 +218,7 @@ impl fmt::Display for MissingHolidays {
         let hint = Self::HINT;
         write!(
             formatter,
-            "holidays: those of {year} are not known (apps: {apps}): {hint}"
+            "holidays of {year} are not known (apps: {apps}): {hint}"
         )
     }
 }
@@ -286,7 +293,7 @@ mod tests {
         assert_eq!((found.year, found.apps), (2099, 2));
         assert_eq!(
             found.to_string(),
-            "holidays: those of 2099 are not known (apps: 2): add the file of that year to \
+            "holidays of 2099 are not known (apps: 2): add the file of that year to \
              `holidays.files` once the State Council has announced it"
         );
         let found = missing(&apps[..2], "2099-12-01").unwrap();

@@ -148,7 +148,7 @@ const FAMILIES: &[Family] = &[
     Family {
         name: "wxapp_portrait_settled",
         kind: "gauge",
-        help: "Whether the last two answers for the reference date agree; until then figures can still change.",
+        help: "Whether the last two responses for the reference date agree; until then figures can still change.",
         content: Rendered(|app, lines| {
             lines.of_windows(app, |window| {
                 window.reference_date.map(|_| u8::from(window.settled))
@@ -214,7 +214,7 @@ const FAMILIES: &[Family] = &[
     Family {
         name: "wxapp_portrait_repairs_total",
         kind: "counter",
-        help: "What had to be repaired in answers that brought new figures.",
+        help: "What had to be repaired in responses that brought new figures.",
         content: Rendered(|app, lines| {
             for repair in Repair::ALL {
                 lines.add(&[("repair", repair.as_str())], app.repairs[repair]);
@@ -878,6 +878,7 @@ mod tests {
         week.last_poll_success = Some(false);
         week.last_failure = Some(Failure {
             reason: Reason::IpNotAllowed,
+            errcode: Some(40164),
             problem: "never on the page".to_owned(),
         });
         week.polls = 1;

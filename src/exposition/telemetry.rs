@@ -68,7 +68,7 @@ impl Telemetry {
             request_duration: HistogramVec::new(
                 HistogramOpts::new(
                     "wxapp_portrait_api_request_duration_seconds",
-                    "Time from sending a request to the last byte of its answer.",
+                    "Time from sending a request to the last byte of its response.",
                 ),
                 &["endpoint"],
             )?,

@@ -381,7 +381,7 @@ impl AppPoller {
         if self.backlog.len() > 0 {
             let App { appid, name, .. } = &*self.app;
             let answers = self.backlog.len();
-            tracing::error!(%appid, app = name, answers, why, "lost answers that were not archived");
+            tracing::error!(%appid, app = name, answers, why, "lost responses that were not archived");
         }
     }
 
@@ -472,6 +472,7 @@ impl AppPoller {
                 .map(|diagnosis| self.hold(diagnosis, now));
             let failure = diagnosis.as_ref().map(|diagnosis| Failure {
                 reason: diagnosis.reason,
+                errcode: diagnosis.errcode,
                 problem: problem(diagnosis, hold),
             });
             for (other, window) in self.windows.iter_mut().enumerate().skip(index) {
@@ -667,7 +668,7 @@ impl AppPoller {
         for key in self.backlog.push(Arc::new(row)) {
             let App { appid, name, .. } = &*self.app;
             let (window, day) = (key.window, key.reference_date);
-            tracing::error!(%appid, app = name, %window, %day, "dropped an answer, as too many wait for the archive");
+            tracing::error!(%appid, app = name, %window, %day, "dropped a response, as too many wait for the archive");
         }
     }
 

@@ -81,11 +81,8 @@ pub(super) struct HolidaysLog(Option<(i32, DateTime<Utc>)>);
 impl HolidaysLog {
     /// Logs that the holidays of a year are missing, if that is news or was logged a week ago.
     pub(super) fn record(&mut self, missing: Option<MissingHolidays>, now: DateTime<Utc>) {
-        if let Some(MissingHolidays { year, apps }) = missing
-            && self.is_due(year, now)
-        {
-            let hint = MissingHolidays::HINT;
-            tracing::warn!(year, apps, hint, "holidays are not known");
+        if let Some(missing) = missing.filter(|missing| self.is_due(missing.year, now)) {
+            missing.log();
         }
         if missing.is_none() {
             self.0 = None;

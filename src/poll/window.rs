@@ -109,7 +109,7 @@ impl WindowPoller {
             portrait
                 .inspect_err(|error| {
                     let App { appid, name, .. } = app;
-                    tracing::error!(%appid, app = name, %window, %day, %error, "cannot read an archived answer");
+                    tracing::error!(%appid, app = name, %window, %day, %error, "cannot read an archived response");
                 })
                 .ok()
         };

@@ -61,7 +61,7 @@ pub struct WindowSnapshot {
     pub is_shown: bool,
     /// What it amounts to, while it is shown.
     pub summary: Option<Arc<Summary>>,
-    /// Whether the last two answers for the reference date agree.
+    /// Whether the last two responses for the reference date agree.
     pub settled: bool,
     /// When a valid portrait last arrived.
     pub last_success_at: Option<DateTime<Utc>>,
@@ -101,6 +101,8 @@ pub enum Arrival {
 pub struct Failure {
     /// The reason that it is counted under.
     pub reason: Reason,
+    /// WeChat's error code, if it returned one.
+    pub errcode: Option<i64>,
     /// A sentence for people.
     pub problem: String,
 }

@@ -208,7 +208,7 @@ impl Rest {
             match decode::archived(&record.answer, window, day) {
                 Ok(portrait) => csv.add(record, &portrait, &Dimension::ALL)?,
                 Err(error) => {
-                    tracing::error!(%appid, %window, %day, %error, "skipped an archived answer");
+                    tracing::error!(%appid, %window, %day, %error, "skipped an archived response");
                 }
             }
         }

@@ -128,7 +128,7 @@ async fn ready(State(state): State<Arc<AppState>>) -> Response {
         format!("waiting for the leases of {unleased} of {apps} apps\n")
     } else {
         format!(
-            "waiting for the first answer to {} of {apps} apps\n",
+            "waiting for the first response to {} of {apps} apps\n",
             apps - ready
         )
     };

@@ -48,7 +48,7 @@ struct AppStatus {
     polled_here: bool,
     #[serde(serialize_with = "rfc3339_or_null")]
     next_poll: Option<DateTime<Utc>>,
-    /// How many answers wait for the archive.
+    /// How many responses wait for the archive.
     unstored: usize,
     windows: Vec<WindowStatus>,
 }

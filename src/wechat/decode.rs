@@ -230,7 +230,7 @@ impl Decoded {
                 Some(Half::Figures(figures)) => figures,
                 Some(Half::List) => {
                     return Err(unreadable(&format!(
-                        "{key} is a list, as in an answer of getweanalysisappiddailyretaininfo"
+                        "{key} is a list, as in a response of getweanalysisappiddailyretaininfo"
                     )));
                 }
                 Some(Half::Other) => return Err(unreadable(&format!("{key} is not an object"))),
@@ -391,8 +391,8 @@ mod tests {
         }
     }
 
-    const EMPTY: &str = "WeChat answered an empty portrait";
-    const RETAIN_INFO: &str = "unreadable answer: visit_uv_new is a list, as in an answer of getweanalysisappiddailyretaininfo";
+    const EMPTY: &str = "WeChat returned an empty portrait";
+    const RETAIN_INFO: &str = "unreadable response: visit_uv_new is a list, as in a response of getweanalysisappiddailyretaininfo";
 
     #[test]
     fn every_dimension_of_both_cohorts_is_read() {
@@ -513,7 +513,7 @@ mod tests {
             assert_cities(&text, &[("x", 1), ("y", 2)], [0, 0, 1]);
             assert_eq!(
                 message(read(cities(bad))),
-                "unreadable answer: not one of its rows has a name and a number"
+                "unreadable response: not one of its rows has a name and a number"
             );
         }
     }
@@ -572,7 +572,7 @@ mod tests {
         }
         assert_errors(&[(
             r#"{"errcode":"x"}"#,
-            "unreadable answer: errcode is not a whole number",
+            "unreadable response: errcode is not a whole number",
         )]);
     }
 
@@ -658,19 +658,19 @@ mod tests {
             ),
             (
                 r#"{"ref_date":"20261121","visit_uv":5}"#,
-                "unreadable answer: visit_uv is not an object",
+                "unreadable response: visit_uv is not an object",
             ),
             (
                 r#"{"ref_date":"20261121","visit_uv":{"ages":{}}}"#,
-                "unreadable answer: ages is not a list",
+                "unreadable response: ages is not a list",
             ),
             (
                 r#"{"list":[]}"#,
-                "unreadable answer: neither ref_date nor visit_uv is in it",
+                "unreadable response: neither ref_date nor visit_uv is in it",
             ),
             (
                 r#"{"code":200,"data":{}}"#,
-                "unreadable answer: neither ref_date nor visit_uv is in it",
+                "unreadable response: neither ref_date nor visit_uv is in it",
             ),
         ]);
     }
@@ -680,22 +680,22 @@ mod tests {
         assert_errors(&[
             (
                 "",
-                "unreadable answer: 0 bytes that are not JSON, from line 1 column 0",
+                "unreadable response: 0 bytes that are not JSON, from line 1 column 0",
             ),
             (
                 "<html>secret</html>",
-                "unreadable answer: 19 bytes that are not JSON, from line 1 column 1",
+                "unreadable response: 19 bytes that are not JSON, from line 1 column 1",
             ),
             (
                 r#"{"ref_date":"#,
-                "unreadable answer: 12 bytes that are not JSON, from line 1 column 12",
+                "unreadable response: 12 bytes that are not JSON, from line 1 column 12",
             ),
-            ("[]", "unreadable answer: it is JSON, but not an object"),
+            ("[]", "unreadable response: it is JSON, but not an object"),
             (
                 "\"secret\"",
-                "unreadable answer: it is JSON, but not an object",
+                "unreadable response: it is JSON, but not an object",
             ),
-            ("null", "unreadable answer: it is JSON, but not an object"),
+            ("null", "unreadable response: it is JSON, but not an object"),
         ]);
         for open in ["[", "{\"a\":"] {
             let deep = message(read(open.repeat(100_000)));
@@ -745,14 +745,14 @@ mod tests {
             ] {
                 assert_eq!(
                     message(portrait(text(ref_date).as_bytes(), window, day())),
-                    format!("unreadable answer: requested {asked}, its ref_date is {shown}")
+                    format!("unreadable response: requested {asked}, its ref_date is {shown}")
                 );
             }
         }
         assert!(read(text("20261121")).is_ok(), "a number");
         assert_errors(&[(
             &text("null"),
-            "unreadable answer: it does not state its day: ref_date is missing",
+            "unreadable response: it does not state its day: ref_date is missing",
         )]);
         let week = text("\"20261115-20261121\"");
         assert!(read(&week).is_err(), "a week is not a day");
@@ -852,11 +852,11 @@ mod tests {
         assert_errors(&[
             (
                 r#"{"errcode":0,"resp_data":""}"#,
-                "unreadable answer: the cloud function returned nothing",
+                "unreadable response: the cloud function returned nothing",
             ),
             (
                 r#"{"resp_data":"{\"errorCode\":1,\"errorMessage\":\"caught\"}"}"#,
-                "unreadable answer: an error was thrown, caught",
+                "unreadable response: an error was thrown, caught",
             ),
         ]);
     }

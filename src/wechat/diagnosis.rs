@@ -81,7 +81,7 @@ impl Error {
                 let check = if peer == WECHAT {
                     "check the proxies and gateways on the way to WeChat".to_owned()
                 } else {
-                    format!("check what {peer} answers, and its log")
+                    format!("check what {peer} returns, and its log")
                 };
                 Diagnosis {
                     reason: Reason::Decode,
@@ -91,7 +91,7 @@ impl Error {
                     errcode: None,
                     rid: None,
                     failure: Some(RequestFailure::Unreadable),
-                    message: format!("the answer is not a {wanted}: {problem}; {check}"),
+                    message: format!("the response is not a {wanted}: {problem}; {check}"),
                 }
             }
             Self::Transport {
@@ -144,7 +144,7 @@ impl Error {
             },
             Self::NotRelayed(error) => {
                 let mut diagnosis = error.diagnose(caller);
-                diagnosis.message += "; the answer has no x-openapi-seqid, so the sidecar of cloud hosting did not relay the request";
+                diagnosis.message += "; the response has no x-openapi-seqid, so the sidecar of cloud hosting did not relay the request";
                 diagnosis
             }
         }
@@ -169,14 +169,16 @@ impl Failure {
                 format!("no connection to {peer}; check network, DNS, proxy and {key}")
             }
             Self::Disconnected => {
-                format!("no valid HTTP answer from {peer}; check network, proxy and {key}")
+                format!("no valid HTTP response from {peer}; check network, proxy and {key}")
             }
             Self::Timeout | Self::ConnectTimeout => {
-                format!("{peer} did not answer in time; check the network, or raise wechat.timeout")
+                format!(
+                    "{peer} did not respond in time; check the network, or raise wechat.timeout"
+                )
             }
             Self::Body => {
                 format!(
-                    "the answer ended early; check the proxies and gateways on the way to {peer}"
+                    "the response ended early; check the proxies and gateways on the way to {peer}"
                 )
             }
             Self::Status(429) => format!(
@@ -440,7 +442,7 @@ mod tests {
         );
         assert_eq!(
             diagnose(&unreadable("it is JSON, but not an object")).message,
-            "the answer is not a portrait of the requested day: it is JSON, but not an object; check the proxies and gateways on the way to WeChat"
+            "the response is not a portrait of the requested day: it is JSON, but not an object; check the proxies and gateways on the way to WeChat"
         );
     }
 

@@ -31,9 +31,9 @@ string_enum! {
         Permission = "permission",
         /// The dates are refused.
         DateRange = "date_range",
-        /// No answer, or only part of one.
+        /// No response, or only part of one.
         Transport = "transport",
-        /// An answer that could not be decoded.
+        /// A response that could not be parsed.
         Decode = "decode",
         /// Something is configured wrong, here, at WeChat or in a cloud function.
         Configuration = "configuration",
@@ -201,7 +201,7 @@ pub const RULES: &[Rule] = &[
         &[61501],
         Reason::DateRange,
         Retry::OtherDay,
-        "the date is refused: WeChat answers only for yesterday and the day before; check the clock of this host",
+        "the date is refused: WeChat has only yesterday and the day before; check the clock of this host",
     ),
     Rule::new(
         &[61500, 43002, 44002, 47001, 40002],
@@ -379,7 +379,7 @@ pub const EXCEPTIONS: &[Exception] = &[
         credential: Credential::PortraitUrl,
         errcodes: TOKEN_REFUSED,
         advice: Advice::new(
-            "WeChat refuses the token that portrait_url used: what answers there must renew its token",
+            "WeChat refuses the token that portrait_url used: what responds there must renew its token",
         ),
     },
 ];

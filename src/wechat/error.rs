@@ -14,13 +14,13 @@ use super::requests::Endpoint;
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {
     /// WeChat answered with an error code.
-    #[error("WeChat answered errcode {}", .0.errcode)]
+    #[error("WeChat returned errcode {}", .0.errcode)]
     Refused(Refusal),
     /// WeChat answered a portrait without any figure: the day is not computed yet.
-    #[error("WeChat answered an empty portrait")]
+    #[error("WeChat returned an empty portrait")]
     Empty,
     /// The answer has another form than expected; the text describes the difference.
-    #[error("unreadable answer: {1}")]
+    #[error("unreadable response: {1}")]
     Unreadable(Endpoint, String),
 }
 
@@ -83,9 +83,9 @@ pub enum Failure {
 pub enum RequestFailure {
     /// WeChat's error code.
     Errcode(i64),
-    /// No answer, or only part of one.
+    /// No response, or only part of one.
     Transport(Failure),
-    /// An answer that could not be decoded.
+    /// A response that could not be parsed.
     Unreadable,
 }
 

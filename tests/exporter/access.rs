@@ -466,19 +466,19 @@ const WRONG_TOKENS: &[WrongAnswer] = &[
         200,
         "<html>",
         "decode",
-        "the answer is not a token: 6 bytes that are not JSON, from line 1 column 1; check the proxies and gateways on the way to WeChat",
+        "the response is not a token: 6 bytes that are not JSON, from line 1 column 1; check the proxies and gateways on the way to WeChat",
     ),
     (
         200,
         r#"{"token":"T"}"#,
         "decode",
-        "the answer is not a token: access_token is missing",
+        "the response is not a token: access_token is missing",
     ),
     (
         200,
         r#"{"access_token":"85_a-token-that-must-never-leak"}"#,
         "decode",
-        "the answer is not a token: expires_in is missing",
+        "the response is not a token: expires_in is missing",
     ),
     (
         404,
@@ -624,19 +624,19 @@ const WRONG_GIVEN_TOKENS: &[WrongAnswer] = &[
         200,
         "<html>",
         "decode",
-        "the answer is not a token: it is neither one word nor {\"access_token\": …}; check what token_url (127.0.0.1) answers",
+        "the response is not a token: it is neither one word nor {\"access_token\": …}; check what token_url (127.0.0.1) returns",
     ),
     (
         200,
         r#"{"code":1,"msg":"no such app"}"#,
         "decode",
-        "the answer is not a token: access_token is missing; check what token_url (127.0.0.1) answers",
+        "the response is not a token: access_token is missing; check what token_url (127.0.0.1) returns",
     ),
     (
         200,
         "",
         "decode",
-        "the answer is not a token: it is empty; check what token_url (127.0.0.1) answers",
+        "the response is not a token: it is empty; check what token_url (127.0.0.1) returns",
     ),
     (
         404,
@@ -842,7 +842,7 @@ async fn cloud_hosting_adds_the_token() {
     let refused = scene.fails(1, "token", words).await;
     assert_eq!(refused.asked, (0, 1), "there is no token to replace");
 
-    let seqid = "the answer has no x-openapi-seqid, so the sidecar of cloud hosting did not relay the request";
+    let seqid = "the response has no x-openapi-seqid, so the sidecar of cloud hosting did not relay the request";
     for (fault, reason, words, is_relayed) in [
         (
             "unrelayed",
@@ -923,7 +923,7 @@ async fn calls_a_function(scene: &mut Scene) {
             (
                 "garbage",
                 "decode",
-                "an error was thrown, user code exception caught; check what the cloud function portrait answers, and its log",
+                "an error was thrown, user code exception caught; check what the cloud function portrait returns, and its log",
             ),
             ("wrong-date", "decode", "its ref_date is 20261114"),
             ("retain", "decode", "getweanalysisappiddailyretaininfo"),
@@ -974,7 +974,7 @@ async fn a_portrait_url_may_use_any_known_envelope_and_spelling() {
             // There is nothing that could expire.
             assert_eq!(scene.arrives(121, &[]).await.asked, (0, 2));
 
-            let caught = "WeChat refuses the token that portrait_url used: what answers there must renew its token";
+            let caught = "WeChat refuses the token that portrait_url used: what responds there must renew its token";
             for (fault, reason, words) in [
                 ("errcode=40001", "token", caught),
                 ("errcode=42001", "token", caught),
@@ -997,7 +997,7 @@ async fn a_portrait_url_with_invalid_answers_is_named() {
     let mut scene = Scene::start(|base_url| portrait_url(base_url, "")).await;
     scene.arrives(0, &[]).await;
     scene.arrives(1, &[]).await;
-    let check = "; check what portrait_url (127.0.0.1) answers";
+    let check = "; check what portrait_url (127.0.0.1) returns";
     scene
         .reports_invalid_portraits(&[
             ("garbage", "decode", "bytes that are not JSON"),
@@ -1024,7 +1024,8 @@ async fn a_portrait_url_with_invalid_answers_is_named() {
         ("[]", "it is JSON, but not an object"),
     ] {
         scene.gate.answer(FUNCTION, 200, answer);
-        let words = format!("the answer is not a portrait of the requested day: {problem}{check}");
+        let words =
+            format!("the response is not a portrait of the requested day: {problem}{check}");
         scene.fails(1, "decode", &words).await;
     }
     scene.repair();
@@ -1122,7 +1123,7 @@ async fn a_peer_that_takes_too_long_is_reported_and_the_portrait_stays() {
         scene.repair();
         scene.arrives(1, &[]).await;
     };
-    let wechat = "WeChat did not answer in time; check the network, or raise wechat.timeout";
+    let wechat = "WeChat did not respond in time; check the network, or raise wechat.timeout";
     let (of_portrait, of_token) = ("delay=1h", "token:delay=1h");
     tokio::join!(
         slow(|_| secret(), of_portrait, "portrait timeout", wechat),
@@ -1138,7 +1139,7 @@ async fn a_peer_that_takes_too_long_is_reported_and_the_portrait_stays() {
             given,
             of_token,
             "token timeout",
-            "token_url (127.0.0.1) did not answer in time"
+            "token_url (127.0.0.1) did not respond in time"
         ),
         slow(
             |_| json!({"access": "cloud_hosting"}),
@@ -1162,7 +1163,7 @@ async fn a_peer_that_takes_too_long_is_reported_and_the_portrait_stays() {
             |base_url| portrait_url(base_url, ""),
             of_portrait,
             "portrait timeout",
-            "portrait_url (127.0.0.1) did not answer in time"
+            "portrait_url (127.0.0.1) did not respond in time"
         ),
     );
 }

@@ -240,7 +240,7 @@ async fn a_damaged_answer_does_not_hide_the_others() {
         days.dedup();
         assert_eq!(days, ["1", "21", "28", "7"]);
         let log = exporter.running.output();
-        assert!(log.contains("cannot read an archived answer"), "{log}");
+        assert!(log.contains("cannot read an archived response"), "{log}");
     })
     .await;
 }

@@ -536,11 +536,8 @@ async fn holidays_of_a_year_that_are_missing_cause_a_warning() {
     };
     let result = commands::run(cli, context).await;
     assert!(result.unwrap_err().to_string().contains("no such app"));
-    let warning = "holidays: those of 2998 are not known (apps: 1): ";
-    assert_eq!(
-        logged(&["WARN", "questionable configuration", warning]).len(),
-        1
-    );
+    let warning = ["WARN", "holidays are not known", "year=2998", "apps=1"];
+    assert_eq!(logged(&warning).len(), 1);
 }
 
 /// Returns every file below a directory, and its contents.

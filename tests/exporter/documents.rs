@@ -379,8 +379,8 @@ async fn names_in_the_code_of_documents_exist() {
 fn the_faq_quotes_messages_that_the_program_has() {
     let read = |path: &str| std::fs::read_to_string(root().join(path)).unwrap();
     let messages = read("docs/access.md");
-    // Chinese text has its own parentheses.
-    let quoted = Regex::new(r"(?m)^### `(.+)` ?[(（](-?\d+)").unwrap();
+    // The Chinese headings begin with the reason, and have parentheses of their own.
+    let quoted = Regex::new(r"(?m)^### (?:[^`]+：)?`(.+)` ?[(（](-?\d+)").unwrap();
     for path in ["docs/faq.md", "docs/zh-CN/faq.md"] {
         let faq = read(path);
         let mut found = 0;

@@ -289,7 +289,7 @@ async fn an_exporter_is_ready_once_every_app_was_polled_by_any_of_them() {
     };
     leases.succeeded(round_of_another, Instant::now());
     step(&mut app).await;
-    let waiting = "waiting for the first answer to 1 of 1 apps\n".to_owned();
+    let waiting = "waiting for the first response to 1 of 1 apps\n".to_owned();
     assert_eq!(inside.get("/-/ready").await, (503, waiting));
     let (_, overview) = inside.get("/?lang=en").await;
     assert!(overview.contains("not polled yet"), "{overview}");

@@ -459,7 +459,7 @@ async fn days_that_cannot_be_read_are_left_out_of_a_file_and_logged() {
     }
     assert_eq!(days.len(), 10);
     let log = exporter.running.output();
-    assert!(log.contains("skipped an archived answer"), "{log}");
+    assert!(log.contains("skipped an archived response"), "{log}");
 }
 
 #[tokio::test]

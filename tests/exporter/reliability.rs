@@ -95,7 +95,7 @@ const POLLS: Rows = &[
         &["faults::token_commands_that_never_end_do_not_delay_other_apps"],
     ),
     (
-        "a host does not answer, and two days are due",
+        "a host does not respond, and two days are due",
         "the second day waits for the next poll instead of another time-out",
         &["access::an_app_whose_host_does_not_answer_is_not_requested_until_its_next_poll"],
     ),
@@ -128,12 +128,12 @@ const POLLS: Rows = &[
         &["faults::a_redirect_is_not_followed_and_does_not_leak_the_token"],
     ),
     (
-        "answers of 8 MiB that would take gigabytes when decoded",
+        "responses of 8 MiB that would take gigabytes when decoded",
         "memory grows by less than 96 MiB, and other apps are shown",
         &["faults::a_large_answer_costs_a_few_times_its_size"],
     ),
     (
-        "an answer that is far larger than a portrait",
+        "a response that is far larger than a portrait",
         "what is kept of it is archived, and read again after a restart in the same memory",
         &["wechat::decode::tests::an_oversized_answer_is_archived_as_what_is_kept_of_it"],
     ),
@@ -388,7 +388,7 @@ const STORAGE: Rows = &[
         &["archive::sqlite::tests::a_row_with_values_out_of_range_does_not_hide_others"],
     ),
     (
-        "an archived answer is damaged",
+        "an archived response is damaged",
         "the other days are shown; a day that WeChat still has is requested again",
         &[
             "archive::a_damaged_answer_does_not_hide_the_others",
@@ -450,7 +450,7 @@ const STORAGE: Rows = &[
 const DATABASE: Rows = &[
     (
         "the database is away",
-        "the page stays, the apps that were held are polled, and answers wait",
+        "the page stays, the apps that were held are polled, and responses wait",
         &["replicas::while_the_database_is_away_the_page_stays_and_answers_wait"],
     ),
     (
@@ -475,7 +475,7 @@ const DATABASE: Rows = &[
     ),
     (
         "two exporters poll an app at the same time",
-        "an older answer does not replace a newer one, and nothing is confirmed by being written twice",
+        "an older response does not replace a newer one, and nothing is confirmed by being written twice",
         &[
             "replicas::an_older_answer_does_not_replace_a_newer_one_of_another_exporter",
             "replicas::an_answer_that_is_written_twice_confirms_nothing",
@@ -500,7 +500,7 @@ const CLIENTS: Rows = &[
         &["server::idle_connections_keep_nobody_out"],
     ),
     (
-        "1,000 connections with garbage, endless lines, or answers that nobody reads",
+        "1,000 connections with garbage, endless lines, or responses that nobody reads",
         "memory grows by less than 32 MiB",
         &["server::hostile_connections_cost_little"],
     ),
@@ -671,7 +671,7 @@ const TRANSFER: Rows = &[
         &["transfer::invalid_files_change_nothing"],
     ),
     (
-        "a line or an answer of more than 8 MiB",
+        "a line or a response of more than 8 MiB",
         "no more of it is read",
         &["transfer::a_line_that_is_too_long_is_not_read"],
     ),

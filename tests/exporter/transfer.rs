@@ -414,7 +414,7 @@ async fn an_export_that_fails_does_not_change_the_file_of_the_last_one() {
         );
         let message = failed(&output, 1);
         assert!(
-            message.contains("1 archived answers cannot be read") && message.contains(&day),
+            message.contains("1 archived responses cannot be read") && message.contains(&day),
             "{message}"
         );
         let rest: String = whole
@@ -621,7 +621,7 @@ async fn answers_saved_by_scripts_become_history() {
     assert!(message.contains("1 response had no portrait"), "{message}");
     let log = String::from_utf8(output.stderr).unwrap();
     assert!(
-        log.contains("empty.json line=1 problem=\"WeChat answered errcode 61503"),
+        log.contains("empty.json line=1 problem=\"WeChat returned errcode 61503"),
         "{log}"
     );
     assert!(log.contains("skipped=1"), "{log}");
@@ -666,8 +666,8 @@ async fn invalid_files_change_nothing() {
 
         let message = failed(&import(&home, &["--appid", APP], &directory), 1);
         for expected in [
-            "2.json line=1 problem=\"unreadable answer: visit_uv is a list",
-            "3.json line=1 problem=\"unreadable answer: 24 bytes that are not JSON",
+            "2.json line=1 problem=\"unreadable response: visit_uv is a list",
+            "3.json line=1 problem=\"unreadable response: 24 bytes that are not JSON",
             "4.jsonl line=2 problem=\"not a row of an export: missing field `window`",
             "nothing was imported: fix these files, or leave them out",
         ] {

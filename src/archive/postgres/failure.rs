@@ -122,7 +122,7 @@ fn of_connection(error: &io::Error) -> String {
             "nothing listens there: start the server, or correct host and port in the URL"
         }
         ErrorKind::TimedOut => {
-            "no answer: check host and port in the URL, and firewalls on the way"
+            "no response: check host and port in the URL, and firewalls on the way"
         }
         ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => {
             "there is no route to the server"

@@ -281,7 +281,7 @@ impl Store {
         let days: Vec<_> = days.into_iter().map(|day| day.read(window)).collect();
         for day in days.iter().filter(|day| day.figures.is_none()) {
             let day = day.reference_date;
-            tracing::error!(%appid, %window, %day, "cannot read an archived answer");
+            tracing::error!(%appid, %window, %day, "cannot read an archived response");
         }
         let is_readable = days.first().is_some_and(|day| day.figures.is_some());
         Ok(Restored {

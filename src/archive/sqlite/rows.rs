@@ -56,7 +56,7 @@ pub(super) fn packed(
         .ok()
         .filter(|size| uncompress(answer, *size).is_some())
     else {
-        return Ok(bad("its answer is damaged"));
+        return Ok(bad("its response is damaged"));
     };
     let row = Row {
         key,

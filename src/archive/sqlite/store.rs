@@ -317,7 +317,7 @@ impl Store {
                 }
                 let day = day.read(window);
                 if day.figures.is_none() {
-                    tracing::error!(%appid, %window, day = %reference_date, "cannot read an archived answer");
+                    tracing::error!(%appid, %window, day = %reference_date, "cannot read an archived response");
                 } else if is_newest {
                     restored.newest = answer.map(|answer| (reference_date, answer));
                 }

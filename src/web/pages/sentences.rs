@@ -180,7 +180,7 @@ impl Trouble {
         let problems = facts.failures.iter().map(|failure| failure.problem.clone());
         Some(match language {
             Language::Chinese => Self {
-                sentence: chinese::advice(first.reason, &first.problem),
+                sentence: chinese::advice(first.reason, first.errcode, &first.problem),
                 details: problems.collect(),
             },
             Language::English => Self {

@@ -160,20 +160,20 @@ mod tests {
             assert_eq!(given(text).unwrap(), ("T_-1".to_owned(), expires_in));
         }
         for (text, expected) in [
-            ("", "unreadable answer: it is empty"),
-            (" \n", "unreadable answer: it is empty"),
+            ("", "unreadable response: it is empty"),
+            (" \n", "unreadable response: it is empty"),
             (
                 "a b",
-                "unreadable answer: it is neither one word nor {\"access_token\": …}",
+                "unreadable response: it is neither one word nor {\"access_token\": …}",
             ),
             (
                 "<html></html>",
-                "unreadable answer: it is neither one word nor {\"access_token\": …}",
+                "unreadable response: it is neither one word nor {\"access_token\": …}",
             ),
-            ("{}", "unreadable answer: access_token is missing"),
+            ("{}", "unreadable response: access_token is missing"),
             (
                 r#"{"errcode":40164,"errmsg":"x"}"#,
-                "WeChat answered errcode 40164",
+                "WeChat returned errcode 40164",
             ),
         ] {
             assert_eq!(given(text).unwrap_err().to_string(), expected, "{text}");
@@ -193,7 +193,7 @@ mod tests {
             (r#"{"access_token":"令牌"}"#.to_owned(), illegal),
         ] {
             let error = given(body.as_bytes()).err().unwrap().to_string();
-            assert_eq!(error, format!("unreadable answer: {expected}"));
+            assert_eq!(error, format!("unreadable response: {expected}"));
         }
     }
 }

@@ -182,13 +182,13 @@ const CHUNKED: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
 
 /// Words of the sentences.
 const ENDED_EARLY: &str =
-    "the answer ended early; check the proxies and gateways on the way to WeChat";
-const TOO_SLOW: &str = "WeChat did not answer in time; check the network, or raise wechat.timeout";
+    "the response ended early; check the proxies and gateways on the way to WeChat";
+const TOO_SLOW: &str = "WeChat did not respond in time; check the network, or raise wechat.timeout";
 const NOT_JSON: &str = "bytes that are not JSON";
 const OWN_URL: &str = "no connection to portrait_url (127.0.0.1); check network, DNS, proxy";
 const CLOSED: &str =
-    "no valid HTTP answer from WeChat … connection closed before message completed";
-const RESET: &str = "no valid HTTP answer from WeChat … Connection reset by peer";
+    "no valid HTTP response from WeChat … connection closed before message completed";
+const RESET: &str = "no valid HTTP response from WeChat … Connection reset by peer";
 
 /// Returns every fault.
 pub(crate) fn faults() -> Vec<Fault> {
@@ -240,7 +240,7 @@ fn connections() -> Rows {
         (
             "the connection is accepted, and nothing is ever sent",
             Of(Server::Mute),
-            "portrait_url (127.0.0.1) did not answer in time",
+            "portrait_url (127.0.0.1) did not respond in time",
         ),
         (
             "the connection is closed after the request",
@@ -253,24 +253,24 @@ fn connections() -> Rows {
             RESET,
         ),
         (
-            "the connection is reset in the head of the answer",
+            "the connection is reset in the head of the response",
             Portrait(Wire::Reset(b"HTTP/1.1 200 OK\r\nContent-".to_vec())),
             RESET,
         ),
         (
-            "the connection is reset in the body of the answer",
+            "the connection is reset in the body of the response",
             Portrait(Wire::Reset(
                 b"HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n{\"ref_date\"".to_vec(),
             )),
             "WeChat … Connection reset by peer",
         ),
         (
-            "the connection is closed in the head of the answer",
+            "the connection is closed in the head of the response",
             Portrait(bytes("HTTP/1.1 200 OK\r\nContent-")),
             CLOSED,
         ),
         (
-            "the connection is closed in the body of the answer",
+            "the connection is closed in the body of the response",
             Portrait(bytes(
                 "HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n{\"ref_date\"",
             )),
@@ -304,7 +304,7 @@ fn connections() -> Rows {
         (
             "TLS is spoken behind `http`",
             Of(Server::TlsInsteadOfPlain),
-            "no valid HTTP answer from portrait_url (127.0.0.1) … invalid HTTP version",
+            "no valid HTTP response from portrait_url (127.0.0.1) … invalid HTTP version",
         ),
         (
             "TLS: the connection is closed during the handshake",
@@ -314,7 +314,7 @@ fn connections() -> Rows {
         (
             "TLS: the handshake is never answered",
             Of(Server::MuteHandshake),
-            "portrait_url (127.0.0.1) did not answer in time",
+            "portrait_url (127.0.0.1) did not respond in time",
         ),
     ];
     rows.into_iter().map(transport).collect()
@@ -351,7 +351,7 @@ fn answers() -> Rows {
             "the head has lines without end",
             Portrait(endless("HTTP/1.1 200 OK\r\n", LONG_HEADER, 0)),
             "transport",
-            "no valid HTTP answer from WeChat … message head is too large",
+            "no valid HTTP response from WeChat … message head is too large",
         ),
         (
             "the body has no end",
@@ -366,7 +366,7 @@ fn answers() -> Rows {
             "larger than 8 MiB",
         ),
         (
-            "interim answers (100) come without end",
+            "interim responses (100) come without end",
             Portrait(endless("", "HTTP/1.1 100 Continue\r\n\r\n", 5)),
             "transport",
             TOO_SLOW,
@@ -411,42 +411,42 @@ fn answers() -> Rows {
             (
                 "`Content-Length` is negative",
                 "HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n{}",
-                "no valid HTTP answer from WeChat … invalid content-length",
+                "no valid HTTP response from WeChat … invalid content-length",
             ),
             (
                 "`Content-Length` is beyond any number",
                 "HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999\r\n\r\n{}",
-                "no valid HTTP answer from WeChat … invalid content-length",
+                "no valid HTTP response from WeChat … invalid content-length",
             ),
             (
                 "`Content-Length` is there twice, with two values",
                 "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}",
-                "no valid HTTP answer from WeChat … invalid content-length",
+                "no valid HTTP response from WeChat … invalid content-length",
             ),
             (
-                "the answer is HTTP/0.9, a body alone",
+                "the response is HTTP/0.9, a body alone",
                 "{}",
-                "no valid HTTP answer from WeChat … invalid HTTP version",
+                "no valid HTTP response from WeChat … invalid HTTP version",
             ),
             (
-                "the answer is HTTP/2",
+                "the response is HTTP/2",
                 "\0\0\x12\x04\0\0\0\0\0\0\x03\0\0\0\x64\0\x04\0\x10\0\0\0\x06\0\x01\0\0",
-                "no valid HTTP answer from WeChat … invalid HTTP version",
+                "no valid HTTP response from WeChat … invalid HTTP version",
             ),
             (
-                "another service answers",
+                "another service responds",
                 "SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n",
-                "no valid HTTP answer from WeChat … invalid HTTP version",
+                "no valid HTTP response from WeChat … invalid HTTP version",
             ),
             (
                 "the status is not a number",
                 "HTTP/1.1 OK 200\r\nContent-Length: 2\r\n\r\n{}",
-                "no valid HTTP answer from WeChat … invalid HTTP status-code",
+                "no valid HTTP response from WeChat … invalid HTTP status-code",
             ),
             (
                 "a header has a NUL",
                 "HTTP/1.1 200 OK\r\nX: \0\r\nContent-Length: 2\r\n\r\n{}",
-                "no valid HTTP answer from WeChat … invalid HTTP header",
+                "no valid HTTP response from WeChat … invalid HTTP header",
             ),
         ]
         .map(|(what, text, words)| (what, Portrait(bytes(text)), "transport", words)),
@@ -541,7 +541,7 @@ fn contents() -> Rows {
                 "its ref_date is redacted",
             ),
             (
-                "the answer of another API of WeChat",
+                "the response of another API of WeChat",
                 made(|asked| {
                     let date = asked.compact();
                     json!({"ref_date": date, "visit_uv": [{"key": 0, "value": 3}]}).to_string()
@@ -574,7 +574,7 @@ fn contents() -> Rows {
                 "errcode -9223372036854775808",
             ),
             (
-                "another errcode in every answer, thousands of them",
+                "another errcode in every response, thousands of them",
                 made(|_| {
                     let errcode = ERRCODE.fetch_add(1, Ordering::Relaxed);
                     format!("{{\"errcode\":{errcode}}}")
@@ -623,7 +623,7 @@ fn tokens() -> Rows {
             TOO_SLOW,
         ),
         (
-            "the answer with the token breaks off",
+            "the response with the token breaks off",
             bytes("HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{\"access"),
             ENDED_EARLY,
         ),
