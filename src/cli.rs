@@ -176,7 +176,7 @@ pub struct Simulate {
     /// A swing of one day, such as 2026-11-20:platform=iPhone:0.4; repeatable.
     ///
     /// The middle is a dimension and a name, or `new`, `active`, `all`; the last is the factor. WeChat
-    /// has only yesterday and the day before, in Beijing.
+    /// has figures of yesterday and the day before only, in Beijing time.
     #[arg(long, value_name = "[APPID@]DAY:SELECTOR:FACTOR")]
     pub event: Vec<Event>,
     /// A fault of one app, such as wx0123456789abcdef=errcode=40164; repeatable.

@@ -37,7 +37,7 @@ const ofFailed = (expr) => `${expr}\nand on (appid) ${failed}`;
 const firsts = [
   stat({
     title: ['在线', 'Up'],
-    about: ['时间范围内出现过的 exporter 中，最近一次抓取成功的比例。', 'How many of the exporters seen in the time range answered the last scrape.'],
+    about: ['时间范围内出现过的 exporter 中，最近一次抓取成功的比例。', 'How many of the exporters seen in the time range responded to the last scrape.'],
     unit: 'percentunit',
     steps: [[null, 'red'], [1, 'green']],
     expr: `avg(up{${here}} and on (job, instance) last_over_time(${metric('exporter_build_info')}[$__range]))`,

@@ -359,7 +359,7 @@ fn heads(language: Language) -> [&'static str; 9] {
             "小程序",
         ],
         [
-            "APPID", "ACCESS", "TOKEN", "ANSWER", "REASON", "DAY", "NEW", "ACTIVE", "APP",
+            "APPID", "ACCESS", "TOKEN", "RESULT", "REASON", "DAY", "NEW", "ACTIVE", "APP",
         ],
     )
 }

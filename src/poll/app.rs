@@ -380,8 +380,8 @@ impl AppPoller {
     fn report_unstored(&self, why: &str) {
         if self.backlog.len() > 0 {
             let App { appid, name, .. } = &*self.app;
-            let answers = self.backlog.len();
-            tracing::error!(%appid, app = name, answers, why, "lost responses that were not archived");
+            let responses = self.backlog.len();
+            tracing::error!(%appid, app = name, responses, why, "lost responses that were not archived");
         }
     }
 

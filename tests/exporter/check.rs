@@ -299,7 +299,7 @@ async fn a_table_shows_the_result_and_the_advice_for_every_app() {
 
         let mut lines = outcome.output.lines();
         let head = lines.next().unwrap();
-        let columns = ["APPID", "ACCESS", "TOKEN", "ANSWER", "REASON", "DAY"]
+        let columns = ["APPID", "ACCESS", "TOKEN", "RESULT", "REASON", "DAY"]
             .map(|word| head.find(word).unwrap());
         assert_eq!(
             head.split_whitespace().collect::<Vec<_>>()[6..],

@@ -271,7 +271,7 @@ impl Upstream {
     const HOST: &str = "wechat.internal";
 
     async fn start() -> Self {
-        let loss = format!("{}:platform=iPhone:0.2", yesterday());
+        let loss = format!("{}:platform=iPhone:0.4", yesterday());
         let settings = Settings {
             events: vec![loss.parse().unwrap()],
             ..apps_of(&[APP])
@@ -659,7 +659,7 @@ async fn install_deb(debian: &Debian, deb: &Path, upstream: &Upstream) {
         "{charts:?}"
     );
     step("every chart by day of the overview has the day before yesterday");
-    println!("A bare Debian, from nothing to the page:");
+    println!("A bare Debian, from nothing to an alert:");
     for (what, time) in steps {
         println!("{:6.1} s  {what}", time.as_secs_f64());
     }

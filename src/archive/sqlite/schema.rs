@@ -57,9 +57,14 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Inspects a file that was just opened, and initializes a new one.
 pub(super) fn prepare(connection: &mut Connection) -> rusqlite::Result<Owner> {
+    // One view of the file, as another program may be initializing it.
+    let found = owner(&*connection.transaction()?)?;
+    if let Some(owner) = found {
+        return Ok(owner);
+    }
     let start = Instant::now();
     loop {
-        match try_prepare(connection) {
+        match initialize(connection) {
             // SQLite does not wait for others to change the journal mode.
             Err(error)
                 if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
@@ -72,13 +77,8 @@ pub(super) fn prepare(connection: &mut Connection) -> rusqlite::Result<Owner> {
     }
 }
 
-fn try_prepare(connection: &mut Connection) -> rusqlite::Result<Owner> {
-    // One view of the file, as another program may be initializing it.
-    let transaction = connection.transaction()?;
-    if let Some(owner) = owner(&transaction)? {
-        return Ok(owner);
-    }
-    drop(transaction);
+/// Initializes a new file, unless another program has done so meanwhile.
+fn initialize(connection: &mut Connection) -> rusqlite::Result<Owner> {
     // All must be set before the first table. For answers of some 6 KB, small pages waste least.
     connection.execute_batch(
         "PRAGMA page_size = 1024; PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL;",

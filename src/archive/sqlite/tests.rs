@@ -480,13 +480,16 @@ fn several_programs_may_create_the_archive_at_the_same_time() {
         let days = ["2026-11-17", "2026-11-18", "2026-11-19", "2026-11-20"];
         let start = Barrier::new(days.len());
         thread::scope(|scope| {
-            for day in days {
+            for (index, day) in days.into_iter().enumerate() {
                 let (start, directory) = (&start, directory.path());
                 scope.spawn(move || {
-                    let mut guest = Store::of_guest(directory, Arc::new(now));
+                    let mut archive = match index {
+                        0 => store(directory),
+                        _ => Store::of_guest(directory, Arc::new(now)),
+                    };
                     let record = record(day);
                     start.wait();
-                    assert_eq!(guest.insert_missing(&[Row::from(&record)]).unwrap(), 1);
+                    assert_eq!(archive.insert_missing(&[Row::from(&record)]).unwrap(), 1);
                 });
             }
         });

@@ -250,7 +250,7 @@ impl<'a> Host<'a> {
             let day = calendar::days_before(yesterday(), ARCHIVED + days);
             let simulator = &world.wechat.simulator;
             let answer = simulator.answer(&appid(APP), Window::OneDay, day).unwrap();
-            host.write(&format!("saved-answers/{day}.json"), &answer.to_string());
+            host.write(&format!("saved-responses/{day}.json"), &answer.to_string());
         }
         if document == "docs/packages.md" {
             host.write_packages();

@@ -312,7 +312,7 @@ fn connections() -> Rows {
             OWN_URL,
         ),
         (
-            "TLS: the handshake is never answered",
+            "TLS: there is never a response to the handshake",
             Of(Server::MuteHandshake),
             "portrait_url (127.0.0.1) did not respond in time",
         ),
